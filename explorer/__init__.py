@@ -1,0 +1,83 @@
+"""vit-explorer: see what a Vision Transformer does to a damaged picture, and watch a student learn to see through it.
+
+Everything public is reachable from here and loaded when it is first used::
+
+    import explorer as ex
+
+    backbone = ex.load_backbone("s14")
+    picture = ex.load_image("cat.jpg", size=224)[None]
+    damage = ex.distortion("gaussian_noise", sigma=0.3)
+    reference = backbone.trace(picture)
+    print(ex.alignment(reference, backbone.trace(damage(picture, seed=0))))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from explorer.backbones import Backbone, CaptureError, UnsupportedModelError, load_backbone
+    from explorer.comparison import Comparison, compare
+    from explorer.data import ImageSet, load_images
+    from explorer.distortions import DISTORTIONS, Distortion, distortion
+    from explorer.images import ImageError, load_image
+    from explorer.maps import attention_map, pca_rgb, rollout
+    from explorer.metrics import top_mass
+    from explorer.similarity import Alignment, alignment, patch_similarity
+    from explorer.trace import Grid, Trace
+    from explorer.weights import ALIASES, WeightsError
+
+_HOME = {
+    "backbones": ("Backbone", "CaptureError", "UnsupportedModelError", "load_backbone"),
+    "comparison": ("Comparison", "compare"),
+    "data": ("ImageSet", "load_images"),
+    "distortions": ("DISTORTIONS", "Distortion", "distortion"),
+    "images": ("ImageError", "load_image"),
+    "maps": ("attention_map", "pca_rgb", "rollout"),
+    "metrics": ("top_mass",),
+    "similarity": ("Alignment", "alignment", "patch_similarity"),
+    "trace": ("Grid", "Trace"),
+    "weights": ("ALIASES", "WeightsError"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "ALIASES",
+    "DISTORTIONS",
+    "Alignment",
+    "Backbone",
+    "CaptureError",
+    "Comparison",
+    "Distortion",
+    "Grid",
+    "ImageError",
+    "ImageSet",
+    "Trace",
+    "UnsupportedModelError",
+    "WeightsError",
+    "__version__",
+    "alignment",
+    "attention_map",
+    "compare",
+    "distortion",
+    "load_backbone",
+    "load_image",
+    "load_images",
+    "patch_similarity",
+    "pca_rgb",
+    "rollout",
+    "top_mass",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'explorer' has no attribute {name!r}; public are {', '.join(__all__)}")
+    value = getattr(import_module(f"explorer.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

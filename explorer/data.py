@@ -1,0 +1,576 @@
+"""Sets of pictures, decoded when asked for: the photos that come with the project, folders, zips, torchvision.
+
+Enters: where the pictures are, the size wanted. Leaves: an `ImageSet`, which is immutable, picklable, and a map-style
+torch `Dataset` of (float RGB in [0, 1], label or None).
+Deliberately ignored: augmentation, normalisation and batching (the backbone and the training loop do these).
+"""
+
+import csv
+import difflib
+import hashlib
+import inspect
+import io
+import operator
+import os
+import stat
+import zipfile
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import torch
+import torchvision.datasets
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from explorer._files import asset_path, cache_dir
+from explorer.images import SUFFIXES, ImageError, Size, load_image
+
+MAX_ZIP_PICTURES = 10_000
+MAX_ZIP_BYTES = 50_000_000
+"""A picture in a zip may not unpack to more bytes than this; measured while unpacking, whatever the zip declares."""
+
+Item: TypeAlias = tuple[Float[Tensor, "3 height width"], int | None]
+
+
+def load_images(
+    source: str | os.PathLike | Dataset = "photos", size: Size = 224, limit: int | None = None
+) -> "ImageSet":
+    """A set of pictures, each cut to `size` (see `load_image`) when it is asked for.
+
+    Args:
+        source: "photos" (207 public domain photos in 10 classes, which come with the project); a folder or a zip of
+            pictures, either flat (no labels) or with one sub-folder per class (a zip is read in memory, never
+            extracted); the name of a torchvision data set, such as "cifar10" or, with its split, "cifar10:test",
+            which is downloaded to the cache; or a torchvision data set of (picture, class number).
+            "photos" always means those of the project ("./photos" is a folder); else a path that exists comes first.
+        size: pixels a side, or (height, width), or None to keep each picture as it is.
+        limit: keep at most so many pictures, taken in turn from each class.
+
+    Raises:
+        ValueError: no picture is there, or the source is none of these.
+        ConnectionError: a data set could not be downloaded.
+    """
+    images = _find(source, size)
+    return images if limit is None else images.select(_in_turn(images.labels or (0,) * len(images), limit))
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Who made a photo, under which licence it may be used, and the page that says so."""
+
+    author: str
+    licence: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ImageSet(Dataset):
+    """Pictures and their labels. Made by `load_images`.
+
+    Attributes:
+        names: one per picture, unique: the file's path inside the folder or zip, with forward slashes.
+        labels: one per picture, an index into `classes`; None for pictures without labels.
+        classes: names of the classes; a subset keeps all of them, so that labels keep their meaning.
+        size: pixels a side, or (height, width), or None where each picture keeps its own.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[int, ...] | None
+    classes: tuple[str, ...]
+    size: Size
+    reader: "_Reader"
+    keys: tuple[str | int, ...]  # what the reader calls each picture
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"ImageSet({len(self)} pictures, {len(self.classes)} classes, size={self.size})"
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self[index] for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ImageSet": ...
+    def __getitem__(self, index: int | slice) -> "Item | ImageSet":
+        """Picture and label; or, for a slice, a smaller set.
+
+        Raises:
+            ImageError: the picture is damaged; the message names it.
+        """
+        if isinstance(index, slice):
+            return self.select(range(len(self))[index])
+        position = self._position(index)
+        image = self.reader.load(self.keys[position], self.size)
+        return image, None if self.labels is None else self.labels[position]
+
+    def select(self, indices: Iterable[int]) -> "ImageSet":
+        """These pictures, in this order.
+
+        Raises:
+            ValueError: a picture is named twice, or by something that is no whole number.
+            IndexError: there is no such picture.
+        """
+        kept = [self._position(index) for index in _plain(indices)]
+        if len(set(kept)) < len(kept):
+            raise ValueError("a picture was selected twice; every index may occur once")
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in kept),
+            labels=None if self.labels is None else tuple(self.labels[i] for i in kept),
+            keys=tuple(self.keys[i] for i in kept),
+        )
+
+    def subset(self, per_class: int | None = None, fraction: float | None = None, seed: int = 0) -> "ImageSet":
+        """A seeded choice, balanced over classes, in the order of this set. Give exactly one of the first two.
+
+        With the same seed a larger choice contains the smaller ones.
+
+        Args:
+            per_class: so many pictures of each class.
+            fraction: this part of each class, in (0, 1], rounded, at least one picture.
+
+        Raises:
+            ValueError: not exactly one was given, or it is out of range, or a class has fewer pictures.
+        """
+        if (per_class is None) == (fraction is None):
+            raise ValueError("give either per_class or fraction")
+        if per_class is not None:
+            self._check_per_class(per_class)
+        if fraction is not None and not 0 < fraction <= 1:
+            raise ValueError(f"fraction is a part of each class, above 0 and at most 1; got {fraction}")
+        chosen = []
+        for label, members in self._groups().items():
+            count = per_class if fraction is None else max(1, round(fraction * len(members)))
+            chosen.extend(np.random.default_rng((seed, label)).permutation(members)[:count].tolist())
+        return self.select(sorted(chosen))
+
+    def stack(self, indices: Iterable[int] | None = None) -> Float[Tensor, "batch 3 height width"]:
+        """All pictures, or these, as one batch.
+
+        Raises:
+            ValueError: there are none, or (with size=None) they differ in size.
+        """
+        images = [self[index][0] for index in (range(len(self)) if indices is None else _plain(indices))]
+        shapes = {tuple(image.shape[1:]) for image in images}
+        if len(shapes) != 1:
+            raise ValueError(
+                f"pictures of one size can be stacked; got {sorted(shapes) or 'none'}: load them with a size"
+            )
+        return torch.stack(images)
+
+    def path(self, index: int) -> Path | None:
+        """The picture's file; None where it has none of its own (zip files, data sets)."""
+        return self.reader.path(self.keys[self._position(index)])
+
+    def attribution(self, index: int) -> Attribution | None:
+        """Author, licence and source, known for the photos that come with the project; else None."""
+        return self.reader.attribution(self.keys[self._position(index)])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the undecoded pictures in their order and of the size: a key for caches of features.
+
+        Neither names nor labels nor the place where the pictures lie count.
+        """
+        total = hashlib.sha256(repr(_canonical(self.size)).encode())
+        for key in self.keys:
+            total.update(hashlib.sha256(self.reader.raw(key)).digest())
+        return total.hexdigest()
+
+    def _position(self, index: int) -> int:
+        position = operator.index(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"there is no picture {position}; this set has {len(self)}")
+        return position % len(self)
+
+    def _check_per_class(self, per_class: int) -> None:
+        if self.labels is None:
+            raise ValueError("per_class needs labels, and these pictures have none; use fraction, or select()")
+        if per_class < 1:
+            raise ValueError(f"per_class is a number of pictures, at least 1; got {per_class}")
+        short = {self.classes[k]: len(v) for k, v in self._groups().items() if len(v) < per_class}
+        if short:
+            raise ValueError(f"per_class={per_class} is more than there are of {short}; take fewer, or use fraction")
+
+    def _groups(self) -> dict[int, list[int]]:
+        """Positions by label; all of them under 0 where there are no labels."""
+        groups = defaultdict(list)
+        for position, label in enumerate(self.labels or (0,) * len(self)):
+            groups[label].append(position)
+        return dict(sorted(groups.items()))
+
+
+def _canonical(size: Size) -> tuple[int, int] | None:
+    """224 and (224, 224) are the same size."""
+    return size if isinstance(size, tuple) or size is None else (size, size)
+
+
+def _plain(indices: Iterable[int]) -> list[int]:
+    """Whole numbers as Python's; masks, whose True would count as picture 1, are refused."""
+    values = indices.tolist() if isinstance(indices, (Tensor, np.ndarray)) else list(indices)
+    if any(isinstance(value, (bool, np.bool_, float)) for value in values):
+        raise ValueError("pictures are selected by whole numbers, not by a mask; use mask.nonzero()")
+    return [operator.index(value) for value in values]
+
+
+def _in_turn(labels: Sequence[int], limit: int) -> list[int]:
+    """At most `limit` positions: the first of each class, then the second of each, and so on; in ascending order."""
+    if limit < 1:
+        raise ValueError(f"limit is a number of pictures, at least 1; got {limit}")
+    seen: Counter[int] = Counter()
+    rounds = []
+    for position, label in enumerate(labels):
+        rounds.append((seen[label], label, position))
+        seen[label] += 1
+    return sorted(position for _, _, position in sorted(rounds)[:limit])
+
+
+# Where pictures come from.
+def _find(source: object, size: Size) -> ImageSet:
+    if isinstance(source, str) and source == "photos":
+        return _photos(size)
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            return _folder(path, size)
+        if path.exists():
+            return _zip(path, size)
+        return _named(str(source), size)
+    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+        return _wrapped(source, size)
+    raise ValueError(f"{_ACCEPTED}; got {type(source).__name__}")
+
+
+class _Reader:
+    """One place that pictures come from. A key is what it calls a picture."""
+
+    def load(self, key: Any, size: Size) -> Float[Tensor, "3 height width"]:
+        raise NotImplementedError
+
+    def raw(self, key: Any) -> bytes:
+        """What the picture is made of, undecoded."""
+        raise NotImplementedError
+
+    def path(self, _key: Any, /) -> Path | None:
+        return None
+
+    def attribution(self, _key: Any, /) -> Attribution | None:
+        return None
+
+
+@dataclass(frozen=True)
+class _Files(_Reader):
+    """A folder; keys are paths relative to it."""
+
+    root: Path
+    attributions: dict[str, Attribution]
+
+    def load(self, key: str, size: Size) -> Float[Tensor, "3 height width"]:
+        return load_image(self.root / key, size)
+
+    def raw(self, key: str) -> bytes:
+        return (self.root / key).read_bytes()
+
+    def path(self, key: str, /) -> Path:
+        return self.root / key
+
+    def attribution(self, key: str, /) -> Attribution | None:
+        return self.attributions.get(key)
+
+
+def _photos(size: Size) -> ImageSet:
+    root = asset_path("photos")
+    with (root / "ATTRIBUTION.csv").open(encoding="utf-8", newline="") as table:
+        known = {
+            row["file"]: Attribution(row["author"], row["licence"], row["source"]) for row in csv.DictReader(table)
+        }
+    images = _folder(root, size)
+    classes = tuple(name.replace("_", " ") for name in images.classes)
+    return replace(images, classes=classes, reader=_Files(root, known))
+
+
+def _folder(root: Path, size: Size) -> ImageSet:
+    root = root.resolve()
+    found = {name: name for name in _files_below(root)}
+    return _arranged(found, _Files(root, {}), size, f"the folder '{root}'")
+
+
+def _files_below(root: Path) -> Iterator[str]:
+    """Pictures below a folder, relative, with forward slashes; nothing hidden, nothing that a link leads out of it."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(folder, name)
+            if _is_picture(name) and (not path.is_symlink() or path.resolve().is_relative_to(root)):
+                yield path.relative_to(root).as_posix()
+
+
+def _is_picture(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def _arranged(found: dict[str, str], reader: _Reader, size: Size, where: str) -> ImageSet:
+    """Flat, or a sub-folder per class: told by whether the names (name -> key) have folders in front."""
+    if not found:
+        raise ValueError(f"{where} holds no picture; the names of pictures end in {', '.join(SUFFIXES)}")
+    names = tuple(sorted(found, key=lambda name: name.split("/")))
+    flat = [name for name in names if "/" not in name]
+    if flat and len(flat) < len(names):
+        raise ValueError(
+            f"{where} holds pictures ('{flat[0]}' and {len(flat) - 1} more) beside folders of pictures; "
+            f"put each picture into the folder of its class, or all of them into one folder"
+        )
+    of_class = [] if flat else [name.split("/")[0] for name in names]
+    classes = tuple(sorted(set(of_class)))
+    labels = None if flat else tuple(classes.index(name) for name in of_class)
+    keys = tuple(found[name] for name in names)
+    return ImageSet(names=names, labels=labels, classes=classes, size=size, reader=reader, keys=keys)
+
+
+class _Archive(_Reader):
+    """A zip file; keys are its entries' names. Each process opens it for itself: a forked file position is shared."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._opened: tuple[int, zipfile.ZipFile] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"file": self.file, "_opened": None}
+
+    def load(self, key: str, size: Size) -> Float[Tensor, "3 height width"]:
+        try:
+            return load_image(self.raw(key), size)
+        except ImageError as error:
+            raise ImageError(f"'{key}' in '{self.file}': {error}") from error
+
+    def raw(self, key: str) -> bytes:
+        """The unpacked bytes; never more than MAX_ZIP_BYTES of them are unpacked."""
+        try:
+            with self._open().open(key) as entry:
+                data = entry.read(MAX_ZIP_BYTES + 1)
+        except _ZIP_ERRORS as error:
+            raise ImageError(f"'{key}' in '{self.file}' cannot be unpacked ({error}); make the zip again") from error
+        if len(data) > MAX_ZIP_BYTES:
+            raise ImageError(
+                f"'{key}' in '{self.file}' unpacks to more than {MAX_ZIP_BYTES // 10**6} MB; make it smaller"
+            )
+        return data
+
+    def entries(self) -> list[zipfile.ZipInfo]:
+        return self._open().infolist()
+
+    def _open(self) -> zipfile.ZipFile:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), zipfile.ZipFile(self.file)
+        return self._opened[1]
+
+
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+)
+
+
+def _zip(path: Path, size: Size) -> ImageSet:
+    archive = _Archive(path.resolve())
+    if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+        raise ValueError(f"'{path}' is neither a folder nor a zip file; load_image() reads a single picture")
+    try:
+        entries = archive.entries()
+    except _ZIP_ERRORS as error:
+        raise ValueError(
+            f"'{path}' is no readable zip file ({error}); it is damaged or cut short: make it again"
+        ) from error
+    found: dict[str, str] = {}
+    for entry in entries:
+        name = _inner_name(entry)
+        if name is not None:
+            _check_entry(entry, path)
+            found.setdefault(name, entry.filename)
+    if len(found) > MAX_ZIP_PICTURES:
+        raise ValueError(
+            f"'{path}' holds {len(found)} pictures; a zip may hold {MAX_ZIP_PICTURES}: unpack it to a folder"
+        )
+    return _arranged(_without_common_top(found), archive, size, f"the zip file '{path}'")
+
+
+def _inner_name(entry: zipfile.ZipInfo) -> str | None:
+    """The picture's path inside the zip; None for whatever is no picture, hidden, a link, or leads out of the zip."""
+    parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
+    if entry.is_dir() or not parts or not _is_picture(parts[-1]) or stat.S_ISLNK(entry.external_attr >> 16):
+        return None
+    if any(part == "__MACOSX" or part.startswith((".", "/")) or ":" in part for part in parts):
+        return None
+    return "/".join(parts)
+
+
+def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
+    if entry.flag_bits & 1:
+        raise ValueError(f"'{path}' is encrypted; make a zip without a password")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # only these unpack in bounded memory
+        raise ValueError(
+            f"'{path}' is compressed in an unusual way (only 'deflate' is read); make an ordinary zip of it"
+        )
+
+
+def _without_common_top(found: dict[str, str]) -> dict[str, str]:
+    tops = {name.partition("/")[0] for name in found}
+    nested = all("/" in name for name in found)
+    return {name.partition("/")[2]: key for name, key in found.items()} if nested and len(tops) == 1 else found
+
+
+# torchvision. Those whose items are (picture, class number) and that can be made from a name.
+TORCHVISION = (
+    *("Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "Country211", "DTD", "EuroSAT", "FakeData", "FashionMNIST"),
+    *("FGVCAircraft", "Flowers102", "Food101", "GTSRB", "Imagenette", "KMNIST", "MNIST", "OxfordIIITPet", "PCAM"),
+    *("QMNIST", "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "USPS"),
+)
+_ACCEPTED = (
+    'expected "photos", a folder, a zip file, a torchvision data set of (picture, class number), '
+    f"or the name of one: {', '.join(TORCHVISION)}"
+)
+
+
+def _named(name: str, size: Size) -> ImageSet:
+    bare, _, split = name.partition(":")
+    known = {title.lower(): title for title in TORCHVISION}
+    if bare.lower() not in known:
+        close = difflib.get_close_matches(bare.lower(), ["photos", *known], n=3)
+        hint = f"; nearest: {', '.join(known.get(match, match) for match in close)}" if close else ""
+        raise ValueError(f"'{name}' does not exist{hint}; {_ACCEPTED}")
+    kind = getattr(torchvision.datasets, known[bare.lower()])
+    return _wrapped(_fetched(kind, split), size)
+
+
+def _fetched(kind: type, split: str) -> Any:
+    parameters = inspect.signature(kind).parameters
+    root = cache_dir() / "datasets"
+    options: dict[str, object] = {"root": root, "download": True} if "root" in parameters else {}
+    try:
+        if options:
+            root.mkdir(parents=True, exist_ok=True)
+        return kind(**options, **_split_option(kind, parameters, split))
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(
+            f"{kind.__name__} could not be fetched to '{root}' ({error}); check the connection, or put its files there"
+        ) from error
+
+
+def _split_option(kind: type, parameters: Iterable[str], split: str) -> dict[str, object]:
+    """torchvision says train=True or split="train", as the case may be; without a split, its own default is taken."""
+    if not split:
+        return {}
+    if "split" in parameters:
+        return {"split": split}
+    if "train" in parameters:
+        if split in ("train", "test"):
+            return {"train": split == "train"}
+        raise ValueError(f"{kind.__name__} has the splits 'train' and 'test'; got '{split}'")
+    raise ValueError(f"{kind.__name__} has no splits; leave ':{split}' out")
+
+
+@dataclass(frozen=True)
+class _Wrapped(_Reader):
+    """A data set of (picture, class number); keys are its indices."""
+
+    dataset: Any
+
+    def load(self, key: int, size: Size) -> Float[Tensor, "3 height width"]:
+        try:
+            return load_image(_pair(self.dataset[key])[0], size)
+        except ImageError as error:
+            raise ImageError(f"picture {key} of {type(self.dataset).__name__}: {error}") from error
+
+    def raw(self, key: int) -> bytes:
+        picture = _pair(self.dataset[key])[0]
+        mode = picture.mode if isinstance(picture, Image.Image) else ""
+        stream = io.BytesIO(mode.encode())
+        stream.seek(0, os.SEEK_END)
+        np.save(stream, np.asarray(picture), allow_pickle=False)
+        return stream.getvalue()
+
+
+def _wrapped(dataset: Any, size: Size) -> ImageSet:
+    if len(dataset) == 0:
+        raise ValueError(f"the data set {type(dataset).__name__} is empty; give one that holds pictures")
+    labels = _labels(dataset)
+    keys = tuple(range(len(dataset)))
+    digits = len(str(len(keys) - 1))
+    return ImageSet(
+        names=tuple(f"{key:0{digits}d}" for key in keys),
+        labels=labels,
+        classes=_classes(dataset, labels),
+        size=size,
+        reader=_Wrapped(dataset),
+        keys=keys,
+    )
+
+
+def _pair(item: Any) -> tuple[Any, Any]:
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return item[0], item[1]
+    raise ValueError(f"expected a data set whose items are (picture, class number); got {type(item).__name__}")
+
+
+def _labels(dataset: Any) -> tuple[int, ...] | None:
+    """From the data set's own list where it agrees with what it hands out; else every picture is decoded once."""
+    ends = {index: _label(_pair(dataset[index])[1]) for index in (0, len(dataset) - 1)}
+    for name in ("targets", "labels", "_labels", "y"):
+        listed = getattr(dataset, name, None)
+        if (
+            listed is not None
+            and _is_label_list(listed, len(dataset))
+            and getattr(dataset, "target_transform", None) is None
+        ):
+            labels = [_label(value) for value in listed]
+            if all(labels[index] == label for index, label in ends.items()):
+                return _known(labels)
+    return _known([_label(_pair(dataset[index])[1]) for index in range(len(dataset))])
+
+
+def _is_label_list(listed: Any, length: int) -> bool:
+    return isinstance(listed, (list, tuple, np.ndarray, Tensor)) and len(listed) == length and np.ndim(listed) == 1
+
+
+def _label(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"expected class numbers as labels; got {type(value).__name__}") from None
+
+
+def _known(labels: list[int | None]) -> tuple[int, ...] | None:
+    """None where nothing is labelled, which STL10 writes as -1."""
+    numbers = tuple(label for label in labels if label is not None and label >= 0)
+    if numbers and len(numbers) < len(labels):
+        raise ValueError(f"{len(labels) - len(numbers)} of {len(labels)} pictures have no label; label all or none")
+    return numbers or None
+
+
+def _classes(dataset: Any, labels: tuple[int, ...] | None) -> tuple[str, ...]:
+    if labels is None:
+        return ()
+    for name in ("classes", "categories"):
+        listed = getattr(dataset, name, None)
+        if isinstance(listed, (list, tuple)) and len(listed) > max(labels):
+            return tuple(str(value) for value in listed)
+    return tuple(str(number) for number in range(max(labels) + 1))

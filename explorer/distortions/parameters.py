@@ -1,0 +1,149 @@
+"""What an operator is and what may be set on it: `Description` and `Parameter`.
+
+Sliders of a user interface and the checks of a spec read the same ranges. Nothing here touches an image.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+
+import numpy as np
+from torch import Tensor
+
+from explorer.distortions.randomness import PARAMETER, uniform_number
+
+Value = int | float | tuple[int | float, int | float]  # a number, or the (low, high) between which images draw theirs
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> ValueError:
+    """The error for a name that does not exist: lists the valid ones and suggests the nearest."""
+    names = list(valid)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return ValueError(f"unknown {kind} '{name}', expected one of: {', '.join(names) or '(it has none)'}{hint}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One number that may be set on an operator.
+
+    Attributes:
+        name: how it is written in a spec.
+        default: its value where a spec does not say.
+        low: the smallest value, itself allowed.
+        high: the largest value, itself allowed.
+        step: a sensible step of a slider.
+        unit: what the number counts.
+        description: one sentence for people.
+        integer: whole numbers only.
+        odd: odd whole numbers only.
+    """
+
+    name: str
+    default: int | float
+    low: int | float
+    high: int | float
+    step: int | float
+    unit: str
+    description: str
+    integer: bool = False
+    odd: bool = False
+
+    def check(self, value: object, owner: str) -> Value:
+        """The value in canonical form: int or float, or (low, high) for a range.
+
+        Raises:
+            ValueError: not a number or pair of numbers, or outside of what the parameter allows.
+        """
+        if not isinstance(value, tuple | list):
+            return self._check_number(value, owner)
+        if len(value) != 2:
+            raise ValueError(f"{owner}: a range of {self.name} is a pair (low, high), got {value!r}")
+        low, high = (self._check_number(bound, owner) for bound in value)
+        if low > high:
+            raise ValueError(f"{owner}: the range of {self.name} must go from low to high, got {low}..{high}")
+        return low if low == high else (low, high)
+
+    def per_image(self, value: Value, seed: int, indices: Sequence[int], position: int, place: int) -> np.ndarray:
+        """One value for each image, int64 or float64: repeated, or drawn uniformly from a range."""
+        dtype = np.int64 if self.integer else np.float64
+        if not isinstance(value, tuple):
+            return np.full(len(indices), value, dtype=dtype)
+        shares = [uniform_number(seed, index, position, PARAMETER + place) for index in indices]
+        return np.array([self._between(value, share) for share in shares], dtype=dtype)
+
+    def _between(self, bounds: tuple[int | float, int | float], share: float) -> int | float:
+        low, high = bounds
+        if not self.integer:
+            return min(low + share * (high - low), high)
+        allowed = range(int(low), int(high) + 1, 2 if self.odd else 1)
+        return allowed[int(share * len(allowed))]
+
+    def _check_number(self, value: object, owner: str) -> int | float:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(f"{owner}: {self.name} must be a number or a range (low, high), got {value!r}")
+        number = float(value)
+        if not self.low <= number <= self.high:  # also catches nan
+            raise ValueError(f"{owner}: {self.name} must lie from {self.low} to {self.high} ({self.unit}), got {value}")
+        if not self.integer:
+            return number + 0.0  # -0.0 becomes 0.0: equal values are written alike
+        if not isinstance(value, Integral) and not number.is_integer():
+            raise ValueError(f"{owner}: {self.name} must be a whole number ({self.unit}), got {value}")
+        if self.odd and number % 2 == 0:
+            raise ValueError(f"{owner}: {self.name} must be odd ({self.unit}), got {value}; {self._odd_hint(number)}")
+        return int(number)
+
+    def _odd_hint(self, even: float) -> str:
+        near = [int(even) + offset for offset in (-1, 1) if self.low <= even + offset <= self.high]
+        return f"use {' or '.join(map(str, near))}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """An operator: what it is called, what may be set, and the function that does it.
+
+    Attributes:
+        name: how it is written in a spec.
+        label: a short name for people.
+        summary: one sentence, with the source.
+        operator: (images, draw, **values per image) -> new images of the same shape; see `operators`.
+        parameters: what may be set, in the order of the canonical spec.
+        severities: ImageNet-C severity 1..5 -> parameters, None where ImageNet-C has no such corruption.
+        stochastic: whether the seed changes the result even with fixed parameters.
+    """
+
+    name: str
+    label: str
+    summary: str
+    operator: Callable[..., Tensor] = field(repr=False)
+    parameters: tuple[Parameter, ...] = ()
+    severities: Mapping[int, Mapping[str, int | float]] | None = field(default=None, hash=False)
+    stochastic: bool = True
+
+    def check(self, given: Mapping[str, object]) -> tuple[tuple[str, Value], ...]:
+        """All parameters as (name, value), defaults filled in, in canonical order.
+
+        Raises:
+            ValueError: an unknown parameter, or a value that it does not allow.
+        """
+        names = [parameter.name for parameter in self.parameters]
+        for name in given:
+            if name not in names:
+                raise unknown_name(f"parameter of {self.name}", name, [*names, "clip"])
+        return tuple((one.name, one.check(given.get(one.name, one.default), self.name)) for one in self.parameters)
+
+    def at_severity(self, severity: int | float) -> Mapping[str, int | float]:
+        """The parameters of an ImageNet-C severity.
+
+        Raises:
+            ValueError: ImageNet-C has no such corruption, or no such severity.
+        """
+        if self.severities is None:
+            example = ", ".join(f"{parameter.name}={parameter.default}" for parameter in self.parameters)
+            usage = f"{self.name}({example})" if example else self.name
+            raise ValueError(f"'{self.name}' is not in ImageNet-C and has no severities; write '{usage}' instead")
+        if severity not in self.severities:
+            raise ValueError(f"{self.name}: ImageNet-C severities go from 1 to 5 in whole steps, got {severity}")
+        return self.severities[math.floor(severity)]

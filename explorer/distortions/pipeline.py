@@ -1,0 +1,234 @@
+"""`distortion(spec)` makes a `Distortion`, which is called on a batch of images.
+
+A `Distortion` is a value: frozen, hashable, picklable, written by `str` as a spec that makes an equal one. It knows
+names and numbers only; the operators are looked up in `DISTORTIONS` when it is called.
+"""
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import SupportsIndex
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from explorer.distortions.operators import DISTORTIONS, NONE
+from explorer.distortions.parameters import Description, Value, unknown_name
+from explorer.distortions.parsing import EXAMPLES, Term, parse
+from explorer.distortions.randomness import BRANCH, LARGEST_SEED, Draw, uniform_number
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator with all its parameters, and whether its result is clipped to [0, 1]."""
+
+    name: str
+    values: tuple[tuple[str, Value], ...]
+    clip: bool = False
+
+    def __str__(self) -> str:
+        arguments = [f"{name}={_text(value)}" for name, value in self.values] + ["clip=True"] * self.clip
+        return f"{self.name}({', '.join(arguments)})" if arguments else self.name
+
+    def apply(
+        self, images: Float[Tensor, "batch 3 height width"], seed: int, indices: Sequence[int], position: int
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """The operator on images that are float32 or float64; `position` is its place in the branch."""
+        description = _describe(self.name)
+        values = {
+            parameter.name: parameter.per_image(value, seed, indices, position, place)
+            for place, (parameter, (_, value)) in enumerate(zip(description.parameters, self.values, strict=True))
+        }
+        out = description.operator(images, Draw.for_images(seed, indices, position, images.device), **values)
+        return out.clamp_(0.0, 1.0) if self.clip else out  # operators return new tensors
+
+
+@dataclass(frozen=True, repr=False)
+class Distortion:
+    """What is done to pictures. Made by `distortion`; called on a batch.
+
+    Attributes:
+        branches: alternatives of which each image draws one, uniformly; a branch is a tuple of steps in order of
+            application, and empty for "none".
+    """
+
+    branches: tuple[tuple[Step, ...], ...]
+
+    @property
+    def spec(self) -> str:
+        """The canonical spec: all parameters written out; `distortion(d.spec) == d`."""
+        return " | ".join(" + ".join(map(str, branch)) or NONE.name for branch in self.branches)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether another seed can give another result: random operators, ranges or a choice of branches."""
+        steps = [step for branch in self.branches for step in branch]
+        ranges = any(isinstance(value, tuple) for step in steps for _, value in step.values)
+        return len(self.branches) > 1 or ranges or any(_describe(step.name).stochastic for step in steps)
+
+    def __str__(self) -> str:
+        return self.spec
+
+    def __repr__(self) -> str:
+        return f"distortion({self.spec!r})"
+
+    def __call__(
+        self,
+        images: Float[Tensor, "batch 3 height width"],
+        seed: SupportsIndex = 0,
+        indices: Iterable[SupportsIndex] | None = None,
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Distorted copies of the images: same shape, dtype and device, contiguous.
+
+        Image i depends on (seed, indices[i]) alone, bit for bit, whatever else is in the batch: `d(x[2:3], 0, [2])`
+        equals `d(x, 0)[2:3]`. Results repeat on the same kind of device and version of torch; a GPU draws other
+        numbers than a CPU. Half precision is computed in float32 and rounded once, at the end.
+
+        Args:
+            images: float RGB, meant for [0, 1]; values outside are neither refused nor clipped.
+            seed: from 0 to 2**64 - 1.
+            indices: a number for each image, such as its place in a data set; the place in the batch by default.
+
+        Raises:
+            ValueError: images of another shape or dtype, a bad seed or bad indices, or pictures that are too small
+                for an operator.
+        """
+        _check_images(images)
+        whole_seed = _check_whole(seed, "seed")
+        numbers = _check_indices(indices, len(images))
+        work = images.contiguous() if images.dtype in (torch.float32, torch.float64) else images.float().contiguous()
+        return self._distort(work, whole_seed, numbers).to(images.dtype)
+
+    def _distort(
+        self, images: Float[Tensor, "batch 3 height width"], seed: int, indices: Sequence[int]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        if len(self.branches) == 1 or not len(images):
+            return _run(self.branches[0], images, seed, indices)
+        choices = [int(uniform_number(seed, index, 0, BRANCH) * len(self.branches)) for index in indices]
+        out = torch.empty_like(images)
+        for number, branch in enumerate(self.branches):
+            members = [place for place, choice in enumerate(choices) if choice == number]
+            if members:
+                out[members] = _run(branch, images[members], seed, [indices[place] for place in members])
+        return out
+
+
+def distortion(spec: str | Distortion, *, clip: bool | None = None, **params: Value) -> Distortion:
+    """A distortion from its description in text.
+
+        distortion("gaussian_noise", sigma=0.3)      # the same as "gaussian_noise(sigma=0.3)"
+        distortion("gaussian_noise:3")               # ImageNet-C severity 1..5
+        distortion("gaussian_blur + pixel_mask")     # in this order
+        distortion("gaussian_noise(sigma=0.1..0.3)") # each image draws its own sigma, uniformly; or sigma=(0.1, 0.3)
+        distortion("none | gaussian_noise")          # each image draws one branch, uniformly; + binds tighter than |
+
+    Nothing is clipped (Ravula et al. 2021), except where clip=True is written and in the severity form, which clips to
+    [0, 1] as ImageNet-C does. ImageNet-C's other steps (rounding to 8 bits, JPEG) are left out.
+
+    Args:
+        spec: text as above, "none" for no distortion, or a Distortion, which comes back unchanged.
+        clip: clip the result to [0, 1]: overrides what the spec says of the last operator (of every branch).
+        params: parameters of the operator, where the spec names exactly one; see `DISTORTIONS`.
+
+    Raises:
+        ValueError: a spec that cannot be read, unknown names, values out of range, or a parameter given twice.
+    """
+    if isinstance(spec, Distortion):
+        if params or clip is not None:
+            raise ValueError(f"a Distortion takes no further parameters; write a new spec instead of '{spec}'")
+        return spec
+    if not isinstance(spec, str):
+        raise ValueError(f"expected a distortion as text or a Distortion, got {spec!r}; examples: {EXAMPLES}")
+    if clip is not None and not isinstance(clip, bool):
+        raise ValueError(f"clip must be True or False, got {clip!r}")
+    terms = parse(spec)
+    if params:
+        terms = [[_with_params(terms, params, spec)]]
+    return Distortion(tuple(_branch(chain, clip) for chain in terms))
+
+
+def _with_params(terms: list[list[Term]], params: dict[str, Value], spec: str) -> Term:
+    if len(terms) != 1 or len(terms[0]) != 1:
+        raise ValueError(f"'{spec}' names several operators: write their parameters inside, like 'a(x=1) + b(y=2)'")
+    term = terms[0][0]
+    given = term.arguments if term.severity is None else _describe(term.name).at_severity(term.severity)
+    twice = [name for name in params if name in given]
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice: by '{spec}' and as a keyword; keep one of them")
+    return Term(term.name, term.severity, {**term.arguments, **params})
+
+
+def _branch(terms: list[Term], clip: bool | None) -> tuple[Step, ...]:
+    last = len(terms) - 1
+    steps = [_step(term, clip if number == last else None) for number, term in enumerate(terms)]
+    return tuple(step for step in steps if step.name != NONE.name or step.clip)
+
+
+def _step(term: Term, clip: bool | None) -> Step:
+    """The term with defaults filled in; `clip` overrides what it says."""
+    description = _describe(term.name)
+    given = dict(term.arguments)
+    clipped = given.pop("clip", term.severity is not None)
+    if not isinstance(clipped, bool):
+        raise ValueError(f"{term.name}: clip must be True or False, got {clipped!r}")
+    if term.severity is not None:
+        given |= description.at_severity(term.severity)
+    return Step(term.name, description.check(given), clipped if clip is None else clip)
+
+
+def _describe(name: str) -> Description:
+    if name == NONE.name:
+        return NONE
+    if name not in DISTORTIONS:
+        raise unknown_name("distortion", name, [*DISTORTIONS, NONE.name])
+    return DISTORTIONS[name]
+
+
+def _run(
+    branch: tuple[Step, ...], images: Float[Tensor, "batch 3 height width"], seed: int, indices: Sequence[int]
+) -> Float[Tensor, "batch 3 height width"]:
+    if not branch or not len(images):
+        return images.clone()
+    for position, step in enumerate(branch):
+        images = step.apply(images, seed, indices, position)
+    return images
+
+
+def _text(value: Value) -> str:
+    return f"{value[0]}..{value[1]}" if isinstance(value, tuple) else str(value)
+
+
+def _check_images(images: object) -> None:
+    if not isinstance(images, Tensor):
+        raise ValueError(f"expected a torch tensor of images, batch x 3 x height x width, got {type(images).__name__}")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
+        hint = "; add the batch axis with image[None]" if images.ndim == 3 and images.shape[0] == 3 else ""
+        raise ValueError(f"expected images of shape (batch, 3, height, width), got {tuple(images.shape)}{hint}")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"expected float images with values in [0, 1], got {images.dtype}; explorer.load_image makes them"
+        )
+
+
+def _check_indices(indices: object, batch: int) -> list[int]:
+    if indices is None:
+        return list(range(batch))
+    numbers = indices.tolist() if hasattr(indices, "tolist") else indices
+    if not isinstance(numbers, Iterable):
+        raise ValueError(f"indices must be a sequence with one whole number for each image, got {indices!r}")
+    checked = [_check_whole(number, "an index") for number in numbers]
+    if len(checked) != batch:
+        raise ValueError(f"expected one index for each of the {batch} images, got {len(checked)}")
+    return checked
+
+
+def _check_whole(number: object, what: str) -> int:
+    """A seed or an index as a Python int; takes numpy's and torch's integers too."""
+    try:
+        whole = operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        whole = -1
+    if isinstance(number, bool) or not 0 <= whole <= LARGEST_SEED:
+        raise ValueError(f"{what} must be a whole number from 0 to 2**64 - 1, got {number!r}")
+    return whole

@@ -1,0 +1,67 @@
+"""How near two tensors are to each other: cosine, KL and Jensen-Shannon divergence, overlap of mass, CKA.
+
+Plain functions of tensors; each returns one number per item of the batch. Training losses and reported metrics of the
+same name are both made of these.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+_TINY = 1e-12
+
+
+def cosine(a: Float[Tensor, "batch *rest dim"], b: Float[Tensor, "batch *rest dim"]) -> Float[Tensor, " batch"]:
+    """Cosine similarity along the last axis, averaged over everything but the batch; in [-1, 1]."""
+    return F.cosine_similarity(a, b, dim=-1).reshape(a.shape[0], -1).mean(dim=1)
+
+
+def kl_divergence(
+    reference: Float[Tensor, "batch *rest token"], other: Float[Tensor, "batch *rest token"]
+) -> Float[Tensor, " batch"]:
+    """KL(reference || other) of rows that sum to 1, in nats, averaged over everything but the batch."""
+    # Probabilities below 1e-12 count as 1e-12: float32 softmax rows hold exact zeros, where the logarithm is infinite.
+    terms = reference * (reference.clamp_min(_TINY).log() - other.clamp_min(_TINY).log())
+    return terms.sum(dim=-1).reshape(terms.shape[0], -1).mean(dim=1)
+
+
+def js_divergence(
+    a: Float[Tensor, "batch *rest token"], b: Float[Tensor, "batch *rest token"]
+) -> Float[Tensor, " batch"]:
+    """Jensen-Shannon divergence of rows that sum to 1, in nats (0 to ln 2 = 0.693), averaged like `kl_divergence`."""
+    middle = (a + b) / 2
+    return (kl_divergence(a, middle) + kl_divergence(b, middle)) / 2
+
+
+def top_mass(maps: Float[Tensor, "batch rows cols"], fraction: float = 0.6) -> Bool[Tensor, "batch rows cols"]:
+    """The smallest set of patches that holds `fraction` of each map's mass (Caron et al. 2021, DINO, Figure 1)."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction is the share of the mass that is kept, above 0 and at most 1; got {fraction}")
+    flat = maps.flatten(1).double()
+    values, order = flat.sort(dim=1, descending=True)
+    share_before = (values.cumsum(dim=1) - values) / values.sum(dim=1, keepdim=True).clamp_min(_TINY)
+    # A hair below the fraction, so that rounding of the running sum does not add a patch to an exact share.
+    kept = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, share_before < fraction - 1e-9)
+    return kept.reshape(maps.shape)
+
+
+def intersection_over_union(
+    a: Bool[Tensor, "batch rows cols"], b: Bool[Tensor, "batch rows cols"]
+) -> Float[Tensor, " batch"]:
+    """Shared patches over patches in either; 1 where both sets are empty."""
+    shared = (a & b).flatten(1).sum(dim=1).double()
+    either = (a | b).flatten(1).sum(dim=1).double()
+    return torch.where(either > 0, shared / either.clamp_min(1), torch.ones_like(shared)).float()
+
+
+def linear_cka(a: Float[Tensor, "batch patch dim"], b: Float[Tensor, "batch patch dim_b"]) -> Float[Tensor, " batch"]:
+    """Linear centred kernel alignment over the patches of each picture (Kornblith et al. 2019, eq. 3-4); in [0, 1].
+
+    It compares how patches relate to each other and ignores rotation and scale of the features. With fewer patches
+    than dimensions it is biased upwards: compare it at one image size only.
+    """
+    a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
+    gram_a, gram_b = a @ a.transpose(1, 2), b @ b.transpose(1, 2)
+    norms = gram_a.flatten(1).norm(dim=1) * gram_b.flatten(1).norm(dim=1)
+    return (gram_a * gram_b).flatten(1).sum(dim=1) / norms.clamp_min(_TINY)

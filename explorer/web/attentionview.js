@@ -1,0 +1,612 @@
+// What the class token looks at: clean and distorted, teacher and student, under one colour scale.
+//
+// Enters: the attention payload (pictures, attention of every layer and head, numbers). Leaves: settings through
+// onState, "pick" through onEvent. Everything is computed here; no server is asked.
+
+import { MINUS, composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatValue, listNearest, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches, viewLink } from "./common.js";
+
+const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];
+const MODELS = ["teacher", "student"];
+const OUTLINED_MASS = 0.6;
+const ATTENTION_DEFAULTS = {
+  layer: null,
+  head: "mean",
+  map: "attention",
+  colours: "viridis",
+  opacity: 0.75,
+  smooth: false,
+  outline: false,
+  overview: "student_distorted",
+};
+
+const METRICS = [
+  ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the reference. 1: the picture as a whole means the same to the model."],
+  ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the reference's patch at the same place, averaged. 1: every place means the same."],
+  ["attention_js", "attention JS", -1, "Jensen-Shannon divergence between the attention and the reference's, in nats, averaged over heads. 0: the same places are looked at; 0.69: entirely different ones."],
+  ["attention_kl", "attention KL", -1, "Kullback-Leibler divergence from the reference's attention, in nats. 0: the same; it grows without bound where the reference looks and this model does not."],
+  ["attention_iou", "attention IoU", 1, "Overlap of the patches that hold the top 60 % of the attention with those of the reference: common patches divided by all of them. 1: the same set."],
+  ["cka", "CKA", 1, "Centred kernel alignment of the patch features with the reference: do the patches resemble each other in the same way? 1: yes, 0: not at all."],
+];
+const SHOWN_JS = ["JS, map shown", -1, "Jensen-Shannon divergence, in nats, between the distorted map that you see now and the reference map (both made to sum to one). Follows layer, head and map."];
+
+/** Builds the view inside `root`; see the methods at the end. */
+export function createAttentionView(root, options = {}) {
+  const state = { ...ATTENTION_DEFAULTS };
+  let data = null;
+  let turn = 0;
+  let maps = {};
+  let differences = {};
+  let shownJs = {};
+  let hovered = null;
+
+  // ------------------------------------------------------------ elements
+  const shell = createShell(root, "attention", "Nothing to show yet. Choose a picture, and the attention appears here.");
+  const panes = Object.fromEntries(PANE_IDS.map((id) => [id, createPane(id)]));
+  const inputs = { clean: createPane("picture_clean"), distorted: createPane("picture_distorted") };
+  const deltas = { teacher: createPane("difference_teacher"), student: createPane("difference_student") };
+  const everyPane = [...Object.values(inputs), ...Object.values(panes), ...Object.values(deltas)];
+  const numbers = make("div", { class: "vx-numbers" });
+  const bar = createColourBar();
+  const deltaBar = createColourBar();
+  const cell = (area, child) => make("div", { class: "vx-cell", style: `grid-area: ${area}` }, child);
+  const stage = make(
+    "div",
+    { class: "vx-stage" },
+    cell("pc", inputs.clean.node),
+    cell("pd", inputs.distorted.node),
+    cell("nums", numbers),
+    ...MODELS.flatMap((who) => [
+      cell(`${who[0]}c`, panes[`${who}_clean`].node),
+      cell(`${who[0]}d`, panes[`${who}_distorted`].node),
+      cell(`${who[0]}x`, deltas[who].node),
+    ]),
+    cell("bar", bar.node),
+    cell("dbar", deltaBar.node),
+  );
+
+  const change = (partial) => {
+    Object.assign(state, partial);
+    refresh();
+    options.onState?.({ ...state });
+  };
+  const layer = createSlider({
+    name: "layer", label: "Layer", min: 0, max: 0, step: 1,
+    show: (i) => (data ? `block ${data.layers[i]} of ${data.layers.at(-1)}` : ""),
+    change: (i) => change({ layer: data.layers[i] }),
+  });
+  const head = createSelect({ name: "head", label: "Head", change: (value) => change({ head: readHead(value, state.head) }) });
+  const source = createSelect({ name: "map", label: "Map", change: (map) => change({ map }) });
+  const opacity = createSlider({
+    name: "opacity", label: "Map over picture", min: 0, max: 1, step: 0.05,
+    show: (value) => `${Math.round(100 * value)} %`,
+    change: (value) => change({ opacity: value }),
+  });
+  const colours = createSelect({ name: "colours", label: "Colours", change: (value) => change({ colours: value }) });
+  const smooth = createCheckbox({ name: "smooth", label: "smooth", change: (value) => change({ smooth: value }) });
+  const outline = createCheckbox({ name: "outline", label: "outline the top 60 % of the mass", change: (value) => change({ outline: value }) });
+  const controls = make(
+    "div",
+    { class: "vx-controls", role: "group", "aria-label": "What the maps show" },
+    layer.node, head.node, source.node, colours.node, opacity.node,
+    make("div", { class: "vx-checks" }, smooth.node, outline.node),
+  );
+
+  const overviewPane = createSelect({ name: "overview", label: "Model and picture", change: (value) => change({ overview: value }) });
+  const tiles = make("div", { class: "vx-tiles", role: "grid", "aria-label": "Layers and heads" });
+  const details = make(
+    "details",
+    { class: "vx-overview", ontoggle: () => details.open && paintOverview() },
+    make("summary", { text: "All layers and heads" }),
+    overviewPane.node,
+    make("p", { class: "vx-hint", text: "Each small map is scaled by the maximum of its layer and head over the four panes. Pick one to enlarge it." }),
+    make("div", { class: "vx-scroll" }, tiles),
+  );
+  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, link: makeLink });
+  shell.body.append(controls, stage, details, actions.node);
+
+  // ------------------------------------------------------------ reading the payload
+  async function update(payload) {
+    const mine = ++turn;
+    if (!payload || !payload.panes?.length) {
+      data = null;
+      shell.show(false);
+      shell.say(payload?.message);
+      return;
+    }
+    let next;
+    try {
+      next = await readPayload(payload);
+      readAttention(next, payload);
+    } catch (error) {
+      if (mine !== turn) return;
+      data = null;
+      shell.show(false);
+      shell.say(`This result could not be read: ${error.message}.`);
+      return;
+    }
+    if (mine !== turn) return;
+    data = next;
+    settle();
+    dress();
+    shell.show(true);
+    refresh();
+  }
+
+  function readAttention(next, payload) {
+    next.layers = payload.layers;
+    next.heads = payload.heads;
+    next.queryKind = payload.query_kind ?? "class token";
+    next.numbers = payload.numbers ?? {};
+    const patches = next.rows * next.cols;
+    for (const pane of next.panes) {
+      pane.attention = decodeArray(pane.attention);
+      pane.rollout = pane.rollout ? decodeArray(pane.rollout) : null;
+      const [layers, heads, count] = pane.attention.shape;
+      if (layers !== next.layers.length || heads !== next.heads || count !== patches) {
+        throw new Error(`attention of "${pane.id}" has the shape [${pane.attention.shape}], which does not fit the grid`);
+      }
+    }
+    next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
+    next.hasRollout = next.panes.every((pane) => pane.rollout);
+    next.tops = null;
+  }
+
+  /** Settings that the new payload cannot honour move to the nearest that it can. */
+  function settle() {
+    state.layer = state.layer === null ? data.layers.at(-1) : listNearest(data.layers, state.layer);
+    if (typeof state.head === "number" && state.head >= data.heads) state.head = "mean";
+    if (state.map === "rollout" && !data.hasRollout) state.map = "attention";
+    if (!colourNames().includes(state.colours)) state.colours = colourNames()[0];
+    if (!data.byId[state.overview]) state.overview = data.panes.at(-1).id;
+  }
+
+  function colourNames() {
+    return Object.keys(data.tables).filter((name) => name !== "difference");
+  }
+
+  function readHead(value, fallback) {
+    if (value === "mean" || value === "max") return value;
+    const index = Number(value);
+    const known = Number.isInteger(index) && index >= 0 && value !== "" && value !== null;
+    return known && (!data || index < data.heads) ? index : fallback;
+  }
+
+  /** What changes with the payload alone: pictures, titles, choices, the table of numbers. */
+  function dress() {
+    shell.say(
+      data.message,
+      data.untouched && "The student is still the untouched copy of the teacher: train one or choose one to see a difference.",
+    );
+    for (const id of PANE_IDS) {
+      const pane = data.byId[id];
+      panes[id].node.parentNode.hidden = !pane;
+      if (pane) panes[id].dress(pane.title, pane === data.reference, pane.image, data);
+    }
+    for (const [view, pane] of Object.entries(inputs)) {
+      pane.dress(`Picture · ${view}`, false, data.panes.find((each) => each.view === view)?.image ?? null, data);
+      pane.heat.hidden = true;
+      pane.box.setAttribute("aria-label", `The ${view} picture`);
+    }
+    for (const who of MODELS) {
+      const distorted = data.byId[`${who}_distorted`];
+      deltas[who].node.parentNode.hidden = !distorted;
+      deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · distorted ${MINUS} reference`, false, distorted?.image ?? null, data);
+    }
+    head.fill([
+      ["mean", "mean of heads"],
+      ["max", "max of heads"],
+      ...Array.from({ length: data.heads }, (_, i) => [i, `head ${i}`]),
+    ]);
+    source.fill([
+      ["attention", `attention of the ${data.queryKind}`],
+      ["rollout", data.hasRollout ? "rollout over all layers" : "rollout (not computed)", !data.hasRollout],
+    ]);
+    colours.fill(colourNames().map((name) => [name, name]));
+    overviewPane.fill(data.panes.map((pane) => [pane.id, pane.title]));
+    buildNumbers();
+    buildTiles();
+    if (details.dataset.settled !== "yes") {
+      details.dataset.settled = "yes";
+      details.open = (shell.host.clientWidth || window.innerWidth) >= 700;
+    }
+  }
+
+  // ------------------------------------------------------------ maps
+  function mapOf(pane) {
+    const patches = data.rows * data.cols;
+    if (state.map === "rollout") return scaledSlice(pane.rollout, 0, patches);
+    const start = data.layers.indexOf(state.layer) * data.heads * patches;
+    if (typeof state.head === "number") return scaledSlice(pane.attention, start + state.head * patches, patches);
+    const { values, scale } = pane.attention;
+    const out = new Float32Array(patches);
+    for (let h = 0; h < data.heads; h++) {
+      for (let i = 0; i < patches; i++) {
+        const value = values[start + h * patches + i];
+        out[i] = state.head === "max" ? Math.max(out[i], value) : out[i] + value / data.heads;
+      }
+    }
+    return out.map((value) => value * scale);
+  }
+
+  function refresh() {
+    if (!data) return;
+    const started = performance.now();
+    const { rows, cols } = data;
+    maps = Object.fromEntries(PANE_IDS.filter((id) => data.byId[id]).map((id) => [id, mapOf(data.byId[id])]));
+    const reference = maps[data.reference.id] ?? Object.values(maps)[0];
+    const top = largest(Object.values(maps));
+    const table = data.tables[state.colours];
+    for (const [id, map] of Object.entries(maps)) {
+      paintMap(panes[id].heat, map, rows, cols, 0, top, table, state.smooth);
+      panes[id].setLook(state.opacity, state.smooth);
+      panes[id].setOutline(state.outline ? topMass(map, OUTLINED_MASS) : null);
+    }
+    paintDifferences(reference);
+    bar.set(`one scale for all four maps: ${describeMap()}`, table, 0, top);
+    refreshControls();
+    refreshNumbers();
+    refreshTiles();
+    root.dataset.repaintMs = (performance.now() - started).toFixed(2);
+  }
+
+  function paintDifferences(reference) {
+    differences = {};
+    shownJs = {};
+    for (const who of MODELS) {
+      const map = maps[`${who}_distorted`];
+      if (!map) continue;
+      differences[who] = map.map((value, i) => value - reference[i]);
+      shownJs[who] = jensenShannon(map, reference);
+    }
+    const span = largest(Object.values(differences).map((each) => each.map(Math.abs)));
+    for (const [who, difference] of Object.entries(differences)) {
+      paintMap(deltas[who].heat, difference, data.rows, data.cols, -span, span, data.tables.difference, state.smooth);
+      deltas[who].setLook(state.opacity, state.smooth);
+      deltas[who].note.textContent = `JS ${formatValue(shownJs[who])}`;
+    }
+    deltaBar.set("less than the reference, or more", data.tables.difference, -span, span, true);
+    for (const [id, pane] of Object.entries(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
+    for (const [who, pane] of Object.entries(deltas)) {
+      pane.box.setAttribute("aria-label", `${pane.title.textContent}: divergence ${formatValue(shownJs[who])} nats`);
+    }
+  }
+
+  function describeMap() {
+    if (state.map === "rollout") return "rollout over all layers";
+    const what = typeof state.head === "number" ? `head ${state.head}` : `${state.head} of heads`;
+    return `block ${state.layer}, ${what}`;
+  }
+
+  function refreshControls() {
+    layer.set(data.layers.indexOf(state.layer), data.layers.length - 1);
+    head.set(state.head);
+    source.set(state.map);
+    colours.set(state.colours);
+    opacity.set(state.opacity);
+    smooth.set(state.smooth);
+    outline.set(state.outline);
+    overviewPane.set(state.overview);
+    const rolled = state.map === "rollout"; // it runs through all layers and heads
+    layer.input.disabled = rolled || data.layers.length < 2;
+    head.input.disabled = rolled;
+    actions.refresh();
+  }
+
+  // ------------------------------------------------------------ numbers
+  let rowsOfNumbers = {};
+
+  function buildNumbers() {
+    const { teacher = {}, student = {}, student_clean: clean } = data.numbers;
+    const known = METRICS.filter(([key]) => Number.isFinite(teacher[key]) || Number.isFinite(student[key]));
+    rowsOfNumbers = {};
+    const rowOf = (key, name, direction, help) => {
+      const cells = ["teacher", "student", "verdict", "clean"].map((kind) => make("td", { class: `vx-n-${kind}` }));
+      rowsOfNumbers[key] = (before, after, third) => fillRow(cells, direction, before, after, third);
+      const arrow = make("span", { class: "vx-direction", text: direction > 0 ? "\u2191" : "\u2193", title: direction > 0 ? "higher is closer" : "lower is closer" });
+      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, name, help), arrow), ...cells.slice(0, clean ? 4 : 3));
+    };
+    const header = ["teacher", "student", "", ...(clean ? ["student, clean"] : [])];
+    const table = make(
+      "table",
+      { class: "vx-table" },
+      make("caption", { text: "The distorted picture's agreement with the reference" }),
+      make("thead", {}, make("tr", {}, make("td"), ...header.map((text, i) => make(text ? "th" : "td", { scope: text ? "col" : null, text, class: i === 3 ? "vx-n-clean" : null })))),
+      make("tbody", {}, ...known.map((metric) => rowOf(...metric)), rowOf("shown_js", ...SHOWN_JS)),
+    );
+    numbers.replaceChildren(table);
+    for (const [key] of known) rowsOfNumbers[key](teacher[key], student[key], clean?.[key]);
+  }
+
+  function fillRow([teacher, student, verdict, clean], direction, before, after, third) {
+    teacher.textContent = formatNumber(before);
+    student.textContent = formatNumber(after);
+    clean.textContent = formatNumber(third);
+    const [word, kind] = verdictOf(direction, before, after);
+    verdict.replaceChildren(word ? make("span", { class: `vx-verdict vx-${kind}`, text: word }) : "");
+  }
+
+  function verdictOf(direction, before, after) {
+    if (!Number.isFinite(before) || !Number.isFinite(after)) return ["", ""];
+    const gain = direction * (after - before);
+    if (Math.abs(gain) < 0.005) return ["= same", "same"];
+    return gain > 0 ? ["\u2713 closer", "closer"] : ["\u2717 farther", "farther"];
+  }
+
+  function formatNumber(value) {
+    if (!Number.isFinite(value)) return "\u2013";
+    return (value < 0 ? MINUS : "") + Math.abs(value).toFixed(2);
+  }
+
+  function refreshNumbers() {
+    rowsOfNumbers.shown_js?.(shownJs.teacher, shownJs.student, maps.student_clean && jensenShannon(maps.student_clean, maps[data.reference.id]));
+  }
+
+  // ------------------------------------------------------------ overview
+  let tileOf = new Map();
+  let overviewKey = "";
+
+  function buildTiles() {
+    const signature = JSON.stringify([data.layers, data.heads, data.rows, data.cols]);
+    overviewKey = "";
+    if (tiles.dataset.signature === signature) return;
+    tiles.dataset.signature = signature;
+    tileOf = new Map();
+    const columns = ["mean", ...Array.from({ length: data.heads }, (_, i) => i)];
+    tiles.style.setProperty("--vx-columns", columns.length);
+    const heading = make("div", { role: "row", class: "vx-tilerow" }, make("span", { class: "vx-tilename", role: "columnheader", text: "" }));
+    for (const column of columns) heading.append(make("span", { class: "vx-tilename", role: "columnheader", text: column, "aria-label": typeof column === "number" ? `head ${column}` : "mean of heads" }));
+    const built = [heading];
+    for (const block of data.layers) {
+      const row = make("div", { role: "row", class: "vx-tilerow" }, make("span", { class: "vx-tilename", role: "rowheader", text: block, "aria-label": `block ${block}` }));
+      for (const column of columns) {
+        const canvas = make("canvas", { class: "vx-crisp" });
+        const name = typeof column === "number" ? `head ${column}` : "mean of heads";
+        const tile = make("button", { type: "button", class: "vx-tile", role: "gridcell", tabindex: "-1", "data-layer": block, "data-head": column, "aria-label": `block ${block}, ${name}`, title: `block ${block}, ${name}` }, canvas);
+        tile.style.aspectRatio = `${data.width} / ${data.height}`;
+        tileOf.set(`${block},${column}`, { tile, canvas });
+        row.append(tile);
+      }
+      built.push(row);
+    }
+    tiles.replaceChildren(...built);
+  }
+
+  tiles.addEventListener("click", (event) => {
+    const tile = event.target.closest(".vx-tile");
+    if (tile) pick(tile);
+  });
+  tiles.addEventListener("keydown", (event) => {
+    const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -1000], End: [0, 1000] };
+    const tile = event.target.closest(".vx-tile");
+    if (!tile || !moves[event.key]) return;
+    event.preventDefault();
+    const heads = ["mean", ...Array.from({ length: data.heads }, (_, i) => String(i))];
+    const [down, right] = moves[event.key];
+    const at = (list, value, step) => list[Math.min(list.length - 1, Math.max(0, list.indexOf(value) + step))];
+    const next = tileOf.get(`${at(data.layers, Number(tile.dataset.layer), down)},${at(heads, tile.dataset.head, right)}`).tile;
+    rove(next);
+    next.focus();
+  });
+
+  function pick(tile) {
+    const chosen = { layer: Number(tile.dataset.layer), head: readHead(tile.dataset.head, "mean") };
+    change({ ...chosen, map: "attention" });
+    rove(tile);
+    options.onEvent?.("pick", chosen);
+  }
+
+  function rove(tile) {
+    for (const other of tileOf.values()) other.tile.tabIndex = other.tile === tile ? 0 : -1;
+  }
+
+  function refreshTiles() {
+    const current = tileOf.get(`${state.layer},${state.head}`) ?? tileOf.get(`${state.layer},mean`);
+    for (const { tile } of tileOf.values()) {
+      const chosen = state.map === "attention" && tile === tileOf.get(`${state.layer},${state.head}`)?.tile;
+      tile.setAttribute("aria-selected", String(chosen));
+    }
+    if (!tiles.contains(document.activeElement)) rove(current.tile);
+    if (details.open) paintOverview();
+  }
+
+  function paintOverview() {
+    const key = JSON.stringify([state.overview, state.colours]);
+    if (!data || key === overviewKey) return;
+    overviewKey = key;
+    const patches = data.rows * data.cols;
+    const table = data.tables[state.colours];
+    const pane = data.byId[state.overview];
+    data.tops ??= overviewTops();
+    data.layers.forEach((block, l) => {
+      const mean = new Float32Array(patches);
+      for (let h = 0; h < data.heads; h++) {
+        const map = scaledSlice(pane.attention, (l * data.heads + h) * patches, patches);
+        for (let i = 0; i < patches; i++) mean[i] += map[i] / data.heads;
+        paintMap(tileOf.get(`${block},${h}`).canvas, map, data.rows, data.cols, 0, data.tops.heads[l * data.heads + h], table, false);
+      }
+      paintMap(tileOf.get(`${block},mean`).canvas, mean, data.rows, data.cols, 0, data.tops.means[l], table, false);
+    });
+  }
+
+  /** The largest value of each (layer, head) and of each layer's mean of heads, over the four panes. */
+  function overviewTops() {
+    const patches = data.rows * data.cols;
+    const heads = new Float32Array(data.layers.length * data.heads);
+    const means = new Float32Array(data.layers.length);
+    for (const { attention } of data.panes) {
+      for (let l = 0; l < means.length; l++) {
+        const mean = new Float64Array(patches);
+        for (let h = 0; h < data.heads; h++) {
+          const slot = l * data.heads + h;
+          for (let i = 0; i < patches; i++) {
+            const value = attention.values[slot * patches + i] * attention.scale;
+            mean[i] += value / data.heads;
+            if (value > heads[slot]) heads[slot] = value;
+          }
+        }
+        for (const value of mean) if (value > means[l]) means[l] = value;
+      }
+    }
+    return { heads, means };
+  }
+
+  // ------------------------------------------------------------ pointing
+  const paintHover = oncePerFrame(() => {
+    if (!data) return;
+    for (const pane of everyPane) hovered ? pane.mark("cursor", hovered.row, hovered.col) : pane.unmark("cursor");
+    if (!hovered) return shell.hideTip();
+    const { row, col, x, y, id } = hovered;
+    const at = row * data.cols + col;
+    const lines = Object.entries(maps).map(([key, map]) => [data.byId[key].title, formatValue(map[at]), key === id]);
+    for (const [who, difference] of Object.entries(differences)) {
+      lines.push([deltas[who].title.textContent, formatValue(difference[at], true), id === `difference_${who}`]);
+    }
+    const rows = lines.flatMap(([name, value, here]) => [
+      make("dt", { text: name, class: here ? "vx-here" : null }),
+      make("dd", { text: value, class: here ? "vx-here" : null }),
+    ]);
+    shell.showTip([make("div", { class: "vx-tiphead", text: `row ${row}, col ${col}` }), make("dl", {}, ...rows)], x, y);
+    if (hovered.key) shell.announce(`row ${row}, column ${col}: ${lines.map(([name, value]) => `${name} ${value}`).join(", ")}`);
+  });
+  const leave = () => {
+    if (!hovered) return;
+    hovered = null;
+    paintHover();
+  };
+  trackPatches(stage, {
+    grid: () => data,
+    move: (id, row, col, where) => {
+      hovered = { id, row, col, ...where };
+      paintHover();
+    },
+    leave,
+    escape: leave,
+  });
+
+  // ------------------------------------------------------------ files and links
+  function fileName() {
+    const what = state.map === "rollout" ? "rollout" : `layer${state.layer}-head-${state.head}`;
+    return `vit-explorer-attention-${what}`;
+  }
+
+  function makeFigure() {
+    const cellOf = (pane, reference = false) => ({ title: pane.title.textContent, reference, draw: pane.drawOn });
+    const shown = (pane) => (pane.node.parentNode.hidden ? null : cellOf(pane, !pane.badge.hidden));
+    const { teacher = {}, student = {} } = data.numbers;
+    const known = METRICS.filter(([key]) => Number.isFinite(teacher[key]) || Number.isFinite(student[key]));
+    const table = [
+      ["agreement with the reference", "teacher", "student"],
+      ...known.map(([key, name, direction]) => [`${name} ${direction > 0 ? "\u2191" : "\u2193"}`, formatNumber(teacher[key]), formatNumber(student[key])]),
+      [`${SHOWN_JS[0]} \u2193`, formatNumber(shownJs.teacher), formatNumber(shownJs.student)],
+    ];
+    const canvas = composeFigure({
+      font: getComputedStyle(shell.host).fontFamily,
+      heading: state.map === "rollout" ? "Attention rollout" : `Attention of the ${data.queryKind}`,
+      cells: [
+        [cellOf(inputs.clean), cellOf(inputs.distorted), { table }],
+        ...MODELS.map((who) => [shown(panes[`${who}_clean`]), shown(panes[`${who}_distorted`]), shown(deltas[who])]),
+      ],
+      aspect: data.height / data.width,
+      bars: [{ ...bar.shown(), from: 0, span: 2 }, { ...deltaBar.shown(), from: 2, span: 1 }],
+      lines: [settingsLine(), "made with vit-explorer"],
+    });
+    return { name: fileName(), canvas };
+  }
+
+  function settingsLine() {
+    const parts = [describeMap(), `maps at ${Math.round(100 * state.opacity)} % over the picture`];
+    if (state.outline) parts.push("outlined: the smallest set of patches with 60 % of the mass");
+    if (data.link?.photo) parts.push(`photo ${data.link.photo}`);
+    if (data.link?.distortion) parts.push(`distortion ${data.link.distortion}`);
+    return parts.join(" · ");
+  }
+
+  function makeNumbers() {
+    const grids = (each) => Object.fromEntries(Object.entries(each).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]));
+    const content = {
+      view: "attention",
+      settings: { ...state },
+      grid: [data.rows, data.cols],
+      query_kind: data.queryKind,
+      reference: data.reference.id,
+      numbers: data.numbers,
+      shown_js_nats: shownJs,
+      maps: grids(maps),
+      differences: grids(differences),
+      link: data.link,
+    };
+    return { name: fileName(), content };
+  }
+
+  function makeLink() {
+    if (!data) return null;
+    const { layer: block, head: which, map, ...rest } = state;
+    const changed = Object.entries(rest).filter(([name, value]) => value !== ATTENTION_DEFAULTS[name]);
+    const parameters = Object.fromEntries(changed.map(([name, value]) => [name, typeof value === "boolean" ? Number(value) : value]));
+    return viewLink(data.link, { view: "attention", layer: block, head: which, map, ...parameters });
+  }
+
+  // ------------------------------------------------------------ the face of the view
+  return {
+    /** Shows a payload, keeping the settings where they make sense; null empties the view. Resolves when painted. */
+    update,
+    /** The settings, under the names that `set` and links use. */
+    state: () => ({ ...state }),
+    /** Changes some settings; text from a query string is fine, nonsense is ignored. */
+    set(partial = {}) {
+      const layers = data?.layers;
+      const block = readNumber(partial.layer, state.layer, 0, 1e6);
+      state.layer = layers && block !== null ? listNearest(layers, block) : block;
+      state.head = readHead(partial.head ?? state.head, state.head);
+      state.map = readChoice(partial.map, data && !data.hasRollout ? ["attention"] : ["attention", "rollout"], state.map);
+      state.colours = data ? readChoice(partial.colours, colourNames(), state.colours) : String(partial.colours ?? state.colours);
+      state.opacity = readNumber(partial.opacity, state.opacity, 0, 1);
+      state.smooth = readFlag(partial.smooth, state.smooth);
+      state.outline = readFlag(partial.outline, state.outline);
+      state.overview = readChoice(partial.overview, PANE_IDS.filter((id) => !data || data.byId[id]), state.overview);
+      refresh();
+    },
+    /** The maps on screen, row by row: one Float32Array for each pane, and `difference_teacher`, `difference_student`. */
+    maps: () => ({ ...maps, difference_teacher: differences.teacher, difference_student: differences.student }),
+    destroy() {
+      turn += 1;
+      paintHover.cancel();
+      shell.destroy();
+      delete root.dataset.repaintMs;
+    },
+  };
+}
+
+function largest(arrays) {
+  let top = 0;
+  for (const values of arrays) for (const value of values) if (value > top) top = value;
+  return top;
+}
+
+/** Jensen-Shannon divergence in nats of two maps, each made to sum to one. */
+function jensenShannon(first, second) {
+  const sum = (values) => values.reduce((total, value) => total + value, 0) || 1;
+  const [a, b] = [sum(first), sum(second)];
+  let out = 0;
+  for (let i = 0; i < first.length; i++) {
+    const [p, q] = [first[i] / a, second[i] / b];
+    const middle = (p + q) / 2;
+    if (p > 0) out += (p * Math.log(p / middle)) / 2;
+    if (q > 0) out += (q * Math.log(q / middle)) / 2;
+  }
+  return Math.max(0, out);
+}
+
+/** 1 for each patch of the smallest set that holds `share` of the map's mass. */
+function topMass(map, share) {
+  const order = Array.from(map.keys()).sort((i, j) => map[j] - map[i]);
+  const total = map.reduce((sum, value) => sum + value, 0);
+  const inside = new Uint8Array(map.length);
+  let held = 0;
+  for (const i of order) {
+    if (held >= share * total) break;
+    inside[i] = 1;
+    held += map[i];
+  }
+  return inside;
+}

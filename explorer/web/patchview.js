@@ -1,0 +1,581 @@
+// One patch, four panes: where do teacher and student find it again, in the clean and in the distorted picture?
+//
+// Enters: the patch payload (pictures, patch features of one layer, what each patch attends to, joint PCA colours).
+// Leaves: settings through onState; "layer", "pin" and "unpin" through onEvent. Only another layer needs a server.
+
+import { composeFigure, createActions, createCheckbox, createColourBar, createPane, createSelect, createShell, createSlider, decodeArray, formatValue, listNearest, make, oncePerFrame, paintColours, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches, viewLink } from "./common.js";
+
+const MODES = ["similarity", "attention", "pca"];
+const RANGES = { auto: "auto", "0..1": "0 .. 1", "-1..1": "\u22121 .. 1" };
+const PATCH_DEFAULTS = {
+  layer: null,
+  mode: "similarity",
+  range: "auto",
+  colours: "viridis",
+  opacity: 0.75,
+  smooth: false,
+  pin: null,
+};
+const LAYER_PATIENCE_MS = 60000;
+
+/** Builds the view inside `root`; see the methods at the end. */
+export function createPatchView(root, options = {}) {
+  const state = { ...PATCH_DEFAULTS };
+  const stats = { lastRepaintMs: 0, repaints: 0 };
+  let data = null;
+  let turn = 0;
+  let query = null; // {pane, row, col}: the patch whose feature is compared
+  let hovered = null; // where the pointer or the keyboard is
+  let shown = {}; // one Float32Array for each pane
+  let patience = 0;
+
+  // ------------------------------------------------------------ elements
+  const shell = createShell(root, "patches", "Nothing to show yet. Choose a picture, and its patches appear here.");
+  const panes = new Map();
+  const casing = make("svg:g", { class: "vx-casing" });
+  const lines = make("svg:g", { class: "vx-line" });
+  const threads = make("svg:svg", { class: "vx-threads", "aria-hidden": "true" }, casing, lines);
+  const row = make("div", { class: "vx-panes" });
+  const loading = make("p", { class: "vx-loading", role: "status", hidden: true });
+  const stage = make("div", { class: "vx-patchstage" }, row, threads, loading);
+  const bar = createColourBar();
+  const result = make("div", { class: "vx-result" });
+
+  const change = (partial) => {
+    Object.assign(state, partial);
+    refresh();
+    options.onState?.(snapshot());
+  };
+  const mode = createSelect({ name: "mode", label: "Show", change: (value) => change({ mode: value }) });
+  const layer = createSelect({ name: "layer", label: "Layer", change: (value) => askLayer(Number(value), true) });
+  const range = createSelect({ name: "range", label: "Scale of cosines", change: (value) => change({ range: value }) });
+  const colours = createSelect({ name: "colours", label: "Colours", change: (value) => change({ colours: value }) });
+  const opacity = createSlider({
+    name: "opacity", label: "Map over picture", min: 0, max: 1, step: 0.05,
+    show: (value) => `${Math.round(100 * value)} %`,
+    change: (value) => change({ opacity: value }),
+  });
+  const smooth = createCheckbox({ name: "smooth", label: "smooth", change: (value) => change({ smooth: value }) });
+  const controls = make(
+    "div",
+    { class: "vx-controls", role: "group", "aria-label": "What the maps show" },
+    mode.node, layer.node, range.node, colours.node, opacity.node,
+    make("div", { class: "vx-checks" }, smooth.node),
+  );
+  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, link: makeLink });
+  shell.body.append(controls, stage, bar.node, result, actions.node);
+
+  // ------------------------------------------------------------ reading the payload
+  async function update(payload) {
+    const mine = ++turn;
+    if (!payload || !payload.panes?.length) {
+      data = null;
+      endLoading();
+      shell.show(false);
+      shell.say(payload?.message);
+      return;
+    }
+    let next;
+    try {
+      next = await readPayload(payload);
+      readPatches(next, payload);
+    } catch (error) {
+      if (mine !== turn) return;
+      data = null;
+      endLoading();
+      shell.show(false);
+      shell.say(`This result could not be read: ${error.message}.`);
+      return;
+    }
+    if (mine !== turn) return;
+    const before = data;
+    const wish = before ? null : state.layer; // from a link or an earlier picture; asked for once, never in a circle
+    data = next;
+    endLoading();
+    state.layer = data.layer;
+    settle(before);
+    dress();
+    shell.show(true);
+    refresh();
+    if (wish !== null && wish !== data.layer && data.layers.includes(wish)) askLayer(wish, false);
+  }
+
+  function readPatches(next, payload) {
+    next.layer = payload.layer;
+    next.layers = payload.layers ?? [payload.layer];
+    const patches = next.rows * next.cols;
+    for (const pane of next.panes) {
+      const features = decodeArray(pane.patches);
+      if (features.shape[0] !== patches) {
+        throw new Error(`features of "${pane.id}" have the shape [${features.shape}], which does not fit the grid`);
+      }
+      pane.units = unitRows(features);
+      pane.rows = pane.rows ? decodeArray(pane.rows) : null;
+      pane.pca = pane.pca ? decodeArray(pane.pca) : null;
+    }
+    next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
+    next.dim = next.panes[0].units.length / patches;
+    next.has = {
+      similarity: true,
+      attention: next.panes.every((pane) => pane.rows),
+      pca: next.panes.every((pane) => pane.pca),
+    };
+  }
+
+  /** Settings that the new payload cannot honour move to the nearest that it can; a pin stays at its place. */
+  function settle(before) {
+    if (!data.has[state.mode]) state.mode = "similarity";
+    if (!colourNames().includes(state.colours)) state.colours = colourNames()[0];
+    state.pin = fit(state.pin, before);
+    query = state.pin ?? fit(query, before) ?? {
+      pane: data.reference.id,
+      row: Math.floor(data.rows / 2),
+      col: Math.floor(data.cols / 2),
+    };
+    hovered = null;
+  }
+
+  function fit(place, before) {
+    if (!place || !data.byId[place.pane]) return null;
+    if (before && (before.rows !== data.rows || before.cols !== data.cols)) {
+      return {
+        pane: place.pane,
+        row: Math.floor(((place.row + 0.5) / before.rows) * data.rows),
+        col: Math.floor(((place.col + 0.5) / before.cols) * data.cols),
+      };
+    }
+    return place.row < data.rows && place.col < data.cols ? place : null;
+  }
+
+  function colourNames() {
+    return Object.keys(data.tables).filter((name) => name !== "difference");
+  }
+
+  function dress() {
+    shell.say(
+      data.message,
+      data.untouched && "The student is still the untouched copy of the teacher: train one or choose one to see a difference.",
+    );
+    const wanted = data.panes.map((pane) => pane.id);
+    if (String([...panes.keys()]) !== String(wanted)) {
+      for (const id of wanted) if (!panes.has(id)) panes.set(id, createPane(id));
+      for (const id of [...panes.keys()]) if (!wanted.includes(id)) panes.delete(id);
+      row.replaceChildren(...wanted.map((id) => panes.get(id).node));
+    }
+    for (const pane of data.panes) panes.get(pane.id).dress(pane.title, pane === data.reference, pane.image, data);
+    mode.fill([
+      ["similarity", "similarity to this patch"],
+      ["attention", data.has.attention ? "attention of this patch" : "attention (not computed)", !data.has.attention],
+      ["pca", data.has.pca ? "PCA colours" : "PCA colours (not computed)", !data.has.pca],
+    ]);
+    layer.fill(data.layers.map((block) => [block, `block ${block}`]));
+    layer.input.disabled = data.layers.length < 2;
+    range.fill(Object.entries(RANGES));
+    colours.fill(colourNames().map((name) => [name, name]));
+  }
+
+  // ------------------------------------------------------------ values
+  /** Cosine of every patch of every pane with one patch of one pane. */
+  function similarity(paneId, atRow, atCol) {
+    const { dim } = data;
+    const start = (atRow * data.cols + atCol) * dim;
+    const wanted = data.byId[paneId].units.subarray(start, start + dim);
+    return Object.fromEntries(data.panes.map((pane) => [pane.id, cosines(pane.units, wanted)]));
+  }
+
+  function attentionAt(atRow, atCol) {
+    const patches = data.rows * data.cols;
+    const start = (atRow * data.cols + atCol) * patches;
+    return Object.fromEntries(data.panes.map((pane) => [pane.id, scaledSlice(pane.rows, start, patches)]));
+  }
+
+  function limits() {
+    if (state.mode === "similarity" && state.range === "0..1") return [0, 1];
+    if (state.mode === "similarity" && state.range === "-1..1") return [-1, 1];
+    let [low, high] = state.mode === "attention" ? [0, 0] : [Infinity, -Infinity];
+    for (const values of Object.values(shown)) {
+      for (const value of values) {
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+    }
+    return [low, high];
+  }
+
+  // ------------------------------------------------------------ painting
+  /** All that follows the pointer, and nothing else: called once a frame at most. */
+  function repaint() {
+    if (!data) return;
+    const started = performance.now();
+    const { rows, cols } = data;
+    if (state.mode === "pca") {
+      shown = {};
+      for (const pane of data.panes) paintColours(panes.get(pane.id).heat, pane.pca.values, rows, cols);
+      bar.set("PCA colours: the first three principal components of all four panes together; like colours, like features", null);
+    } else {
+      shown = state.mode === "attention" ? attentionAt(query.row, query.col) : similarity(query.pane, query.row, query.col);
+      const [low, high] = limits();
+      const table = data.tables[state.colours];
+      for (const [id, values] of Object.entries(shown)) {
+        paintMap(panes.get(id).heat, values, rows, cols, low, high, table, state.smooth);
+      }
+      bar.set(barText(), table, low, high);
+    }
+    paintMarks();
+    stats.lastRepaintMs = performance.now() - started;
+    stats.repaints += 1;
+    root.dataset.repaintMs = stats.lastRepaintMs.toFixed(2);
+  }
+  const repaintSoon = oncePerFrame(repaint);
+
+  function barText() {
+    const place = `row ${query.row}, col ${query.col}`;
+    if (state.mode === "attention") return `one scale for all panes: what the patch at ${place} attends to (mean of heads)`;
+    return `one scale for all panes: cosine similarity to ${place} of ${data.byId[query.pane].title}`;
+  }
+
+  function paintMarks() {
+    const here = hovered ?? query;
+    const at = here.row * data.cols + here.col;
+    for (const [id, pane] of panes) {
+      const pinned = state.pin?.pane === id;
+      if (state.pin) pane.mark(pinned ? "pin" : "same", state.pin.row, state.pin.col);
+      pane.unmark(state.pin ? (pinned ? "same" : "pin") : "pin");
+      if (!state.pin) pane.mark("same", query.row, query.col);
+      if (!state.pin && id === query.pane) pane.unmark("same");
+      if (!state.pin && id === query.pane) pane.mark("cursor", query.row, query.col);
+      else if (state.pin && hovered) pane.mark("cursor", hovered.row, hovered.col);
+      else pane.unmark("cursor");
+      const value = shown[id] ? `, value ${formatValue(shown[id][at])}` : "";
+      pane.box.setAttribute("aria-label", `${data.byId[id].title}: row ${here.row}, column ${here.col}${value}`);
+      pane.note.textContent = shown[id] ? formatValue(shown[id][at]) : "";
+    }
+    if (hovered) showValues(at);
+    else shell.hideTip();
+  }
+
+  function showValues(at) {
+    const { row: atRow, col: atCol, x, y } = hovered;
+    const head = make("div", { class: "vx-tiphead", text: `row ${atRow}, col ${atCol}` });
+    const values = data.panes.flatMap((pane) => {
+      const kind = pane.id === hovered.pane ? "vx-here" : null;
+      const text = shown[pane.id] ? formatValue(shown[pane.id][at]) : "";
+      return [make("dt", { text: pane.title, class: kind }), make("dd", { text, class: kind })];
+    });
+    shell.showTip(state.mode === "pca" ? [head] : [head, make("dl", {}, ...values)], x, y);
+    if (!hovered.key) return;
+    const spoken = data.panes.filter((pane) => shown[pane.id]).map((pane) => `${pane.title} ${formatValue(shown[pane.id][at])}`);
+    shell.announce(`row ${atRow}, column ${atCol}. ${spoken.join(", ")}`);
+  }
+
+  /** What changes with settings, payload or pin, but not with the pointer. */
+  function refresh() {
+    if (!data) return;
+    mode.set(state.mode);
+    layer.set(state.layer);
+    range.set(state.range);
+    range.input.disabled = state.mode !== "similarity";
+    colours.set(state.colours);
+    colours.input.disabled = state.mode === "pca";
+    opacity.set(state.opacity);
+    smooth.set(state.smooth);
+    for (const pane of panes.values()) pane.setLook(state.opacity, state.smooth);
+    repaint();
+    refreshPin();
+    actions.refresh();
+  }
+
+  // ------------------------------------------------------------ the pin
+  function matchesOf(pin) {
+    const same = pin.row * data.cols + pin.col;
+    return Object.entries(similarity(pin.pane, pin.row, pin.col)).map(([id, values]) => {
+      let best = 0;
+      let rank = 1;
+      for (let i = 0; i < values.length; i++) {
+        if (values[i] > values[best]) best = i;
+        if (values[i] > values[same] + 1e-6) rank += 1;
+      }
+      const atRow = id === pin.pane ? pin.row : Math.floor(best / data.cols);
+      const atCol = id === pin.pane ? pin.col : best % data.cols;
+      const distance = Math.hypot(atRow - pin.row, atCol - pin.col);
+      const cosine = id === pin.pane ? values[same] : values[best];
+      return { pane: id, row: atRow, col: atCol, cosine, distance, rank, same_place: values[same] };
+    });
+  }
+
+  function refreshPin() {
+    for (const pane of panes.values()) pane.unmark("match");
+    if (!state.pin) {
+      result.replaceChildren(
+        make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys. Click, Enter or Space pins the patch and finds its best match in the other panes." }),
+      );
+      return drawThreads([]);
+    }
+    const matches = matchesOf(state.pin);
+    const others = matches.filter((match) => match.pane !== state.pin.pane);
+    for (const match of others) panes.get(match.pane).mark("match", match.row, match.col);
+    result.replaceChildren(tableOfMatches(matches));
+    drawThreads(others);
+  }
+
+  function tableOfMatches(matches) {
+    const total = data.rows * data.cols;
+    const rowOf = (match) => {
+      const pinned = match.pane === state.pin.pane;
+      const texts = pinned
+        ? ["pinned here", "", "", ""]
+        : [`row ${match.row}, col ${match.col}`, match.cosine.toFixed(3), match.distance.toFixed(1), `${match.rank} of ${total}`];
+      const title = data.byId[match.pane].title;
+      return make("tr", {}, make("th", { scope: "row", text: title }), ...texts.map((text) => make("td", { text })));
+    };
+    const header = ["best match", "cosine", "distance (patches)", "rank of the same place"];
+    return make(
+      "table",
+      { class: "vx-table vx-matches" },
+      make(
+        "caption",
+        {},
+        make("span", { text: `Pinned: row ${state.pin.row}, col ${state.pin.col} of ${data.byId[state.pin.pane].title}` }),
+        make("button", { class: "vx-button vx-unpin", type: "button", text: "Unpin", onclick: unpin }),
+      ),
+      make("thead", {}, make("tr", {}, make("td"), ...header.map((text) => make("th", { scope: "col", text })))),
+      make("tbody", {}, ...matches.map(rowOf)),
+    );
+  }
+
+  function drawThreads(matches) {
+    casing.replaceChildren();
+    lines.replaceChildren();
+    if (!matches.length || !stage.clientWidth) return;
+    threads.setAttribute("viewBox", `0 0 ${stage.clientWidth} ${stage.clientHeight}`);
+    const area = stage.getBoundingClientRect();
+    const middle = ({ pane, row: atRow, col: atCol }) => {
+      const box = panes.get(pane).box.getBoundingClientRect();
+      return [
+        box.left - area.left + ((atCol + 0.5) / data.cols) * box.width,
+        box.top - area.top + ((atRow + 0.5) / data.rows) * box.height,
+      ];
+    };
+    const [x1, y1] = middle(state.pin);
+    for (const match of matches) {
+      const [x2, y2] = middle(match);
+      for (const group of [casing, lines]) group.append(make("svg:line", { x1, y1, x2, y2 }));
+    }
+  }
+  const redraw = oncePerFrame(() => state.pin && data && drawThreads(matchesOf(state.pin).filter((each) => each.pane !== state.pin.pane)));
+  const observer = new ResizeObserver(redraw);
+  observer.observe(stage);
+
+  function pin(paneId, atRow, atCol) {
+    const { pin: old } = state;
+    if (old && old.pane === paneId && old.row === atRow && old.col === atCol) return unpin();
+    query = { pane: paneId, row: atRow, col: atCol };
+    change({ pin: { ...query } });
+    const matches = matchesOf(state.pin);
+    const found = matches.filter((match) => match.pane !== paneId);
+    const spoken = found.map((match) => `${data.byId[match.pane].title}: row ${match.row}, column ${match.col}, cosine ${match.cosine.toFixed(2)}, same place ranks ${match.rank}`);
+    shell.announce(`Pinned row ${atRow}, column ${atCol} of ${data.byId[paneId].title}. Best matches. ${spoken.join(". ")}`);
+    options.onEvent?.("pin", { ...state.pin, matches });
+  }
+
+  function unpin() {
+    if (!state.pin) return;
+    if (hovered) query = { pane: hovered.pane, row: hovered.row, col: hovered.col };
+    change({ pin: null });
+    shell.announce("Unpinned");
+    options.onEvent?.("unpin", {});
+  }
+
+  trackPatches(stage, {
+    grid: () => data,
+    move: (pane, atRow, atCol, where) => {
+      hovered = { pane, row: atRow, col: atCol, ...where };
+      if (!state.pin) query = { pane, row: atRow, col: atCol };
+      repaintSoon();
+    },
+    press: pin,
+    leave: () => {
+      if (!hovered) return;
+      hovered = null;
+      repaintSoon();
+    },
+    escape: unpin,
+  });
+
+  // ------------------------------------------------------------ another layer
+  function askLayer(block, byHand) {
+    state.layer = block;
+    layer.set(block);
+    if (byHand) options.onState?.(snapshot());
+    if (!data || block === data.layer) return endLoading();
+    loading.textContent = `Loading block ${block} \u2026`;
+    loading.hidden = false;
+    stage.setAttribute("aria-busy", "true");
+    clearTimeout(patience);
+    patience = setTimeout(() => {
+      endLoading();
+      state.layer = data.layer;
+      layer.set(data.layer);
+      shell.say(`Block ${block} has not arrived. Choose it again to ask once more.`);
+    }, LAYER_PATIENCE_MS);
+    options.onEvent?.("layer", { layer: block });
+  }
+
+  function endLoading() {
+    clearTimeout(patience);
+    loading.hidden = true;
+    stage.removeAttribute("aria-busy");
+  }
+
+  // ------------------------------------------------------------ files and links
+  function snapshot() {
+    return { ...state, pin: state.pin ? { ...state.pin } : null };
+  }
+
+  function fileName() {
+    return `vit-explorer-patches-layer${data.layer}-${state.mode}-row${query.row}-col${query.col}`;
+  }
+
+  function makeFigure() {
+    const matches = state.pin ? matchesOf(state.pin) : [];
+    const table = matches.filter((match) => match.pane !== state.pin.pane).map((match) => {
+      const where = `best match row ${match.row}, col ${match.col}`;
+      return `${data.byId[match.pane].title}: ${where}, cosine ${match.cosine.toFixed(3)}, ${match.distance.toFixed(1)} patches away; the same place ranks ${match.rank} of ${data.rows * data.cols}`;
+    });
+    const settings = [`block ${data.layer}`, `patch row ${query.row}, col ${query.col} of ${data.byId[query.pane].title}`];
+    if (data.link?.photo) settings.push(`photo ${data.link.photo}`);
+    if (data.link?.distortion) settings.push(`distortion ${data.link.distortion}`);
+    const headings = { similarity: "Cosine similarity to one patch", attention: "What one patch attends to", pca: "PCA colours of the patches" };
+    const canvas = composeFigure({
+      font: getComputedStyle(shell.host).fontFamily,
+      heading: headings[state.mode],
+      cells: [data.panes.map((pane) => ({ title: pane.title, reference: pane === data.reference, draw: panes.get(pane.id).drawOn }))],
+      aspect: data.height / data.width,
+      bars: [{ ...bar.shown(), from: 0, span: data.panes.length }],
+      lines: [...table, settings.join(" · "), "made with vit-explorer"],
+      over: (context, places) => markFigure(context, places, matches),
+    });
+    return { name: fileName(), canvas };
+  }
+
+  function markFigure(context, places, matches) {
+    const placeOf = (id) => places[data.panes.findIndex((pane) => pane.id === id)];
+    const middle = ({ pane, row: atRow, col: atCol }) => {
+      const { x, y, width, height } = placeOf(pane);
+      return [x + ((atCol + 0.5) / data.cols) * width, y + ((atRow + 0.5) / data.rows) * height];
+    };
+    const [x1, y1] = middle(query);
+    const { width, height } = placeOf(query.pane);
+    const [w, h] = [width / data.cols, height / data.rows];
+    for (const [colour, thickness] of [["#000", 4], ["#fff", 2]]) {
+      Object.assign(context, { strokeStyle: colour, lineWidth: thickness });
+      context.strokeRect(x1 - w / 2, y1 - h / 2, w, h);
+      for (const match of matches.filter((each) => each.pane !== query.pane)) {
+        const [x2, y2] = middle(match);
+        const length = Math.hypot(x2 - x1, y2 - y1) || 1;
+        const radius = Math.max(w, h) * 0.75;
+        context.beginPath();
+        context.moveTo(x1, y1);
+        context.lineTo(x2 - ((x2 - x1) / length) * radius, y2 - ((y2 - y1) / length) * radius);
+        context.moveTo(x2 + radius, y2);
+        context.arc(x2, y2, radius, 0, 2 * Math.PI);
+        context.stroke();
+      }
+    }
+  }
+
+  function makeNumbers() {
+    const values = Object.entries(shown).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]);
+    const content = {
+      view: "patches",
+      settings: snapshot(),
+      layer: data.layer,
+      grid: [data.rows, data.cols],
+      reference: data.reference.id,
+      query: { ...query },
+      matches: state.pin ? matchesOf(state.pin) : [],
+      values: Object.fromEntries(values),
+      link: data.link,
+    };
+    return { name: fileName(), content };
+  }
+
+  function makeLink() {
+    if (!data) return null;
+    const { layer: block, mode: what, pin: place, ...rest } = state;
+    const changed = Object.entries(rest).filter(([name, value]) => value !== PATCH_DEFAULTS[name]);
+    const parameters = Object.fromEntries(changed.map(([name, value]) => [name, typeof value === "boolean" ? Number(value) : value]));
+    const pinned = place ? `${place.pane},${place.row},${place.col}` : null;
+    return viewLink(data.link, { view: "patches", layer: block, mode: what, pin: pinned, ...parameters });
+  }
+
+  function readPin(value) {
+    if (value === null || value === "") return null;
+    const [pane, atRow, atCol] = typeof value === "string" ? value.split(",") : [value.pane, value.row, value.col];
+    const place = { pane: String(pane), row: Number(atRow), col: Number(atCol) };
+    const sensible = [place.row, place.col].every((each) => Number.isInteger(each) && each >= 0);
+    if (!sensible) return state.pin;
+    return data ? fit(place, null) ?? state.pin : place;
+  }
+
+  // ------------------------------------------------------------ the face of the view
+  return {
+    /** Shows a payload, keeping settings and pin where they make sense; null empties the view. Resolves when painted. */
+    update,
+    /** The settings, under the names that `set` and links use. */
+    state: snapshot,
+    /** Changes some settings; text from a query string is fine, nonsense is ignored. Another layer asks for it. */
+    set(partial = {}) {
+      state.mode = readChoice(partial.mode, MODES.filter((each) => !data || data.has[each]), state.mode);
+      state.range = readChoice(partial.range, Object.keys(RANGES), state.range);
+      state.colours = data ? readChoice(partial.colours, colourNames(), state.colours) : String(partial.colours ?? state.colours);
+      state.opacity = readNumber(partial.opacity, state.opacity, 0, 1);
+      state.smooth = readFlag(partial.smooth, state.smooth);
+      if ("pin" in partial) {
+        state.pin = readPin(partial.pin);
+        if (state.pin) query = { ...state.pin };
+      }
+      const block = readNumber(partial.layer, null, 0, 1e6);
+      if (block !== null && block !== state.layer) {
+        if (!data) state.layer = block;
+        else askLayer(listNearest(data.layers, block), false);
+      }
+      refresh();
+    },
+    /** Cosine with the patch at (row, col) of a pane: {pane id: Float32Array}, row by row. */
+    similarity,
+    stats,
+    destroy() {
+      turn += 1;
+      observer.disconnect();
+      clearTimeout(patience);
+      repaintSoon.cancel();
+      redraw.cancel();
+      shell.destroy();
+      delete root.dataset.repaintMs;
+    },
+  };
+}
+
+/** Rows of stored integers (their scale may differ from row to row) as float unit vectors; a row of zeros stays zero. */
+function unitRows({ values, shape: [count, dim] }) {
+  const units = new Float32Array(count * dim);
+  for (let i = 0; i < count; i++) {
+    let square = 0;
+    for (let d = i * dim; d < (i + 1) * dim; d++) square += values[d] * values[d];
+    const inverse = square > 0 ? 1 / Math.sqrt(square) : 0;
+    for (let d = i * dim; d < (i + 1) * dim; d++) units[d] = values[d] * inverse;
+  }
+  return units;
+}
+
+function cosines(units, wanted) {
+  const dim = wanted.length;
+  const out = new Float32Array(units.length / dim);
+  for (let i = 0, start = 0; i < out.length; i++, start += dim) {
+    let sum = 0;
+    for (let d = 0; d < dim; d++) sum += units[start + d] * wanted[d];
+    out[i] = sum;
+  }
+  return out;
+}

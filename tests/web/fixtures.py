@@ -1,0 +1,157 @@
+"""Payloads for the tests of the browser views: smooth seeded attention, unit features, a drawn or a real picture."""
+
+import base64
+import io
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from explorer._files import asset_path
+
+PANES = [
+    ("teacher_clean", "teacher", "clean", "Teacher · clean"),
+    ("teacher_distorted", "teacher", "distorted", "Teacher · distorted"),
+    ("student_clean", "student", "clean", "Student · clean"),
+    ("student_distorted", "student", "distorted", "Student · distorted"),
+]
+
+
+def encode(values: np.ndarray, scale: float | None = None) -> dict:
+    """An array as the views read it: base64, little endian, row by row."""
+    spec = {"dtype": str(values.dtype), "shape": list(values.shape), "data": base64.b64encode(values.tobytes()).decode()}
+    return spec if scale is None else {**spec, "scale": scale}
+
+
+def colormaps() -> dict[str, str]:
+    """The colour maps of a payload, 256 RGB triples each."""
+    names = {"viridis": "viridis", "magma": "magma", "cividis": "cividis", "difference": "RdBu_r"}
+    ramp = np.linspace(0, 1, 256)
+    tables = {name: matplotlib.colormaps[source](ramp)[:, :3] for name, source in names.items()}
+    return {name: base64.b64encode((255 * rgb).round().astype(np.uint8).tobytes()).decode() for name, rgb in tables.items()}
+
+
+def picture(pixels: np.ndarray) -> str:
+    """Pixels in [0, 1] as a data URI."""
+    stream = io.BytesIO()
+    Image.fromarray((255 * pixels.clip(0, 1)).astype(np.uint8)).save(stream, "WEBP", quality=85)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def photo(height: int, width: int, name: str = "farm_animal/owl.webp") -> np.ndarray:
+    """A shipped photo at a size, float RGB in [0, 1]."""
+    with Image.open(asset_path("photos") / name) as image:
+        side = min(image.width / width, image.height / height)
+        crop = (round(width * side), round(height * side))
+        left, top = (image.width - crop[0]) // 2, (image.height - crop[1]) // 2
+        image = image.convert("RGB").crop((left, top, left + crop[0], top + crop[1])).resize((width, height))
+        return np.asarray(image, dtype=np.float32) / 255
+
+
+def smooth_field(generator: np.random.Generator, shape: tuple[int, ...], rows: int, cols: int, radius: int = 1) -> np.ndarray:
+    """Gaussian noise over a grid, made smooth by box filters: (*shape, rows, cols)."""
+    field = generator.normal(size=(*shape, rows + 4 * radius, cols + 4 * radius))
+    for axis in (-2, -1):
+        for _ in range(2):
+            windows = np.lib.stride_tricks.sliding_window_view(field, 2 * radius + 1, axis=axis)
+            field = windows.mean(-1)
+    return field / field.std()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    out = np.exp(logits - logits.max(-1, keepdims=True))
+    return out / out.sum(-1, keepdims=True)
+
+
+def common(rows: int, cols: int, patch: int = 14, seed: int = 0) -> dict:
+    """What both payloads share."""
+    clean = photo(rows * patch, cols * patch)
+    noisy = clean + 0.3 * np.random.default_rng(seed).normal(size=clean.shape)
+    pictures = {"clean": picture(clean), "distorted": picture(noisy)}
+    panes = [
+        {"id": key, "who": who, "view": view, "title": title, "reference": key == "teacher_clean", "picture": pictures[view]}
+        for key, who, view, title in PANES
+    ]
+    return {
+        "version": 1,
+        "grid": [rows, cols],
+        "size": [rows * patch, cols * patch],
+        "colormaps": colormaps(),
+        "panes": panes,
+        "untouched_student": False,
+        "message": None,
+        "link": {"photo": "farm_animal/owl.webp", "distortion": "gaussian_noise(sigma=0.3)"},
+    }
+
+
+def attention_payload(rows: int = 16, cols: int = 16, layers: int = 12, heads: int = 6, seed: int = 0) -> dict:
+    """The teacher on the clean picture looks at the subject; noise scatters its attention more than the student's."""
+    generator = np.random.default_rng(seed)
+    payload = common(rows, cols, seed=seed)
+    y, x = np.mgrid[0:rows, 0:cols]
+    subject = np.exp(-(((y / rows - 0.45) / 0.2) ** 2) - (((x / cols - 0.5) / 0.17) ** 2))
+    sharpness = np.linspace(0.3, 3.5, layers)[:, None, None, None]
+    base = sharpness * subject + 0.8 * smooth_field(generator, (layers, heads), rows, cols)
+    scatter = smooth_field(generator, (layers, heads), rows, cols, radius=1)
+    amounts = {"teacher_clean": 0.0, "teacher_distorted": 1.6, "student_clean": 0.25, "student_distorted": 0.6}
+    for pane in payload["panes"]:
+        amount = amounts[pane["id"]]
+        logits = (1 - 0.35 * amount) * base + amount * scatter
+        attention = 0.93 * softmax(logits.reshape(layers, heads, rows * cols))
+        scale = attention.max() / 65535
+        pane["attention"] = encode((attention / scale).round().astype(np.uint16), float(scale))
+        rollout = attention.mean((0, 1))
+        pane["rollout"] = encode(rollout.astype(np.float32))
+    payload |= {
+        "layers": list(range(layers)),
+        "heads": heads,
+        "query_kind": "class token",
+        "numbers": {
+            "teacher": dict(cls_cosine=0.741, patch_cosine=0.552, attention_js=0.213, attention_kl=1.018, attention_iou=0.41, cka=0.62),
+            "student": dict(cls_cosine=0.896, patch_cosine=0.826, attention_js=0.061, attention_kl=0.395, attention_iou=0.68, cka=0.624),
+            "student_clean": dict(cls_cosine=0.973, patch_cosine=0.94, attention_js=0.02, attention_kl=0.08, attention_iou=0.86, cka=0.97),
+        },
+    }
+    return payload
+
+
+def features(rows: int = 16, cols: int = 16, dim: int = 384, seed: int = 0) -> dict[str, np.ndarray]:
+    """Unit patch features of the four panes: what a place looks like plus a common direction plus noise."""
+    generator = np.random.default_rng(seed)
+    places = smooth_field(generator, (24,), rows, cols, radius=1).reshape(24, -1).T
+    subject = photo(rows, cols).reshape(rows * cols, 3)
+    seen = np.concatenate([places, 6 * (subject - subject.mean(0))], axis=1)
+    basis = generator.normal(size=(seen.shape[1], dim)) / np.sqrt(dim)
+    common_part = 2 * generator.normal(size=dim) / np.sqrt(dim)
+    noise = generator.normal(size=(2, rows * cols, dim)) / np.sqrt(dim)
+    amounts = {"teacher_clean": 0.0, "teacher_distorted": 9.0, "student_clean": 1.0, "student_distorted": 3.0}
+    out = {}
+    for key, amount in amounts.items():
+        values = seen @ basis + common_part + amount * noise[int("student" in key)]
+        out[key] = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return out
+
+
+def quantise(values: np.ndarray) -> np.ndarray:
+    """Rows as int8, each with its own scale (which a cosine does not need)."""
+    return (127 * values / np.abs(values).max(-1, keepdims=True)).round().astype(np.int8)
+
+
+def patch_payload(rows: int = 16, cols: int = 16, dim: int = 384, seed: int = 0, layer: int = 11) -> dict:
+    """Features, attention rows and joint PCA colours of one layer."""
+    payload = common(rows, cols, seed=seed)
+    units = features(rows, cols, dim, seed)
+    stacked = np.concatenate(list(units.values()))
+    centred = stacked - stacked.mean(0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, -3:]
+    low, high = np.percentile(centred @ axes, [1, 99], axis=0)
+    for pane in payload["panes"]:
+        values = units[pane["id"]]
+        pane["patches"] = encode(quantise(values))
+        rows_of = softmax(12 * values @ values.T)
+        scale = rows_of.max() / 255
+        pane["rows"] = encode((rows_of / scale).round().astype(np.uint8), float(scale))
+        colours = ((values - stacked.mean(0)) @ axes - low) / (high - low)
+        pane["pca"] = encode((255 * colours.clip(0, 1)).round().astype(np.uint8))
+    return payload | {"layer": layer, "layers": list(range(12))}
