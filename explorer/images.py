@@ -383,7 +383,7 @@ def _from_array(array: np.ndarray, what: str) -> _Picture:
 
 def _unit_values(array: np.ndarray, what: str) -> np.ndarray:
     """uint16 and float arrays as float32 in [0, 1]; the range is checked, never guessed."""
-    if array.dtype == np.uint16:
+    if array.dtype.newbyteorder("=") == np.uint16:
         return array.astype(np.float32) / 65535
     if not np.issubdtype(array.dtype, np.floating):
         raise ImageError(f"{what} has values of type {array.dtype}; expected uint8, uint16, or float in [0, 1]")

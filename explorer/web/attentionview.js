@@ -3,7 +3,7 @@
 // Enters: the attention payload (pictures, attention of every layer and head, numbers). Leaves: settings through
 // onState, "pick" through onEvent. Everything is computed here; no server is asked.
 
-import { MINUS, composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatValue, listNearest, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches, viewLink } from "./common.js";
+import { MINUS, composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches, viewLink } from "./common.js";
 
 const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];
 const MODELS = ["teacher", "student"];
@@ -180,7 +180,7 @@ export function createAttentionView(root, options = {}) {
     for (const id of PANE_IDS) {
       const pane = data.byId[id];
       panes[id].node.parentNode.hidden = !pane;
-      if (pane) panes[id].dress(pane.title, pane === data.reference, pane.image, data);
+      if (pane) panes[id].dress(pane.title, pane === data.reference, pane.image, data, true);
     }
     for (const [view, pane] of Object.entries(inputs)) {
       pane.dress(`Picture · ${view}`, false, data.panes.find((each) => each.view === view)?.image ?? null, data);
@@ -190,7 +190,7 @@ export function createAttentionView(root, options = {}) {
     for (const who of MODELS) {
       const distorted = data.byId[`${who}_distorted`];
       deltas[who].node.parentNode.hidden = !distorted;
-      deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · distorted ${MINUS} reference`, false, distorted?.image ?? null, data);
+      deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · difference`, false, distorted?.image ?? null, data, true);
     }
     head.fill([
       ["mean", "mean of heads"],
@@ -198,8 +198,8 @@ export function createAttentionView(root, options = {}) {
       ...Array.from({ length: data.heads }, (_, i) => [i, `head ${i}`]),
     ]);
     source.fill([
-      ["attention", `attention of the ${data.queryKind}`],
-      ["rollout", data.hasRollout ? "rollout over all layers" : "rollout (not computed)", !data.hasRollout],
+      ["attention", "attention"],
+      ["rollout", data.hasRollout ? "rollout" : "rollout (not computed)", !data.hasRollout],
     ]);
     colours.fill(colourNames().map((name) => [name, name]));
     overviewPane.fill(data.panes.map((pane) => [pane.id, pane.title]));
@@ -264,7 +264,7 @@ export function createAttentionView(root, options = {}) {
       deltas[who].setLook(state.opacity, state.smooth);
       deltas[who].note.textContent = `JS ${formatValue(shownJs[who])}`;
     }
-    deltaBar.set("less than the reference, or more", data.tables.difference, -span, span, true);
+    deltaBar.set(`difference: distorted ${MINUS} reference`, data.tables.difference, -span, span, true);
     for (const [id, pane] of Object.entries(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
     for (const [who, pane] of Object.entries(deltas)) {
       pane.box.setAttribute("aria-label", `${pane.title.textContent}: divergence ${formatValue(shownJs[who])} nats`);
@@ -274,7 +274,7 @@ export function createAttentionView(root, options = {}) {
   function describeMap() {
     if (state.map === "rollout") return "rollout over all layers";
     const what = typeof state.head === "number" ? `head ${state.head}` : `${state.head} of heads`;
-    return `block ${state.layer}, ${what}`;
+    return `attention of the ${data.queryKind}, block ${state.layer}, ${what}`;
   }
 
   function refreshControls() {
@@ -318,23 +318,20 @@ export function createAttentionView(root, options = {}) {
   }
 
   function fillRow([teacher, student, verdict, clean], direction, before, after, third) {
-    teacher.textContent = formatNumber(before);
-    student.textContent = formatNumber(after);
-    clean.textContent = formatNumber(third);
-    const [word, kind] = verdictOf(direction, before, after);
-    verdict.replaceChildren(word ? make("span", { class: `vx-verdict vx-${kind}`, text: word }) : "");
+    teacher.textContent = formatFixed(before, 2);
+    student.textContent = formatFixed(after, 2);
+    clean.textContent = formatFixed(third, 2);
+    const [sign, word] = verdictOf(direction, before, after);
+    verdict.className = `vx-n-verdict vx-${word}`;
+    verdict.title = word;
+    verdict.replaceChildren(sign, make("span", { class: "vx-word", text: ` ${word}` }));
   }
 
   function verdictOf(direction, before, after) {
     if (!Number.isFinite(before) || !Number.isFinite(after)) return ["", ""];
     const gain = direction * (after - before);
-    if (Math.abs(gain) < 0.005) return ["= same", "same"];
-    return gain > 0 ? ["\u2713 closer", "closer"] : ["\u2717 farther", "farther"];
-  }
-
-  function formatNumber(value) {
-    if (!Number.isFinite(value)) return "\u2013";
-    return (value < 0 ? MINUS : "") + Math.abs(value).toFixed(2);
+    if (Math.abs(gain) < 0.005) return ["=", "same"];
+    return gain > 0 ? ["\u2713", "closer"] : ["\u2717", "farther"];
   }
 
   function refreshNumbers() {
@@ -496,8 +493,8 @@ export function createAttentionView(root, options = {}) {
     const known = METRICS.filter(([key]) => Number.isFinite(teacher[key]) || Number.isFinite(student[key]));
     const table = [
       ["agreement with the reference", "teacher", "student"],
-      ...known.map(([key, name, direction]) => [`${name} ${direction > 0 ? "\u2191" : "\u2193"}`, formatNumber(teacher[key]), formatNumber(student[key])]),
-      [`${SHOWN_JS[0]} \u2193`, formatNumber(shownJs.teacher), formatNumber(shownJs.student)],
+      ...known.map(([key, name, direction]) => [`${name} ${direction > 0 ? "\u2191" : "\u2193"}`, formatFixed(teacher[key], 2), formatFixed(student[key], 2)]),
+      [`${SHOWN_JS[0]} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
     ];
     const canvas = composeFigure({
       font: getComputedStyle(shell.host).fontFamily,

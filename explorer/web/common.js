@@ -293,8 +293,8 @@ export function createPane(id, { interactive = true } = {}) {
   let cols = 1;
   let segments = [];
 
-  /** Titles, picture, grid: once for each payload. */
-  const dress = (text, isReference, image, data) => {
+  /** Titles, picture (in greys where a coloured map needs to be read exactly), grid: once for each payload. */
+  const dress = (text, isReference, image, data, grey = false) => {
     ({ rows, cols } = data);
     title.textContent = text;
     title.title = text;
@@ -303,7 +303,13 @@ export function createPane(id, { interactive = true } = {}) {
     outline.setAttribute("viewBox", `0 0 ${cols} ${rows}`);
     picture.width = image ? image.naturalWidth : data.width;
     picture.height = image ? image.naturalHeight : data.height;
-    if (image) picture.getContext("2d").drawImage(image, 0, 0);
+    if (!image) return;
+    const context = picture.getContext("2d");
+    context.drawImage(image, 0, 0);
+    if (!grey) return;
+    context.globalCompositeOperation = "saturation"; // so that all colour that is seen is the map's
+    context.fillStyle = "#808080";
+    context.fillRect(0, 0, picture.width, picture.height);
   };
   const mark = (kind, row, col) => {
     const marker = (markers[kind] ??= marks.appendChild(make("div", { class: `vx-mark vx-mark-${kind}` })));
@@ -563,6 +569,12 @@ export function formatValue(value, signed = false) {
   const size = Math.abs(value);
   const digits = size < 1e-4 ? size.toExponential(1) : size >= 1 ? size.toFixed(2) : size.toPrecision(3);
   return (value < 0 ? MINUS : signed ? "+" : "") + digits;
+}
+
+export function formatFixed(value, digits) {
+  if (!Number.isFinite(value)) return "\u2013";
+  const text = Math.abs(value).toFixed(digits);
+  return (value < 0 && Number(text) !== 0 ? MINUS : "") + text;
 }
 
 // ---------------------------------------------------------------- figures, files, links

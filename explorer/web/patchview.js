@@ -3,7 +3,7 @@
 // Enters: the patch payload (pictures, patch features of one layer, what each patch attends to, joint PCA colours).
 // Leaves: settings through onState; "layer", "pin" and "unpin" through onEvent. Only another layer needs a server.
 
-import { composeFigure, createActions, createCheckbox, createColourBar, createPane, createSelect, createShell, createSlider, decodeArray, formatValue, listNearest, make, oncePerFrame, paintColours, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches, viewLink } from "./common.js";
+import { composeFigure, createActions, createCheckbox, createColourBar, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintColours, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches, viewLink } from "./common.js";
 
 const MODES = ["similarity", "attention", "pca"];
 const RANGES = { auto: "auto", "0..1": "0 .. 1", "-1..1": "\u22121 .. 1" };
@@ -234,6 +234,10 @@ export function createPatchView(root, options = {}) {
     return `one scale for all panes: cosine similarity to ${place} of ${data.byId[query.pane].title}`;
   }
 
+  function tell(value) {
+    return state.mode === "attention" ? formatValue(value) : formatFixed(value, 3);
+  }
+
   function paintMarks() {
     const here = hovered ?? query;
     const at = here.row * data.cols + here.col;
@@ -246,9 +250,9 @@ export function createPatchView(root, options = {}) {
       if (!state.pin && id === query.pane) pane.mark("cursor", query.row, query.col);
       else if (state.pin && hovered) pane.mark("cursor", hovered.row, hovered.col);
       else pane.unmark("cursor");
-      const value = shown[id] ? `, value ${formatValue(shown[id][at])}` : "";
+      const value = shown[id] ? `, value ${tell(shown[id][at])}` : "";
       pane.box.setAttribute("aria-label", `${data.byId[id].title}: row ${here.row}, column ${here.col}${value}`);
-      pane.note.textContent = shown[id] ? formatValue(shown[id][at]) : "";
+      pane.note.textContent = shown[id] ? tell(shown[id][at]) : "";
     }
     if (hovered) showValues(at);
     else shell.hideTip();
@@ -256,15 +260,10 @@ export function createPatchView(root, options = {}) {
 
   function showValues(at) {
     const { row: atRow, col: atCol, x, y } = hovered;
-    const head = make("div", { class: "vx-tiphead", text: `row ${atRow}, col ${atCol}` });
-    const values = data.panes.flatMap((pane) => {
-      const kind = pane.id === hovered.pane ? "vx-here" : null;
-      const text = shown[pane.id] ? formatValue(shown[pane.id][at]) : "";
-      return [make("dt", { text: pane.title, class: kind }), make("dd", { text, class: kind })];
-    });
-    shell.showTip(state.mode === "pca" ? [head] : [head, make("dl", {}, ...values)], x, y);
+    const value = shown[hovered.pane] ? `: ${tell(shown[hovered.pane][at])}` : ""; // the captions have the other panes'
+    shell.showTip([make("div", { text: `row ${atRow}, col ${atCol}${value}` })], x, y);
     if (!hovered.key) return;
-    const spoken = data.panes.filter((pane) => shown[pane.id]).map((pane) => `${pane.title} ${formatValue(shown[pane.id][at])}`);
+    const spoken = data.panes.filter((pane) => shown[pane.id]).map((pane) => `${pane.title} ${tell(shown[pane.id][at])}`);
     shell.announce(`row ${atRow}, column ${atCol}. ${spoken.join(", ")}`);
   }
 
@@ -324,7 +323,7 @@ export function createPatchView(root, options = {}) {
       const pinned = match.pane === state.pin.pane;
       const texts = pinned
         ? ["pinned here", "", "", ""]
-        : [`row ${match.row}, col ${match.col}`, match.cosine.toFixed(3), match.distance.toFixed(1), `${match.rank} of ${total}`];
+        : [`row ${match.row}, col ${match.col}`, formatFixed(match.cosine, 3), match.distance.toFixed(1), `${match.rank} of ${total}`];
       const title = data.byId[match.pane].title;
       return make("tr", {}, make("th", { scope: "row", text: title }), ...texts.map((text) => make("td", { text })));
     };
@@ -356,11 +355,13 @@ export function createPatchView(root, options = {}) {
         box.top - area.top + ((atRow + 0.5) / data.rows) * box.height,
       ];
     };
-    const [x1, y1] = middle(state.pin);
-    for (const match of matches) {
-      const [x2, y2] = middle(match);
-      for (const group of [casing, lines]) group.append(make("svg:line", { x1, y1, x2, y2 }));
-    }
+    const start = middle(state.pin);
+    const edge = panes.get(state.pin.pane).box.clientWidth / data.cols;
+    matches.forEach((match, i) => {
+      const [x1, y1, bendX, bendY, x2, y2] = thread(start, middle(match), i, edge);
+      const d = `M${x1} ${y1}Q${bendX} ${bendY} ${x2} ${y2}`;
+      for (const group of [casing, lines]) group.append(make("svg:path", { d }));
+    });
   }
   const redraw = oncePerFrame(() => state.pin && data && drawThreads(matchesOf(state.pin).filter((each) => each.pane !== state.pin.pane)));
   const observer = new ResizeObserver(redraw);
@@ -373,7 +374,7 @@ export function createPatchView(root, options = {}) {
     change({ pin: { ...query } });
     const matches = matchesOf(state.pin);
     const found = matches.filter((match) => match.pane !== paneId);
-    const spoken = found.map((match) => `${data.byId[match.pane].title}: row ${match.row}, column ${match.col}, cosine ${match.cosine.toFixed(2)}, same place ranks ${match.rank}`);
+    const spoken = found.map((match) => `${data.byId[match.pane].title}: row ${match.row}, column ${match.col}, cosine ${formatFixed(match.cosine, 2)}, same place ranks ${match.rank}`);
     shell.announce(`Pinned row ${atRow}, column ${atCol} of ${data.byId[paneId].title}. Best matches. ${spoken.join(". ")}`);
     options.onEvent?.("pin", { ...state.pin, matches });
   }
@@ -440,7 +441,7 @@ export function createPatchView(root, options = {}) {
     const matches = state.pin ? matchesOf(state.pin) : [];
     const table = matches.filter((match) => match.pane !== state.pin.pane).map((match) => {
       const where = `best match row ${match.row}, col ${match.col}`;
-      return `${data.byId[match.pane].title}: ${where}, cosine ${match.cosine.toFixed(3)}, ${match.distance.toFixed(1)} patches away; the same place ranks ${match.rank} of ${data.rows * data.cols}`;
+      return `${data.byId[match.pane].title}: ${where}, cosine ${formatFixed(match.cosine, 3)}, ${match.distance.toFixed(1)} patches away; the same place ranks ${match.rank} of ${data.rows * data.cols}`;
     });
     const settings = [`block ${data.layer}`, `patch row ${query.row}, col ${query.col} of ${data.byId[query.pane].title}`];
     if (data.link?.photo) settings.push(`photo ${data.link.photo}`);
@@ -470,17 +471,16 @@ export function createPatchView(root, options = {}) {
     for (const [colour, thickness] of [["#000", 4], ["#fff", 2]]) {
       Object.assign(context, { strokeStyle: colour, lineWidth: thickness });
       context.strokeRect(x1 - w / 2, y1 - h / 2, w, h);
-      for (const match of matches.filter((each) => each.pane !== query.pane)) {
+      matches.filter((each) => each.pane !== query.pane).forEach((match, i) => {
         const [x2, y2] = middle(match);
-        const length = Math.hypot(x2 - x1, y2 - y1) || 1;
-        const radius = Math.max(w, h) * 0.75;
+        const [fromX, fromY, bendX, bendY, toX, toY] = thread([x1, y1], [x2, y2], i, w);
         context.beginPath();
-        context.moveTo(x1, y1);
-        context.lineTo(x2 - ((x2 - x1) / length) * radius, y2 - ((y2 - y1) / length) * radius);
-        context.moveTo(x2 + radius, y2);
-        context.arc(x2, y2, radius, 0, 2 * Math.PI);
+        context.moveTo(fromX, fromY);
+        context.quadraticCurveTo(bendX, bendY, toX, toY);
+        context.moveTo(x2 + 0.8 * w, y2);
+        context.arc(x2, y2, 0.8 * w, 0, 2 * Math.PI);
         context.stroke();
-      }
+      });
     }
   }
 
@@ -555,6 +555,19 @@ export function createPatchView(root, options = {}) {
       delete root.dataset.repaintMs;
     },
   };
+}
+
+/** A curve from the edge of the pinned patch to the ring around a match; each bends a little more than the last,
+ * so that threads to matches in one line stay apart. Start, bend and end as six numbers. */
+function thread([x1, y1], [x2, y2], i, edge) {
+  const length = Math.hypot(x2 - x1, y2 - y1) || 1;
+  const lift = (0.1 + 0.03 * i) * length;
+  const bend = [(x1 + x2) / 2 + (lift * (y2 - y1)) / length, (y1 + y2) / 2 - (lift * (x2 - x1)) / length];
+  const toward = (x, y, distance) => {
+    const far = Math.hypot(bend[0] - x, bend[1] - y) || 1;
+    return [x + ((bend[0] - x) / far) * distance, y + ((bend[1] - y) / far) * distance];
+  };
+  return [...toward(x1, y1, 0.7 * edge), ...bend, ...toward(x2, y2, Math.max(0.8 * edge, 9))];
 }
 
 /** Rows of stored integers (their scale may differ from row to row) as float unit vectors; a row of zeros stays zero. */

@@ -90,7 +90,7 @@ def attention_payload(rows: int = 16, cols: int = 16, layers: int = 12, heads: i
     generator = np.random.default_rng(seed)
     payload = common(rows, cols, seed=seed)
     y, x = np.mgrid[0:rows, 0:cols]
-    subject = np.exp(-(((y / rows - 0.45) / 0.2) ** 2) - (((x / cols - 0.5) / 0.17) ** 2))
+    subject = np.exp(-(((y / rows - 0.42) / 0.2) ** 2) - (((x / cols - 0.66) / 0.17) ** 2))
     sharpness = np.linspace(0.3, 3.5, layers)[:, None, None, None]
     base = sharpness * subject + 0.8 * smooth_field(generator, (layers, heads), rows, cols)
     scatter = smooth_field(generator, (layers, heads), rows, cols, radius=1)
