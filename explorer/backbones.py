@@ -6,6 +6,7 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 """
 
 import logging
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from timm.data import resolve_model_data_config
+from timm.layers import DiffAttention
 from timm.layers.config import set_fused_attn
 from timm.models import beit, eva, vision_transformer, vision_transformer_relpos
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from explorer.weights import ALIASES, LoadedWeights, WeightsError, load_alias, l
 Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
 ImageSize = int | tuple[int, int]
+_BUILDING = threading.RLock()  # timm's flag and torch's generator are the whole process's
 _log = logging.getLogger(__name__)
 
 
@@ -246,14 +249,13 @@ def load_backbone(
     architecture = _architecture(name)
     _refuse_by_name(architecture)
     size = image_size if image_size is not None else ALIASES[name].image_size if name in ALIASES else None
+    _refuse(_skeleton(architecture), architecture)
     if source == "random":
         module = _build(architecture, size, seed=seed)
         loaded = LoadedWeights(tensors={}, description=f"random weights (seed {seed}), untrained", sha256="")
     else:
-        _refuse(_skeleton(architecture), architecture)
         loaded = _find_weights(name, architecture, source)
         module = _build(architecture, size, tensors=loaded.tensors)
-    _refuse(module, architecture)
     return _wrap(name, module.to(_device(device)), loaded, size)
 
 
@@ -300,24 +302,53 @@ def _build(
     if size is not None:
         arguments["img_size"] = _height_width(size)
     if tensors is not None:
-        arguments.update(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(tensors), "num_classes": 0})
-    with torch.random.fork_rng(devices=[]):
+        body = _without_head(architecture, tensors)
+        arguments.update(pretrained=True, pretrained_cfg_overlay={"state_dict": body, "num_classes": 0})
+    with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return _create(architecture, **arguments)
+            module = _create(architecture, **arguments)
         except RuntimeError as error:
             raise WeightsError(f"these weights do not fit '{architecture}': {_mismatch(error)}") from error
         except (AssertionError, TypeError) as error:
             raise ValueError(_size_message(architecture, size, error)) from error
+    _check_patches(module, architecture, size, tensors or {})
+    return module
+
+
+def _without_head(architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the backbone; a classifier, which most checkpoints carry, is no part of it."""
+    config = timm.get_pretrained_cfg(architecture)
+    classifiers = (config.classifier or ()) if config is not None else ()
+    heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+    body = {key: tensor for key, tensor in tensors.items() if key.rpartition(".")[0] not in heads}
+    if not body:  # timm would take an empty dictionary for none at all, and ask its hub for other weights
+        raise WeightsError(f"these weights do not fit '{architecture}': they hold no tensor of a backbone")
+    return body
+
+
+def _check_patches(module: nn.Module, architecture: str, size: ImageSize | None, tensors: dict[str, Tensor]) -> None:
+    """Refuse what timm does without a word: cropping pictures to whole patches, resampling the patch embedding."""
+    embed: Any = module.patch_embed
+    height, width = embed.feat_ratio(as_scalar=False)
+    if size is not None and (_height_width(size)[0] % height or _height_width(size)[1] % width):
+        raise ValueError(_size_message(architecture, size, f"its patches have {height} x {width} px"))
+    stored = tensors.get("patch_embed.proj.weight")
+    if stored is not None and stored.shape[2:] != embed.proj.weight.shape[2:]:
+        raise WeightsError(
+            f"these weights do not fit '{architecture}': their patch embedding has the shape {tuple(stored.shape)}, "
+            f"its own {tuple(embed.proj.weight.shape)}"
+        )
 
 
 def _create(architecture: str, **arguments: Any) -> nn.Module:
-    fused = timm.layers.use_fused_attn()
-    set_fused_attn(True)  # the flag is read while a model is built, and only fused attention can be read later
-    try:
-        return timm.create_model(architecture, num_classes=0, **arguments).eval()
-    finally:
-        set_fused_attn(bool(fused))
+    with _BUILDING:
+        fused, experimental = timm.layers.use_fused_attn(), timm.layers.use_fused_attn(experimental=True)
+        set_fused_attn(True)  # the flag is read while a model is built, and only fused attention can be read later
+        try:
+            return timm.create_model(architecture, num_classes=0, **arguments).eval()
+        finally:
+            set_fused_attn(fused, experimental=experimental)
 
 
 def _mismatch(error: RuntimeError) -> str:
@@ -325,7 +356,7 @@ def _mismatch(error: RuntimeError) -> str:
     return " ".join(line if len(line) < 300 else line[:300] + " …" for line in lines[:6])
 
 
-def _size_message(architecture: str, size: ImageSize | None, error: Exception) -> str:
+def _size_message(architecture: str, size: ImageSize | None, error: Exception | str) -> str:
     if size is None:
         return f"timm cannot build '{architecture}': {error}"
     height, width = _height_width(size)
@@ -349,6 +380,8 @@ def _refuse(module: nn.Module, architecture: str) -> None:
     odd = next((type(block).__name__ for block in module.blocks if not hasattr(block, "attn")), None)
     if odd is not None:
         raise UnsupportedModelError(_refusal(architecture, f"its {odd} does not hold one attention module a block"))
+    if any(isinstance(block.attn, DiffAttention) for block in module.blocks):
+        raise UnsupportedModelError(_refusal(architecture, "its attention is the difference of two softmax maps"))
 
 
 def _refusal(architecture: str, reason: str) -> str:

@@ -108,9 +108,12 @@ def _probabilities(
         if is_causal:
             rows, cols = logits.shape[-2:]
             mask = torch.ones(rows, cols, dtype=torch.bool, device=logits.device).tril()
-        if mask is not None:
-            logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask.to(dtype)
-        return logits.softmax(dim=-1)
+        if mask is None:
+            return logits.softmax(dim=-1)
+        if mask.dtype != torch.bool:
+            return (logits + mask.to(dtype)).softmax(dim=-1)
+        blind = ~mask.any(dim=-1, keepdim=True)  # such rows are zero in torch's kernels; a bare softmax makes NaN
+        return logits.masked_fill(~mask & ~blind, -torch.inf).softmax(dim=-1).masked_fill(blind, 0.0)
 
 
 def _repeat_heads(tensor: Tensor, like: Tensor) -> Tensor:

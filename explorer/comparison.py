@@ -6,19 +6,23 @@ always the teacher on the clean picture.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import reduce
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer import metrics
 from explorer.backbones import Backbone
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
-from explorer.maps import Head, attention_map, rollout
-from explorer.similarity import Alignment, alignment
+from explorer.maps import Head, attention_map, pca_rgb, rollout
+from explorer.similarity import Alignment, alignment, patch_similarity
 from explorer.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas
 
 FULL_ATTENTION_BYTES = 1 << 30
 VIEWS = ("teacher_clean", "teacher_distorted", "student_clean", "student_distorted")
@@ -73,6 +77,43 @@ class Comparison:
     def maps(self, layer: int = -1, head: Head = "mean") -> dict[str, Float[Tensor, "rows cols"]]:
         """The attention map of each view."""
         return {name: attention_map(view.trace, layer, head)[0] for name, view in self.views.items()}
+
+    def heads(self, view: str = "student_distorted") -> Float[Tensor, "layer head rows cols"]:
+        """The attention maps of all blocks and heads of one view.
+
+        Raises:
+            ValueError: no such view.
+        """
+        if view not in self.views:
+            raise ValueError(f"unknown view '{view}'; there are: {', '.join(self.views)}")
+        trace = self.views[view].trace
+        assert trace.attention is not None, "a View keeps attention"
+        return rearrange(trace.attention[0, :, :, 0, trace.prefix :], "l h (r c) -> l h r c", r=trace.grid.rows)
+
+    def similarity(self, row: int, col: int, layer: int = -1) -> dict[str, Float[Tensor, "rows cols"]]:
+        """Cosine of one patch of the reference with every patch of each view."""
+        wanted = self.reference.trace
+        return {name: patch_similarity(wanted, (row, col), view.trace, layer)[0] for name, view in self.views.items()}
+
+    def colours(self, layer: int = -1) -> dict[str, Float[Tensor, "rows cols 3"]]:
+        """Joint PCA colours of the patches of each view: the same colour is the same kind of patch in all of them."""
+        colours = pca_rgb(*(view.trace for view in self.views.values()), layer=layer)
+        return {name: picture[0] for name, picture in zip(self.views, colours, strict=True)}
+
+    def by_layer(self) -> "pandas.DataFrame":
+        """How far each other view is from the reference, block by block.
+
+        One row for each view and block, with the columns view, layer, attention_js (Jensen-Shannon divergence of the
+        picture's own row in nats, mean of heads; 0 is equal) and patch_cosine (mean of patches; 1 is equal).
+        """
+        import pandas
+
+        reference, tables = self.reference.trace, []
+        for name, view in self.views.items():
+            if name != "teacher_clean":
+                pairs = {"view": name, "layer": reference.layers, **_layer_by_layer(reference, view.trace)}
+                tables.append(pandas.DataFrame(pairs))
+        return pandas.concat(tables, ignore_index=True)
 
     def numbers(self, layer: int = -1, head: Head = "mean") -> dict[str, Any]:
         """Everything that can be written as JSON: the student's agreement with the reference at the top level, both
@@ -169,3 +210,13 @@ def look(backbone: Backbone, image: Float[Tensor, "3 height width"]) -> View:
         rollout=rollout(trace)[0].cpu(),
         rows=reduce(among, "l h q t -> l q t", "mean").to("cpu", torch.float16),
     )
+
+
+def _layer_by_layer(reference: Trace, other: Trace) -> dict[str, list[float]]:
+    """The metrics take the blocks as their batch axis."""
+    assert reference.attention is not None, "a View keeps attention"
+    assert other.attention is not None, "a View keeps attention"
+    return {
+        "attention_js": metrics.js_divergence(reference.attention[0], other.attention[0]).tolist(),
+        "patch_cosine": metrics.cosine(reference.patches[0], other.patches[0]).tolist(),
+    }

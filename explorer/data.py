@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias, overload
+from typing import Any, Protocol, SupportsIndex, TypeAlias, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -37,11 +37,21 @@ MAX_ZIP_PICTURES = 10_000
 MAX_ZIP_BYTES = 50_000_000
 """A picture in a zip may not unpack to more bytes than this; measured while unpacking, whatever the zip declares."""
 
+
+@runtime_checkable
+class PictureData(Protocol):
+    """Anything that hands out (picture, class number) by index: torchvision's data sets, TensorDataset, a list."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
 Item: TypeAlias = tuple[Float[Tensor, "3 height width"], int | None]
 
 
 def load_images(
-    source: str | os.PathLike | Dataset = "photos", size: Size = 224, limit: int | None = None
+    source: str | os.PathLike | PictureData = "photos", size: Size = 224, limit: int | None = None
 ) -> "ImageSet":
     """A set of pictures, each cut to `size` (see `load_image`) when it is asked for.
 
@@ -99,10 +109,10 @@ class ImageSet(Dataset):
         return (self[index] for index in range(len(self)))
 
     @overload
-    def __getitem__(self, index: int) -> Item: ...
+    def __getitem__(self, index: SupportsIndex) -> Item: ...
     @overload
     def __getitem__(self, index: slice) -> "ImageSet": ...
-    def __getitem__(self, index: int | slice) -> "Item | ImageSet":
+    def __getitem__(self, index: SupportsIndex | slice) -> "Item | ImageSet":
         """Picture and label; or, for a slice, a smaller set.
 
         Raises:
@@ -114,7 +124,7 @@ class ImageSet(Dataset):
         image = self.reader.load(self.keys[position], self.size)
         return image, None if self.labels is None else self.labels[position]
 
-    def select(self, indices: Iterable[int]) -> "ImageSet":
+    def select(self, indices: Iterable[SupportsIndex]) -> "ImageSet":
         """These pictures, in this order.
 
         Raises:
@@ -155,7 +165,7 @@ class ImageSet(Dataset):
             chosen.extend(np.random.default_rng((seed, label)).permutation(members)[:count].tolist())
         return self.select(sorted(chosen))
 
-    def stack(self, indices: Iterable[int] | None = None) -> Float[Tensor, "batch 3 height width"]:
+    def stack(self, indices: Iterable[SupportsIndex] | None = None) -> Float[Tensor, "batch 3 height width"]:
         """All pictures, or these, as one batch.
 
         Raises:
@@ -169,11 +179,11 @@ class ImageSet(Dataset):
             )
         return torch.stack(images)
 
-    def path(self, index: int) -> Path | None:
+    def path(self, index: SupportsIndex) -> Path | None:
         """The picture's file; None where it has none of its own (zip files, data sets)."""
         return self.reader.path(self.keys[self._position(index)])
 
-    def attribution(self, index: int) -> Attribution | None:
+    def attribution(self, index: SupportsIndex) -> Attribution | None:
         """Author, licence and source, known for the photos that come with the project; else None."""
         return self.reader.attribution(self.keys[self._position(index)])
 
@@ -188,7 +198,7 @@ class ImageSet(Dataset):
             total.update(hashlib.sha256(self.reader.raw(key)).digest())
         return total.hexdigest()
 
-    def _position(self, index: int) -> int:
+    def _position(self, index: SupportsIndex) -> int:
         position = operator.index(index)
         if not -len(self) <= position < len(self):
             raise IndexError(f"there is no picture {position}; this set has {len(self)}")
@@ -216,7 +226,7 @@ def _canonical(size: Size) -> tuple[int, int] | None:
     return size if isinstance(size, tuple) or size is None else (size, size)
 
 
-def _plain(indices: Iterable[int]) -> list[int]:
+def _plain(indices: Iterable[SupportsIndex]) -> list[int]:
     """Whole numbers as Python's; masks, whose True would count as picture 1, are refused."""
     values = indices.tolist() if isinstance(indices, (Tensor, np.ndarray)) else list(indices)
     if any(isinstance(value, (bool, np.bool_, float)) for value in values):
@@ -247,7 +257,7 @@ def _find(source: object, size: Size) -> ImageSet:
         if path.exists():
             return _zip(path, size)
         return _named(str(source), size)
-    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+    if isinstance(source, PictureData):
         return _wrapped(source, size)
     raise ValueError(f"{_ACCEPTED}; got {type(source).__name__}")
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ def encode_image(image: Float[Tensor, "3 height width"], format: str = "png", qu
 _Picture: TypeAlias = Image.Image | np.ndarray
 
 
-def _picture(source: Source, target: tuple[int, int] | None) -> tuple[_Picture, str]:
+def _picture(source: object, target: tuple[int, int] | None) -> tuple[_Picture, str]:
     """The decoded picture, and what error messages call it."""
     if isinstance(source, Image.Image):
         return _from_pil(source, "the PIL image"), "the PIL image"
@@ -209,7 +209,7 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _from_file(stream: IO[bytes], what: str, target: tuple[int, int] | None) -> _Picture:
+def _from_file(stream: io.BytesIO | io.BufferedReader, what: str, target: tuple[int, int] | None) -> _Picture:
     head = stream.read(1024)
     if not head:
         raise ImageError(f"{what} is empty (0 bytes); get it again")
@@ -285,20 +285,13 @@ def _from_pil(image: Image.Image, what: str) -> _Picture:
         image.load()
         _check_pixels(image.width, image.height, what)  # an icon's true size is known only now
         turn = _UPRIGHT.get(_orientation(image))  # after load(), which turns TIFF pictures itself
-        return (
-            _deep(image, turn, what) if image.mode[0] in "IF" else _rgb(image if turn is None else _turned(image, turn))
-        )
+        upright = image if turn is None else image.transpose(turn)
+        return _deep(image, upright, what) if image.mode[0] in "IF" else _rgb(upright)
 
 
-def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:
-    turned = image.transpose(turn)
-    turned.info = image.info
-    return turned
-
-
-def _deep(image: Image.Image, turn: Image.Transpose | None, what: str) -> _Picture:
+def _deep(image: Image.Image, upright: Image.Image, what: str) -> _Picture:
     """Modes I;16 and I (16-bit grey) and F (float grey) as floats "height width 3"."""
-    raw = np.asarray(image if turn is None else image.transpose(turn))
+    raw = np.asarray(upright)
     if image.mode == "F":
         return _from_array(raw, what)
     full, inverted = _tiff_scale(image)
@@ -344,9 +337,7 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     model = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
     if profile and model in ("L", "RGB", "CMYK"):
         try:
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if embedded.profile.xcolor_space.strip() == {"L": "GRAY"}.get(model, model):
-                return _through(image.convert(model), embedded)
+            return _through(image.convert(model), ImageCms.ImageCmsProfile(io.BytesIO(profile)))
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass
     return image.convert("RGB")
@@ -411,7 +402,7 @@ def _three(grey: np.ndarray) -> np.ndarray:
 
 
 # Resizing. The numbers are those of torchvision's Resize followed by CenterCrop, but only what is kept is computed.
-def _target(size: Size) -> tuple[int, int] | None:
+def _target(size: object) -> tuple[int, int] | None:
     """(height, width) in pixels."""
     if size is None:
         return None

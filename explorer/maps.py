@@ -84,6 +84,9 @@ def pca_rgb(
     """
     traces = (trace, *others)
     tokens = [t.patches[:, t.position(layer)].float() for t in traces]
+    sizes = sorted({x.shape[-1] for x in tokens})
+    if len(sizes) > 1:
+        raise ValueError(f"one PCA needs features of one size, such as those of a teacher and its student; got {sizes}")
     flat = torch.cat([rearrange(x, "b p d -> (b p) d") for x in tokens])
     mean, components = _principal_components(flat)
     low, high = ((flat - mean) @ components).quantile(torch.tensor([0.01, 0.99], device=flat.device), dim=0)

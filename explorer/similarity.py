@@ -64,6 +64,8 @@ def alignment(reference: Trace, other: Trace, attention_layers: int = ATTENTION_
     Raises:
         ValueError: the traces are of different batches, grids, sizes or blocks.
     """
+    if attention_layers < 1:
+        raise ValueError(f"attention_layers is a number of blocks, at least 1; got {attention_layers}")
     _comparable(reference, other)
     numbers = {
         "cls_cosine": metrics.cosine(reference.embedding, other.embedding),
@@ -113,9 +115,15 @@ def _comparable(reference: Trace, other: Trace) -> None:
         ("grid", reference.grid, other.grid),
         ("embedding size", reference.embedding.shape[-1], other.embedding.shape[-1]),
         ("blocks", reference.layers, other.layers),
+        ("prefix tokens", reference.prefix, other.prefix),
+        ("attention heads", _heads(reference, other), _heads(other, reference)),
     ):
         if a != b:
             raise ValueError(f"the traces cannot be compared: {name} differ, {a} in the reference and {b} in the other")
+
+
+def _heads(trace: Trace, beside: Trace) -> int | None:
+    return None if trace.attention is None or beside.attention is None else trace.attention.shape[2]
 
 
 def _same_rows(trace: Trace, *both: Trace) -> Float[Tensor, "batch layer head query token"]:

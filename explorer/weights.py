@@ -13,9 +13,10 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,7 +217,7 @@ def _read_cached(pinned: PinnedWeights) -> StateDict | None:
 def _readable_errors(pinned: PinnedWeights) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
         raise WeightsError(
             f"the weights of '{pinned.alias}' could not be written to {pinned.cached_file.parent} ({error}); free some "
             f"space (about 500 MB are needed while converting) or point {CACHE_VARIABLE} to another folder"
@@ -408,15 +409,24 @@ def _ask_hub_once(name: str, repository: str, filename: str) -> None:
     def ask() -> None:
         hub.get_hf_file_metadata(hub.hf_hub_url(repository, filename), timeout=HUB_LIMIT_SECONDS)
 
-    executor = ThreadPoolExecutor(1)
+    # A daemon, for the client tries again and again: an executor's thread would hold up the end of the process.
+    answer: Future[None] = Future()
+    threading.Thread(target=_settle, args=(answer, ask), daemon=True).start()
     try:
-        executor.submit(ask).result(HUB_LIMIT_SECONDS)
+        answer.result(HUB_LIMIT_SECONDS)
     except Exception as error:
         raise _hub_error(
             name, f"timm's hub did not give them ({type(error).__name__}: {_first_line(error)})"
         ) from error
-    finally:
-        executor.shutdown(wait=False)
+
+
+def _settle(answer: "Future[None]", ask: Callable[[], None]) -> None:
+    try:
+        ask()
+    except Exception as error:
+        answer.set_exception(error)
+    else:
+        answer.set_result(None)
 
 
 def _hub_error(name: str, reason: str) -> WeightsError:

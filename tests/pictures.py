@@ -60,3 +60,17 @@ def swapped_profile() -> bytes:
         profile[red + 4 : red + 12],
     )
     return bytes(profile)
+
+
+def twelve_bit_tiff(values: list[int]) -> bytes:
+    """One row of 12-bit grey pixels; an even number of them, uncompressed, little-endian."""
+    bits = "".join(f"{value:012b}" for value in values)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    tags = {256: len(values), 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(data)}
+    directory = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, tags[tag]) for tag in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
+def icon_holding(data: bytes) -> bytes:
+    """An icon that declares 16 x 16 pixels and holds this PNG file."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(data), 22) + data

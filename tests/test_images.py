@@ -8,16 +8,28 @@ import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from inspect import unwrap  # past the type checks of the tests: these are about our own errors
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pictures import (
+    bomb,
+    encoded,
+    icc_profile,
+    icon_holding,
+    noise,
+    png,
+    png_chunk,
+    smooth,
+    swapped_profile,
+    twelve_bit_tiff,
+)
 from PIL import Image, ImageCms, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
 from explorer.images import MAX_PIXELS, SUFFIXES, ImageError, encode_image, load_image, to_pil, to_uint8
-from tests.pictures import bomb, encoded, icc_profile, noise, png, png_chunk, smooth, swapped_profile
 
 LEVEL = 1 / 255
 
@@ -138,7 +150,7 @@ def test_alpha_in_arrays_is_laid_on_white() -> None:
 )
 def test_what_is_no_picture_is_refused_with_a_way_out(source: object, message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        load_image(source)  # type: ignore[arg-type]
+        unwrap(load_image)(source)
 
 
 def test_rounding_errors_just_outside_the_range_are_clipped() -> None:
@@ -232,6 +244,12 @@ def test_sixteen_bit_tiff_where_zero_is_white() -> None:
     data = encoded(Image.fromarray(values), "TIFF", tiffinfo={262: 0})
     assert Image.open(io.BytesIO(data)).tag_v2[262] == 0  # type: ignore[attr-defined]
     assert load_image(data)[0, 0].tolist() == pytest.approx([1, 0, 0.75], abs=1e-4)
+
+
+def test_twelve_bit_tiff() -> None:
+    assert load_image(twelve_bit_tiff([0, 4095, 1024, 2048]))[0, 0].tolist() == pytest.approx(
+        [0, 1, 0.25, 0.5], abs=1e-3
+    )
 
 
 def test_sixteen_bit_png_transparency() -> None:
@@ -348,10 +366,12 @@ def test_exif_orientation(orientation: int, format: str) -> None:
 def test_orientation_of_a_large_photo_that_is_cut_to_a_size() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    stored = smooth(600, 1200)
-    data = encoded(stored, "JPEG", quality=95, exif=exif)
-    upright = Image.fromarray(stored).transpose(Image.Transpose.ROTATE_270)
-    close(load_image(data, size=(100, 30)), load_image(upright, size=(100, 30)), atol=6 * LEVEL)
+    data = encoded(smooth(800, 2400), "JPEG", quality=95, exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft(None, (2 * 200, 2 * 66))  # 2400 x 800 upright covers 200 x 60 as 200 x 66; twice that, turned
+        assert image.size == (600, 200)
+        upright = image.transpose(Image.Transpose.ROTATE_270)
+    close(load_image(data, size=(200, 60)), load_image(upright, size=(200, 60)))
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b""])
@@ -372,6 +392,16 @@ def test_colour_profiles_are_applied() -> None:
 @pytest.mark.parametrize("profile", [b"broken", b"\0" * 200, icc_profile("LAB"), swapped_profile()[:400]])
 def test_a_profile_that_cannot_apply_counts_as_srgb(profile: bytes) -> None:
     close(load_image(encoded(noise(8, 8), icc_profile=profile)), expected(noise(8, 8)))
+
+
+def test_orientation_transparency_and_profile_together() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    image.putpixel((1, 0), (255, 0, 0, 0))
+    loaded = load_image(encoded(image, exif=exif, icc_profile=swapped_profile()))
+    assert pixel(loaded, 0, 0) == pytest.approx([0, 1, 0], abs=3 * LEVEL)
+    assert pixel(loaded, 1, 0) == [1, 1, 1]
 
 
 def test_a_colour_profile_on_a_grey_picture_is_passed_over() -> None:
@@ -457,7 +487,7 @@ def test_large_jpegs_are_decoded_small_but_not_too_small() -> None:
 @pytest.mark.parametrize("size", [0, -1, (0, 5), (5,), (1, 2, 3), 2.5, "224", True, (20_000, 20_000)])
 def test_impossible_sizes(size: object) -> None:
     with pytest.raises(ValueError, match="size"):
-        load_image(noise(4, 4), size=size)  # type: ignore[arg-type]
+        unwrap(load_image)(noise(4, 4), size=size)
 
 
 # Broken and hostile files.
@@ -568,6 +598,14 @@ def test_the_limit_is_ours_not_pillows() -> None:
     assert Image.MAX_IMAGE_PIXELS == 89_478_485
 
 
+def test_an_icon_that_lies_about_its_size() -> None:
+    assert load_image(icon_holding(encoded(noise(40, 40)))).shape == (3, 40, 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ImageError, match="101 megapixels"):
+            load_image(icon_holding(bomb(10_100, 10_000)))
+
+
 def test_pillows_warning_as_an_error_is_still_an_image_error() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -617,7 +655,7 @@ def test_to_uint8_refuses() -> None:
     with pytest.raises(ValueError, match="NaN"):
         to_uint8(torch.full((3, 2, 2), torch.nan))
     with pytest.raises(ValueError, match="shape"):
-        to_uint8(torch.zeros(1, 4, 4))
+        unwrap(to_uint8)(torch.zeros(1, 4, 4))
 
 
 def test_there_and_back() -> None:
@@ -638,7 +676,7 @@ def test_encode_image_refuses() -> None:
     with pytest.raises(ValueError, match="quality"):
         encode_image(image, "png", quality=80)
     with pytest.raises(ValueError, match="shape"):
-        to_pil(image[None])
+        unwrap(to_pil)(image[None])
 
 
 def test_suffixes_are_lower_case_and_known_to_pillow() -> None:

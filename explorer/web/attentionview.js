@@ -262,12 +262,12 @@ export function createAttentionView(root, options = {}) {
     for (const [who, difference] of Object.entries(differences)) {
       paintMap(deltas[who].heat, difference, data.rows, data.cols, -span, span, data.tables.difference, state.smooth);
       deltas[who].setLook(state.opacity, state.smooth);
-      deltas[who].note.textContent = `JS ${formatValue(shownJs[who])}`;
+      deltas[who].note.textContent = `JS ${formatFixed(shownJs[who], 3)}`;
     }
     deltaBar.set(`difference: distorted ${MINUS} reference`, data.tables.difference, -span, span, true);
     for (const [id, pane] of Object.entries(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
     for (const [who, pane] of Object.entries(deltas)) {
-      pane.box.setAttribute("aria-label", `${pane.title.textContent}: divergence ${formatValue(shownJs[who])} nats`);
+      pane.box.setAttribute("aria-label", `${pane.title.textContent}: divergence ${formatFixed(shownJs[who], 3)} nats`);
     }
   }
 
@@ -492,7 +492,7 @@ export function createAttentionView(root, options = {}) {
     const { teacher = {}, student = {} } = data.numbers;
     const known = METRICS.filter(([key]) => Number.isFinite(teacher[key]) || Number.isFinite(student[key]));
     const table = [
-      ["agreement with the reference", "teacher", "student"],
+      ["to the reference:", "teacher", "student"],
       ...known.map(([key, name, direction]) => [`${name} ${direction > 0 ? "\u2191" : "\u2193"}`, formatFixed(teacher[key], 2), formatFixed(student[key], 2)]),
       [`${SHOWN_JS[0]} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
     ];

@@ -129,6 +129,7 @@ export function createSlider({ name, label, min, max, step, show, change }) {
   const tell = () => {
     output.textContent = show(Number(input.value));
     input.setAttribute("aria-valuetext", output.textContent);
+    input.style.setProperty("--vx-fill", `${(100 * (input.value - input.min)) / (input.max - input.min || 1)}%`);
   };
   input.addEventListener("input", () => {
     tell();

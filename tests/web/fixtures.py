@@ -19,7 +19,11 @@ PANES = [
 
 def encode(values: np.ndarray, scale: float | None = None) -> dict:
     """An array as the views read it: base64, little endian, row by row."""
-    spec = {"dtype": str(values.dtype), "shape": list(values.shape), "data": base64.b64encode(values.tobytes()).decode()}
+    spec = {
+        "dtype": str(values.dtype),
+        "shape": list(values.shape),
+        "data": base64.b64encode(values.tobytes()).decode(),
+    }
     return spec if scale is None else {**spec, "scale": scale}
 
 
@@ -28,7 +32,9 @@ def colormaps() -> dict[str, str]:
     names = {"viridis": "viridis", "magma": "magma", "cividis": "cividis", "difference": "RdBu_r"}
     ramp = np.linspace(0, 1, 256)
     tables = {name: matplotlib.colormaps[source](ramp)[:, :3] for name, source in names.items()}
-    return {name: base64.b64encode((255 * rgb).round().astype(np.uint8).tobytes()).decode() for name, rgb in tables.items()}
+    return {
+        name: base64.b64encode((255 * rgb).round().astype(np.uint8).tobytes()).decode() for name, rgb in tables.items()
+    }
 
 
 def picture(pixels: np.ndarray) -> str:
@@ -48,7 +54,9 @@ def photo(height: int, width: int, name: str = "farm_animal/owl.webp") -> np.nda
         return np.asarray(image, dtype=np.float32) / 255
 
 
-def smooth_field(generator: np.random.Generator, shape: tuple[int, ...], rows: int, cols: int, radius: int = 1) -> np.ndarray:
+def smooth_field(
+    generator: np.random.Generator, shape: tuple[int, ...], rows: int, cols: int, radius: int = 1
+) -> np.ndarray:
     """Gaussian noise over a grid, made smooth by box filters: (*shape, rows, cols)."""
     field = generator.normal(size=(*shape, rows + 4 * radius, cols + 4 * radius))
     for axis in (-2, -1):
@@ -70,7 +78,14 @@ def common(rows: int, cols: int, patch: int = 14, seed: int = 0) -> dict:
     noisy = clean + 0.3 * np.random.default_rng(seed).normal(size=clean.shape)
     pictures = {"clean": picture(clean), "distorted": picture(noisy)}
     panes = [
-        {"id": key, "who": who, "view": view, "title": title, "reference": key == "teacher_clean", "picture": pictures[view]}
+        {
+            "id": key,
+            "who": who,
+            "view": view,
+            "title": title,
+            "reference": key == "teacher_clean",
+            "picture": pictures[view],
+        }
         for key, who, view, title in PANES
     ]
     return {
@@ -108,9 +123,30 @@ def attention_payload(rows: int = 16, cols: int = 16, layers: int = 12, heads: i
         "heads": heads,
         "query_kind": "class token",
         "numbers": {
-            "teacher": dict(cls_cosine=0.741, patch_cosine=0.552, attention_js=0.213, attention_kl=1.018, attention_iou=0.41, cka=0.62),
-            "student": dict(cls_cosine=0.896, patch_cosine=0.826, attention_js=0.061, attention_kl=0.395, attention_iou=0.68, cka=0.624),
-            "student_clean": dict(cls_cosine=0.973, patch_cosine=0.94, attention_js=0.02, attention_kl=0.08, attention_iou=0.86, cka=0.97),
+            "teacher": {
+                "cls_cosine": 0.741,
+                "patch_cosine": 0.552,
+                "attention_js": 0.213,
+                "attention_kl": 1.018,
+                "attention_iou": 0.41,
+                "cka": 0.62,
+            },
+            "student": {
+                "cls_cosine": 0.896,
+                "patch_cosine": 0.826,
+                "attention_js": 0.061,
+                "attention_kl": 0.395,
+                "attention_iou": 0.68,
+                "cka": 0.624,
+            },
+            "student_clean": {
+                "cls_cosine": 0.973,
+                "patch_cosine": 0.94,
+                "attention_js": 0.02,
+                "attention_kl": 0.08,
+                "attention_iou": 0.86,
+                "cka": 0.97,
+            },
         },
     }
     return payload

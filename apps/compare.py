@@ -1,0 +1,146 @@
+"""The app: `gradio apps/compare.py`, or `python apps/compare.py`. This file only puts the parts together."""
+
+import threading
+from typing import Any
+
+import gradio as gr
+
+import engine
+import explorer as ex
+from attention_tab import build_attention_tab, show_attention
+from endpoints import build_endpoints
+from patches_tab import build_patches_tab, pick_layer, show_patches
+from sidebar import DEFAULT_DISTORTION, DEFAULT_PHOTO, build_sidebar, operator_controls
+from style import CSS, HEAD, SWITCH_THEME, THEME, TITLE
+from tabs import ToldError, notice, on_change, sidebar_changes, told
+
+ABOUT = """
+### What you see
+A frozen **teacher** sees the clean picture; that is the **reference**. The same teacher, and a **student**, see the
+distorted picture. After *Distilling Vision Transformers for Distortion-Robust Representation Learning*
+(Alexis, Giannopoulos, Gunopulos, arXiv 2604.22529), of which this is an implementation from its abstract, with our own
+loss forms.
+
+### Weights and photos
+{weights}
+
+The 207 photos are CC0 or in the public domain; `assets/photos/ATTRIBUTION.csv` names their authors.
+
+### For programs
+`gradio_client` reaches `/compare` and `/patch_similarity`; the link *Use via API* at the foot of this page describes
+them. The same functions are in Python: `import explorer as ex`, then `ex.compare(...)`.
+"""
+
+
+def build() -> gr.Blocks:
+    """The whole page."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        _header()
+        problem = gr.HTML(notice(), elem_id="notice")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300, elem_id="sidebar"):
+                column = build_sidebar()
+                weights = gr.Markdown(elem_id="weights")
+            with gr.Column(scale=7, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
+                with gr.Tab("Attention", id="attention") as attention_tab:
+                    attention = build_attention_tab()
+                with gr.Tab("Patches", id="patches") as patches_tab:
+                    patches, layer = build_patches_tab()
+                with gr.Tab("About", id="about"):
+                    gr.Markdown(
+                        ABOUT.format(weights="\n".join(f"- **{p.label}**: {p.credit}" for p in ex.ALIASES.values()))
+                    )
+        shown, drawn = gr.State("attention"), gr.State({})
+        outputs = [attention, patches, problem, weights, drawn]
+        inputs = [drawn, shown, layer, *column.inputs]
+        on_change(sidebar_changes(column), refresh, inputs, outputs)
+        for tab, name in ((attention_tab, "attention"), (patches_tab, "patches")):
+            tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private").then(
+                refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
+            )
+        patches.layer(pick_layer, outputs=layer, queue=False, api_visibility="private").then(
+            refresh, inputs, outputs, show_progress="hidden", api_visibility="private", concurrency_id="model"
+        )
+        restored = [shown, layer, column.photo, column.picture, column.catalogue, column.backbone, column.size]
+        restored += [column.seed, column.operator, column.clip, *column.sliders, column.severity]
+        restored += [column.spec, column.text]
+        page.load(reopen, outputs=[problem, tabs, *restored], api_visibility="private", queue=False).then(
+            refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
+        )
+        build_endpoints()
+    return page
+
+
+def refresh(drawn: dict[str, Any], shown: str, layer: int | None, *inputs: Any) -> list[Any]:
+    """Draw the tab that is open, unless it shows this already; the other one is drawn when it is opened."""
+    wanted = (layer if shown == "patches" else None, *inputs)
+    if drawn.get(shown) == wanted:
+        return [gr.skip(), gr.skip(), notice(), gr.skip(), gr.skip()]
+    payload, problem, weights = show_patches(layer, *inputs) if shown == "patches" else show_attention(*inputs)
+    views = [gr.skip(), payload] if shown == "patches" else [payload, gr.skip()]
+    return [*views, problem, weights, gr.skip() if problem else {**drawn, shown: wanted}]
+
+
+def reopen(request: gr.Request) -> list[Any]:
+    """The left column as the page's address describes it; what it does not describe keeps its default."""
+    query = dict(request.query_params) if request else {}
+    try:
+        with told():
+            return ["", *_reopened(query)]
+    except ToldError as error:
+        return [notice(ToldError(f"this link cannot be opened as it is: {error}")), *_reopened({})]
+
+
+def _reopened(query: dict[str, str]) -> list[Any]:
+    photo = query.get("photo", DEFAULT_PHOTO)
+    damage = ex.distortion(query.get("distortion", ex.distortion(DEFAULT_DISTORTION).spec))
+    size = int(query.get("size", engine.SIZES[0]))
+    seed = int(query.get("seed", 0))
+    if size not in engine.SIZES or not 0 <= seed < 2**31:
+        raise ValueError(f"size is one of {engine.SIZES} and seed a number from 0; got size={size}, seed={seed}")
+    view = "patches" if query.get("view") == "patches" else "attention"
+    layer = int(query["layer"]) if "layer" in query else None
+    controls = _controls(damage)
+    backbone = query.get("backbone", "s14")
+    picture = [photo, engine.photo_path(photo), photo]
+    return [gr.Tabs(selected=view), view, layer, *picture, backbone, size, seed, *controls, damage.spec, damage.spec]
+
+
+def _controls(damage: ex.Distortion) -> list[Any]:
+    """The controls of a single operator with fixed parameters; what they cannot show, the text tells."""
+    steps = [step for branch in damage.branches for step in branch]
+    if not steps:
+        return operator_controls("none")
+    if len(steps) > 1 or len(damage.branches) > 1 or any(isinstance(value, tuple) for _, value in steps[0].values):
+        return operator_controls(DEFAULT_DISTORTION)
+    return operator_controls(steps[0].name, dict(steps[0].values), steps[0].clip)
+
+
+def _header() -> None:
+    with gr.Row(elem_id="header"):
+        gr.Markdown(
+            "# vit-explorer\nSee what a Vision Transformer does to a damaged picture, "
+            "and watch a student learn to see through the damage."
+        )
+        gr.Button("Light / dark", elem_id="theme-switch", size="sm").click(
+            None, js=SWITCH_THEME, api_visibility="private"
+        )
+
+
+def _warm_up() -> None:
+    """Load the default model and picture before the first visitor asks; without weights the page says so itself."""
+    try:
+        engine.compare(
+            engine.photo_path(DEFAULT_PHOTO), ex.distortion(DEFAULT_DISTORTION).spec, "s14", engine.UNTOUCHED, 224, 0
+        )
+    except (RuntimeError, OSError) as error:
+        print(f"vit-explorer: {error}")
+
+
+demo = build()
+
+if __name__ == "__main__":
+    threading.Thread(target=_warm_up, daemon=True).start()
+    demo.queue(max_size=64).launch(
+        theme=THEME, css=CSS, head=HEAD, max_file_size="50mb", footer_links=["api", "gradio"]
+    )

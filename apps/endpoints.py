@@ -1,0 +1,127 @@
+"""Named endpoints for `gradio_client`: pictures as PNG files, and one JSON object of numbers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import gradio as gr
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+import engine
+import explorer as ex
+from explorer.comparison import VIEWS, Comparison
+from explorer.images import to_pil
+from explorer.plots import overlay, plot_comparison, plot_similarity, to_png
+from sidebar import DEFAULT_DISTORTION, picture_input
+from tabs import MODEL_QUEUE, ToldError, told
+
+
+def build_endpoints() -> None:
+    """Publish `/compare` and `/patch_similarity`; their components are not shown in the page."""
+    shared: dict[str, Any] = {
+        "image": picture_input(label="image", visible=False),
+        "distortion": gr.Textbox(ex.distortion(DEFAULT_DISTORTION).spec, label="distortion", visible=False),
+        "backbone": gr.Textbox("s14", label="backbone", visible=False),
+        "pair": gr.Textbox(engine.UNTOUCHED, label="pair", visible=False),
+        "layer": gr.Number(-1, label="layer", precision=0, visible=False),
+        "head": gr.Textbox("mean", label="head", visible=False),
+        "row": gr.Number(0, label="row", precision=0, visible=False),
+        "col": gr.Number(0, label="col", precision=0, visible=False),
+        "size": gr.Number(engine.SIZES[0], label="size", precision=0, visible=False),
+        "seed": gr.Number(0, label="seed", precision=0, visible=False),
+    }
+    _publish(compare, shared, ["figure", "clean", "distorted", *VIEWS])
+    _publish(patch_similarity, shared, ["figure", *VIEWS])
+
+
+def compare(
+    image: str, distortion: str, backbone: str, pair: str, layer: int, head: str, size: int, seed: int
+) -> tuple[Any, ...]:
+    """One picture seen four ways: a figure, the clean and the distorted picture, the attention of the four views laid
+    over them under one scale, and a JSON object of numbers."""
+    with _refused():
+        _all_given(layer=layer, size=size, seed=seed)
+        comparison = engine.compare(image, distortion, backbone, pair, size, seed)
+        which = _head(head)
+        maps = comparison.maps(layer, which)
+        numbers = comparison.numbers(layer, which)
+    figure = _png(plot_comparison(comparison, layer=layer, head=which))
+    pictures = [to_pil(comparison.clean), to_pil(comparison.distorted.clamp(0, 1))]
+    return figure, *pictures, *_panes(comparison, maps), numbers
+
+
+def patch_similarity(
+    image: str, distortion: str, backbone: str, pair: str, row: int, col: int, layer: int, size: int, seed: int
+) -> tuple[Any, ...]:
+    """What resembles one patch of the clean picture, as the teacher sees it, in each of the four views: a figure, the
+    four cosine maps laid over the pictures, and a JSON object of numbers."""
+    with _refused():
+        _all_given(row=row, col=col, layer=layer, size=size, seed=seed)
+        comparison = engine.compare(image, distortion, backbone, pair, size, seed)
+        reference = comparison.reference.trace
+        maps = {
+            name: ex.patch_similarity(reference, (row, col), view.trace, layer)[0]
+            for name, view in comparison.views.items()
+        }
+    numbers = {
+        **comparison.numbers(layer),
+        "query": [row, col],
+        "similarity": {name: values.tolist() for name, values in maps.items()},
+        "best_match": {name: list(divmod(int(values.argmax()), values.shape[1])) for name, values in maps.items()},
+    }
+    return _png(plot_similarity(comparison, row, col, layer=layer)), *_panes(comparison, maps), numbers
+
+
+def _publish(function: Any, shared: dict[str, Any], pictures: list[str]) -> None:
+    names = function.__annotations__
+    inputs = [shared[name] for name in names if name != "return"]
+    outputs = [gr.Image(type="pil", format="png", label=name, visible=False) for name in pictures]
+    numbers = gr.JSON(label="numbers", visible=False)
+    trigger = gr.Button(visible=False)
+    trigger.click(function, inputs, [*outputs, numbers], api_name=function.__name__, **MODEL_QUEUE)
+
+
+def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]:
+    """The four maps over their pictures, under one scale."""
+    highest = max(float(values.max()) for values in maps.values())
+    lowest = min(0.0, *(float(values.min()) for values in maps.values()))
+    pictures = {"clean": comparison.clean, "distorted": comparison.distorted.clamp(0, 1)}
+    return [
+        Image.fromarray(overlay(pictures[name.split("_")[1]], values, low=lowest, high=highest))
+        for name, values in maps.items()
+    ]
+
+
+def _all_given(**numbers: int | None) -> None:
+    missing = [name for name, value in numbers.items() if value is None]
+    if missing:
+        raise ValueError(f"expected a whole number for {', '.join(missing)}; got nothing")
+
+
+def _head(head: str) -> Any:
+    head = str(head).strip()
+    return head if head in ("mean", "max") else _whole(head)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"head must be a number, 'mean' or 'max'; got {text!r}") from None
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Bad input becomes an error that the client shows in words."""
+    try:
+        with told():
+            yield
+    except ToldError as readable:
+        raise gr.Error(str(readable), print_exception=False) from readable
+
+
+def _png(figure: Figure) -> Image.Image:
+    return Image.open(BytesIO(to_png(figure)))

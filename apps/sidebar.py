@@ -1,0 +1,273 @@
+"""The left column, which belongs to every tab: one picture, one distortion, one pair, one seed."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ImageData
+
+import engine
+import explorer as ex
+from explorer.distortions.parameters import Description, Parameter
+
+DEFAULT_PHOTO = "farm_animal/owl.webp"
+DEFAULT_DISTORTION = "gaussian_noise"
+NO_DISTORTION = "none"
+SLIDERS = 3
+SAMPLES = (
+    DEFAULT_PHOTO,
+    "wild_animal/panda.webp",
+    "farm_animal/dog.webp",
+    "wild_animal/scarlet_macaw.webp",
+    "wild_animal/giraffe.webp",
+    "fish/fish1.webp",
+    "monument/eiffelTower.webp",
+    "monument/tajMahal.webp",
+    "household/chair.webp",
+    "tool/hammer1.webp",
+    "windmill/windmill.webp",
+    "household/spoons.webp",
+)
+
+
+def picture_input(*args: Any, **kwargs: Any) -> gr.Image:
+    """A `gr.Image` that hands over the file unopened: explorer decodes it, and says what is wrong with it.
+
+    Not a subclass: Gradio would write a stub file beside this module for it, which a read-only folder does not take.
+    """
+    component = gr.Image(*args, type="filepath", **kwargs)
+    decode = component.preprocess
+
+    def preprocess(payload: ImageData | None) -> Any:
+        embedded = payload is not None and payload.url is not None and payload.url.startswith("data:")
+        return decode(payload) if payload is None or embedded else payload.path
+
+    component.preprocess = preprocess
+    return component
+
+
+@dataclass(frozen=True)
+class Sidebar:
+    """The components that the tabs read from."""
+
+    picture: gr.Image
+    photo: gr.State
+    samples: gr.Gallery
+    catalogue: gr.Dropdown
+    backbone: gr.Dropdown
+    pair: gr.Dropdown
+    size: gr.Radio
+    operator: gr.Dropdown
+    sliders: tuple[gr.Slider, ...]
+    severity: gr.Radio
+    clip: gr.Checkbox
+    text: gr.Textbox
+    spec: gr.State
+    seed: gr.Number
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What `tabs.refresh` takes, in its order."""
+        return [self.picture, self.photo, self.spec, self.backbone, self.pair, self.size, self.seed]
+
+
+def build_sidebar() -> Sidebar:
+    """Lay out the column and connect its parts with each other."""
+    picture, photo, samples, catalogue = _picture_part()
+    operator, sliders, severity, clip, text, spec, seed = _distortion_part()
+    backbone, pair, size = _model_part()
+    column = Sidebar(
+        picture, photo, samples, catalogue, backbone, pair, size, operator, sliders, severity, clip, text, spec, seed
+    )
+    _connect(column)
+    return column
+
+
+def _picture_part() -> tuple[gr.Image, gr.State, gr.Gallery, gr.Dropdown]:
+    gr.Markdown("### Picture")
+    picture = picture_input(
+        engine.photo_path(DEFAULT_PHOTO),
+        sources=["upload", "clipboard", "webcam"],
+        label="Picture (its centre square is used)",
+        elem_id="picture",
+        height=210,
+        buttons=[],
+        alt_text="the picture that is looked at",
+    )
+    samples = gr.Gallery(
+        [(engine.thumbnail(name), _photo_label(name)) for name in SAMPLES],
+        label="Samples",
+        columns=6,
+        height="auto",
+        allow_preview=False,
+        buttons=[],
+        object_fit="cover",
+        elem_id="samples",
+        format="png",
+    )
+    catalogue = gr.Dropdown(
+        [(f"{label} · {stem}", name) for name, label, stem in _catalogue()],
+        value=DEFAULT_PHOTO,
+        label="All 207 photos",
+        info="CC0 or public domain; type to search.",
+        elem_id="catalogue",
+    )
+    return picture, gr.State(DEFAULT_PHOTO), samples, catalogue
+
+
+def _distortion_part() -> tuple[Any, ...]:
+    gr.Markdown("### Distortion")
+    start = ex.DISTORTIONS[DEFAULT_DISTORTION]
+    operator = gr.Dropdown(
+        [*((entry.label, name) for name, entry in ex.DISTORTIONS.items()), ("None", NO_DISTORTION)],
+        value=DEFAULT_DISTORTION,
+        label="Distortion",
+        info=start.summary,
+        elem_id="operator",
+    )
+    sliders = tuple(gr.Slider(elem_id=f"parameter-{i}", **_slider(start, i)) for i in range(SLIDERS))
+    severity = gr.Radio([1, 2, 3, 4, 5], label="ImageNet-C severity", info="Sets the sliders.", elem_id="severity")
+    with gr.Row(equal_height=True):
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="seed", min_width=90)
+        dice = gr.Button("Re-roll", elem_id="reroll", min_width=90, size="sm")
+    with gr.Accordion("Combine, clip, write it as text", open=False):
+        clip = gr.Checkbox(False, label="Clip to [0, 1] afterwards", elem_id="clip")
+        text = gr.Textbox(
+            _default_spec(),
+            label="Distortion as text",
+            info="Press Enter to apply. Combine with +, for example: gaussian_blur(sigma=3) + pixel_mask(fraction=0.5)",
+            elem_id="spec",
+            max_lines=3,
+        )
+    dice.click(lambda: random.randrange(10_000), outputs=seed, api_visibility="private", queue=False)
+    return operator, sliders, severity, clip, text, gr.State(_default_spec()), seed
+
+
+def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio]:
+    gr.Markdown("### Model")
+    backbone = gr.Dropdown(
+        [(pinned.label, alias) for alias, pinned in ex.ALIASES.items()],
+        value="s14",
+        label="Backbone",
+        info="Or type the timm name of a plain Vision Transformer.",
+        allow_custom_value=True,
+        elem_id="backbone",
+    )
+    pair = gr.Dropdown([engine.UNTOUCHED], value=engine.UNTOUCHED, label="Student", elem_id="student")
+    size = gr.Radio(list(engine.SIZES), value=engine.SIZES[0], label="Size in pixels", elem_id="size")
+    return backbone, pair, size
+
+
+def _connect(column: Sidebar) -> None:
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    shown = [column.photo, column.picture, column.catalogue]
+    column.samples.select(_pick_sample, outputs=shown, **quick)
+    column.catalogue.input(lambda name: (name, engine.photo_path(name)), column.catalogue, shown[:2], **quick)
+    column.picture.input(lambda: (None, None), outputs=[column.photo, column.catalogue], **quick)
+
+    written = [column.spec, column.text]
+    controls = [column.operator, column.clip, *column.sliders]
+    column.operator.input(choose_operator, column.operator, [*controls, column.severity, *written], **quick)
+    for slider in column.sliders:
+        slider.input(_from_sliders, controls, [column.severity, *written], **quick)
+    column.clip.input(_from_sliders, controls, [column.severity, *written], **quick)
+    column.severity.input(
+        _from_severity, [column.operator, column.severity], [*column.sliders, column.clip, *written], **quick
+    )
+    column.text.submit(_from_text, column.text, written, **quick)
+
+
+def choose_operator(name: str) -> list[Any]:
+    """Controls and text for a newly chosen operator, at its defaults."""
+    spec = ex.distortion(name).spec
+    return [*operator_controls(name), spec, spec]
+
+
+def operator_controls(name: str, values: Mapping[str, float] | None = None, clip: bool = False) -> list[Any]:
+    """Operator, clip, sliders and severity as they show an operator.
+
+    Args:
+        name: a key of `explorer.DISTORTIONS`, or "none".
+        values: of its parameters; defaults where one is not given.
+        clip: whether it is clipped afterwards.
+    """
+    entry = ex.DISTORTIONS.get(name)
+    summary = "The picture as it is." if entry is None else entry.summary
+    sliders = [gr.Slider(**_slider(entry, i, values)) for i in range(SLIDERS)]
+    severity = gr.Radio(value=None, visible=entry is not None and entry.severities is not None)
+    return [gr.Dropdown(value=name, info=summary), clip, *sliders, severity]
+
+
+def _from_sliders(name: str, clip: bool, *values: float) -> list[Any]:
+    if name == NO_DISTORTION:
+        return [gr.skip(), name, name]
+    parameters = ex.DISTORTIONS[name].parameters
+    given = {parameter.name: _fitting(parameter, value) for parameter, value in zip(parameters, values, strict=False)}
+    spec = ex.distortion(name, clip=clip or None, **given).spec
+    return [None, spec, spec]
+
+
+def _from_severity(name: str, severity: int | None) -> list[Any]:
+    entry = ex.DISTORTIONS[name]
+    if severity is None or entry.severities is None:
+        return [gr.skip()] * (SLIDERS + 3)
+    spec = ex.distortion(f"{name}:{severity}").spec
+    values = entry.severities[severity]
+    moved = [values[parameter.name] for parameter in entry.parameters]
+    return [*moved, *[gr.skip()] * (SLIDERS - len(moved)), True, spec, spec]
+
+
+def _from_text(text: str) -> tuple[str, str]:
+    try:
+        spec = ex.distortion(text).spec
+    except ValueError as error:
+        raise gr.Error(str(error), title="This distortion cannot be read") from error
+    return spec, spec
+
+
+def _fitting(parameter: Parameter, value: float) -> float:
+    """The nearest value that the parameter allows; a slider's number box takes anything."""
+    value = min(max(value, parameter.low), parameter.high)
+    if parameter.odd and int(value) % 2 == 0:
+        value = int(value) + 1
+    return int(value) if parameter.integer else value
+
+
+def _slider(entry: Description | None, index: int, values: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """How the slider at `index` shows a parameter of this distortion; hidden where there is none."""
+    if entry is None or index >= len(entry.parameters):
+        return {"visible": False, "label": "unused", "minimum": 0, "maximum": 1, "value": 0}
+    parameter = entry.parameters[index]
+    return {
+        "visible": True,
+        "label": f"{parameter.name} ({parameter.unit})",
+        "info": parameter.description,
+        "minimum": parameter.low,
+        "maximum": parameter.high,
+        "step": parameter.step,
+        "value": (values or {}).get(parameter.name, parameter.default),
+    }
+
+
+def _pick_sample(event: gr.SelectData) -> tuple[str, str, str]:
+    name = SAMPLES[event.index]
+    return name, engine.photo_path(name), name
+
+
+def _default_spec() -> str:
+    return ex.distortion(DEFAULT_DISTORTION).spec
+
+
+def _photo_label(name: str) -> str:
+    return name.split("/")[-1].removesuffix(".webp")
+
+
+def _catalogue() -> list[tuple[str, str, str]]:
+    photos = engine.photos()
+    assert photos.labels is not None
+    return [
+        (name, photos.classes[label], _photo_label(name))
+        for name, label in zip(photos.names, photos.labels, strict=True)
+    ]

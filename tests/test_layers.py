@@ -1,0 +1,80 @@
+"""The floors of the design, read from the source: imports go downward, and sideways only where it is drawn here."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "explorer"
+FLOORS = (
+    {"images", "trace", "_files"},
+    {"data", "distortions", "capture", "weights", "metrics"},
+    {"backbones", "maps", "similarity", "projection", "probes", "losses"},
+    {"comparison", "pairs", "distill", "evaluate", "attribution"},
+    {"scene", "plots", "widgets", "cli", "web"},
+)
+SIDEWAYS = {("cli", "plots"), ("cli", "scene")} | {
+    ("widgets", beside) for beside in ("plots", "scene", "web")
+}
+FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+INTERFACES = {"gradio", "ipywidgets", "anywidget", "IPython", "apps", "notebooks", "tests"}
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem[:2] != "__")
+
+
+def module_of(path: Path) -> str:
+    """explorer/distortions/parsing.py -> "distortions"; explorer/maps.py -> "maps"."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(source: str) -> set[str]:
+    """Dotted names that a source imports, wherever in it; `from a import b` counts as a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written out: `from explorer.x import y`"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What `module` imports of explorer that is neither below it nor drawn in `SIDEWAYS`."""
+    own = {name.split(".")[1] for name in imported(source) if name.startswith("explorer.")} - {module, "__version__"}
+    return sorted(
+        name
+        for name in own
+        if FLOOR_OF.get(name, 99) >= FLOOR_OF[module] and (module, name) not in SIDEWAYS
+    )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downward(path: Path) -> None:
+    module = module_of(path)
+    assert module in FLOOR_OF, f"'{module}' stands on no floor: add it to FLOORS, and to the design"
+    assert violations(module, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_core_knows_no_interface(path: Path) -> None:
+    packages = {name.split(".")[0] for name in imported(path.read_text(encoding="utf-8"))}
+    allowed = INTERFACES if module_of(path) in ("widgets", "cli") else set()
+    assert packages & INTERFACES - allowed == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("maps", "from explorer.similarity import alignment"),
+        ("capture", "import explorer.backbones"),
+        ("scene", "from explorer import web"),
+        ("trace", "def late():\n    from explorer.maps import rollout"),
+        ("maps", "from explorer import rollout"),
+    ],
+)
+def test_a_violation_is_noticed(module: str, source: str) -> None:
+    assert violations(module, source)
+
+
+def test_every_module_was_found() -> None:
+    assert {"trace", "backbones", "distortions"} <= {module_of(path) for path in SOURCES}
