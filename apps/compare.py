@@ -14,6 +14,7 @@ from sidebar import DEFAULT_DISTORTION, DEFAULT_PHOTO, build_sidebar, operator_c
 from style import CSS, HEAD, SWITCH_THEME, THEME, TITLE
 from tabs import ToldError, notice, on_change, sidebar_changes, told
 
+PROGRESS = gr.Progress(track_tqdm=True)
 ABOUT = """
 ### What you see
 A frozen **teacher** sees the clean picture; that is the **reference**. The same teacher, and a **student**, see the
@@ -71,8 +72,21 @@ def build() -> gr.Blocks:
     return page
 
 
-def refresh(drawn: dict[str, Any], shown: str, layer: int | None, *inputs: Any) -> list[Any]:
+def refresh(
+    drawn: dict[str, Any],
+    shown: str,
+    layer: int | None,
+    picture: str | None,
+    photo: str | None,
+    spec: str,
+    backbone: str,
+    pair: str,
+    size: int,
+    seed: float | None,
+    progress: gr.Progress = PROGRESS,  # noqa: ARG001  (Gradio then shows the download of weights)
+) -> list[Any]:
     """Draw the tab that is open, unless it shows this already; the other one is drawn when it is opened."""
+    inputs = (picture, photo, spec, backbone, pair, size, seed)
     wanted = (layer if shown == "patches" else None, *inputs)
     if drawn.get(shown) == wanted:
         return [gr.skip(), gr.skip(), notice(), gr.skip(), gr.skip()]
@@ -111,9 +125,10 @@ def _controls(damage: ex.Distortion) -> list[Any]:
     steps = [step for branch in damage.branches for step in branch]
     if not steps:
         return operator_controls("none")
-    if len(steps) > 1 or len(damage.branches) > 1 or any(isinstance(value, tuple) for _, value in steps[0].values):
+    fixed = {name: value for name, value in steps[0].values if not isinstance(value, tuple)}
+    if len(steps) > 1 or len(damage.branches) > 1 or len(fixed) < len(steps[0].values):
         return operator_controls(DEFAULT_DISTORTION)
-    return operator_controls(steps[0].name, dict(steps[0].values), steps[0].clip)
+    return operator_controls(steps[0].name, fixed, steps[0].clip)
 
 
 def _header() -> None:

@@ -4,7 +4,7 @@ Nothing here reads or interprets content.
 """
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,9 +42,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     A process that dies half-way leaves a file with a `.part` name, which nothing ever reads.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    part.touch(exist_ok=False)  # not mkstemp, whose files nobody else can read, where a cache may be shared
     try:
         yield part
         with part.open("rb+") as written:

@@ -12,6 +12,7 @@ import os
 import re
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,8 +62,10 @@ def _run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if options.debug or not _is_for_users(error):
+        if not _is_for_users(error):
             raise
+        if options.debug:
+            traceback.print_exc()
         print(f"{PROGRAM}: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0

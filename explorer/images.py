@@ -283,7 +283,6 @@ def _from_pil(image: Image.Image, what: str) -> _Picture:
     _check_pixels(image.width, image.height, what)
     with _translated(what):
         image.load()
-        _check_pixels(image.width, image.height, what)  # an icon's true size is known only now
         turn = _UPRIGHT.get(_orientation(image))  # after load(), which turns TIFF pictures itself
         upright = image if turn is None else image.transpose(turn)
         return _deep(image, upright, what) if image.mode[0] in "IF" else _rgb(upright)

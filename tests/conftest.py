@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ HOOK = install_import_hook("explorer", "beartype.beartype")
 from explorer import load_backbone, load_images  # noqa: E402
 from explorer.backbones import Backbone  # noqa: E402
 from explorer.weights import ALIASES  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -37,6 +41,15 @@ def s14() -> Backbone:
 def clip_b16() -> Backbone:
     """The real CLIP ViT-B/16, from the user's cache; fetched on first use."""
     return load_backbone("clip-b16", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """The system's chromium; one for each file, so that tests without it find no event loop running."""
+    from browsing import chromium
+
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -370,7 +370,7 @@ def test_orientation_of_a_large_photo_that_is_cut_to_a_size() -> None:
     with Image.open(io.BytesIO(data)) as image:
         image.draft(None, (2 * 200, 2 * 66))  # 2400 x 800 upright covers 200 x 60 as 200 x 66; twice that, turned
         assert image.size == (600, 200)
-        upright = image.transpose(Image.Transpose.ROTATE_270)
+        upright = np.asarray(image.transpose(Image.Transpose.ROTATE_270))
     close(load_image(data, size=(200, 60)), load_image(upright, size=(200, 60)))
 
 

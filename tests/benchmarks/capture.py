@@ -38,12 +38,13 @@ def run(quick: bool) -> Section:
         title="Capture: what attention maps cost",
         intro=(
             "Random seeded weights (time does not depend on them), no gradients. The baseline is "
-            "`forward_head(forward_features(x))` of the timm model with fused attention. `trace` also returns the tokens "
-            "of all blocks with the final norm applied, as `forward_intermediates` does. *maps*: attention tensors that "
-            "the call really returned, checked before the clock starts: over all tokens, rows that sum to 1. "
-            "*difference*: the largest absolute difference of their first rows from timm's own unfused softmax. timm's hooks on "
-            "a fused model return no map and no error. Its fx graph ends at the last softmax: no embedding comes out, "
-            "and the rest of the last block is not computed."
+            "`forward_head(forward_features(x))` of the timm model with fused attention. `trace` also returns the "
+            "tokens of all blocks with the final norm applied, as `forward_intermediates` does.\n\n"
+            "*maps*: attention tensors that the call really returned, checked before the clock starts: over all "
+            "tokens, rows that sum to 1. *difference*: the largest absolute difference of their first rows from timm's "
+            "own unfused softmax. **timm's hooks on a fused model, which is what `timm.create_model` builds, return no "
+            "map and no error**; its fx method refuses such a model. The fx graph ends at the last softmax: no "
+            "embedding comes out, and the rest of the last block is not computed."
         ),
         tables=tuple(_measure(case) for case in (QUICK if quick else CASES)),
     )

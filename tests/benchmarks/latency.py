@@ -5,11 +5,12 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+from report import Section, Table
+
 import explorer as ex
 from explorer._files import asset_path
 from explorer.comparison import View, assemble, look
 from explorer.weights import ALIASES
-from report import Section, Table
 
 SIZES = (224, 336, 448)
 ROUNDS = 9
@@ -29,8 +30,9 @@ def run(quick: bool) -> Section:
             f"Milliseconds, median of {rounds} rounds. Backbone '{name}', weights: {backbones[0].source}; {DISTORTION} "
             "with a new seed each time. *look* is one forward pass with all attention matrices, rollout, and the rows "
             "that are kept of them; *agreement* is all alignments; *maps* are the attention maps of the four views, "
-            "all heads, patch colours, and the similarity of one patch. *first* sees a new picture; *again* is a new distortion of a "
-            "picture whose clean view is remembered, as the app does. *bare forward* is `trace(attention=None)`."
+            "all heads, patch colours, and the similarity of one patch. *first* sees a new picture; *again* is a new "
+            "distortion of a picture whose clean view is remembered, as in the app. *bare forward* is "
+            "`trace(attention=None)`."
         ),
         tables=(_table(backbones, rounds),),
     )

@@ -48,8 +48,9 @@ def machine(threads: int) -> str:
     cores = os.cpu_count()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return (
-        f"Machine: {platform.system()} {platform.machine()}, {_processor()}, {cores} cores; torch used {threads} threads "
-        f"on the CPU; Python {platform.python_version()}, {versions}. Load average at the start: {load} (0 is quiet)."
+        f"Machine: {platform.system()} {platform.machine()}, {_processor()}, {cores} cores; torch used {threads} "
+        f"threads on the CPU; Python {platform.python_version()}, {versions}. Load average at the start: {load} "
+        f"(0 is quiet)."
     )
 
 
@@ -89,7 +90,9 @@ def _text(cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, float):
-        return f"{cell:.1e}" if 0 < abs(cell) < 1e-3 else f"{cell:,.1f}" if abs(cell) >= 10 else f"{cell:.3f}"
+        if cell == 0:
+            return "0"
+        return f"{cell:.1e}" if abs(cell) < 1e-3 else f"{cell:,.1f}" if abs(cell) >= 10 else f"{cell:.3f}"
     return str(cell)
 
 

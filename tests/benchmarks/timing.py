@@ -1,7 +1,7 @@
 """Side-by-side measurement: variants in turn within each round, and statistics of the ratios within a round.
 
-Enters: functions that run a variant once and return its seconds. Leaves: a `Timing` for each. Whatever slows the machine
-down slows all variants of a round down, so a ratio within a round says more than a ratio of two separate averages.
+Enters: functions that run a variant once and return its seconds. Leaves: a `Timing` for each. Whatever slows the
+machine down slows all variants of a round down, so a ratio within a round says more than one of two separate averages.
 The order within a round is drawn anew each time: no variant always runs after the same other one, whose allocations
 and caches it would inherit. What a variant returns is freed outside of its measured time.
 """

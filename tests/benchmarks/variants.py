@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import explorer as ex
 import torch
 from timm.utils import AttentionExtract
 from torch import Tensor, nn
+
+import explorer as ex
 
 BASELINE = "plain forward, fused"
 CLS = 'trace(attention="cls"), all layers'
@@ -80,8 +81,8 @@ def _twin(subject: Subject, *, fused: bool) -> nn.Module:
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     twin = copy.deepcopy(module, shared)
     for block in twin.blocks:  # type: ignore[union-attr]
-        assert block.attn.fused_attn is True  # type: ignore[union-attr]
-        block.attn.fused_attn = fused  # type: ignore[union-attr]
+        assert block.attn.fused_attn
+        block.attn.fused_attn = fused
     return twin
 
 

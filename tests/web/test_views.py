@@ -3,7 +3,6 @@
 import base64
 import copy
 import json
-import shutil
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +10,12 @@ from pathlib import Path
 import fixtures
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
 
 from explorer.web import VIEWS, module_source, stylesheet
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 ADDRESS = "https://views.test/page?private=1"
 SHELL = """<!doctype html><html lang="en" {attributes}><head><meta charset="utf-8"><title>views</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>body {{ margin: 16px; }} {css}</style></head>
@@ -40,18 +30,6 @@ START = """async ([source, factory, payload]) => {
   });
   await window.view.update(payload);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        pytest.fail(f"these tests drive the system's chromium, and none of {', '.join(names)} is on the PATH")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

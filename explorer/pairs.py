@@ -1,0 +1,397 @@
+"""A teacher and its student on disk: `load_pair`, and one file to carry a pair elsewhere.
+
+A pair is a folder with `student.safetensors` (an adapter, or the parameters that were trained), `card.json` (what it
+was trained from, how, and what came of it) and `history.jsonl` (one record a line). The teacher is not in it: it is
+named by its weights' SHA-256, and a student is never put on another one. Only safetensors and JSON are read, never a
+pickle. Deliberately ignored: training, and the files that a run keeps beside the pair to be resumed.
+"""
+
+import copy
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+import explorer
+from explorer._files import asset_path, atomic_path
+from explorer._replacement import current
+from explorer.adapters import Trainable, put_in
+from explorer.backbones import Backbone, ImageSize, load_backbone
+from explorer.distortions import Distortion, distortion
+from explorer.weights import state_digest
+
+STUDENT, CARD, HISTORY = "student.safetensors", "card.json", "history.jsonl"
+FORMAT = 1
+MAX_BYTES = {STUDENT: 4 << 30, CARD: 1 << 20, HISTORY: 256 << 20}
+_MAX_SIDE = 4096
+_RANDOM = re.compile(r"random weights \(seed (\d{1,19})\)")
+_ATTEMPTS = 3
+
+Card = dict[str, Any]
+
+
+class PairError(ValueError):
+    """This is no pair, or its parts do not belong together. The message says what is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pair:
+    """A frozen teacher and a student that was made from it. Made by `load_pair`.
+
+    Attributes:
+        teacher: sees the clean picture.
+        student: sees the distorted one; an adapter is merged into its weights.
+        distortion: what the student was trained on.
+        card: backbone, weights, config, metrics and versions, as in `card.json`.
+        history: the training records, as in `history.jsonl`: step, losses, lr, alignment and so on.
+    """
+
+    teacher: Backbone
+    student: Backbone
+    distortion: Distortion
+    card: Card
+    history: tuple[dict[str, Any], ...] = ()
+
+
+def load_pair(
+    name_or_path: str | os.PathLike,
+    teacher: Backbone | None = None,
+    image_size: ImageSize | None = None,
+    device: str | torch.device = "auto",
+) -> Pair:
+    """A teacher and its student.
+
+    Args:
+        name_or_path: the name of a shipped pair (see `list_pairs`), or the folder of a run, even of one that is still
+            going on: then the last checkpoint. "./name" is always a folder.
+        teacher: the student's teacher, if it is loaded already; None: it is loaded by the card's name.
+        image_size: pixels, or (height, width); None for that of `teacher`, or else the one trained at. A student whose
+            position embedding was trained has it resampled.
+        device: as in `load_backbone`, for a teacher that is not given.
+
+    Raises:
+        PairError: no pair is there, its files are damaged or do not belong together, or the teacher's weights are not
+            those that the student was trained from.
+        WeightsError: the teacher's weights cannot be had.
+    """
+    folder = _folder(name_or_path)
+    card, tensors, history = _read(folder)
+    size = image_size or (teacher.image_size if teacher is not None else tuple(card["image_size"]))
+    if teacher is None:
+        teacher = load_teacher(card["backbone"], card["weights"], size, device)
+    elif teacher.height_width != _height_width(size):
+        raise ValueError(f"the teacher was loaded at {teacher.image_size} px, but image_size={image_size} was asked for")
+    _check_teacher(card["backbone"], card["weights"], teacher)
+    return Pair(
+        teacher=teacher,
+        student=_student(teacher, card, tensors, folder),
+        distortion=distortion(card["distortion"]),
+        card=card,
+        history=history,
+    )
+
+
+def list_pairs() -> list[str]:
+    """The names of the pairs that come with the project; `load_pair` takes each of them."""
+    try:
+        root = asset_path("pairs")
+    except FileNotFoundError:
+        return []
+    return sorted(path.parent.name for path in root.glob(f"*/{CARD}"))
+
+
+def read_card(name_or_path: str | os.PathLike) -> Card:
+    """A pair's card alone, without loading any weights.
+
+    Raises:
+        PairError: no pair is there, or its card is damaged.
+    """
+    return _card(_bytes(_folder(name_or_path), CARD))
+
+
+def export_pair(name_or_path: str | os.PathLike, target: str | os.PathLike, half: bool = False) -> Path:
+    """Write a pair as one zip file; of a run, the last checkpoint without what is needed to resume it.
+
+    Args:
+        target: the file; replaced if it is there.
+        half: store the student in half precision, which takes half of the space.
+
+    Raises:
+        PairError: no pair is there, or it is damaged.
+    """
+    card, tensors, history = _read(_folder(name_or_path))
+    if half:
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+    with tempfile.TemporaryDirectory() as scratch, atomic_path(Path(target)) as part:
+        write_pair(Path(scratch), tensors, card, history)
+        with zipfile.ZipFile(part, "w") as archive:
+            for name in (CARD, HISTORY, STUDENT):
+                archive.write(Path(scratch, name), name)
+    return Path(target)
+
+
+def import_pair(file: str | os.PathLike, into: str | os.PathLike) -> Path:
+    """Unpack a file that `export_pair` wrote and return the new folder, which `load_pair` takes.
+
+    The file may come from anybody: exactly the three files of a pair are accepted, each up to `MAX_BYTES`, measured
+    while unpacking; names with folders in them are refused; nothing appears in `into` before all of it was checked.
+
+    Args:
+        into: a folder that is not there yet, or is empty.
+
+    Raises:
+        PairError: the file is not a pair.
+        FileExistsError: there is something in `into`.
+    """
+    target = Path(into)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"'{target}' is there already; name a folder that is not")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    try:
+        _unpack(Path(file), scratch)
+        _read(scratch)
+        scratch.chmod(0o755)  # mkdtemp's folders are its owner's alone
+        if target.exists():
+            target.rmdir()
+        os.rename(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def make_card(
+    teacher: Backbone, trainable: Trainable, distortion: Distortion, *, config: Card, metrics: Card, step: int, data: Card
+) -> Card:
+    """What `card.json` holds, but for the student's SHA-256, which `write_pair` adds."""
+    seed = _RANDOM.match(teacher.source)
+    weights = {"description": teacher.source, "sha256": teacher.sha256, "seed": int(seed[1]) if seed else None}
+    return {
+        "format": FORMAT,
+        "backbone": teacher.name,
+        "weights": weights,
+        "image_size": list(teacher.height_width),
+        "distortion": distortion.spec,
+        "trainable": str(trainable),
+        "step": step,
+        "config": config,
+        "data": data,
+        "metrics": metrics,
+        "versions": {"explorer": explorer.__version__, **{name: _version(name) for name in ("torch", "timm", "peft")}},
+    }
+
+
+def write_pair(folder: Path, tensors: dict[str, Tensor], card: Card, history: Sequence[dict[str, Any]]) -> None:
+    """Write the three files into a folder that nobody reads yet."""
+    safetensors.torch.save_file(tensors, folder / STUDENT, metadata={"format": "pt"})
+    text = json.dumps({**card, "student_sha256": state_digest(tensors)}, indent=1, allow_nan=False)
+    (folder / CARD).write_text(text + "\n", encoding="utf-8")
+    lines = [json.dumps(record, allow_nan=False) + "\n" for record in history]
+    (folder / HISTORY).write_text("".join(lines), encoding="utf-8")
+
+
+def load_teacher(name: str, weights: Card, image_size: ImageSize, device: str | torch.device = "auto") -> Backbone:
+    """The backbone of these weights at an image size; never other weights under the same name.
+
+    Args:
+        weights: as in a card: description, sha256, and the seed of random weights or None.
+
+    Raises:
+        PairError: what this name brings here are other weights.
+        WeightsError: they cannot be had.
+    """
+    source, seed = ("auto", 0) if weights["seed"] is None else ("random", weights["seed"])
+    backbone = load_backbone(name, image_size=image_size, source=source, device=device, seed=seed)
+    _check_teacher(name, weights, backbone)
+    return backbone
+
+
+# Reading.
+
+
+def _folder(name_or_path: str | os.PathLike) -> Path:
+    name = os.fspath(name_or_path)
+    shipped = list_pairs()
+    if name in shipped:
+        return asset_path("pairs") / name
+    folder = Path(name)
+    if current(folder, CARD).is_file():
+        return folder
+    if folder.is_dir():
+        raise PairError(f"the folder '{folder}' holds no pair: there is no {CARD} in it")
+    near = get_close_matches(name, shipped, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise PairError(f"no pair '{name}'{hint} Shipped pairs: {', '.join(shipped) or '(none)'}; or give a run's folder")
+
+
+def _read(folder: Path) -> tuple[Card, dict[str, Tensor], tuple[dict[str, Any], ...]]:
+    """The three files, as they were written together."""
+    for attempt in range(_ATTEMPTS):
+        card = _card(_bytes(folder, CARD))
+        history = _history(_bytes(folder, HISTORY))
+        try:
+            tensors = safetensors.torch.load(_bytes(folder, STUDENT))
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise PairError(f"{STUDENT} in '{folder}' cannot be read as safetensors ({error})") from error
+        if state_digest(tensors) == card["student_sha256"]:
+            return card, tensors, history
+        if attempt + 1 < _ATTEMPTS:
+            time.sleep(0.2)  # a run that goes on replaced the files while they were read
+    raise PairError(
+        f"{STUDENT} and {CARD} in '{folder}' do not belong together: the card was written for the SHA-256 "
+        f"{card['student_sha256'][:12]}, the student has {state_digest(tensors)[:12]}"
+    )
+
+
+def _bytes(folder: Path, name: str) -> bytes:
+    for _ in range(_ATTEMPTS):
+        path = current(folder, name)
+        try:
+            if path.stat().st_size > MAX_BYTES[name]:
+                raise PairError(f"{name} in '{folder}' is larger than {MAX_BYTES[name] >> 20} MiB")
+            return path.read_bytes()
+        except FileNotFoundError:
+            time.sleep(0.05)  # it was moved into its place at this very moment
+    raise PairError(f"the folder '{folder}' holds no complete pair: {name} is missing")
+
+
+def _card(content: bytes) -> Card:
+    try:
+        card = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise PairError(f"{CARD} is not JSON ({error})") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        found = card.get("format") if isinstance(card, dict) else None
+        raise PairError(f"{CARD} has the format {found!r}; this version of vit-explorer reads format {FORMAT}")
+    for name, kind in _FIELDS.items():
+        if not isinstance(card.get(name), kind) or isinstance(card[name], bool):
+            raise PairError(f"{CARD}: '{name}' should be {kind.__name__}; got {card.get(name)!r}")
+    _check_fields(card)
+    return card
+
+
+_FIELDS = {
+    "backbone": str,
+    "weights": dict,
+    "image_size": list,
+    "distortion": str,
+    "trainable": str,
+    "step": int,
+    "config": dict,
+    "data": dict,
+    "metrics": dict,
+    "versions": dict,
+    "student_sha256": str,
+}
+
+
+def _check_fields(card: Card) -> None:
+    weights, size = card["weights"], card["image_size"]
+    if len(size) != 2 or not all(type(side) is int and 0 < side <= _MAX_SIDE for side in size):
+        raise PairError(f"{CARD}: 'image_size' should be [height, width], up to {_MAX_SIDE} pixels; got {size!r}")
+    if not isinstance(weights.get("sha256"), str) or not isinstance(weights.get("description"), str):
+        raise PairError(f"{CARD}: 'weights' should have a description and a sha256; got {weights!r}")
+    seed = weights.setdefault("seed", None)
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 63):
+        raise PairError(f"{CARD}: the seed of random weights should be a whole number; got {seed!r}")
+    try:
+        Trainable.parse(card["trainable"])
+        distortion(card["distortion"])
+    except ValueError as error:
+        raise PairError(f"{CARD}: {error}") from error
+
+
+def _history(content: bytes) -> tuple[dict[str, Any], ...]:
+    try:
+        records = tuple(json.loads(line) for line in io.BytesIO(content))
+    except (ValueError, RecursionError) as error:
+        raise PairError(f"{HISTORY} is not one JSON record a line ({error})") from error
+    if not all(isinstance(record, dict) for record in records):
+        raise PairError(f"{HISTORY} is not one JSON record a line")
+    return records
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [entry.filename for entry in archive.infolist()]
+            if sorted(names) != sorted(MAX_BYTES):
+                raise PairError(
+                    f"'{file.name}' is no exported pair: expected exactly {', '.join(sorted(MAX_BYTES))}; got "
+                    f"{', '.join(map(repr, names[:5]))}{' …' if len(names) > 5 else ''}"
+                )
+            for name in names:
+                _copy(archive, name, folder / name)
+    except FileNotFoundError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise PairError(f"'{file.name}' cannot be read as a zip file ({error})") from error
+
+
+def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
+    left = MAX_BYTES[name]
+    with archive.open(name) as packed, target.open("wb") as plain:
+        while block := packed.read(1 << 20):
+            left -= len(block)
+            if left < 0:
+                raise PairError(f"{name} in this file unpacks to more than {MAX_BYTES[name] >> 20} MiB")
+            plain.write(block)
+
+
+# Teacher and student.
+
+
+def _check_teacher(name: str, weights: Card, teacher: Backbone) -> None:
+    if teacher.sha256 != weights["sha256"]:
+        raise PairError(
+            f"this student was trained from '{name}', {weights['description']} (SHA-256 {weights['sha256'][:12]}), but "
+            f"the teacher at hand is '{teacher.name}', {teacher.source} (SHA-256 {teacher.sha256[:12]}). Load the "
+            f"weights that it was trained from and pass them: load_pair(..., teacher=load_backbone('{name}', "
+            f"source='weights.safetensors'))"
+        )
+
+
+def _student(teacher: Backbone, card: Card, tensors: dict[str, Tensor], folder: Path) -> Backbone:
+    trainable = Trainable.parse(card["trainable"])
+    source = f"student of {teacher.name}, trained on {card['distortion']} for {card['step']} steps"
+    try:
+        if trainable.kind == "all" and teacher.height_width != tuple(card["image_size"]):
+            module = _resampled(teacher, card, current(folder, STUDENT))
+        else:
+            module = put_in(copy.deepcopy(teacher.module), trainable, tensors).eval()
+    except (ValueError, RuntimeError) as error:
+        raise PairError(f"the student in '{folder}' does not fit '{teacher.name}': {error}") from error
+    return replace(teacher, module=module, source=source, sha256=card["student_sha256"])
+
+
+def _resampled(teacher: Backbone, card: Card, file: Path) -> torch.nn.Module:
+    """A fully trained student at another image size: its position embedding is resampled, once, like its teacher's."""
+    return load_backbone(card["backbone"], teacher.image_size, source=file, device=teacher.device).module
+
+
+def _height_width(size: object) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[arg-type]
+    return height, width
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
