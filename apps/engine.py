@@ -5,6 +5,7 @@ another visitor's picture, and the same question is answered from memory. No Gra
 """
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -61,7 +62,10 @@ def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]
     """The centre square of a picture file."""
     if not path:
         raise ValueError("there is no picture: choose a sample, upload one, paste one or take one with the camera")
-    return ex.load_image(path, size=size)
+    try:
+        return ex.load_image(path, size=size)
+    except ValueError as error:  # where uploads are kept is nobody's business
+        raise ValueError(str(error).replace(f"{Path(path).parent}{os.sep}", "")) from error
 
 
 def compare(path: str | None, distortion: str, backbone: str, pair: str, size: int, seed: int) -> Comparison:

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from explorer.backbones import Backbone, CaptureError, UnsupportedModelError, load_backbone
     from explorer.comparison import Comparison, compare
     from explorer.data import ImageSet, load_images
+    from explorer.distill_config import DistillConfig
+    from explorer.distillation import CheckpointError, DivergedError, Record, distill
     from explorer.distortions import DISTORTIONS, Distortion, distortion
     from explorer.images import ImageError, load_image
     from explorer.maps import attention_map, pca_rgb, rollout
     from explorer.metrics import top_mass
+    from explorer.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
     from explorer.similarity import Alignment, alignment, patch_similarity
     from explorer.trace import Grid, Trace
     from explorer.weights import ALIASES, WeightsError
@@ -32,10 +35,13 @@ _HOME = {
     "backbones": ("Backbone", "CaptureError", "UnsupportedModelError", "load_backbone"),
     "comparison": ("Comparison", "compare"),
     "data": ("ImageSet", "load_images"),
+    "distill_config": ("DistillConfig",),
+    "distillation": ("CheckpointError", "DivergedError", "Record", "distill"),
     "distortions": ("DISTORTIONS", "Distortion", "distortion"),
     "images": ("ImageError", "load_image"),
     "maps": ("attention_map", "pca_rgb", "rollout"),
     "metrics": ("top_mass",),
+    "pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
     "similarity": ("Alignment", "alignment", "patch_similarity"),
     "trace": ("Grid", "Trace"),
     "weights": ("ALIASES", "WeightsError"),
@@ -48,11 +54,17 @@ __all__ = [
     "Alignment",
     "Backbone",
     "CaptureError",
+    "CheckpointError",
     "Comparison",
+    "DistillConfig",
     "Distortion",
+    "DivergedError",
     "Grid",
     "ImageError",
     "ImageSet",
+    "Pair",
+    "PairError",
+    "Record",
     "Trace",
     "UnsupportedModelError",
     "WeightsError",
@@ -60,10 +72,15 @@ __all__ = [
     "alignment",
     "attention_map",
     "compare",
+    "distill",
     "distortion",
+    "export_pair",
+    "import_pair",
+    "list_pairs",
     "load_backbone",
     "load_image",
     "load_images",
+    "load_pair",
     "patch_similarity",
     "pca_rgb",
     "rollout",

@@ -8,7 +8,7 @@ matrices, and importing peft takes four seconds.
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,9 @@ def prepare(module: nn.Module, trainable: Trainable, seed: int = 0) -> nn.Module
 def trained_tensors(module: nn.Module, trainable: Trainable) -> dict[str, Tensor]:
     """What training changed in a module made by `prepare`: copies on the CPU, named as in `trained_shapes`."""
     state = {name.replace(".default.", "."): tensor for name, tensor in module.state_dict().items()}
-    names = [name for name in state if ".lora_" in name] if trainable.kind == "lora" else trained_shapes(module, trainable)
+    names = (
+        [name for name in state if ".lora_" in name] if trainable.kind == "lora" else trained_shapes(module, trainable)
+    )
     return {name: state[name].detach().cpu().contiguous().clone() for name in names}
 
 
@@ -81,7 +83,23 @@ def trained_shapes(module: nn.Module, trainable: Trainable) -> dict[str, tuple[i
     if trainable.count > depth:
         raise ValueError(f"trainable='{trainable}', but the model has {depth} blocks")
     chosen = tuple(f"blocks.{number}." for number in range(depth - trainable.count, depth))
-    return {name: shape for name, shape in state.items() if name.startswith((*chosen, "norm.", "fc_norm.", "attn_pool."))}
+    return {
+        name: shape for name, shape in state.items() if name.startswith((*chosen, "norm.", "fc_norm.", "attn_pool."))
+    }
+
+
+@torch.no_grad()
+def load_trained(module: nn.Module, trainable: Trainable, tensors: dict[str, Tensor]) -> nn.Module:
+    """The reverse of `trained_tensors`: into a module made by `prepare`, in place, to go on training it.
+
+    Raises:
+        ValueError: names or shapes are not exactly those that such a student has.
+    """
+    state = {name.replace(".default.", "."): tensor for name, tensor in module.state_dict().items()}
+    _check(trained_shapes(module, trainable), tensors, trainable)
+    for name, tensor in tensors.items():
+        state[name].copy_(tensor)
+    return module
 
 
 @torch.no_grad()
@@ -119,11 +137,10 @@ def _with_adapter(module: nn.Module, rank: int, seed: int) -> nn.Module:
 def _adapter_shapes(module: nn.Module, rank: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for path in _projections(module):
-        linear = module.get_submodule(path)
-        assert isinstance(linear, nn.Linear)
+        linear: Any = module.get_submodule(path)  # or peft's layer around it, which tells the same sizes
         if rank > min(linear.in_features, linear.out_features):
             raise ValueError(
-                f"an adapter of rank {rank} is no smaller than '{path}' ({linear.out_features} x {linear.in_features}); "
+                f"an adapter of rank {rank} is no smaller than '{path}', {linear.out_features} x {linear.in_features}; "
                 f"choose a lower rank, or trainable='all'"
             )
         shapes[path + _ADAPTER.format("A")] = (rank, linear.in_features)
@@ -142,7 +159,9 @@ def _projections(module: nn.Module) -> list[str]:
         and not _bypassed(module, name)
     ]
     if not found:
-        raise ValueError(f"no matrix of this model can take an adapter (looked for {', '.join(PROJECTIONS)}); use 'all'")
+        raise ValueError(
+            f"no matrix of this model can take an adapter (looked for {', '.join(PROJECTIONS)}); use 'all'"
+        )
     return found
 
 
@@ -158,11 +177,14 @@ def _check(expected: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], tra
     if missing or extra:
         raise ValueError(
             f"these tensors are no student trained as '{trainable}' of this model: "
-            f"{len(missing)} missing ({', '.join(missing[:3]) or 'none'}), {len(extra)} unknown ({', '.join(extra[:3]) or 'none'})"
+            f"{len(missing)} missing ({', '.join(missing[:3]) or 'none'}), "
+            f"{len(extra)} unknown ({', '.join(extra[:3]) or 'none'})"
         )
     for name, shape in expected.items():
         tensor = tensors[name]
         if tuple(tensor.shape) != shape or not tensor.is_floating_point():
-            raise ValueError(f"'{name}' should hold floats of the shape {shape}; got {tensor.dtype} {tuple(tensor.shape)}")
+            raise ValueError(
+                f"'{name}' should hold floats of the shape {shape}; got {tensor.dtype} {tuple(tensor.shape)}"
+            )
         if not torch.isfinite(tensor).all():
             raise ValueError(f"'{name}' holds values that are not finite: this student is broken")

@@ -424,10 +424,11 @@ def _query_kind(module: nn.Module) -> QueryKind:
 
 
 def _height_width(size: ImageSize) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
-        raise ValueError(f"image_size is a number of pixels, or (height, width); got {size!r}")
-    return height, width
+    sides = (size, size) if isinstance(size, int) else size
+    whole = isinstance(sides, tuple | list) and all(isinstance(side, int) and side > 0 for side in sides)
+    if not whole or len(sides) != 2:
+        raise ValueError(f"image_size is a whole number of pixels, or (height, width); got {size!r}")
+    return sides[0], sides[1]
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -75,7 +75,11 @@ def _is_for_users(error: Exception) -> bool:
     """Whether the message says what to mend; anything else is our own mistake and keeps its traceback."""
     if isinstance(error, ValueError | OSError | ImportError):
         return True
-    homes = (("explorer.weights", "WeightsError"), ("explorer.backbones", "CaptureError"))
+    homes = (
+        ("explorer.weights", "WeightsError"),
+        ("explorer.backbones", "CaptureError"),
+        ("explorer.distillation", "DivergedError"),
+    )
     # looked up, not imported: what was never imported was not raised
     ours = [getattr(sys.modules[module], name) for module, name in homes if module in sys.modules]
     return isinstance(error, tuple(ours))
@@ -102,7 +106,9 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {explorer.__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
+    from explorer.training_cli import COMMANDS as TRAINING  # late: it is made of parts of this module
+
+    for command in (*COMMANDS, *TRAINING):
         _add_command(commands, command)
     return parser
 

@@ -1,160 +1,74 @@
-"""Distil: train a student that sees distorted pictures to see what its frozen teacher sees in the clean ones.
+"""Distil: train a student to see in distorted pictures what its frozen teacher sees in the clean ones.
 
 Enters: a backbone, pictures, a `DistillConfig`, a folder. Leaves: a `Record` after each step, and in the folder a pair
-(see `explorer.pairs`) that is replaced at every checkpoint. Everything random is a function of the seed and of the
-number of the step or picture, so that no generator has to be saved: a run that was stopped and resumed ends with the
-weights of one that never stopped, bit for bit on a CPU. The models stay in evaluation mode: there is no dropout, which
-would disturb targets that are compared patch by patch. Deliberately ignored: what is done with the records, and how
-well a student does on labels.
+(see `explorer.pairs`) that is brought up to date at every checkpoint. Everything random is a function of the seed and
+of the number of the step or picture, so that no generator has to be saved: a run that was stopped and resumed ends with
+the weights of one that never stopped, bit for bit on a CPU. The models stay in evaluation mode: there is no dropout,
+which would disturb targets that are compared patch by patch. Deliberately ignored: what is done with the records, and
+how well a student does on labels.
 """
 
 import copy
+import hashlib
 import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
+import numpy as np
 import safetensors.torch
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from explorer import losses
 from explorer._replacement import current, finish, replacing
-from explorer.adapters import Trainable, prepare, trained_shapes, trained_tensors
+from explorer.adapters import Trainable, load_trained, prepare, trained_tensors
 from explorer.backbones import Backbone, ImageSize
-from explorer.distortions import Distortion
+from explorer.distill_config import LAYER_FIELDS, DistillConfig
 from explorer.distortions import distortion as parse_distortion
-from explorer.pairs import CARD, HISTORY, STUDENT, Card, PairError, load_teacher, make_card, read_run, write_pair
+from explorer.pairs import (
+    CARD,
+    Card,
+    PairError,
+    check_teacher,
+    load_teacher,
+    make_card,
+    read_pair,
+    weights_of,
+    write_pair,
+    write_tensors,
+)
 from explorer.processes import Processes
 from explorer.similarity import ATTENTION_LAYERS, Alignment, alignment
-from explorer.targets import Targets
+from explorer.targets import SCRATCH, Targets
 from explorer.trace import Trace
-from explorer.views import Batches, Pictures, Stream, Views, collate, whole
+from explorer.views import Batches, Pictures, Stream, collate, whole
 
 OPTIMIZER = "optimizer.safetensors"
-_LR = {"lora": 2e-3, "all": 1e-4, "last": 1e-4}
 _PROBE_SAMPLES = 1 << 40  # sample numbers of the probe's distortions; no run gets that far
 _PROBE_BATCH = 4
-_KEPT_REFERENCE_BYTES = 256 << 20
-_MAY_CHANGE = ("eval_every", "checkpoint_every", "workers", "cache_gib")  # on resuming: the weights do not depend on it
+_REFERENCE_BYTES = 256 << 20  # the teacher's view of the probe is kept up to this size
+_MAY_CHANGE = ("eval_every", "checkpoint_every", "workers", "cache_gib")  # the weights do not depend on these
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 _log = logging.getLogger(__name__)
 
 
 class DivergedError(RuntimeError):
-    """A loss or a weight is not finite any more. The message names the step and the term."""
+    """A loss, a gradient or a weight is not finite any more. The message names the step and the term."""
 
 
 class CheckpointError(OSError):
     """A checkpoint could not be written (such as on a full disk); the one before it is still there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillConfig:
-    """What is learned, from what, and how. All of it is checked when it is made.
-
-    Attributes:
-        distortion: a spec (see `explorer.distortion`) or a `Distortion`; ranges and mixtures are drawn for each picture.
-        cls, patch, attention: weights of the three levels; 0 switches a level off. See `explorer.losses`.
-        contrastive, cls_mse, patch_mse: weights of other forms, for comparison.
-        attention_layers, patch_layers: so many of the last blocks, or block numbers.
-        rows: which attention rows are aligned: "all", or the picture's "own".
-        heads: which attention heads are aligned; None: all.
-        steps: updates of the weights.
-        batch_size: pictures in each forward pass (over all processes together).
-        accumulate: forward passes for each update.
-        lr: the highest learning rate; None: 2e-3 for an adapter, 1e-4 for anything else.
-        warmup: share of the steps in which the learning rate rises from 0; then it falls to 0 along a cosine.
-        weight_decay: of AdamW, on matrices. It pulls towards zero, not towards the teacher: 0 by default.
-        grad_clip: the largest norm of the gradient; None: no limit.
-        trainable: "lora:8" (adapter of rank 8), "all", or "last:2" (the last two blocks and the final norm).
-        image_size: pixels a side, or (height, width).
-        views: "fresh", a new random crop and flip at every visit; K, so many for each picture, which repeat; "fixed",
-            the pictures as they are. With the latter two the teacher's targets are computed once and kept.
-        area: the smallest and largest share of a picture that a crop covers. Load pictures somewhat larger than
-            `image_size` (or with size=None), so that crops need not be enlarged.
-        cache_gib: kept targets may take this much memory, in GiB; beyond it they go to a file in the run's folder.
-        precision: "auto" (bfloat16 autocast on an accelerator that has it), "float32" or "bfloat16".
-        compile: use torch.compile for the student.
-        probe: pictures held out of training for `Record.alignment`; at most a fifth of them, at least one.
-        eval_every: alignment is measured every so many steps, and at the last one.
-        checkpoint_every: the folder is brought up to date every so many steps, and at the end or a stop.
-        workers: processes that decode pictures; 0: none but this one.
-        seed: of everything random, from 0 to 2**63 - 1.
-    """
-
-    distortion: str | Distortion = "gaussian_noise(sigma=0.3)"
-    cls: float = 1.0
-    patch: float = 1.0
-    attention: float = 1.0
-    contrastive: float = 0.0
-    cls_mse: float = 0.0
-    patch_mse: float = 0.0
-    attention_layers: losses.Blocks = losses.ATTENTION_LAYERS
-    patch_layers: losses.Blocks = 1
-    rows: losses.Rows = "all"
-    heads: Sequence[int] | None = None
-    steps: int = 100
-    batch_size: int = 16
-    accumulate: int = 1
-    lr: float | None = None
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    grad_clip: float | None = 1.0
-    trainable: str = "lora:8"
-    image_size: ImageSize = 224
-    views: Views = "fresh"
-    area: tuple[float, float] = (0.4, 1.0)
-    cache_gib: float = 2.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = False
-    probe: int = 16
-    eval_every: int = 10
-    checkpoint_every: int = 50
-    workers: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        # Held in one form, whatever they were given in, so that equal configurations are equal.
-        object.__setattr__(self, "distortion", parse_distortion(self.distortion).spec)
-        for name in ("attention_layers", "patch_layers", "heads", "area", "image_size"):
-            value = getattr(self, name)
-            if isinstance(value, Sequence) and not isinstance(value, str):
-                object.__setattr__(self, name, tuple(value))
-        _check_config(self)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each level, by name."""
-        return {name: getattr(self, name) for name in losses.LEVELS}
-
-    @property
-    def highest_lr(self) -> float:
-        """The learning rate after warm-up."""
-        return self.lr if self.lr is not None else _LR[Trainable.parse(self.trainable).kind]
-
-    def lr_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 1: linear warm-up, then half a cosine down to 0 (at steps + 1)."""
-        rising = round(self.warmup * self.steps)
-        if step <= rising:
-            return self.highest_lr * step / rising
-        share = (step - rising - 1) / max(1, self.steps - rising)
-        return self.highest_lr * (1 + math.cos(math.pi * share)) / 2
-
-    def as_dict(self) -> dict[str, Any]:
-        """All fields, as they are written to JSON."""
-        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,14 +106,14 @@ def distill(
     out: str | os.PathLike,
     resume: bool = False,
 ) -> Iterator[Record]:
-    """Train a student of `backbone`, step by step; nothing happens until the first record is asked for.
+    """Train a student of `backbone`, step by step; training begins when the first record is asked for.
 
         for record in distill(backbone, images, DistillConfig(steps=100), out="runs/noise"):
             print(record.step, record.losses["loss"])
         pair = load_pair("runs/noise")
 
     Closing the generator (or leaving the loop and dropping it) stops the run after the current step and brings the
-    folder up to date. The folder is a loadable pair from before the first step on, whatever happens to the process.
+    folder up to date. From the first record on the folder is a loadable pair, whatever happens to the process.
 
     Args:
         backbone: the teacher, which is not changed; the student begins as its copy.
@@ -209,27 +123,32 @@ def distill(
         resume: go on from the last checkpoint in `out`, if there is one.
 
     Raises:
-        ValueError: pictures, backbone and configuration do not fit each other, or the run to be resumed.
+        ValueError: pictures, backbone and configuration do not fit each other, or not the run to be resumed.
         FileExistsError: `out` holds a run, and resume is False.
+        BlockingIOError: another run is writing to `out`.
         DivergedError: a loss is not finite; the last checkpoint is the last good student.
         CheckpointError: the folder could not be written; the last checkpoint is still there.
     """
-    pictures = [(image, None) for image in images] if isinstance(images, Tensor) else images
-    teacher = _at_size(backbone, config.image_size)
-    _check_blocks(config, teacher)
+    pictures = _Tensors(images) if isinstance(images, Tensor) else images
     if len(pictures) == 0:
         raise ValueError("there is no picture to learn from")
-    return _locked_run(teacher, pictures, config, Path(out), resume)
+    teacher = _at_size(backbone, config.image_size)
+    _check_fit(config, teacher)
+    if current(Path(out), CARD).is_file() and not resume:
+        raise FileExistsError(
+            f"'{out}' holds a run already; go on with it by resume=True (--resume), or choose another folder for a new one"
+        )
+    return _locked_run(teacher, pictures, config, Path(out))
 
 
-def _locked_run(
-    teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path, resume: bool
-) -> Iterator[Record]:
+def _locked_run(teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path) -> Iterator[Record]:
     processes = Processes()
+    if config.batch_size % processes.count:
+        raise ValueError(f"batch_size={config.batch_size} cannot be shared evenly by {processes.count} processes")
     with processes.lock(out):
-        run = _Run(processes.placed(teacher), pictures, config, out, processes)
+        run = _Run(_placed(teacher, processes), pictures, config, out, processes)
         try:
-            run.begin(resume)
+            run.begin()
             yield from run.records()
         finally:
             run.targets.close()
@@ -244,39 +163,34 @@ class _Run:
         self.teacher, self.config, self.out, self.processes = teacher, config, out, processes
         self.trainable = Trainable.parse(config.trainable)
         self.damage = parse_distortion(config.distortion)
-        held_out, training = _split(len(pictures), config)
-        self.data = {"pictures": len(pictures), "probe": _names(pictures, held_out), "held_out": held_out != training}
+        held_out, training = _split(len(pictures), config.probe)
+        self.data = _described(pictures, held_out, training)
+        self.probe = torch.stack([whole(pictures[index][0], teacher.height_width) for index in held_out])
         self.stream = Stream(_Chosen(pictures, training), teacher.height_width, config.views, config.area, config.seed)
-        self.probe_clean = torch.stack([whole(pictures[index][0], teacher.height_width) for index in held_out])
-        self.student = teacher.with_module(
-            prepare(copy.deepcopy(teacher.module).eval(), self.trainable, config.seed)
-        )
-        if config.compile:
-            self.student.module.forward_intermediates = torch.compile(self.student.module.forward_intermediates)
-        named = [(name, p) for name, p in self.student.module.named_parameters() if p.requires_grad]
-        self.parameters: dict[str, nn.Parameter] = dict(named)
-        self.optimizer = torch.optim.AdamW(_decay_groups(named, config.weight_decay), lr=config.highest_lr)
-        self.layers = _layers_to_trace(config, teacher.depth)
-        self.attends = config.attention > 0
         repeats = config.steps * config.accumulate * config.batch_size > (self.stream.slots or math.inf)
         bound = int(config.cache_gib * (1 << 30))
-        self.targets = Targets(self._clean_trace, self.stream.slots if repeats else None, bound, out)
-        self.step = 0
-        self.saved_step = -1
+        self.targets = Targets(self._see_clean, self.stream.slots if repeats else None, bound, out)
+        self.student = _student(teacher, self.trainable, config)
+        self.parameters = {n: p for n, p in self.student.module.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(_decay_groups(self.parameters, config.weight_decay))
+        self.layers = _traced(config, teacher.depth)
+        self.step, self.saved = 0, -1
         self.history: list[dict[str, Any]] = []
         self.metrics: Card = {}
         self.references: list[Trace] = []
-        self.sound = True  # whether the student is what it was after step `self.step`, and that was a good one
+        self.sound = True  # False while the weights are being changed
 
-    # Beginning, going on, ending.
+    # Beginning and ending.
 
-    def begin(self, resume: bool) -> None:
-        """Start from nothing, or from the checkpoint in the folder; write the first checkpoint."""
+    def begin(self) -> None:
+        """From the checkpoint in the folder if there is one, else from nothing, with a first checkpoint."""
         there = current(self.out, CARD).is_file()
-        if there and not resume:
-            raise FileExistsError(
-                f"'{self.out}' holds a run already; go on with resume=True, or choose another folder for a new one"
-            )
+        self.processes.wait()  # before the first process writes one
+        if self.processes.first:
+            finish(self.out)
+            for left in self.out.glob(f"{SCRATCH}*"):  # of a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        self.processes.wait()
         if there:
             self._resume()
             return
@@ -287,31 +201,362 @@ class _Run:
         """The remaining steps. However they end, the folder holds the last good student."""
         try:
             yield from self._steps()
-            self.save()
         except (DivergedError, CheckpointError):
             raise
-        except BaseException:  # a stop (GeneratorExit), Ctrl-C, a damaged picture, too little memory: nothing is lost
+        except BaseException:  # a stop (GeneratorExit), Ctrl-C, a damaged picture, too little memory
             if self.sound:
                 self.save()
             raise
 
+    def save(self) -> None:
+        """Bring the folder up to date: all of its files, or none.
+
+        Raises:
+            DivergedError: the student is broken; the folder keeps the one before.
+            CheckpointError: the files could not be written; the folder keeps those before.
+        """
+        if self.saved == self.step:
+            return
+        self._check_student()
+        if self.processes.first:
+            try:
+                with replacing(self.out) as part:
+                    self._write(part)
+            except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
+                raise CheckpointError(self._unwritten(error)) from error
+        self.saved = self.step
+
+    def _write(self, folder: Path) -> None:
+        tensors = trained_tensors(self.student.module, self.trainable)
+        config = self.config.as_dict()
+        card = make_card(self.teacher, self.damage, config=config, metrics=self.metrics, step=self.step, data=self.data)
+        write_pair(folder, tensors, card, self.history)
+        moments = {
+            f"{kind}/{name}": self.optimizer.state[parameter][kind].detach().cpu()
+            for name, parameter in self.parameters.items()
+            if parameter in self.optimizer.state
+            for kind in _MOMENTS
+        }
+        write_tensors(moments, folder / OPTIMIZER, like=folder / CARD)
+
+    def _unwritten(self, error: Exception) -> str:
+        reason = getattr(error, "strerror", None) or str(error)
+        kept = f"The one of step {self.saved} is still there: " if self.saved >= 0 else ""
+        advice = "free some space and resume the run" if self.saved >= 0 else "free some space and start again"
+        return f"the checkpoint of step {self.step} could not be written to '{self.out}' ({reason}). {kept}{advice}"
+
+    def _resume(self) -> None:
+        card, tensors, history = read_pair(self.out)
+        check_teacher(card, self.teacher)
+        _check_same("config", card["config"], self.config.as_dict(), _MAY_CHANGE)
+        _check_same("pictures", card["data"], self.data)
+        load_trained(self.student.module, self.trainable, tensors)
+        self._resume_optimizer(card["step"])
+        self.step = self.saved = card["step"]
+        self.metrics, self.history = card["metrics"], list(history)
+        _log.info("going on with '%s' after step %d", self.out, self.step)
+
+    def _resume_optimizer(self, step: int) -> None:
+        try:
+            moments = safetensors.torch.load_file(current(self.out, OPTIMIZER))
+        except (OSError, SafetensorError) as error:
+            raise PairError(f"'{self.out}' cannot be resumed: {OPTIMIZER} is missing or damaged ({error})") from error
+        for name, parameter in self.parameters.items():
+            found = {kind: moments[f"{kind}/{name}"] for kind in _MOMENTS if f"{kind}/{name}" in moments}
+            if not found:
+                continue
+            if len(found) < len(_MOMENTS) or found["exp_avg"].shape != parameter.shape or found["step"] != step:
+                raise PairError(f"'{self.out}' cannot be resumed: {OPTIMIZER} does not fit the student ('{name}')")
+            # AdamW keeps its step count on the CPU
+            self.optimizer.state[parameter] = {
+                kind: value if kind == "step" else value.to(parameter) for kind, value in found.items()
+            }
+
+    # One step.
+
     def _steps(self) -> Iterator[Record]:
         config = self.config
-        first, end = (step * config.accumulate for step in (self.step, config.steps))
-        share = Batches(first, end, config.batch_size, self.processes.rank, self.processes.count)
-        batches = iter(
-            DataLoader(self.stream, batch_sampler=share, collate_fn=collate, num_workers=config.workers)
-        )
+        batches = self._batches()
         seconds: deque[float] = deque(maxlen=20)
         while self.step < config.steps:
             start = time.perf_counter()
             terms = self._learn(batches)
-            due = self.step % config.eval_every == 0 or self.step == config.steps
-            measured = self.evaluate() if due else None
+            measured = self.evaluate() if self._due(config.eval_every) else None
             if measured is not None:
                 self.metrics["after"] = measured.as_dict()
-            if self.step % config.checkpoint_every == 0 and self.step < config.steps:
-                self.save(self._record(terms, seconds, start, measured))
-            record = self._record(terms, seconds, start, measured)
-            self.history.append(record.as_dict()) if not self._noted() else None
+            seconds.append(time.perf_counter() - start)
+            record = self._record(terms, sum(seconds) / len(seconds), measured)
+            self.history.append(record.as_dict())
+            if self._due(config.checkpoint_every):
+                self.save()
             yield record
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def _batches(self) -> Iterator[tuple[Tensor, list[int], list[int]]]:
+        first, end = (step * self.config.accumulate for step in (self.step, self.config.steps))
+        share = Batches(first, end, self.config.batch_size, self.processes.rank, self.processes.count)
+        loader = DataLoader(
+            self.stream,
+            batch_sampler=share,
+            collate_fn=collate,
+            num_workers=self.config.workers,
+            pin_memory=self.teacher.device.type == "cuda",
+            generator=torch.Generator(),  # else the loader would move the global one
+        )
+        return iter(loader)
+
+    def _learn(self, batches: Iterator[tuple[Tensor, list[int], list[int]]]) -> dict[str, float]:
+        """One update of the weights; the losses before it."""
+        totals: dict[str, Tensor] = {}
+        for _ in range(self.config.accumulate):
+            clean, samples, slots = next(batches)
+            terms = self._terms(clean.to(self.teacher.device, non_blocking=True), samples, slots)
+            (terms["loss"] / self.config.accumulate).backward()
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0) + value.detach() / self.config.accumulate
+        numbers = self._agreed(totals)
+        self._check_finite(numbers)
+        lr = self.config.lr_at(self.step + 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.sound = False
+        self.optimizer.step()
+        self.step += 1
+        self.sound = True
+        self.optimizer.zero_grad(set_to_none=True)
+        return numbers
+
+    def _terms(self, clean: Tensor, samples: list[int], slots: list[int]) -> dict[str, Tensor]:
+        config = self.config
+        reference = self.targets(clean, slots)
+        distorted = self.damage(clean, seed=config.seed, indices=samples)
+        with self._autocast():
+            seen = self.student.trace(distorted, self.layers, self._attention, grad=True)
+        return losses.combine(
+            reference,
+            seen,
+            **config.weights,
+            patch_layers=_blocks(config.patch_layers, self.teacher.depth),
+            attention_layers=_blocks(config.attention_layers, self.teacher.depth),
+            rows=config.rows,
+            heads=config.heads,
+        )
+
+    def _see_clean(self, clean: Tensor) -> Trace:
+        with self._autocast():
+            return self.teacher.trace(clean, self.layers, self._attention)
+
+    @property
+    def _attention(self) -> Literal["cls", "full"] | None:
+        return None if self.config.attention == 0 else "full" if self.config.rows == "all" else "cls"
+
+    def _autocast(self) -> torch.autocast:
+        device = self.teacher.device
+        half = self.config.precision == "bfloat16"
+        if self.config.precision == "auto":
+            half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+
+    def _agreed(self, totals: dict[str, Tensor]) -> dict[str, float]:
+        """Losses and gradients as means over the processes, and the gradient's norm, limited."""
+        stacked = torch.stack(list(totals.values()))
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        self.processes.mean_([stacked, *gradients])
+        limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
+        self.norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        return dict(zip(totals, stacked.tolist(), strict=True))
+
+    def _record(self, terms: dict[str, float], seconds: float, measured: Alignment | None) -> Record:
+        return Record(
+            step=self.step,
+            steps=self.config.steps,
+            losses=terms,
+            lr=self.config.lr_at(self.step),
+            images_per_second=self.config.batch_size * self.config.accumulate / seconds,
+            eta_seconds=(self.config.steps - self.step) * seconds,
+            alignment=measured,
+        )
+
+    # Measuring.
+
+    def evaluate(self) -> Alignment:
+        """How well the student on the distorted probe pictures agrees with the teacher on the clean ones."""
+        indices = range(_PROBE_SAMPLES, _PROBE_SAMPLES + len(self.probe))
+        parts = []
+        for number, start in enumerate(range(0, len(self.probe), _PROBE_BATCH)):
+            clean = self.probe[start : start + _PROBE_BATCH].to(self.teacher.device)
+            distorted = self.damage(clean, seed=self.config.seed, indices=indices[start : start + _PROBE_BATCH])
+            seen = self.student.trace(distorted, self._probe_layers, self._probe_attention)
+            parts.append(alignment(self._reference(number, clean), seen))
+        return _joined(parts)
+
+    def _reference(self, number: int, clean: Tensor) -> Trace:
+        """The teacher's trace of one group of probe pictures; kept if all of them together are small."""
+        if number < len(self.references):
+            return self.references[number]
+        trace = self.teacher.trace(clean, self._probe_layers, self._probe_attention)
+        size = trace.patches.nbytes + (trace.attention.nbytes if trace.attention is not None else 0)
+        if number == len(self.references) and size * len(self.probe) / len(clean) <= _REFERENCE_BYTES:
+            self.references.append(trace)
+        return trace
+
+    @property
+    def _probe_layers(self) -> range:
+        return range(max(0, self.teacher.depth - ATTENTION_LAYERS), self.teacher.depth)
+
+    @property
+    def _probe_attention(self) -> Literal["cls", "full"]:
+        return "full" if self.config.rows == "all" else "cls"
+
+    def _check_finite(self, terms: dict[str, float]) -> None:
+        bad = [name for name, value in terms.items() if not math.isfinite(value) and name != "loss"]
+        if not bad and math.isfinite(terms["loss"]) and math.isfinite(self.norm):
+            return
+        what = f"the loss term '{bad[0]}' is {terms[bad[0]]}" if bad else f"the gradient's norm is {self.norm}"
+        raise DivergedError(self._diverged(f"step {self.step + 1}: {what}"))
+
+    def _check_student(self) -> None:
+        """No broken student replaces a good one: finite weights, and finite features of a few probe pictures."""
+        if self.step == 0:
+            return
+        broken = next((n for n, p in self.parameters.items() if not torch.isfinite(p).all()), None)
+        if broken is not None:
+            raise DivergedError(self._diverged(f"after step {self.step}: '{broken}' is not finite"))
+        seen = self.student.trace(self.probe[:_PROBE_BATCH], layers=-1, attention=None)
+        if not torch.isfinite(seen.embedding).all():
+            raise DivergedError(self._diverged(f"after step {self.step}: the student's embedding is not finite"))
+
+    def _diverged(self, what: str) -> str:
+        return (
+            f"{what}; training was stopped. The last good student is the one of step {self.saved} in '{self.out}'. "
+            f"Try a lower lr (it was {self.config.highest_lr:g}), a longer warmup, or a lower grad_clip"
+        )
+
+
+# Parts of a run.
+
+
+class _Tensors(Dataset):
+    """Pictures in one tensor as a data set."""
+
+    def __init__(self, images: Float[Tensor, "picture 3 height width"]) -> None:
+        self.images = images.detach().cpu()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, None]:
+        return self.images[index], None
+
+
+class _Chosen(Dataset):
+    """Some pictures of a data set."""
+
+    def __init__(self, pictures: Pictures, indices: list[int]) -> None:
+        self.pictures, self.indices = pictures, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pictures[self.indices[index]]
+
+
+def _split(count: int, probe: int) -> tuple[list[int], list[int]]:
+    """Held out and training; the same whatever the seed, so that runs can be compared. One picture is both."""
+    if count == 1:
+        return [0], [0]
+    held_out = sorted(np.random.default_rng(0).permutation(count)[: min(probe, max(1, count // 5))].tolist())
+    return held_out, sorted(set(range(count)) - set(held_out))
+
+
+def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> Card:
+    names = [str(name) for name in getattr(pictures, "names", range(len(pictures)))]
+    return {
+        "pictures": len(training),
+        "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        "size": json.loads(json.dumps(getattr(pictures, "size", None))),
+        "probe": [names[index] for index in held_out],
+        "held_out": held_out != training,
+    }
+
+
+def _student(teacher: Backbone, trainable: Trainable, config: DistillConfig) -> Backbone:
+    module: Any = prepare(copy.deepcopy(teacher.module).eval(), trainable, config.seed)
+    if config.compile:
+        module.forward_intermediates = torch.compile(module.forward_intermediates)
+    return teacher.with_module(module)
+
+
+def _placed(teacher: Backbone, processes: Processes) -> Backbone:
+    """The teacher on the device of this process; itself where it is there."""
+    device = processes.placed(teacher.device)
+    return teacher if device == teacher.device else teacher.with_module(copy.deepcopy(teacher.module).to(device))
+
+
+def _decay_groups(parameters: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and convolutions decay; norms, biases, tokens and position embeddings do not."""
+    decayed = [p for p in parameters.values() if p.ndim in (2, 4)]
+    others = [p for p in parameters.values() if p.ndim not in (2, 4)]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _blocks(chosen: losses.Blocks, depth: int) -> list[int]:
+    """Block numbers, from 0."""
+    return list(range(depth))[-chosen:] if isinstance(chosen, int) else [number % depth for number in chosen]
+
+
+def _traced(config: DistillConfig, depth: int) -> list[int]:
+    """The blocks that the levels need between them."""
+    needed = {depth - 1}
+    if config.patch or config.patch_mse:
+        needed |= set(_blocks(config.patch_layers, depth))
+    if config.attention:
+        needed |= set(_blocks(config.attention_layers, depth))
+    return sorted(needed)
+
+
+def _joined(parts: list[Alignment]) -> Alignment:
+    """One alignment of all pictures from those of groups."""
+    per_image = {name: torch.cat([part.per_image[name] for part in parts]) for name in parts[0].per_image}
+    averages = {name: float(values.mean()) for name, values in per_image.items()}
+    return replace(parts[0], **averages, per_image=per_image)
+
+
+def _at_size(backbone: Backbone, size: ImageSize) -> Backbone:
+    """The backbone at the size that is trained at; built anew from the same weights where it has another."""
+    wanted = (size, size) if isinstance(size, int) else size
+    if backbone.height_width == wanted:
+        return backbone
+    try:
+        return load_teacher(backbone.name, weights_of(backbone), size, backbone.device)
+    except PairError as error:
+        raise ValueError(
+            f"the configuration says image_size={size}, but the backbone was loaded at {backbone.image_size} px, and "
+            f"these weights cannot be found by its name; load it at that size, or DistillConfig(image_size=…)"
+        ) from error
+
+
+# Checks.
+
+
+def _check_fit(config: DistillConfig, teacher: Backbone) -> None:
+    for name in LAYER_FIELDS:
+        chosen = getattr(config, name)
+        numbers = [chosen] if isinstance(chosen, int) else chosen
+        low, high = (1, teacher.depth) if isinstance(chosen, int) else (-teacher.depth, teacher.depth - 1)
+        if not all(low <= number <= high for number in numbers):
+            raise ValueError(
+                f"{name}={chosen!r}, but '{teacher.name}' has {teacher.depth} blocks (0 to {teacher.depth - 1})"
+            )
+    if config.heads is not None and max(config.heads) >= teacher.heads:
+        raise ValueError(f"heads={config.heads!r}, but '{teacher.name}' has the heads 0 to {teacher.heads - 1}")
+
+
+def _check_same(what: str, before: Card, now: Card, may_differ: Sequence[str] = ()) -> None:
+    names = [name for name in {**before, **now} if name not in may_differ and before.get(name) != now.get(name)]
+    if names:
+        changes = "; ".join(f"{name} was {before.get(name)!r:.200} and is {now.get(name)!r:.200}" for name in names[:5])
+        raise ValueError(f"the run cannot be resumed with other {what}: {changes}. Start a new run in another folder")

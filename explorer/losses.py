@@ -11,7 +11,7 @@ reference is never differentiated. Deliberately ignored: models, pictures, and h
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -90,12 +90,14 @@ def contrastive(reference: Trace, student: Trace, temperature: float = TEMPERATU
 
 def cls_mse(reference: Trace, student: Trace) -> Float[Tensor, ""]:
     """Mean squared difference of the global embeddings; the form of `cls` that keeps lengths, for comparison."""
-    return F.mse_loss(*reversed(_embeddings(reference, student)))
+    target, embedding = _embeddings(reference, student)
+    return F.mse_loss(embedding, target)
 
 
 def patch_mse(reference: Trace, student: Trace, layers: Blocks = 1) -> Float[Tensor, ""]:
     """Mean squared difference of the patches' features; the form of `patch` that keeps lengths, for comparison."""
-    return F.mse_loss(*reversed(_patches(reference, student, layers)))
+    targets, patches = _patches(reference, student, layers)
+    return F.mse_loss(patches, targets)
 
 
 def combine(
@@ -126,7 +128,7 @@ def combine(
     weights = {"cls": cls, "patch": patch, "attention": attention}
     weights |= {"contrastive": contrastive, "cls_mse": cls_mse, "patch_mse": patch_mse}
     check_weights(weights)
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "patch": {"layers": patch_layers},
         "patch_mse": {"layers": patch_layers},
         "attention": {"layers": attention_layers, "rows": rows, "heads": heads},

@@ -91,13 +91,15 @@ def load_pair(
         WeightsError: the teacher's weights cannot be had.
     """
     folder = _folder(name_or_path)
-    card, tensors, history = _read(folder)
+    card, tensors, history = read_pair(folder)
     size = image_size or (teacher.image_size if teacher is not None else tuple(card["image_size"]))
     if teacher is None:
         teacher = load_teacher(card["backbone"], card["weights"], size, device)
     elif teacher.height_width != _height_width(size):
-        raise ValueError(f"the teacher was loaded at {teacher.image_size} px, but image_size={image_size} was asked for")
-    _check_teacher(card["backbone"], card["weights"], teacher)
+        raise ValueError(
+            f"the teacher was loaded at {teacher.image_size} px, but image_size={image_size} was asked for"
+        )
+    check_teacher(card, teacher)
     return Pair(
         teacher=teacher,
         student=_student(teacher, card, tensors, folder),
@@ -135,7 +137,7 @@ def export_pair(name_or_path: str | os.PathLike, target: str | os.PathLike, half
     Raises:
         PairError: no pair is there, or it is damaged.
     """
-    card, tensors, history = _read(_folder(name_or_path))
+    card, tensors, history = read_pair(_folder(name_or_path))
     if half:
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
     with tempfile.TemporaryDirectory() as scratch, atomic_path(Path(target)) as part:
@@ -166,7 +168,7 @@ def import_pair(file: str | os.PathLike, into: str | os.PathLike) -> Path:
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:
         _unpack(Path(file), scratch)
-        _read(scratch)
+        read_pair(scratch)
         scratch.chmod(0o755)  # mkdtemp's folders are its owner's alone
         if target.exists():
             target.rmdir()
@@ -176,19 +178,15 @@ def import_pair(file: str | os.PathLike, into: str | os.PathLike) -> Path:
     return target
 
 
-def make_card(
-    teacher: Backbone, trainable: Trainable, distortion: Distortion, *, config: Card, metrics: Card, step: int, data: Card
-) -> Card:
+def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metrics: Card, step: int, data: Card) -> Card:
     """What `card.json` holds, but for the student's SHA-256, which `write_pair` adds."""
-    seed = _RANDOM.match(teacher.source)
-    weights = {"description": teacher.source, "sha256": teacher.sha256, "seed": int(seed[1]) if seed else None}
     return {
         "format": FORMAT,
         "backbone": teacher.name,
-        "weights": weights,
+        "weights": weights_of(teacher),
         "image_size": list(teacher.height_width),
         "distortion": distortion.spec,
-        "trainable": str(trainable),
+        "trainable": config["trainable"],
         "step": step,
         "config": config,
         "data": data,
@@ -197,13 +195,53 @@ def make_card(
     }
 
 
+def weights_of(teacher: Backbone) -> Card:
+    """Which weights a backbone has, as it stands in a card."""
+    seed = _RANDOM.match(teacher.source)
+    return {"description": teacher.source, "sha256": teacher.sha256, "seed": int(seed[1]) if seed else None}
+
+
 def write_pair(folder: Path, tensors: dict[str, Tensor], card: Card, history: Sequence[dict[str, Any]]) -> None:
     """Write the three files into a folder that nobody reads yet."""
-    safetensors.torch.save_file(tensors, folder / STUDENT, metadata={"format": "pt"})
     text = json.dumps({**card, "student_sha256": state_digest(tensors)}, indent=1, allow_nan=False)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
     lines = [json.dumps(record, allow_nan=False) + "\n" for record in history]
     (folder / HISTORY).write_text("".join(lines), encoding="utf-8")
+    write_tensors(tensors, folder / STUDENT, like=folder / CARD)
+
+
+def write_tensors(tensors: dict[str, Tensor], file: Path, like: Path) -> None:
+    """Write a safetensors file that the same people may read as the file `like`; alone, only its owner might."""
+    safetensors.torch.save_file(tensors, file, metadata={"format": "pt"})
+    shutil.copymode(like, file)
+
+
+def read_pair(folder: Path) -> tuple[Card, dict[str, Tensor], tuple[dict[str, Any], ...]]:
+    """Card, trained tensors and history, as they were written together.
+
+    Raises:
+        PairError: a file is missing, damaged or too large, or they do not belong together.
+    """
+    for attempt in range(_ATTEMPTS):
+        card = _card(_bytes(folder, CARD))
+        history = _history(_bytes(folder, HISTORY))
+        try:
+            tensors = safetensors.torch.load(_bytes(folder, STUDENT))
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise PairError(f"{STUDENT} in '{folder}' cannot be read as safetensors ({error})") from error
+        if state_digest(tensors) == card["student_sha256"]:
+            return card, tensors, history
+        if attempt + 1 < _ATTEMPTS:
+            time.sleep(0.2)  # a run that goes on replaced the files while they were read
+    raise PairError(
+        f"{STUDENT} and {CARD} in '{folder}' do not belong together: the card was written for the SHA-256 "
+        f"{card['student_sha256'][:12]}, the student has {state_digest(tensors)[:12]}"
+    )
+
+
+def check_teacher(card: Card, teacher: Backbone) -> None:
+    """Raises PairError unless the teacher has the weights that the student was trained from."""
+    _check_weights(card["backbone"], card["weights"], teacher)
 
 
 def load_teacher(name: str, weights: Card, image_size: ImageSize, device: str | torch.device = "auto") -> Backbone:
@@ -218,7 +256,7 @@ def load_teacher(name: str, weights: Card, image_size: ImageSize, device: str | 
     """
     source, seed = ("auto", 0) if weights["seed"] is None else ("random", weights["seed"])
     backbone = load_backbone(name, image_size=image_size, source=source, device=device, seed=seed)
-    _check_teacher(name, weights, backbone)
+    _check_weights(name, weights, backbone)
     return backbone
 
 
@@ -238,25 +276,6 @@ def _folder(name_or_path: str | os.PathLike) -> Path:
     near = get_close_matches(name, shipped, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise PairError(f"no pair '{name}'{hint} Shipped pairs: {', '.join(shipped) or '(none)'}; or give a run's folder")
-
-
-def _read(folder: Path) -> tuple[Card, dict[str, Tensor], tuple[dict[str, Any], ...]]:
-    """The three files, as they were written together."""
-    for attempt in range(_ATTEMPTS):
-        card = _card(_bytes(folder, CARD))
-        history = _history(_bytes(folder, HISTORY))
-        try:
-            tensors = safetensors.torch.load(_bytes(folder, STUDENT))
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise PairError(f"{STUDENT} in '{folder}' cannot be read as safetensors ({error})") from error
-        if state_digest(tensors) == card["student_sha256"]:
-            return card, tensors, history
-        if attempt + 1 < _ATTEMPTS:
-            time.sleep(0.2)  # a run that goes on replaced the files while they were read
-    raise PairError(
-        f"{STUDENT} and {CARD} in '{folder}' do not belong together: the card was written for the SHA-256 "
-        f"{card['student_sha256'][:12]}, the student has {state_digest(tensors)[:12]}"
-    )
 
 
 def _bytes(folder: Path, name: str) -> bytes:
@@ -357,7 +376,7 @@ def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
 # Teacher and student.
 
 
-def _check_teacher(name: str, weights: Card, teacher: Backbone) -> None:
+def _check_weights(name: str, weights: Card, teacher: Backbone) -> None:
     if teacher.sha256 != weights["sha256"]:
         raise PairError(
             f"this student was trained from '{name}', {weights['description']} (SHA-256 {weights['sha256'][:12]}), but "

@@ -29,7 +29,7 @@ class Alignment:
             blocks, heads and rows; 0 is equal. None without attention.
         attention_js: Jensen-Shannon divergence of the same rows in nats, 0 to 0.693. None without attention.
         attention_iou: overlap of the patches that hold 60 % of the mass of the picture's own row, mean of heads, last
-            traced block; 1 is equal. None without attention.
+            traced block; 1 is equal. None without attention, and for full attention of models that pool by attention.
         cka: linear CKA of the last traced block's patches; 1 is equal up to rotation and scale.
         per_image: the same names -> Float "batch".
     """
@@ -73,10 +73,11 @@ def alignment(reference: Trace, other: Trace, attention_layers: int = ATTENTION_
     }
     if reference.attention is not None and other.attention is not None:
         a, b = (_same_rows(trace, reference, other)[:, -attention_layers:] for trace in (reference, other))
-        masses = [metrics.top_mass(_own_row(trace), MASS) for trace in (reference, other)]
         numbers["attention_kl"] = metrics.kl_divergence(a, b)
         numbers["attention_js"] = metrics.js_divergence(a, b)
-        numbers["attention_iou"] = metrics.intersection_over_union(*masses)
+        if _holds_own_row(reference) and _holds_own_row(other):
+            masses = [metrics.top_mass(_own_row(trace), MASS) for trace in (reference, other)]
+            numbers["attention_iou"] = metrics.intersection_over_union(*masses)
     numbers["cka"] = metrics.linear_cka(reference.patches[:, -1].float(), other.patches[:, -1].float())
     averages = {name: float(values.mean()) for name, values in numbers.items()}
     names = ("attention_kl", "attention_js", "attention_iou")
@@ -136,9 +137,19 @@ def _same_rows(trace: Trace, *both: Trace) -> Float[Tensor, "batch layer head qu
 
 def _own_rows(trace: Trace) -> Float[Tensor, "batch layer head 1 token"]:
     assert trace.attention is not None
+    if not _holds_own_row(trace):
+        raise ValueError(
+            "this model pools by attention, and its full attention does not hold the pooling's row: "
+            "trace both with attention='cls', or both with attention='full'"
+        )
     if trace.attention.shape[3] == 1 or trace.query_kind == "class token":
         return trace.attention[:, :, :, :1]
     return trace.attention[:, :, :, trace.prefix :].mean(dim=3, keepdim=True)
+
+
+def _holds_own_row(trace: Trace) -> bool:
+    assert trace.attention is not None
+    return trace.attention.shape[3] == 1 or trace.query_kind != "attention pooling"
 
 
 def _own_row(trace: Trace) -> Float[Tensor, "batch rows cols"]:

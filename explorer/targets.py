@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from explorer.trace import Trace
 
+SCRATCH = ".targets-"
 Teacher = Callable[[Tensor], Trace]
 _DISK_SHARE = 0.5  # of the free space
 _log = logging.getLogger(__name__)
@@ -96,7 +98,7 @@ class Targets:
             )
             return
         if self.place == "disk":
-            self._scratch = tempfile.TemporaryDirectory(dir=self._folder, prefix=".targets-", ignore_cleanup_errors=True)
+            self._scratch = tempfile.TemporaryDirectory(dir=self._folder, prefix=SCRATCH, ignore_cleanup_errors=True)
         self._kept = {name: self._storage(name, tensor) for name, tensor in tensors.items()}
 
     def _storage(self, name: str, like: Tensor) -> Tensor:
@@ -118,7 +120,8 @@ class Targets:
 
     def _look_up(self, slots: list[int], device: torch.device) -> Trace:
         assert self._like is not None
-        return replace(self._like, cls=None, **{name: kept[slots].to(device) for name, kept in self._kept.items()})
+        found: dict[str, Any] = {name: kept[slots].to(device) for name, kept in self._kept.items()}
+        return replace(self._like, cls=None, **found)
 
 
 def _tensors(trace: Trace) -> dict[str, Tensor]:

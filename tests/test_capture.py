@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from explorer.backbones import Backbone
 from explorer.capture import AttentionCapture
@@ -42,7 +42,7 @@ def naive(query: Tensor, key: Tensor, mask: Tensor | None = None, scale: float |
                         logit = (logit if entry else -math.inf) if mask.dtype == torch.bool else logit + entry
                     logits.append(logit)
                 powers = [math.exp(logit - max(logits)) for logit in logits]
-                probabilities[b, h, r] = torch.tensor([power / sum(powers) for power in powers])
+                probabilities[b, h, r] = torch.tensor([power / sum(powers) for power in powers], dtype=query.dtype)
     return probabilities
 
 
@@ -161,9 +161,14 @@ def model(request: pytest.FixtureRequest) -> Backbone:
     return backbone(request.param)
 
 
-def test_full_attention_equals_timm_unfused(model: Backbone) -> None:
+@pytest.fixture(scope="module")
+def reference(model: Backbone) -> nn.Module:
+    return unfused(model)
+
+
+def test_full_attention_equals_timm_unfused(model: Backbone, reference: nn.Module) -> None:
     images = pictures(model)
-    expected = torch.stack(timm_attention(unfused(model), normalised(model, images)), dim=1)
+    expected = torch.stack(timm_attention(reference, normalised(model, images)), dim=1)
     trace = model.trace(images, attention="full")
     assert trace.attention is not None
     tokens = ARCHITECTURES[model.name][1] + PATCHES
@@ -173,8 +178,8 @@ def test_full_attention_equals_timm_unfused(model: Backbone) -> None:
     torch.testing.assert_close(trace.attention.sum(-1), torch.ones_like(trace.attention[..., 0]), atol=1e-6, rtol=0)
 
 
-def test_own_row_equals_timm_unfused(model: Backbone) -> None:
-    images, reference = pictures(model), unfused(model)
+def test_own_row_equals_timm_unfused(model: Backbone, reference: nn.Module) -> None:
+    images = pictures(model)
     trace = model.trace(images, attention="cls")
     assert trace.attention is not None
     expected = torch.stack(timm_attention(reference, normalised(model, images)), dim=1)
@@ -191,8 +196,8 @@ def test_own_row_equals_timm_unfused(model: Backbone) -> None:
     assert (trace.query_kind == "class token") == (model.name not in NO_CLASS_TOKEN)
 
 
-def test_embedding_and_tokens_equal_timm(model: Backbone) -> None:
-    images, reference = pictures(model), unfused(model)
+def test_embedding_and_tokens_equal_timm(model: Backbone, reference: nn.Module) -> None:
+    images = pictures(model)
     tokens = reference.forward_features(normalised(model, images))  # type: ignore[operator]
     expected = reference.forward_head(tokens, pre_logits=True)  # type: ignore[operator]
     prefix = ARCHITECTURES[model.name][1]
@@ -210,13 +215,13 @@ def test_embedding_and_tokens_equal_timm(model: Backbone) -> None:
 
 
 @pytest.mark.parametrize("attention", ["cls", "full"])
-def test_gradients_equal_timm_unfused(model: Backbone, attention: str) -> None:
+def test_gradients_equal_timm_unfused(model: Backbone, reference: nn.Module, attention: str) -> None:
     if attention == "cls" and model.name in NO_CLASS_TOKEN:
         pytest.skip("no class token: its own row is compared above, and all rows in the other case")
     ours, theirs = (pictures(model, 1).requires_grad_() for _ in range(2))
     captured = model.trace(ours, attention=attention, grad=True).attention
     assert captured is not None
-    expected = torch.stack(timm_attention(unfused(model), normalised(model, theirs)), dim=1)
+    expected = torch.stack(timm_attention(reference, normalised(model, theirs)), dim=1)
     expected = expected[:, :, :, :1] if attention == "cls" else expected
     weights = torch.rand(captured.shape, generator=torch.Generator().manual_seed(0), dtype=captured.dtype)
     (a,) = torch.autograd.grad((captured * weights).sum(), ours)
@@ -249,12 +254,14 @@ def test_two_threads_get_their_own_maps() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="no C++ compiler")
-@pytest.mark.parametrize("attention", ["cls", "full"])
-def test_compiled_module_shows_the_same_maps(attention: str, unchecked: None) -> None:
+@pytest.mark.parametrize(("attention", "compiler"), [("cls", "inductor"), ("full", "aot_eager")])
+def test_compiled_module_shows_the_same_maps(attention: str, compiler: str, unchecked: None) -> None:
     plain = backbone("vit_tiny_patch16_224")
     images = pictures(plain)
     expected = plain.trace(images, attention=attention)
-    plain.module.forward_intermediates = torch.compile(plain.module.forward_intermediates)  # type: ignore[assignment]
+    plain.module.forward_intermediates = torch.compile(  # type: ignore[assignment]
+        plain.module.forward_intermediates, backend=compiler
+    )
     compiled = plain.trace(images, attention=attention)
     assert compiled.attention is not None
     torch.testing.assert_close(compiled.attention, expected.attention, atol=1e-6, rtol=0)

@@ -44,5 +44,5 @@ def test_star_import_and_dir_agree() -> None:
 
 
 def test_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'lode_backbone'.*load_backbone"):
+    with pytest.raises(AttributeError, match=r"no attribute 'lode_backbone'.*load_backbone"):
         _ = explorer.lode_backbone

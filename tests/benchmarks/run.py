@@ -3,7 +3,7 @@
     python tests/benchmarks/run.py [--quick] [--only NAME] [--out docs/benchmarks.md]
 
 Each benchmark runs in a process of its own; this one imports no torch and stays small, see `memory`. Nothing is
-downloaded. Takes about ten minutes on two cores that do nothing else.
+downloaded. Takes about a quarter of an hour on two cores that do nothing else.
 """
 
 import argparse

@@ -1,0 +1,80 @@
+"""One process or several that train together: their shares, sums and locks, through Hugging Face Accelerate.
+
+`accelerate launch` starts the processes and says so in the environment; by itself a process is alone, and Accelerate is
+not even imported. Nothing here knows what is trained.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+from torch import Tensor
+
+
+class Processes:
+    """Where this process stands among those that train together.
+
+    Attributes:
+        rank: its number, from 0.
+        count: how many there are.
+    """
+
+    def __init__(self) -> None:
+        self._state: Any = None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            self._state = PartialState()
+        self.rank: int = 0 if self._state is None else self._state.process_index
+        self.count: int = 1 if self._state is None else self._state.num_processes
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+    def placed(self, device: torch.device) -> torch.device:
+        """The device that this process computes on: its own among several; `device` where it is alone."""
+        return device if self._state is None else self._state.device
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
+
+    def mean_(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes; all of them in one message."""
+        if self._state is None:
+            return
+        from accelerate.utils import reduce
+
+        parts = list(tensors)
+        joined = reduce(torch.cat([part.reshape(-1) for part in parts]), "mean")
+        for part, mean in zip(parts, joined.split([part.numel() for part in parts]), strict=True):
+            part.copy_(mean.reshape(part.shape))
+
+    @contextmanager
+    def lock(self, folder: Path) -> Iterator[None]:
+        """Keep all others from writing to a folder, which is made.
+
+        Raises:
+            BlockingIOError: somebody else is writing there.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self.first:
+            self.wait()
+            yield
+            return
+        try:
+            held = filelock.FileLock(folder / ".lock").acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise BlockingIOError(
+                f"another run is writing to '{folder}'; wait for it, or choose another folder"
+            ) from error
+        with held:
+            self.wait()
+            yield

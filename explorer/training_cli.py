@@ -1,0 +1,288 @@
+"""The subcommands `distill` and `pairs` of `vit-explorer`; `explorer.cli` registers them.
+
+Enters and leaves: as in `explorer.cli`. Ctrl-C ends a run after the step that it is in, with everything saved, and
+exit code 130. Like there, everything heavy is imported inside of the commands.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer import cli
+from explorer.cli import PROGRAM, Command, progress
+
+if TYPE_CHECKING:
+    import explorer.backbones
+    import explorer.data
+    import explorer.distill_config
+    import explorer.distillation
+
+_DISTILL_HELP = f"""\
+Train a student of a backbone to see in distorted pictures what its frozen teacher sees in the clean ones.
+
+From the first step on the folder holds a pair: student.safetensors, card.json and history.jsonl. Ctrl-C stops after
+the step that is being computed and saves; the same command with --resume goes on, to the same result as if it had
+never been stopped. With several GPUs: accelerate launch -m explorer distill …
+
+examples:
+  {PROGRAM} distill --steps 100 --out runs/noise
+  {PROGRAM} distill --steps 100 --out runs/noise --resume
+  {PROGRAM} distill --images pictures/ --distortion "gaussian_blur(kernel=21, sigma=5)" --out runs/blur
+  {PROGRAM} distill --distortion "none | gaussian_noise(sigma=0.1..0.4) | pixel_mask(fraction=0.5..0.9)" --out runs/mix
+  {PROGRAM} distill --size 112 --trainable all --attention 0 --steps 300 --out runs/features
+"""
+
+_PAIRS_HELP = f"""\
+List pairs of teacher and student with how well the student agrees with its teacher, before -> after training, on
+distorted pictures: cosines of the global embedding and of the patches (1 is equal) and KL divergence of attention
+(0 is equal).
+
+examples:
+  {PROGRAM} pairs                                  those that come with the project
+  {PROGRAM} pairs runs/noise runs/blur             your own
+  {PROGRAM} pairs runs/noise --export noise.zip    one file, to carry it elsewhere
+  {PROGRAM} pairs --import noise.zip pairs/noise   unpack such a file into a new folder
+"""
+
+
+# vit-explorer distill
+
+
+def _distill_arguments(parser: argparse.ArgumentParser) -> None:
+    sources = "photos (those of the project), a folder, a zip, or a data set of torchvision"
+    parser.add_argument("--images", metavar="SOURCE", default="photos", help=f"{sources} (default: %(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N", help="use at most so many pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
+    cli.add_backbone_arguments(parser)
+    for name, (reader, text) in FIELDS.items():
+        flag = f"--{name.replace('_', '-')}"
+        if reader is bool:
+            parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
+        else:
+            parser.add_argument(flag, type=reader, metavar="X", default=argparse.SUPPRESS, help=text)
+
+
+def _distill(options: argparse.Namespace) -> None:
+    with progress("loading"):
+        from explorer.distill_config import DistillConfig
+        from explorer.distillation import distill
+    given = {name: getattr(options, name) for name in FIELDS if hasattr(options, name)}
+    config = DistillConfig(image_size=options.size, **given)
+    images = _images(options, config)
+    backbone = cli.load(options)
+    records = distill(backbone, images, config, options.out, resume=options.resume)
+    if not _first_process():
+        for _ in records:
+            pass
+        return
+    print(f"{backbone.source}\n{config.distortion}, {len(images)} pictures, {config.trainable}", file=sys.stderr)
+    with _stoppable() as stopped:
+        _follow(records, config, stopped)
+    if stopped:
+        print(f"saved in '{options.out}'; go on with: {_resume_command()}", file=sys.stderr)
+        raise KeyboardInterrupt
+    print(f"{_agreements([options.out])}\n\nwrote {options.out}")
+
+
+def _images(options: argparse.Namespace, config: "explorer.distill_config.DistillConfig") -> "explorer.data.ImageSet":
+    """Somewhat larger than they are trained at, so that crops need not be enlarged."""
+    from explorer.data import load_images
+
+    sides = (options.size, options.size) if isinstance(options.size, int) else options.size
+    larger = round(sides[0] * 4 / 3), round(sides[1] * 4 / 3)
+    with progress(f"looking for pictures in {options.images}"):
+        return load_images(options.images, size=sides if config.views == "fixed" else larger, limit=options.limit)
+
+
+def _follow(
+    records: Iterator["explorer.distillation.Record"],
+    config: "explorer.distill_config.DistillConfig",
+    stopped: list[int],
+) -> None:
+    """Show each record on standard error until the run ends or is to be stopped: a bar, or lines in a file."""
+    from tqdm import tqdm
+
+    with tqdm(total=config.steps, unit="step", disable=None, dynamic_ncols=True) as bar:
+        agreement = ""
+        for record in records:
+            losses = " ".join(f"{name} {value:.3f}" for name, value in record.losses.items())
+            if record.alignment is not None:
+                numbers = record.alignment.as_dict().items()
+                agreement = " ".join(f"{name} {value:.3f}" for name, value in numbers if value is not None)
+            line = f"{losses} | {record.images_per_second:.1f} images/s"
+            bar.update(record.step - bar.n)
+            bar.set_postfix_str(line)
+            if record.alignment is not None:
+                message = f"step {record.step}/{record.steps}: {line} | {agreement}"
+                bar.write(message, file=sys.stderr)
+            if stopped:
+                records.close()  # type: ignore[attr-defined]
+                return
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """A list that fills at the first Ctrl-C, so that a step is not torn apart; the second one interrupts as usual."""
+    signals: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if signals:
+            raise KeyboardInterrupt
+        signals.append(number)
+        print("\nstopping after this step; Ctrl-C again: at once", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _resume_command() -> str:
+    words = sys.argv[1:]
+    return shlex.join([PROGRAM, *words, *([] if "--resume" in words else ["--resume"])])
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+# vit-explorer pairs
+
+
+def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "pairs", nargs="*", metavar="PAIR", help="names of shipped pairs, or folders (default: all shipped)"
+    )
+    parser.add_argument("--export", type=Path, metavar="FILE", help="write the pair as one zip file")
+    parser.add_argument("--half", action="store_true", help="with --export: store the student in half precision")
+    parser.add_argument("--force", action="store_true", help="with --export: overwrite a file that is there")
+    parser.add_argument(
+        "--import", dest="file", type=Path, metavar="FILE", help="unpack such a file into the folder PAIR"
+    )
+
+
+def _pairs(options: argparse.Namespace) -> None:
+    with progress("loading"):
+        from explorer.pairs import export_pair, import_pair, list_pairs
+    if (options.export or options.file) and len(options.pairs) != 1:
+        raise ValueError("--export takes the pair that is written, and --import the new folder: name exactly one PAIR")
+    if options.export and options.file:
+        raise ValueError("either --export or --import, not both")
+    if options.export:
+        if options.export.exists() and not options.force:
+            raise ValueError(f"'{options.export}' is there already; --force overwrites it")
+        print(f"wrote {export_pair(options.pairs[0], options.export, half=options.half)}")
+    elif options.file:
+        print(f"wrote {import_pair(options.file, options.pairs[0])}")
+    else:
+        chosen = options.pairs or list_pairs()
+        print(
+            _agreements(chosen) if chosen else f"no pairs come with this version; train one: {PROGRAM} distill --help"
+        )
+
+
+def _agreements(pairs: list[Any]) -> str:
+    """A table of the pairs with their metrics."""
+    from explorer.pairs import read_card
+
+    rows = [("pair", "backbone", "px", "distortion", "trained", "steps", *_METRICS.values())]
+    for pair in pairs:
+        card = read_card(pair)
+        about = (card["backbone"], "x".join(map(str, card["image_size"])), card["distortion"], card["trainable"])
+        rows.append((str(pair), *about, str(card["step"]), *(_change(card["metrics"], name) for name in _METRICS)))
+    return cli._table(rows)
+
+
+_METRICS = {"cls_cosine": "CLS cosine", "patch_cosine": "patch cosine", "attention_kl": "attention KL"}
+
+
+def _change(metrics: dict[str, Any], name: str) -> str:
+    found = [metrics[when].get(name) for when in ("before", "after") if isinstance(metrics.get(when), dict)]
+    numbers = [f"{value:.3f}" if isinstance(value, int | float) else "-" for value in found]
+    return " -> ".join(numbers) or "-"
+
+
+# How options are written.
+
+
+def _blocks(text: str) -> int | tuple[int, ...]:
+    numbers = _whole_numbers(text)
+    return numbers if "," in text else numbers[0]
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return _parts(text, int, "whole numbers such as 0,5,11")
+
+
+def _area(text: str) -> tuple[float, ...]:
+    return _parts(text, float, "two numbers such as 0.4,1")
+
+
+def _views(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+def _parts(text: str, kind: Callable[[str], Any], expected: str) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
+
+
+FIELDS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "distortion": (str, "what damages them; a..b draws between, | one of several (default: gaussian_noise(sigma=0.3))"),
+    "cls": (float, "weight of the global embedding (default: 1.0)"),
+    "patch": (float, "weight of the patch features (default: 1.0)"),
+    "attention": (float, "weight of the attention maps (default: 1.0)"),
+    "contrastive": (float, "weight of InfoNCE between embeddings (default: 0.0)"),
+    "cls_mse": (float, "weight of the squared difference of embeddings (default: 0.0)"),
+    "patch_mse": (float, "weight of the squared difference of patch features (default: 0.0)"),
+    "attention_layers": (_blocks, "so many of the last blocks, or block numbers such as 0,5,11 (default: 4)"),
+    "patch_layers": (_blocks, "so many of the last blocks, or block numbers (default: 1)"),
+    "rows": (str, "attention rows that are aligned: all, or the picture's own (default: all)"),
+    "heads": (_whole_numbers, "attention heads that are aligned, such as 0,3; all unless given (default: None)"),
+    "steps": (int, "updates of the weights (default: 100)"),
+    "batch_size": (int, "pictures in a forward pass (default: 16)"),
+    "accumulate": (int, "forward passes for each update (default: 1)"),
+    "lr": (float, "highest learning rate; 2e-3 for lora and 1e-4 else unless given (default: None)"),
+    "warmup": (float, "share of the steps in which the learning rate rises (default: 0.1)"),
+    "weight_decay": (float, "of AdamW (default: 0.0)"),
+    "grad_clip": (float, "largest norm of the gradient (default: 1.0)"),
+    "trainable": (str, "lora:RANK, all, or last:BLOCKS (default: lora:8)"),
+    "views": (_views, "fresh: new crops at each visit; a number: so many per picture; fixed: none (default: fresh)"),
+    "area": (_area, "smallest and largest share of a picture that a crop covers (default: 0.4,1.0)"),
+    "cache_gib": (float, "memory for the teacher's targets where views repeat, in GiB (default: 2.0)"),
+    "precision": (str, "auto, float32 or bfloat16 (default: auto)"),
+    "compile": (bool, "compile the student"),
+    "probe": (int, "pictures held out to measure agreement on (default: 16)"),
+    "eval_every": (int, "measure agreement every so many steps (default: 10)"),
+    "checkpoint_every": (int, "save every so many steps (default: 50)"),
+    "workers": (int, "processes that decode pictures (default: 0)"),
+    "seed": (int, "of everything random (default: 0)"),
+}
+"""Field of `DistillConfig` -> how it is read, help."""
+
+COMMANDS = (
+    Command(
+        name="distill",
+        summary="train a student",
+        help=_DISTILL_HELP,
+        add_arguments=_distill_arguments,
+        run=_distill,
+    ),
+    Command(
+        name="pairs",
+        summary="list, export or import pairs of teacher and student",
+        help=_PAIRS_HELP,
+        add_arguments=_pairs_arguments,
+        run=_pairs,
+    ),
+)

@@ -1,0 +1,53 @@
+"""The app is started once; every visitor's page is watched for complaints."""
+
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser
+from serving import PYTHON, ROOT, Served, serving
+from visiting import Visit
+
+sys.path.append(str(ROOT / "apps"))  # as `python apps/compare.py` does
+
+Open = Callable[..., Visit]
+
+
+@pytest.fixture(scope="session")
+def app() -> Iterator[Served]:
+    """The app, with the user's cache of weights."""
+    with serving(*PYTHON) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Browser, app: Served) -> Iterator[Visit]:
+    """A page with its maps, for tests that follow each other on it."""
+    visit = Visit(browser, app.url, permissions=["clipboard-read", "clipboard-write"]).open()
+    yield visit
+    visit.close()
+
+
+@pytest.fixture
+def visit(shared: Visit) -> Iterator[Visit]:
+    """The shared page at its top; what it complains about fails the test."""
+    shared.complaints.clear()
+    shared.requests.clear()
+    yield shared
+    assert not shared.complaints, f"the page complained: {shared.complaints}"
+
+
+@pytest.fixture
+def open_page(browser: Browser, app: Served) -> Iterator[Open]:
+    """Opens fresh pages."""
+    visits: list[Visit] = []
+
+    def opened(query: str = "", view: str = "attention", **settings: object) -> Visit:
+        visits.append(Visit(browser, app.url, **settings))  # type: ignore[arg-type]
+        return visits[-1].open(query, view)
+
+    yield opened
+    for each in visits:
+        each.close()
+    complaints = [complaint for each in visits for complaint in each.complaints]
+    assert not complaints, f"the page complained: {complaints}"

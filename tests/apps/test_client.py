@@ -1,0 +1,227 @@
+"""The named endpoints, asked by `gradio_client` as programs ask them."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import engine
+import numpy as np
+import pictures
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from serving import Served
+
+import explorer as ex
+from explorer._files import asset_path
+from explorer.comparison import VIEWS
+
+pytestmark = pytest.mark.weights
+
+OWL = asset_path("photos") / "farm_animal" / "owl.webp"
+NOISE = "gaussian_noise(sigma=0.3)"
+AGREEMENT = {"cls_cosine", "patch_cosine", "attention_kl", "attention_js", "attention_iou", "cka"}
+MAPS = ("clean_attention", "teacher_attention", "student_attention", "student_clean_attention")
+
+
+@pytest.fixture(scope="module")
+def client(app: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    opened = Client(app.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def owl(s14: ex.Backbone) -> ex.Comparison:
+    """What the library itself makes of the owl."""
+    return ex.compare(s14, ex.load_image(OWL, size=224), NOISE)
+
+
+def compare(client: Client, image: Any = OWL, **given: Any) -> tuple[list[Image.Image], dict[str, Any]]:
+    """The pictures and the numbers of `/compare`."""
+    return answer(client, "/compare", image, **given)
+
+
+def answer(client: Client, endpoint: str, image: Any, **given: Any) -> tuple[list[Image.Image], dict[str, Any]]:
+    *paths, numbers = client.predict(image=handle_file(image), api_name=endpoint, **given)
+    opened = [Image.open(path) for path in paths]
+    assert {picture.format for picture in opened} == {"PNG"}
+    return opened, numbers
+
+
+def test_the_endpoints_are_described(client):
+    described = client.view_api(return_format="dict")["named_endpoints"]
+    names = {endpoint: [each["parameter_name"] for each in call["parameters"]] for endpoint, call in described.items()}
+    assert names == {
+        "/compare": ["image", "distortion", "backbone", "pair", "layer", "head", "size", "seed"],
+        "/patch_similarity": ["image", "distortion", "backbone", "pair", "row", "col", "layer", "size", "seed"],
+    }
+
+
+def test_compare_gives_what_the_library_computes(client, owl):
+    (figure, clean, distorted, *panes), numbers = compare(client, distortion=NOISE)
+    assert figure.width > 600
+    assert [picture.size for picture in (clean, distorted)] == [(224, 224)] * 2
+    assert len(panes) == len(VIEWS)
+    assert all(min(pane.size) >= 224 for pane in panes)
+    np.testing.assert_allclose(np.asarray(clean) / 255, owl.clean.permute(1, 2, 0), atol=1 / 255)
+    np.testing.assert_allclose(np.asarray(distorted) / 255, owl.distorted.clamp(0, 1).permute(1, 2, 0), atol=1 / 255)
+    assert AGREEMENT <= set(numbers)
+    expected = owl.numbers()
+    for key in AGREEMENT:
+        assert numbers[key] == pytest.approx(expected[key], abs=1e-4)
+        assert numbers["teacher"][key] == numbers["student"][key], "the student is the untouched copy"
+    assert numbers["grid"] == [16, 16]
+    assert numbers["untouched_student"] is True
+    for key in MAPS:
+        assert np.shape(numbers[key]) == (16, 16)
+        np.testing.assert_allclose(numbers[key], expected[key], atol=1e-5)
+        assert 0 < np.sum(numbers[key]) <= 1 + 1e-6
+    assert not np.allclose(numbers["clean_attention"], numbers["teacher_attention"], atol=1e-3)
+
+
+def test_layer_head_and_seed_are_obeyed(client, owl):
+    for layer, head in ((3, "2"), (-2, "max"), (0, "mean")):
+        which = head if head in ("mean", "max") else int(head)
+        numbers = compare(client, distortion=NOISE, layer=layer, head=head)[1]
+        np.testing.assert_allclose(numbers["student_attention"], owl.maps(layer, which)["student_distorted"], atol=1e-5)
+        assert (numbers["layer"], numbers["head"]) == (layer % 12, which)
+    other = compare(client, distortion=NOISE, seed=7)[1]
+    assert other["clean_attention"] == compare(client, distortion=NOISE)[1]["clean_attention"]
+    assert not np.allclose(other["teacher_attention"], owl.numbers()["teacher_attention"], atol=1e-4)
+
+
+def test_no_distortion_is_full_agreement(client):
+    numbers = compare(client, distortion="none")[1]
+    assert numbers["cls_cosine"] == pytest.approx(1, abs=1e-5)
+    assert numbers["attention_js"] == pytest.approx(0, abs=1e-6)
+    assert numbers["teacher_attention"] == numbers["clean_attention"]
+
+
+def test_another_size_has_another_grid(client):
+    (_, clean, distorted, *_), numbers = compare(client, distortion="gaussian_blur(kernel=21, sigma=4)", size=336)
+    assert clean.size == distorted.size == (336, 336)
+    assert numbers["grid"] == [24, 24]
+    assert np.shape(numbers["teacher_attention"]) == (24, 24)
+
+
+def test_patch_similarity_gives_what_the_library_computes(client, owl):
+    (figure, *panes), numbers = answer(client, "/patch_similarity", OWL, distortion=NOISE, row=6, col=9)
+    assert figure.width > 600
+    assert len(panes) == len(VIEWS)
+    assert numbers["query"] == [6, 9]
+    for name, expected in owl.similarity(6, 9).items():
+        got = np.array(numbers["similarity"][name])
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+        assert list(np.unravel_index(got.argmax(), got.shape)) == numbers["best_match"][name]
+        assert np.abs(got).max() <= 1 + 1e-5
+    assert numbers["best_match"]["teacher_clean"] == [6, 9]
+    early = answer(client, "/patch_similarity", OWL, distortion=NOISE, row=6, col=9, layer=2)[1]
+    np.testing.assert_allclose(
+        early["similarity"]["teacher_distorted"], owl.similarity(6, 9, 2)["teacher_distorted"], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"distortion": "nonsense(sigma=1)"}, "nonsense"),
+        ({"distortion": "gaussian_noise(sigma=99)"}, "sigma must lie from 0.0 to 2.0"),
+        ({"backbone": "no_such_model"}, "unknown backbone 'no_such_model'"),
+        ({"backbone": "resnet50"}, "convolutional network"),
+        ({"backbone": "swin_tiny_patch4_window7_224"}, "inside of windows"),
+        ({"pair": "somebody"}, "unknown student 'somebody'"),
+        ({"layer": 40}, "layer 40"),
+        ({"layer": None}, "expected a whole number for layer"),
+        ({"head": "6"}, "heads go from 0 to 5"),
+        ({"head": "middle"}, "'mean' or 'max'"),
+        ({"size": 225}, "224, 336, 448"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_arguments_are_answered_in_words(client, given, words):
+    with pytest.raises(AppError) as refused:
+        compare(client, **{"distortion": NOISE, **given})
+    assert words in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_patch_outside_of_the_grid_is_refused(client):
+    with pytest.raises(AppError, match="16"):
+        answer(client, "/patch_similarity", OWL, distortion=NOISE, row=16, col=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("cut.jpg", pictures.encoded(pictures.noise(300, 300), "JPEG")[:9000], "cut.jpg"),
+        ("text.png", b"this is not a picture", "holds text"),
+        ("bomb.png", pictures.bomb(), "too many pixels"),
+        ("empty.png", b"", "empty"),
+    ],
+)
+def test_bad_files_are_answered_in_words(client, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AppError) as refused:
+        compare(client, tmp_path / name, distortion=NOISE)
+    assert words in str(refused.value)
+    assert "/" not in str(refused.value).split(name)[0], "a folder of the server is told"
+
+
+def test_files_of_the_server_and_of_others_are_not_read(app):
+    """A program may name any path or address; neither may be opened. None of the answers may hold a picture."""
+    asked: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(OWL.read_bytes())
+
+    listener = HTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{listener.server_port}/owl.webp"
+    for image in ({"path": str(OWL)}, {"path": "/etc/passwd"}, {"path": address, "url": address}):
+        given = [{**image, "meta": {"_type": "gradio.FileData"}}, NOISE, "s14", engine.UNTOUCHED, -1, "mean", 224, 0]
+        body = json.dumps({"data": given}).encode()
+        request = Request(f"{app.url}/gradio_api/call/compare", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as reply:
+            event = json.load(reply)["event_id"]
+        with urlopen(f"{app.url}/gradio_api/call/compare/{event}", timeout=60) as reply:
+            assert reply.read().decode().startswith("event: error"), image
+    listener.shutdown()
+    assert not asked
+
+
+def test_ten_clients_at_once_get_their_own_numbers(app, s14, tmp_path):
+    photos = ex.load_images("photos", size=224)
+    chosen = [photos.path(index) for index in range(3, 203, 20)]
+    expected = [ex.compare(s14, ex.load_image(path, size=224), NOISE).numbers() for path in chosen]
+    assert len({round(numbers["cls_cosine"], 4) for numbers in expected}) == 10
+    got: dict[int, dict[str, Any]] = {}
+    took: dict[int, float] = {}
+
+    def ask(index: int, path: Path) -> None:
+        client = Client(app.url, verbose=False, download_files=tmp_path / str(index))
+        started = time.perf_counter()
+        got[index] = compare(client, path, distortion=NOISE)[1]
+        took[index] = time.perf_counter() - started
+        client.close()
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in enumerate(chosen)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    print(f"ten clients at once: the last was answered after {max(took.values()):.1f} s")
+    assert sorted(got) == list(range(10))
+    for index, numbers in enumerate(expected):
+        assert got[index]["cls_cosine"] == pytest.approx(numbers["cls_cosine"], abs=1e-4)
+        np.testing.assert_allclose(got[index]["student_attention"], numbers["student_attention"], atol=1e-5)

@@ -1,0 +1,128 @@
+"""A visitor's page: what is on it, what it asks of whom, what it complains about."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request
+
+WAIT_MS = 15_000
+VIEWS = {"attention": "#attention-view", "patches": "#patch-view"}
+MOUNT = """(id) => document.querySelector(`${id} .vx-mount`)"""
+SHOWN = """(id) => Boolean(document.querySelector(`${id} .vx-mount`)?.dataset.repaintMs)"""
+PIXELS = """(where) => { const canvas = document.querySelector(where);
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  let hash = 17; for (const byte of data) hash = (31 * hash + byte) | 0; return hash; }"""
+
+
+class Visit:
+    """One page of the app.
+
+    Attributes:
+        requests: method and address of everything that was asked of a server.
+        complaints: errors and warnings on the console, uncaught errors, requests to other hosts.
+    """
+
+    def __init__(self, browser: Browser, url: str, width: int = 1440, height: int = 1000, **context: Any) -> None:
+        self.url = url
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.context: BrowserContext = browser.new_context(
+            viewport={"width": width, "height": height}, accept_downloads=True, **context
+        )
+        self.context.set_default_timeout(WAIT_MS)
+        self.page: Page = self._listen(self.context.new_page())
+
+    def open(self, query: str = "", view: str = "attention") -> "Visit":
+        """Go to the app and wait for the maps."""
+        self.page.goto(f"{self.url}/{query}")
+        self.wait_for_maps(view)
+        self.page.wait_for_load_state("networkidle")
+        return self
+
+    def wait_for_maps(self, view: str = "attention") -> None:
+        """Until this view has painted something."""
+        self.page.wait_for_function(SHOWN, arg=VIEWS[view])
+
+    def state(self, view: str = "attention") -> dict[str, Any]:
+        """The view's settings."""
+        return self.page.evaluate(f"(id) => ({MOUNT})(id).view.state()", VIEWS[view])
+
+    def box(self, pane: str, view: str = "attention") -> Locator:
+        """A pane's picture."""
+        return self.page.locator(f'{VIEWS[view]} .vx-box[data-pane="{pane}"]')
+
+    def heat(self, pane: str, view: str = "attention") -> int:
+        """A number that stands for the pixels of a map."""
+        return self.page.evaluate(PIXELS, f'{VIEWS[view]} .vx-box[data-pane="{pane}"] .vx-heat')
+
+    def picture(self, pane: str, view: str = "attention") -> int:
+        """A number that stands for the pixels of the picture below a map."""
+        return self.page.evaluate(PIXELS, f'{VIEWS[view]} .vx-box[data-pane="{pane}"] .vx-picture')
+
+    def numbers(self) -> str:
+        """The table of agreements."""
+        return self.page.locator("#attention-view .vx-table tbody").inner_text()
+
+    def wait_for_other_numbers(self, before: str) -> None:
+        """Until the table says something else."""
+        script = """(before) => document.querySelector("#attention-view .vx-table tbody").innerText !== before"""
+        self.page.wait_for_function(script, arg=before)
+
+    def notice(self) -> str:
+        """What stands above the tabs."""
+        return self.page.locator("#notice").inner_text()
+
+    def wait_for_notice(self, text: str) -> None:
+        """Until the line above the tabs contains a text."""
+        script = """(text) => document.querySelector("#notice")?.innerText.includes(text)"""
+        self.page.wait_for_function(script, arg=text)
+
+    def pick(self, index: int) -> None:
+        """Choose a sample from the gallery, and wait for its maps."""
+        before = self.numbers()
+        self.page.locator("#samples .thumbnail-item").nth(index).click()
+        self.wait_for_other_numbers(before)
+
+    def choose(self, elem_id: str, option: str) -> None:
+        """Choose an entry of a drop-down list of Gradio's, as people do."""
+        self.page.locator(f"#{elem_id} input").click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def type_into(self, elem_id: str, text: str) -> None:
+        """Type into a text field or an editable list, and press Enter."""
+        field = self.page.locator(f"#{elem_id} input, #{elem_id} textarea").first
+        field.fill(text)
+        field.press("Enter")
+
+    def frame(self) -> None:
+        """Until the browser has painted."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def asked(self) -> list[str]:
+        """What was asked of the server for the page's own sake; a sign of life in between is not that."""
+        return [each for each in self.requests if "/heartbeat/" not in each]
+
+    def watch(self, page: Page) -> Page:
+        """Let another page of this visitor be watched, too."""
+        return self._listen(page)
+
+    def close(self) -> None:
+        """Leave."""
+        self.context.close()
+
+    def _listen(self, page: Page) -> Page:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("request", self._request)
+        return page
+
+    def _console(self, line: ConsoleMessage) -> None:
+        about_reading_back = "willReadFrequently" in line.text  # only these tests read the canvases
+        if line.type in ("error", "warning") and not about_reading_back:
+            self.complaints.append(f"{line.type}: {line.text}")
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith(("data:", "blob:")):
+            self.requests.append(f"{request.method} {request.url}")
+            if urlsplit(request.url).netloc != urlsplit(self.url).netloc:
+                self.complaints.append(f"asked another host: {request.url}")
