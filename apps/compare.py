@@ -37,6 +37,7 @@ def build() -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         _header()
+        broken_link = gr.HTML(visible=False, elem_id="link-notice")
         problem = gr.HTML(notice(), elem_id="notice")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300, elem_id="sidebar"):
@@ -65,7 +66,7 @@ def build() -> gr.Blocks:
         restored = [shown, layer, column.photo, column.picture, column.catalogue, column.backbone, column.size]
         restored += [column.seed, column.operator, column.clip, *column.sliders, column.severity]
         restored += [column.spec, column.text]
-        page.load(reopen, outputs=[problem, tabs, *restored], api_visibility="private", queue=False).then(
+        page.load(reopen, outputs=[broken_link, tabs, *restored], api_visibility="private", queue=False).then(
             refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
         )
         build_endpoints()
@@ -100,9 +101,10 @@ def reopen(request: gr.Request) -> list[Any]:
     query = dict(request.query_params) if request else {}
     try:
         with told():
-            return ["", *_reopened(query)]
+            return [gr.skip(), *_reopened(query)]
     except ToldError as error:
-        return [notice(ToldError(f"this link cannot be opened as it is: {error}")), *_reopened({})]
+        told_once = notice(ToldError(f"this link cannot be opened as it is: {error}"))
+        return [gr.HTML(told_once, visible=True), *_reopened({})]
 
 
 def _reopened(query: dict[str, str]) -> list[Any]:

@@ -161,7 +161,8 @@ def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio]:
 
 
 def _connect(column: Sidebar) -> None:
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    # Not `queue=False`: Gradio reports a changed `gr.State` to the page only through the queue.
+    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     shown = [column.photo, column.picture, column.catalogue]
     column.samples.select(_pick_sample, outputs=shown, **quick)
     column.catalogue.input(lambda name: (name, engine.photo_path(name)), column.catalogue, shown[:2], **quick)

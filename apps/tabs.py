@@ -59,6 +59,7 @@ def sidebar_changes(column: Any) -> list[Any]:
     """The events after which every tab has to be drawn again."""
     return [
         column.picture.change,
+        column.photo.change,  # an upload's picture may arrive before it is known that no link leads to it
         column.spec.change,
         column.seed.change,
         column.backbone.input,

@@ -8,6 +8,7 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 import logging
 import threading
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -122,7 +123,7 @@ class Backbone:
             embedding=embedding,
             cls=torch.stack([tokens[:, 0] for tokens in prefix], dim=1) if has_class_token else None,
             patches=torch.stack(patches, dim=1),
-            attention=torch.stack(captured, dim=1) if captured else None,
+            attention=captured,
             layers=chosen,
             grid=self.grid,
             prefix=self.prefix,
@@ -131,22 +132,23 @@ class Backbone:
 
     def _forward(
         self, x: Tensor, chosen: tuple[int, ...], attention: Attention
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
         """Final tokens, then for every chosen block: prefix tokens, patch tokens, attention."""
-        lens = attention == "cls" and self.query_kind == "attention pooling"
-        wanted = chosen if attention is not None and not lens else ()
         rows: Literal["first", "mean", "all"] = "all" if attention == "full" else "first"
         if attention == "cls" and self.query_kind == "mean of patches":
             rows = "mean"
-        with AttentionCapture(rows=rows, calls=wanted, skip=self.prefix) as capture:
+        capture = AttentionCapture(rows=rows, calls=chosen, skip=self.prefix)
+        wanted = attention == "full" or (attention == "cls" and self.query_kind != "attention pooling")
+        with capture if wanted else nullcontext():
             final, intermediates = self.module.forward_intermediates(  # type: ignore[operator]
                 x, indices=list(chosen), return_prefix_tokens=self.prefix > 0, norm=True, output_fmt="NLC"
             )
-        self._check_capture(capture, wanted)
+        if wanted:
+            self._check_capture(capture)
         pairs = [pair if isinstance(pair, tuple) else (pair, pair[:, :0]) for pair in intermediates]
-        return final, [pair[1] for pair in pairs], [pair[0] for pair in pairs], [capture.kept[call] for call in wanted]
+        return final, [pair[1] for pair in pairs], [pair[0] for pair in pairs], capture.stacked() if wanted else None
 
-    def _pooling_rows(self, prefix: list[Tensor], patches: list[Tensor]) -> list[Tensor]:
+    def _pooling_rows(self, prefix: list[Tensor], patches: list[Tensor]) -> Tensor:
         """What the model's attention pooling looks at, were the network to end at each of the chosen blocks.
 
         For the last block this is the pooling itself. For earlier ones it is a lens, as the final norm applied to
@@ -164,12 +166,10 @@ class Backbone:
             if row.shape[-1] == self.grid.patches and self.prefix:  # the pooling leaves prefix tokens out
                 row = torch.cat([row.new_zeros(*row.shape[:-1], self.prefix), row], dim=-1)
             rows.append(row)
-        return rows
+        return torch.stack(rows, dim=1)
 
-    def _check_capture(self, capture: AttentionCapture, wanted: tuple[int, ...]) -> None:
+    def _check_capture(self, capture: AttentionCapture) -> None:
         tokens = self.prefix + self.grid.patches
-        if not wanted:
-            return
         if capture.seen != self.depth:
             raise CaptureError(
                 f"'{self.name}' has {self.depth} blocks, but called F.scaled_dot_product_attention {capture.seen} "

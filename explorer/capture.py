@@ -39,6 +39,7 @@ class AttentionCapture(TorchFunctionMode):
         self.skip = skip
         self.kept: dict[int, Float[Tensor, "batch head query token"]] = {}
         self.seen = 0
+        self._stacked: Float[Tensor, "batch layer head query token"] | None = None
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
@@ -50,10 +51,24 @@ class AttentionCapture(TorchFunctionMode):
             return func(*args, **kwargs)
         if self.rows != "first":
             probabilities, output = _attend(*args, **kwargs)
-            self.kept[call] = probabilities if self.rows == "all" else _mean_rows(probabilities, self.skip)
+            self._keep(call, probabilities if self.rows == "all" else _mean_rows(probabilities, self.skip))
             return output
-        self.kept[call] = _first_row(*args, **kwargs)
+        self._keep(call, _first_row(*args, **kwargs))
         return func(*args, **kwargs)
+
+    def stacked(self) -> Float[Tensor, "batch layer head query token"]:
+        """All kept calls in their order."""
+        return torch.stack(list(self.kept.values()), dim=1) if self._stacked is None else self._stacked
+
+    def _keep(self, call: int, rows: Float[Tensor, "batch head query token"]) -> None:
+        if self.calls is None or rows.requires_grad:
+            self.kept[call] = rows
+            return
+        # Straight to where it ends up: stacking afterwards would hold all matrices twice (300 MB at 448 px).
+        if self._stacked is None:
+            self._stacked = rows.new_empty(rows.shape[0], len(self.calls), *rows.shape[1:])
+        place = self._stacked[:, len(self.kept)]
+        self.kept[call] = place.copy_(rows)
 
 
 def _mean_rows(probabilities: Tensor, skip: int) -> Tensor:

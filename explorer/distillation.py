@@ -96,7 +96,7 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, as they are written to the history; alignment as its averages."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {**values, "alignment": self.alignment.as_dict() if self.alignment else None}
+        return {**values, "alignment": _plain(self.alignment) if self.alignment else None}
 
 
 def distill(
@@ -136,7 +136,7 @@ def distill(
     _check_fit(config, teacher)
     if current(Path(out), CARD).is_file() and not resume:
         raise FileExistsError(
-            f"'{out}' holds a run already; go on with it by resume=True (--resume), or choose another folder for a new one"
+            f"'{out}' holds a run already; go on with resume=True (--resume), or choose another folder for a new one"
         )
     return _locked_run(teacher, pictures, config, Path(out))
 
@@ -194,7 +194,7 @@ class _Run:
         if there:
             self._resume()
             return
-        self.metrics["before"] = self.evaluate().as_dict()
+        self.metrics["before"] = _plain(self.evaluate())
         self.save()
 
     def records(self) -> Iterator[Record]:
@@ -283,7 +283,7 @@ class _Run:
             terms = self._learn(batches)
             measured = self.evaluate() if self._due(config.eval_every) else None
             if measured is not None:
-                self.metrics["after"] = measured.as_dict()
+                self.metrics["after"] = _plain(measured)
             seconds.append(time.perf_counter() - start)
             record = self._record(terms, sum(seconds) / len(seconds), measured)
             self.history.append(record.as_dict())
@@ -316,8 +316,10 @@ class _Run:
             (terms["loss"] / self.config.accumulate).backward()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.detach() / self.config.accumulate
-        numbers = self._agreed(totals)
-        self._check_finite(numbers)
+        numbers, norm = self._agreed(totals)
+        self._check_terms(numbers, f"step {self.step + 1}")
+        if not math.isfinite(norm):
+            raise DivergedError(self._diverged(f"step {self.step + 1}: the gradient's norm is {norm}"))
         lr = self.config.lr_at(self.step + 1)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -359,14 +361,14 @@ class _Run:
             half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
-    def _agreed(self, totals: dict[str, Tensor]) -> dict[str, float]:
+    def _agreed(self, totals: dict[str, Tensor]) -> tuple[dict[str, float], float]:
         """Losses and gradients as means over the processes, and the gradient's norm, limited."""
         stacked = torch.stack(list(totals.values()))
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         self.processes.mean_([stacked, *gradients])
         limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
-        self.norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
-        return dict(zip(totals, stacked.tolist(), strict=True))
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        return dict(zip(totals, stacked.tolist(), strict=True)), norm
 
     def _record(self, terms: dict[str, float], seconds: float, measured: Alignment | None) -> Record:
         return Record(
@@ -410,23 +412,24 @@ class _Run:
     def _probe_attention(self) -> Literal["cls", "full"]:
         return "full" if self.config.rows == "all" else "cls"
 
-    def _check_finite(self, terms: dict[str, float]) -> None:
-        bad = [name for name, value in terms.items() if not math.isfinite(value) and name != "loss"]
-        if not bad and math.isfinite(terms["loss"]) and math.isfinite(self.norm):
-            return
-        what = f"the loss term '{bad[0]}' is {terms[bad[0]]}" if bad else f"the gradient's norm is {self.norm}"
-        raise DivergedError(self._diverged(f"step {self.step + 1}: {what}"))
+    def _check_terms(self, terms: dict[str, float], when: str) -> None:
+        names = [*(name for name in terms if name != "loss"), "loss"]  # their sum last: a level says more
+        bad = next((name for name in names if not math.isfinite(terms[name])), None)
+        if bad is not None:
+            raise DivergedError(self._diverged(f"{when}: the loss term '{bad}' is {terms[bad]}"))
 
     def _check_student(self) -> None:
-        """No broken student replaces a good one: finite weights, and finite features of a few probe pictures."""
+        """No broken student replaces a good one: finite weights, and finite losses on a few probe pictures."""
         if self.step == 0:
             return
         broken = next((n for n, p in self.parameters.items() if not torch.isfinite(p).all()), None)
         if broken is not None:
             raise DivergedError(self._diverged(f"after step {self.step}: '{broken}' is not finite"))
-        seen = self.student.trace(self.probe[:_PROBE_BATCH], layers=-1, attention=None)
-        if not torch.isfinite(seen.embedding).all():
-            raise DivergedError(self._diverged(f"after step {self.step}: the student's embedding is not finite"))
+        few = self.probe[:_PROBE_BATCH]
+        attends = float(self.config.attention > 0)
+        traces = [backbone.trace(few, self.layers, self._attention) for backbone in (self.teacher, self.student)]
+        terms = losses.combine(*traces, attention=attends, attention_layers=1, rows=self.config.rows)
+        self._check_terms({name: value.item() for name, value in terms.items()}, f"after step {self.step}")
 
     def _diverged(self, what: str) -> str:
         return (
@@ -516,6 +519,11 @@ def _traced(config: DistillConfig, depth: int) -> list[int]:
     if config.attention:
         needed |= set(_blocks(config.attention_layers, depth))
     return sorted(needed)
+
+
+def _plain(measured: Alignment) -> dict[str, float | None]:
+    """The averages, as JSON can hold them: None for what is not finite."""
+    return {n: value if value is None or math.isfinite(value) else None for n, value in measured.as_dict().items()}
 
 
 def _joined(parts: list[Alignment]) -> Alignment:

@@ -27,8 +27,9 @@ class Processes:
         self._state: Any = None
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import PartialState
+            from accelerate.utils import parse_flag_from_env
 
-            self._state = PartialState()
+            self._state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
         self.rank: int = 0 if self._state is None else self._state.process_index
         self.count: int = 1 if self._state is None else self._state.num_processes
 

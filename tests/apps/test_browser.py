@@ -46,21 +46,21 @@ def test_the_page_comes_up_with_maps_and_says_which_weights(visit):
 
 
 def test_another_photo_of_the_gallery(visit):
-    before = visit.picture("clean"), visit.heat("teacher_clean")
+    before = visit.picture("picture_clean"), visit.heat("teacher_clean")
     visit.pick(PANDA)
-    after = visit.picture("clean"), visit.heat("teacher_clean")
+    after = visit.picture("picture_clean"), visit.heat("teacher_clean")
     assert before[0] != after[0]
     assert before[1] != after[1]
     assert "panda" in visit.page.locator("#catalogue input").input_value()
 
 
 def test_the_distortion_by_list_slider_and_severity(visit):
-    page, seen = visit.page, {visit.picture("distorted")}
-    clean = visit.picture("clean")
+    page, seen = visit.page, {visit.picture("picture_distorted")}
+    clean = visit.picture("picture_clean")
 
     def changed(before: str) -> None:
         visit.wait_for_other_numbers(before)
-        seen.add(visit.picture("distorted"))
+        seen.add(visit.picture("picture_distorted"))
 
     before = visit.numbers()
     visit.choose("operator", "Gaussian blur")
@@ -87,12 +87,12 @@ def test_the_distortion_by_list_slider_and_severity(visit):
     value = float(page.get_by_role("spinbutton", name="number input for sigma").input_value())
     assert value == pytest.approx(0.38), "severity 5 of ImageNet-C"
     assert len(seen) == 6, "every change showed another picture"
-    assert visit.picture("clean") == clean
+    assert visit.picture("picture_clean") == clean
 
 
 def test_later_distortions_are_quick(visit):
     visit.choose("operator", "Gaussian noise")
-    visit.page.wait_for_load_state("networkidle")
+    visit.settle()
     took = []
     for _ in range(5):
         before = visit.numbers()
@@ -161,7 +161,7 @@ def test_336_pixels_have_a_finer_grid(visit):
 
 def test_layer_head_colours_and_overview_ask_nothing_of_the_server(visit):
     page = visit.page
-    page.wait_for_load_state("networkidle")
+    visit.settle()
     visit.requests.clear()
     seen = [visit.heat("teacher_distorted")]
 
@@ -189,7 +189,7 @@ def test_layer_head_colours_and_overview_ask_nothing_of_the_server(visit):
     page.locator("#attention-view").get_by_label("Map", exact=True).select_option("attention")
     page.locator("#attention-view").get_by_label("Head", exact=True).select_option("mean")
     page.locator("#attention-view").get_by_label("Colours", exact=True).select_option("viridis")
-    assert visit.asked() == []
+    assert visit.requests == []
 
 
 def test_figure_and_numbers_are_saved(visit):
@@ -211,7 +211,7 @@ def test_patches_follow_the_pointer_without_the_server(visit):
     page = visit.page
     page.get_by_role("tab", name="Patches").click()
     visit.wait_for_maps("patches")
-    page.wait_for_load_state("networkidle")
+    visit.settle()
     visit.requests.clear()
     pane = visit.box("teacher_clean", "patches")
     pane.scroll_into_view_if_needed()
@@ -230,7 +230,7 @@ def test_patches_follow_the_pointer_without_the_server(visit):
     pane.click(position={"x": 9.5 / 16 * area["width"], "y": 6.5 / 16 * area["height"]})
     assert visit.state("patches")["pin"] == {"pane": "teacher_clean", "row": 6, "col": 9}
     assert "Pinned: row 6, col 9" in page.locator("#patch-view").inner_text()
-    assert visit.asked() == []
+    assert visit.requests == []
 
 
 def test_another_layer_brings_other_features(visit):
@@ -245,13 +245,13 @@ def test_another_layer_brings_other_features(visit):
     visit.frame()
     assert visit.state("patches")["pin"] == {"pane": "teacher_clean", "row": 6, "col": 9}
     assert visit.heat("teacher_distorted", "patches") != before
-    assert visit.asked() != []
+    assert visit.requests != []
 
 
 def test_a_link_reopens_the_same_view(visit, app):
     page = visit.page
     visit.page.locator("#seed input").fill("42")
-    page.wait_for_load_state("networkidle")
+    visit.settle()
     page.wait_for_timeout(300)
     wait_for_link(visit, "seed=42")
     address = page.evaluate("navigator.clipboard.readText()")
@@ -267,7 +267,7 @@ def test_a_link_reopens_the_same_view(visit, app):
     assert there["layer"] == 5
     sigma = opened.get_by_role("spinbutton", name="number input for sigma").input_value()
     assert sigma == page.get_by_role("spinbutton", name="number input for sigma").input_value()
-    opened.wait_for_load_state("networkidle")
+    visit.settle()
     opened.close()
 
 
@@ -291,9 +291,11 @@ def wait_for_link(visit: Visit, text: str) -> None:
 )
 def test_a_broken_link_is_told(open_page, query, words):
     visit = open_page(query)
-    visit.wait_for_notice("this link cannot be opened as it is")
-    assert words in visit.notice()
-    assert visit.page.locator("#notice script").count() == 0
+    told = visit.page.locator("#link-notice")
+    assert "this link cannot be opened as it is" in told.inner_text()
+    assert words in told.inner_text()
+    assert told.locator("script").count() == 0
+    assert visit.notice() == ""
     assert visit.heat("teacher_clean") != visit.heat("teacher_distorted"), "the page works nevertheless"
 
 
@@ -332,7 +334,7 @@ BAD = {
 def uploading(visit: Visit) -> Visit:
     """The shared page with its Attention tab open."""
     visit.page.get_by_role("tab", name="Attention").click()
-    visit.page.wait_for_load_state("networkidle")
+    visit.settle()
     return visit
 
 
@@ -351,9 +353,9 @@ def test_an_odd_picture_is_shown(uploading, name):
     copy = visit.page.locator("#attention-view").get_by_role("button", name="Copy link")
     copy.wait_for(state="hidden")
     if name == "photo.jpg":
-        visit.page.wait_for_load_state("networkidle")
+        visit.settle()
         shown = visit.page.evaluate(
-            """() => { const canvas = document.querySelector('#attention-view [data-pane="clean"] .vx-picture');
+            """() => { const canvas = document.querySelector('#attention-view [data-pane="picture_clean"] .vx-picture');
                const at = (x, y) => [...canvas.getContext("2d").getImageData(x * (canvas.width - 1), y * (canvas.height - 1), 1, 1).data];
                return [at(0, 0), at(1, 0), at(0, 1), at(1, 1)].map((rgb) => rgb.slice(0, 3)); }"""
         )

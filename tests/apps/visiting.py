@@ -26,6 +26,7 @@ class Visit:
         self.url = url
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        self.awaited: set[Request] = set()
         self.context: BrowserContext = browser.new_context(
             viewport={"width": width, "height": height}, accept_downloads=True, **context
         )
@@ -36,12 +37,22 @@ class Visit:
         """Go to the app and wait for the maps."""
         self.page.goto(f"{self.url}/{query}")
         self.wait_for_maps(view)
-        self.page.wait_for_load_state("networkidle")
+        self.settle()
         return self
 
     def wait_for_maps(self, view: str = "attention") -> None:
         """Until this view has painted something."""
         self.page.wait_for_function(SHOWN, arg=VIEWS[view])
+
+    def settle(self) -> None:
+        """Until nothing is awaited from the server any more, and has not been for a while."""
+        quiet = 0
+        for _ in range(WAIT_MS // 50):
+            self.page.wait_for_timeout(50)
+            quiet = 0 if self.awaited else quiet + 1
+            if quiet == 8:
+                return
+        raise TimeoutError(f"still awaited: {[request.url for request in self.awaited]}")
 
     def state(self, view: str = "attention") -> dict[str, Any]:
         """The view's settings."""
@@ -70,7 +81,7 @@ class Visit:
 
     def notice(self) -> str:
         """What stands above the tabs."""
-        return self.page.locator("#notice").inner_text()
+        return self.page.locator("#notice").inner_text().strip()
 
     def wait_for_notice(self, text: str) -> None:
         """Until the line above the tabs contains a text."""
@@ -98,10 +109,6 @@ class Visit:
         """Until the browser has painted."""
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
-    def asked(self) -> list[str]:
-        """What was asked of the server for the page's own sake; a sign of life in between is not that."""
-        return [each for each in self.requests if "/heartbeat/" not in each]
-
     def watch(self, page: Page) -> Page:
         """Let another page of this visitor be watched, too."""
         return self._listen(page)
@@ -114,6 +121,8 @@ class Visit:
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         page.on("request", self._request)
+        page.on("requestfinished", lambda request: self.awaited.discard(request))
+        page.on("requestfailed", lambda request: self.awaited.discard(request))
         return page
 
     def _console(self, line: ConsoleMessage) -> None:
@@ -123,6 +132,8 @@ class Visit:
 
     def _request(self, request: Request) -> None:
         if not request.url.startswith(("data:", "blob:")):
-            self.requests.append(f"{request.method} {request.url}")
+            if "/heartbeat/" not in request.url:  # a sign of life, which never ends
+                self.requests.append(f"{request.method} {request.url}")
+                self.awaited.add(request)
             if urlsplit(request.url).netloc != urlsplit(self.url).netloc:
                 self.complaints.append(f"asked another host: {request.url}")

@@ -32,9 +32,9 @@ def run(quick: bool) -> Section:
     return Section(
         title="Memory: what attention maps take",
         intro=(
-            f"The highest resident memory (`ru_maxrss`) during the first forward pass, minus what the process takes with "
-            f"the finished model and the picture; median of {processes} fresh processes. *over plain*: minus the plain "
-            "fused forward. *maps*: bytes of the attention tensors that were returned."
+            "The highest resident memory (`ru_maxrss`) during the first forward pass, minus what the process takes "
+            f"with the finished model and the picture; median of {processes} fresh processes. *over plain*: minus the "
+            "plain fused forward. *maps*: bytes of the attention tensors that were returned."
         ),
         tables=(
             Table(
