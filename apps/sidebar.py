@@ -1,5 +1,6 @@
 """The left column, which belongs to every tab: one picture, one distortion, one pair, one seed."""
 
+import html
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -224,7 +225,7 @@ def _from_text(text: str) -> tuple[str, str]:
     try:
         spec = ex.distortion(text).spec
     except ValueError as error:
-        raise gr.Error(str(error), title="This distortion cannot be read") from error
+        raise gr.Error(html.escape(str(error)), title="This distortion cannot be read") from error
     return spec, spec
 
 

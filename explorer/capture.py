@@ -61,7 +61,7 @@ class AttentionCapture(TorchFunctionMode):
         return torch.stack(list(self.kept.values()), dim=1) if self._stacked is None else self._stacked
 
     def _keep(self, call: int, rows: Float[Tensor, "batch head query token"]) -> None:
-        if self.calls is None or rows.requires_grad:
+        if self.calls is None or torch.is_grad_enabled():  # some blocks may be frozen, and others not
             self.kept[call] = rows
             return
         # Straight to where it ends up: stacking afterwards would hold all matrices twice (300 MB at 448 px).

@@ -15,8 +15,6 @@ from playwright.sync_api import FilePayload
 from serving import GRADIO, Served, serving
 from visiting import Visit
 
-from explorer._files import asset_path
-
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
 OWL, PANDA, DOG = 0, 1, 2  # in the gallery
@@ -86,7 +84,7 @@ def test_the_distortion_by_list_slider_and_severity(visit):
     changed(before)
     value = float(page.get_by_role("spinbutton", name="number input for sigma").input_value())
     assert value == pytest.approx(0.38), "severity 5 of ImageNet-C"
-    assert len(seen) == 6, "every change showed another picture"
+    assert len(seen) == 5, "every change but the way back to the default noise showed another picture"
     assert visit.picture("picture_clean") == clean
 
 
@@ -114,7 +112,7 @@ def test_a_combination_written_as_text(visit):
     visit.type_into("spec", "gaussian_blur(<img src=x onerror=alert(1)>")
     toast = page.get_by_test_id("toast-body")
     toast.wait_for()
-    assert "cannot be read" in toast.inner_text()
+    assert "cannot read distortion" in toast.inner_text()
     assert toast.locator("img").count() == 0, "what was typed became a part of the page"
     assert visit.numbers() == before
     page.get_by_test_id("toast-close").click()
@@ -355,8 +353,10 @@ def test_an_odd_picture_is_shown(uploading, name):
     if name == "photo.jpg":
         visit.settle()
         shown = visit.page.evaluate(
-            """() => { const canvas = document.querySelector('#attention-view [data-pane="picture_clean"] .vx-picture');
-               const at = (x, y) => [...canvas.getContext("2d").getImageData(x * (canvas.width - 1), y * (canvas.height - 1), 1, 1).data];
+            """() => { const where = '#attention-view [data-pane="picture_clean"] .vx-picture';
+               const canvas = document.querySelector(where);
+               const [right, foot] = [canvas.width - 1, canvas.height - 1];
+               const at = (x, y) => [...canvas.getContext("2d").getImageData(x * right, y * foot, 1, 1).data];
                return [at(0, 0), at(1, 0), at(0, 1), at(1, 1)].map((rgb) => rgb.slice(0, 3)); }"""
         )
         ramps = pictures.smooth(300, 400)[:, 50:350]
@@ -394,32 +394,36 @@ def test_nothing_overflows(open_page: Open, width):
             visit.wait_for_maps("patches")
         assert visit.page.evaluate(OVERFLOW) <= 0, f"{tab} is wider than {width} px"
         escaped = visit.page.evaluate(
-            """() => [...document.querySelectorAll("#sidebar, #tabs, #notice, #header, .vx-pane, .vx-control, .vx-table, .vx-actions button")]
+            """() => [..."#sidebar #tabs #notice #header .vx-pane .vx-control .vx-table .vx-button".split(" ")]
+              .flatMap((which) => [...document.querySelectorAll(which)])
               .filter((node) => node.offsetParent && node.getBoundingClientRect().right > innerWidth + 1
                                 && !node.closest(".vx-scroll"))
               .map((node) => node.className || node.id)"""
         )
         assert escaped == []
+        squeezed = visit.page.evaluate(
+            """() => [...document.querySelectorAll(".vx-table")].filter((node) => node.offsetParent)
+              .map((node) => node.offsetWidth - node.parentNode.clientWidth).filter((excess) => excess > 0)"""
+        )
+        assert squeezed == [], f"{tab}: a table is wider than its place"
 
 
 def test_dark_and_light(open_page: Open):
-    visit = open_page()
-    colours = []
-    for _ in range(2):
-        colours.append(visit.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    visit, shades = open_page(), []
+    for _ in range(3):
+        with Image.open(io.BytesIO(visit.page.screenshot())) as shot:
+            shades.append(sum(shot.convert("RGB").getpixel((4, 600))) / 3)  # type: ignore[arg-type]
         visit.page.locator("#theme-switch").click()
         visit.page.wait_for_timeout(300)
-    brightness = [sum(int(part) for part in each.strip("rgba()").split(",")[:3]) / 3 for each in colours]
-    assert brightness[0] > 200
-    assert brightness[1] < 60
-    text = visit.page.evaluate("getComputedStyle(document.querySelector('#attention-view .vx-label')).color")
-    assert sum(int(part) for part in text.strip("rgba()").split(",")[:3]) / 3 < 140, "dark text on a light page again"
+    assert shades[0] > 200
+    assert shades[1] < 60
+    assert shades[2] == shades[0]
 
 
 NAMED = {"button", "slider", "textbox", "combobox", "checkbox", "radio", "spinbutton", "listbox", "tab", "link"}
-CONTROLS = """() => [...document.querySelectorAll("button, input, select, textarea, summary, [tabindex='0']")].filter((node) =>
-  node.checkVisibility({ visibilityProperty: true }) && !node.disabled && node.tabIndex >= 0 && node.type !== "file"
-  && node.offsetParent)"""
+CONTROLS = """() => [...document.querySelectorAll("button, input, select, textarea, summary, [tabindex='0']")]
+  .filter((node) => node.checkVisibility({ visibilityProperty: true }) && !node.disabled && node.tabIndex >= 0
+  && node.type !== "file" && node.offsetParent)"""
 
 
 def test_every_control_has_a_name_and_is_reached_by_the_keyboard(open_page: Open):
@@ -456,10 +460,6 @@ def test_gradio_compare_starts_it(browser):
 
 def test_no_request_ended_in_an_exception(app: Served):
     """The last test of this file: whatever was done above, the log holds refusals, no surprises."""
-    surprises = [
-        line
-        for line in app.printed().splitlines()
-        if line.startswith(("TypeError", "KeyError", "AssertionError", "AttributeError", "IndexError"))
-    ]
-    assert surprises == []
-    assert asset_path("photos").is_dir()
+    assert "Running on local URL" in app.printed()
+    names = ("TypeError", "KeyError", "AssertionError", "AttributeError", "IndexError")
+    assert [line for line in app.printed().splitlines() if line.startswith(names)] == []

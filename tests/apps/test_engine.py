@@ -2,11 +2,11 @@
 
 import threading
 
-import engine
 import pytest
-from engine import BoundedCache
 
+import engine
 import explorer as ex
+from engine import BoundedCache
 
 
 def test_the_cache_stays_below_its_limit_and_drops_the_oldest():

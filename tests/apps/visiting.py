@@ -9,6 +9,11 @@ WAIT_MS = 15_000
 VIEWS = {"attention": "#attention-view", "patches": "#patch-view"}
 MOUNT = """(id) => document.querySelector(`${id} .vx-mount`)"""
 SHOWN = """(id) => Boolean(document.querySelector(`${id} .vx-mount`)?.dataset.repaintMs)"""
+STREAMS = ("/dev/reload",)
+NOISE = (
+    "willReadFrequently",  # only these tests read the canvases
+    "Method not implemented.",  # Gradio's image component, at every upload
+)
 PIXELS = """(where) => { const canvas = document.querySelector(where);
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   let hash = 17; for (const byte of data) hash = (31 * hash + byte) | 0; return hash; }"""
@@ -45,12 +50,14 @@ class Visit:
         self.page.wait_for_function(SHOWN, arg=VIEWS[view])
 
     def settle(self) -> None:
-        """Until nothing is awaited from the server any more, and has not been for a while."""
-        quiet = 0
+        """Until nothing is awaited from the server, and has not been for a while; an event stream may linger."""
+        quiet, known = 0, -1
         for _ in range(WAIT_MS // 50):
             self.page.wait_for_timeout(50)
-            quiet = 0 if self.awaited else quiet + 1
-            if quiet == 8:
+            busy = [request for request in self.awaited if "/queue/data" not in request.url]
+            quiet = 0 if busy or known != len(self.requests) else quiet + 1
+            known = len(self.requests)
+            if quiet == (50 if self.awaited else 8):
                 return
         raise TimeoutError(f"still awaited: {[request.url for request in self.awaited]}")
 
@@ -126,13 +133,12 @@ class Visit:
         return page
 
     def _console(self, line: ConsoleMessage) -> None:
-        about_reading_back = "willReadFrequently" in line.text  # only these tests read the canvases
-        if line.type in ("error", "warning") and not about_reading_back:
+        if line.type in ("error", "warning") and not any(each in line.text for each in NOISE):
             self.complaints.append(f"{line.type}: {line.text}")
 
     def _request(self, request: Request) -> None:
         if not request.url.startswith(("data:", "blob:")):
-            if "/heartbeat/" not in request.url:  # a sign of life, which never ends
+            if not request.url.endswith(STREAMS) and "/heartbeat/" not in request.url:  # signs of life, which never end
                 self.requests.append(f"{request.method} {request.url}")
                 self.awaited.add(request)
             if urlsplit(request.url).netloc != urlsplit(self.url).netloc:
