@@ -225,7 +225,8 @@ def _from_text(text: str) -> tuple[str, str]:
     try:
         spec = ex.distortion(text).spec
     except ValueError as error:
-        raise gr.Error(html.escape(str(error)), title="This distortion cannot be read") from error
+        told = html.escape(str(error))  # the page takes it for HTML
+        raise gr.Error(told, title="This distortion cannot be read", print_exception=False) from error
     return spec, spec
 
 

@@ -324,16 +324,15 @@ for trial in range(5):
         begun = pair.card["step"]
     print(begun, flush=True)
 list(distill(backbone, pictures, config, out, resume=True))
+list(distill(backbone, pictures, config, out.with_name("whole")))  # here: the last bits depend on the number of threads
 """
 
 
-def test_killed_at_any_moment(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
+def test_killed_at_any_moment(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1000)
     code = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(seed)]
     done = subprocess.run(code, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, f"seed {seed}: {done.stdout}{done.stderr}"
-    options = {"steps": 12, "batch_size": 2, "checkpoint_every": 1, "eval_every": 50}
-    run(backbone, pictures, tmp_path / "whole", **options)
     assert_same_student(tmp_path / "killed", tmp_path / "whole")
     names = {path.name for path in (tmp_path / "killed").iterdir()}
     assert names == {STUDENT, CARD, HISTORY, OPTIMIZER, ".lock"}

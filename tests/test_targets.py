@@ -39,7 +39,7 @@ def test_kept_targets(tmp_path: Path, teacher: Callable, views: Tensor, bound: i
         trace, expected = targets(views[slots], slots), teacher(views[slots])
         assert trace.layers == (10, 11)
         for name in ("embedding", "patches", "attention"):
-            torch.testing.assert_close(getattr(trace, name), getattr(expected, name), atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(getattr(trace, name), getattr(expected, name), atol=1e-5, rtol=1e-4)
     assert targets.place == place
     assert targets.computed == 5
     assert bool(list(tmp_path.iterdir())) == (place == "disk")

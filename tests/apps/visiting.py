@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, TimeoutError
 
 WAIT_MS = 15_000
 VIEWS = {"attention": "#attention-view", "patches": "#patch-view"}
@@ -84,7 +84,10 @@ class Visit:
     def wait_for_other_numbers(self, before: str) -> None:
         """Until the table says something else."""
         script = """(before) => document.querySelector("#attention-view .vx-table tbody").innerText !== before"""
-        self.page.wait_for_function(script, arg=before)
+        try:
+            self.page.wait_for_function(script, arg=before)
+        except TimeoutError as error:
+            raise AssertionError(f"the same numbers; notice: {self.notice()!r}; asked: {self.requests}") from error
 
     def notice(self) -> str:
         """What stands above the tabs."""
