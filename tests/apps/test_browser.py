@@ -96,8 +96,9 @@ def test_later_distortions_are_quick(visit):
         before = visit.numbers()
         started = time.perf_counter()
         visit.page.locator("#reroll").click()
-        visit.wait_for_other_numbers(before)
+        visit.wait_for_other_numbers(before, settle=False)
         took.append(time.perf_counter() - started)
+    visit.settle()
     print(f"a distortion changed at 224 px: {statistics.median(took):.2f} s (median), {min(took):.2f} s (best)")
     assert statistics.median(took) < 5, "the aim is 1.5 s on two quiet cores"
 

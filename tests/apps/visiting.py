@@ -57,7 +57,7 @@ class Visit:
             busy = [request for request in self.awaited if "/queue/data" not in request.url]
             quiet = 0 if busy or known != len(self.requests) else quiet + 1
             known = len(self.requests)
-            if quiet == (50 if self.awaited else 8):
+            if quiet == (30 if self.awaited else 8):
                 return
         raise TimeoutError(f"still awaited: {[request.url for request in self.awaited]}")
 
@@ -81,13 +81,15 @@ class Visit:
         """The table of agreements."""
         return self.page.locator("#attention-view .vx-table tbody").inner_text()
 
-    def wait_for_other_numbers(self, before: str) -> None:
-        """Until the table says something else."""
+    def wait_for_other_numbers(self, before: str, settle: bool = True) -> None:
+        """Until the table says something else, and (one key press may follow another) says so for good."""
         script = """(before) => document.querySelector("#attention-view .vx-table tbody").innerText !== before"""
         try:
             self.page.wait_for_function(script, arg=before)
         except TimeoutError as error:
             raise AssertionError(f"the same numbers; notice: {self.notice()!r}; asked: {self.requests}") from error
+        if settle:
+            self.settle()
 
     def notice(self) -> str:
         """What stands above the tabs."""
