@@ -202,11 +202,8 @@ def look(backbone: Backbone, image: Float[Tensor, "3 height width"]) -> View:
         return View(trace=trace.to("cpu"), rollout=None, rows=None)
     assert trace.attention is not None
     among = trace.attention[0, :, :, trace.prefix :, trace.prefix :]
-    own = trace.attention[:, :, :, :1]
-    if trace.query_kind == "mean of patches":
-        own = trace.attention[:, :, :, trace.prefix :].mean(dim=3, keepdim=True)
     return View(
-        trace=replace(trace, attention=own.clone()).to("cpu"),
+        trace=replace(trace, attention=trace.own_rows().unsqueeze(3).clone()).to("cpu"),
         rollout=rollout(trace)[0].cpu(),
         rows=reduce(among, "l h q t -> l q t", "mean").to("cpu", torch.float16),
     )

@@ -201,9 +201,7 @@ def _rows(trace: Trace, rows: Rows) -> Float[Tensor, "batch layer head query tok
         if trace.attention.shape[3] == 1:
             raise ValueError("rows='all' needs traces with attention='full'; these hold the picture's own row alone")
         return trace.attention
-    if trace.attention.shape[3] == 1 or trace.query_kind == "class token":
-        return trace.attention[:, :, :, :1]
-    return trace.attention[:, :, :, trace.prefix :].mean(dim=3, keepdim=True)
+    return trace.own_rows().unsqueeze(3)
 
 
 LEVELS: dict[str, Callable[..., Float[Tensor, ""]]] = {

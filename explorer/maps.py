@@ -35,8 +35,9 @@ def attention_map(
     Raises:
         ValueError: no attention in the trace; layer, head or patch that does not exist.
     """
-    rows = _attention(trace)[:, trace.position(layer)]
-    over_heads = _one_head(_query_row(trace, rows, query), head)
+    position = trace.position(layer)
+    rows = trace.own_rows()[:, position] if query is None else _patch_row(trace, position, query)
+    over_heads = _one_head(rows, head)
     return rearrange(over_heads[:, trace.prefix :], "b (r c) -> b r c", r=trace.grid.rows)
 
 
@@ -54,8 +55,8 @@ def rollout(trace: Trace, head: Head = "mean") -> Float[Tensor, "batch rows cols
     Raises:
         ValueError: the trace does not hold full attention of every block from the first.
     """
-    attention = _attention(trace)
-    if attention.shape[3] != attention.shape[4]:
+    attention = trace.attention
+    if attention is None or attention.shape[3] != attention.shape[4]:
         raise ValueError("rollout multiplies whole attention matrices: trace(images, attention='full') keeps them")
     if trace.layers != tuple(range(len(trace.layers))):
         raise ValueError(f"rollout needs every block from the first one: layers='all'; got {list(trace.layers)}")
@@ -108,28 +109,10 @@ def _principal_components(
     return mean, (vectors * vectors.gather(0, strongest).sign()).to(features.dtype)
 
 
-def _attention(trace: Trace) -> Float[Tensor, "batch layer head query token"]:
-    if trace.attention is None:
-        raise ValueError("this trace holds no attention: trace(images, attention='cls') or 'full' keeps it")
-    return trace.attention
-
-
-def _query_row(
-    trace: Trace, rows: Float[Tensor, "batch head query token"], query: tuple[int, int] | None
-) -> Float[Tensor, "batch head token"]:
-    full = rows.shape[2] > 1
-    if query is not None:
-        if not full:
-            raise ValueError("the attention of a single patch needs trace(images, attention='full')")
-        return rows[:, :, trace.prefix + trace.grid.position(*query)]
-    if not full or trace.query_kind == "class token":
-        return rows[:, :, 0]
-    if trace.query_kind == "mean of patches":
-        return rows[:, :, trace.prefix :].mean(dim=2)
-    raise ValueError(
-        "this model has no class token and pools by attention: trace(images, attention='cls') holds the pooling's row; "
-        "with attention='full' choose a patch: query=(row, col)"
-    )
+def _patch_row(trace: Trace, position: int, query: tuple[int, int]) -> Float[Tensor, "batch head token"]:
+    if trace.attention is None or trace.attention.shape[3] == 1:
+        raise ValueError("the attention of a single patch needs trace(images, attention='full')")
+    return trace.attention[:, position, :, trace.prefix + trace.grid.position(*query)]
 
 
 def _one_head(rows: Float[Tensor, "batch head ..."], head: Head) -> Float[Tensor, "batch ..."]:

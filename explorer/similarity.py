@@ -75,8 +75,8 @@ def alignment(reference: Trace, other: Trace, attention_layers: int = ATTENTION_
         a, b = (_same_rows(trace, reference, other)[:, -attention_layers:] for trace in (reference, other))
         numbers["attention_kl"] = metrics.kl_divergence(a, b)
         numbers["attention_js"] = metrics.js_divergence(a, b)
-        if _holds_own_row(reference) and _holds_own_row(other):
-            masses = [metrics.top_mass(_own_row(trace), MASS) for trace in (reference, other)]
+        if reference.has_own_rows and other.has_own_rows:
+            masses = [metrics.top_mass(_own_map(trace), MASS) for trace in (reference, other)]
             numbers["attention_iou"] = metrics.intersection_over_union(*masses)
     numbers["cka"] = metrics.linear_cka(reference.patches[:, -1].float(), other.patches[:, -1].float())
     averages = {name: float(values.mean()) for name, values in numbers.items()}
@@ -129,29 +129,12 @@ def _heads(trace: Trace, beside: Trace) -> int | None:
 
 def _same_rows(trace: Trace, *both: Trace) -> Float[Tensor, "batch layer head query token"]:
     """All rows if both traces hold all of them, else the pictures' own row, which both hold."""
-    assert trace.attention is not None
     if all(t.attention is not None and t.attention.shape[3] > 1 for t in both):
+        assert trace.attention is not None
         return trace.attention
-    return _own_rows(trace)
+    return trace.own_rows().unsqueeze(3)
 
 
-def _own_rows(trace: Trace) -> Float[Tensor, "batch layer head 1 token"]:
-    assert trace.attention is not None
-    if not _holds_own_row(trace):
-        raise ValueError(
-            "this model pools by attention, and its full attention does not hold the pooling's row: "
-            "trace both with attention='cls', or both with attention='full'"
-        )
-    if trace.attention.shape[3] == 1 or trace.query_kind == "class token":
-        return trace.attention[:, :, :, :1]
-    return trace.attention[:, :, :, trace.prefix :].mean(dim=3, keepdim=True)
-
-
-def _holds_own_row(trace: Trace) -> bool:
-    assert trace.attention is not None
-    return trace.attention.shape[3] == 1 or trace.query_kind != "attention pooling"
-
-
-def _own_row(trace: Trace) -> Float[Tensor, "batch rows cols"]:
-    row = reduce(_own_rows(trace)[:, -1, :, 0, trace.prefix :], "b h p -> b p", "mean")
+def _own_map(trace: Trace) -> Float[Tensor, "batch rows cols"]:
+    row = reduce(trace.own_rows()[:, -1, :, trace.prefix :], "b h p -> b p", "mean")
     return rearrange(row, "b (r c) -> b r c", r=trace.grid.rows)

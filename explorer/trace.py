@@ -82,6 +82,31 @@ class Trace:
             f"(negative numbers count from the last of them)"
         )
 
+    @property
+    def has_own_rows(self) -> bool:
+        """Whether `own_rows` can be had."""
+        if self.attention is None:
+            return False
+        return self.attention.shape[3] == 1 or self.query_kind != "attention pooling"
+
+    def own_rows(self) -> Float[Tensor, "batch layer head token"]:
+        """The picture's own attention row in each traced block: the row that `query_kind` names.
+
+        Raises:
+            ValueError: no attention was traced; or it is the full attention of a model that pools by attention, where
+                the pooling's row is not among the blocks' rows.
+        """
+        if self.attention is None:
+            raise ValueError("this trace holds no attention: trace(images, attention='cls') or 'full' keeps it")
+        if self.attention.shape[3] == 1 or self.query_kind == "class token":
+            return self.attention[:, :, :, 0]
+        if self.query_kind == "mean of patches":
+            return self.attention[:, :, :, self.prefix :].mean(dim=3)
+        raise ValueError(
+            "this model has no class token and pools by attention: trace(images, attention='cls') holds the pooling's "
+            "row, attention='full' only those of the patches"
+        )
+
     def __getitem__(self, index: slice) -> "Trace":
         """The same trace for a slice of the batch."""
         if not isinstance(index, slice):

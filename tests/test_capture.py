@@ -271,3 +271,20 @@ def test_compiled_module_shows_the_same_maps(attention: str, compiler: str, unch
     assert again.attention is not None
     assert fresh.attention is not None
     torch.testing.assert_close(again.attention[:, :, :, :1], fresh.attention, atol=1e-6, rtol=0)
+
+
+def test_frozen_and_trained_blocks_together() -> None:
+    """Where only some blocks are trained, all rows are kept, and those of the trained ones are differentiable."""
+    model = backbone("vit_tiny_patch16_224", image_size=32)
+    for name, parameter in model.module.named_parameters():
+        parameter.requires_grad_(name.startswith("blocks.11."))
+    images = pictures(model)
+    for kind in ("cls", "full"):
+        plain = model.trace(images, attention=kind).attention  # type: ignore[arg-type]
+        seen = model.trace(images, attention=kind, grad=True).attention  # type: ignore[arg-type]
+        assert plain is not None
+        assert seen is not None
+        assert torch.allclose(seen, plain, atol=1e-6)
+        model.module.zero_grad()
+        seen.square().sum().backward()
+        assert model.module.blocks[11].attn.qkv.weight.grad.abs().max() > 0  # type: ignore[index,union-attr]

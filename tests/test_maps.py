@@ -114,7 +114,7 @@ def test_rollout_refuses_what_it_cannot_multiply() -> None:
         rollout(made(full=False))
     with pytest.raises(ValueError, match="every block from the first"):
         rollout(dataclasses.replace(made(), layers=(1, 2, 3, 4)))
-    with pytest.raises(ValueError, match="holds no attention"):
+    with pytest.raises(ValueError, match="whole attention matrices"):
         rollout(dataclasses.replace(made(), attention=None))
 
 
