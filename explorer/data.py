@@ -509,6 +509,7 @@ class _Wrapped(_Reader):
             raise ImageError(f"picture {key} of {type(self.dataset).__name__}: {error}") from error
 
     def raw(self, key: int) -> bytes:
+        """The picture's mode and values; there is no file."""
         picture = _pair(self.dataset[key])[0]
         mode = picture.mode if isinstance(picture, Image.Image) else ""
         stream = io.BytesIO(mode.encode())

