@@ -4,6 +4,7 @@ import html
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -34,7 +35,8 @@ SAMPLES = (
 
 
 def picture_input(*args: Any, **kwargs: Any) -> gr.Image:
-    """A `gr.Image` that hands over the file unopened: explorer decodes it, and says what is wrong with it.
+    """A `gr.Image` that hands over the file unopened: explorer decodes it, and says what is wrong with it. Gradio would
+    fetch any public address that a program names instead of a file; this one refuses.
 
     Not a subclass: Gradio would write a stub file beside this module for it, which a read-only folder does not take.
     """
@@ -45,6 +47,13 @@ def picture_input(*args: Any, **kwargs: Any) -> gr.Image:
         embedded = payload is not None and payload.url is not None and payload.url.startswith("data:")
         return decode(payload) if payload is None or embedded else payload.path
 
+    async def take_in(path: str | Path | None) -> str | None:
+        if path is not None and str(path).lower().startswith(("http:", "https:")):
+            raise gr.Error("expected an uploaded file; addresses are not fetched: download the picture and upload it")
+        return await move(path)
+
+    move = component.async_move_resource_to_block_cache
+    component.async_move_resource_to_block_cache = take_in
     component.preprocess = preprocess
     return component
 
@@ -130,7 +139,7 @@ def _distortion_part() -> tuple[Any, ...]:
     )
     sliders = tuple(gr.Slider(elem_id=f"parameter-{i}", **_slider(start, i)) for i in range(SLIDERS))
     severity = gr.Radio([1, 2, 3, 4, 5], label="ImageNet-C severity", info="Sets the sliders.", elem_id="severity")
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_id="seed-row"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="seed", min_width=90)
         dice = gr.Button("Re-roll", elem_id="reroll", min_width=90, size="sm")
     with gr.Accordion("Combine, clip, write it as text", open=False):

@@ -16,12 +16,17 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.weights
-def test_the_ten_lines_run() -> None:
-    (code,) = blocks("python")
+def test_the_python_runs(tmp_path: Path) -> None:
+    """All of it in its order, with two steps of training instead of a hundred."""
+    code = "\n".join(blocks("python"))
+    assert code.count("steps=100") == 1
+    assert code.count("runs/noise") == 2
+    code = code.replace("steps=100", "steps=2").replace("runs/noise", str(tmp_path / "noise"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "cls_cosine" in done.stdout
     assert "torch.Size([4, 16, 16])" in done.stdout
+    assert "\n2 " in done.stdout
 
 
 def test_ci_runs_the_test_command() -> None:

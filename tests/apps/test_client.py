@@ -188,14 +188,22 @@ def test_files_of_the_server_and_of_others_are_not_read(app):
     listener = HTTPServer(("127.0.0.1", 0), Listener)
     threading.Thread(target=listener.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{listener.server_port}/owl.webp"
-    for image in ({"path": str(OWL)}, {"path": "/etc/passwd"}, {"path": address, "url": address}):
+    public = "https://example.org/owl.webp"
+    for image in (
+        {"path": str(OWL)},
+        {"path": "/etc/passwd"},
+        {"path": address, "url": address},
+        {"path": public, "url": public},
+    ):
         given = [{**image, "meta": {"_type": "gradio.FileData"}}, NOISE, "s14", engine.UNTOUCHED, -1, "mean", 224, 0]
         body = json.dumps({"data": given}).encode()
         request = Request(f"{app.url}/gradio_api/call/compare", body, {"Content-Type": "application/json"})
         with urlopen(request, timeout=60) as reply:
             event = json.load(reply)["event_id"]
         with urlopen(f"{app.url}/gradio_api/call/compare/{event}", timeout=60) as reply:
-            assert reply.read().decode().startswith("event: error"), image
+            said = reply.read().decode()
+            assert said.startswith("event: error"), image
+            assert "addresses are not fetched" in said or "url" not in image, said
     listener.shutdown()
     assert not asked
 
