@@ -10,7 +10,14 @@ import explorer as ex
 from attention_tab import build_attention_tab, show_attention
 from endpoints import build_endpoints
 from patches_tab import build_patches_tab, pick_layer, show_patches
-from sidebar import DEFAULT_DISTORTION, DEFAULT_PHOTO, build_sidebar, operator_controls
+from sidebar import (
+    DEFAULT_BACKBONE,
+    DEFAULT_DISTORTION,
+    DEFAULT_PHOTO,
+    build_sidebar,
+    fit_students,
+    operator_controls,
+)
 from style import CSS, HEAD, SWITCH_THEME, THEME, TITLE
 from tabs import ToldError, notice, on_change, sidebar_changes, told
 
@@ -56,6 +63,9 @@ def build() -> gr.Blocks:
         outputs = [attention, patches, problem, weights, drawn]
         inputs = [drawn, shown, layer, *column.inputs]
         on_change(sidebar_changes(column), refresh, inputs, outputs)
+        column.backbone.input(fit_students, column.backbone, column.pair, api_visibility="private").then(
+            refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
+        )
         for tab, name in ((attention_tab, "attention"), (patches_tab, "patches")):
             tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private").then(
                 refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
@@ -63,8 +73,8 @@ def build() -> gr.Blocks:
         patches.layer(pick_layer, outputs=layer, queue=False, api_visibility="private").then(
             refresh, inputs, outputs, show_progress="hidden", api_visibility="private", concurrency_id="model"
         )
-        restored = [shown, layer, column.photo, column.picture, column.catalogue, column.backbone, column.size]
-        restored += [column.seed, column.operator, column.clip, *column.sliders, column.severity]
+        restored = [shown, layer, column.photo, column.picture, column.catalogue, column.backbone, column.pair]
+        restored += [column.size, column.seed, column.operator, column.clip, *column.sliders, column.severity]
         restored += [column.spec, column.text]
         page.load(reopen, outputs=[broken_link, tabs, *restored], api_visibility="private", queue=False).then(
             refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
@@ -117,9 +127,13 @@ def _reopened(query: dict[str, str]) -> list[Any]:
     view = "patches" if query.get("view") == "patches" else "attention"
     layer = int(query["layer"]) if "layer" in query else None
     controls = _controls(damage)
-    backbone = query.get("backbone", "s14")
+    backbone = query.get("backbone", DEFAULT_BACKBONE)
+    pair = query.get("pair")
+    if pair is not None and pair not in (name for _, name in engine.students(backbone)):
+        raise ValueError(f"'{backbone}' has no student '{pair}'")
+    fitting = fit_students(backbone, pair)
     picture = [photo, engine.photo_path(photo), photo]
-    return [gr.Tabs(selected=view), view, layer, *picture, backbone, size, seed, *controls, damage.spec, damage.spec]
+    return [gr.Tabs(selected=view), view, layer, *picture, backbone, fitting, size, seed, *controls, *[damage.spec] * 2]
 
 
 def _controls(damage: ex.Distortion) -> list[Any]:
@@ -147,9 +161,9 @@ def _header() -> None:
 def _warm_up() -> None:
     """Load the default model and picture before the first visitor asks; without weights the page says so itself."""
     try:
-        engine.compare(
-            engine.photo_path(DEFAULT_PHOTO), ex.distortion(DEFAULT_DISTORTION).spec, "s14", engine.UNTOUCHED, 224, 0
-        )
+        pair = engine.students(DEFAULT_BACKBONE)[0][1]
+        damage = ex.distortion(DEFAULT_DISTORTION).spec
+        engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, pair, engine.SIZES[0], 0)
     except (RuntimeError, OSError) as error:
         print(f"vit-explorer: {error}")
 

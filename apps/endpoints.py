@@ -15,7 +15,7 @@ import explorer as ex
 from explorer.comparison import VIEWS, Comparison
 from explorer.images import to_pil
 from explorer.plots import overlay, plot_comparison, plot_similarity, to_png
-from sidebar import DEFAULT_DISTORTION, picture_input
+from sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
 from tabs import MODEL_QUEUE, ToldError, told
 
 
@@ -24,7 +24,7 @@ def build_endpoints() -> None:
     shared: dict[str, Any] = {
         "image": picture_input(label="image", visible=False),
         "distortion": gr.Textbox(ex.distortion(DEFAULT_DISTORTION).spec, label="distortion", visible=False),
-        "backbone": gr.Textbox("s14", label="backbone", visible=False),
+        "backbone": gr.Textbox(DEFAULT_BACKBONE, label="backbone", visible=False),
         "pair": gr.Textbox(engine.UNTOUCHED, label="pair", visible=False),
         "layer": gr.Number(-1, label="layer", precision=0, visible=False),
         "head": gr.Textbox("mean", label="head", visible=False),

@@ -19,6 +19,7 @@ from torch import Tensor
 import explorer as ex
 from explorer.comparison import Comparison, View, assemble, look
 from explorer.images import to_uint8
+from explorer.pairs import read_card
 
 SIZES = (224, 336, 448)
 UNTOUCHED = "untouched copy"
@@ -48,6 +49,7 @@ class BoundedCache(Generic[Value]):
 
 
 _backbones: BoundedCache[ex.Backbone] = BoundedCache(BACKBONES_KEPT, lambda _: 1)
+_students: BoundedCache[ex.Backbone] = BoundedCache(BACKBONES_KEPT, lambda _: 1)
 _views: BoundedCache[View] = BoundedCache(VIEW_CACHE_BYTES, lambda view: view.bytes)
 
 
@@ -56,6 +58,30 @@ def load_backbone(name: str, size: int) -> ex.Backbone:
     if size not in SIZES:
         raise ValueError(f"size must be one of {', '.join(map(str, SIZES))} px; got {size}")
     return _backbones.get((name, size), lambda: ex.load_backbone(name, image_size=size))
+
+
+def students(backbone: str) -> list[tuple[str, str]]:
+    """The students that can be chosen for a backbone, as (label, name); the untouched copy is the last."""
+    cards = {name: read_card(name) for name in ex.list_pairs()}
+    fitting = [
+        (f"{name}: trained on {card['distortion']}", name)
+        for name, card in cards.items()
+        if card["backbone"] == backbone
+    ]
+    return [*fitting, (UNTOUCHED, UNTOUCHED)]
+
+
+def load_student(pair: str | None, teacher: ex.Backbone) -> ex.Backbone | None:
+    """A shipped pair's student, put on this teacher; None for the untouched copy.
+
+    Raises:
+        ValueError: there is no such pair, or it was trained from another teacher.
+    """
+    if pair in (UNTOUCHED, "", None):
+        return None
+    if pair not in ex.list_pairs():  # a name, and never a folder: visitors may not point at files of the server
+        raise ValueError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED])}")
+    return _students.get((pair, teacher.height_width), lambda: ex.load_pair(pair, teacher=teacher).student)
 
 
 def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]:
@@ -71,12 +97,13 @@ def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]
 def compare(path: str | None, distortion: str, backbone: str, pair: str, size: int, seed: int) -> Comparison:
     """The four views of a picture; only those that were not seen lately cost a forward pass."""
     damage = ex.distortion(distortion)
-    if pair not in (UNTOUCHED, "", None):
-        raise ValueError(f"unknown student '{pair}'; there is: {UNTOUCHED}")
     teacher = load_backbone(backbone, size)
+    student = load_student(pair, teacher)
     clean = load_picture(path, size)
     distorted = damage(clean[None], seed=seed)[0]
     views = {"teacher_clean": _look(teacher, clean), "teacher_distorted": _look(teacher, distorted)}
+    if student is not None:
+        views |= {"student_clean": _look(student, clean), "student_distorted": _look(student, distorted)}
     return assemble(clean, distorted, views, damage, seed)
 
 

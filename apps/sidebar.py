@@ -16,6 +16,7 @@ from explorer.distortions.parameters import Description, Parameter
 
 DEFAULT_PHOTO = "farm_animal/owl.webp"
 DEFAULT_DISTORTION = "gaussian_noise"
+DEFAULT_BACKBONE = "s14"
 NO_DISTORTION = "none"
 SLIDERS = 3
 SAMPLES = (
@@ -159,13 +160,14 @@ def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio]:
     gr.Markdown("### Model")
     backbone = gr.Dropdown(
         [(pinned.label, alias) for alias, pinned in ex.ALIASES.items()],
-        value="s14",
+        value=DEFAULT_BACKBONE,
         label="Backbone",
         info="Or type the timm name of a plain Vision Transformer.",
         allow_custom_value=True,
         elem_id="backbone",
     )
-    pair = gr.Dropdown([engine.UNTOUCHED], value=engine.UNTOUCHED, label="Student", elem_id="student")
+    choices = engine.students(DEFAULT_BACKBONE)
+    pair = gr.Dropdown(choices, value=choices[0][1], label="Student", elem_id="student")
     size = gr.Radio(list(engine.SIZES), value=engine.SIZES[0], label="Size in pixels", elem_id="size")
     return backbone, pair, size
 
@@ -188,6 +190,12 @@ def _connect(column: Sidebar) -> None:
         _from_severity, [column.operator, column.severity], [*column.sliders, column.clip, *written], **quick
     )
     column.text.submit(_from_text, column.text, written, **quick)
+
+
+def fit_students(backbone: str, pair: str | None = None) -> gr.Dropdown:
+    """The students of a backbone; `pair` is chosen, or else the first of them."""
+    choices = engine.students(backbone)
+    return gr.Dropdown(choices, value=choices[0][1] if pair is None else pair)
 
 
 def choose_operator(name: str) -> list[Any]:

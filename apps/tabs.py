@@ -41,7 +41,7 @@ def compare(
         comparison = engine.compare(picture, spec, backbone, pair, int(size), whole)
         if photo is None:
             return comparison, None  # an uploaded picture is in nobody else's reach
-        link = {"photo": photo, "distortion": comparison.distortion.spec, "backbone": backbone}
+        link = {"photo": photo, "distortion": comparison.distortion.spec, "backbone": backbone, "pair": pair}
         return comparison, {**link, "size": str(size), "seed": str(whole)}
 
 
@@ -62,7 +62,6 @@ def sidebar_changes(column: Any) -> list[Any]:
         column.photo.change,  # an upload's picture may arrive before it is known that no link leads to it
         column.spec.change,
         column.seed.change,
-        column.backbone.input,
         column.pair.input,
         column.size.input,
     ]

@@ -7,6 +7,7 @@ nothing to undo: no hooks, no flags, no unfusing. It knows nothing of layers, gr
 """
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -117,7 +118,8 @@ def _probabilities(
     """softmax(q k^T * scale + mask) as torch documents it, in float32 at least (autocast would take bfloat16)."""
     dtype = torch.promote_types(query.dtype, torch.float32)
     key = _repeat_heads(key, query) if grouped else key
-    with torch.autocast(query.device.type, enabled=False):
+    device = query.device.type
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
         scaled = query.to(dtype) * (query.shape[-1] ** -0.5 if scale is None else scale)
         logits = scaled @ key.to(dtype).transpose(-2, -1)
         if is_causal:
