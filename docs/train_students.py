@@ -1,15 +1,17 @@
-"""Trains the students that are shipped in assets/pairs again: `python docs/train_students.py IMAGES OUT [NAME …]`.
+"""Trains the students that are shipped in assets/pairs again: `python docs/train_students.py IMAGES RUNS [NAME …]`.
 
 IMAGES is a folder of pictures that does not contain the embedded photos: these stay unseen, and the numbers in a
 pair's card come from them. On a CPU with bfloat16 instructions, precision="bfloat16" takes half of the time.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
 import explorer as ex
+from explorer.pairs import export_pair, import_pair
 
 STUDENTS = {
     "s14-noise": (
@@ -27,6 +29,9 @@ def train(name: str, images: Path, out: Path) -> None:
     bar = tqdm(ex.distill(teacher, pictures, config, out=out / name, resume=True), total=config.steps, desc=name)
     for record in bar:
         bar.set_postfix(loss=f"{record.losses['loss']:.3f}")
+    shipped = Path(__file__).parents[1] / "assets" / "pairs" / name
+    shutil.rmtree(shipped, ignore_errors=True)
+    import_pair(export_pair(out / name, out / f"{name}.zip", half=True), shipped)
 
 
 if __name__ == "__main__":

@@ -248,6 +248,7 @@ examples:
   {PROGRAM} compare cat.jpg
   {PROGRAM} compare cat.jpg --distortion "gaussian_blur(kernel=21, sigma=5)" --out figures/
   {PROGRAM} compare cat.jpg --distortion pixel_mask --layer 8 --head 3
+  {PROGRAM} compare cat.jpg --student s14-noise
   {PROGRAM} compare cat.jpg --distortion "gaussian_noise:3 + patch_mask(fraction=0.5, patch=16)" --json cat.json
   {PROGRAM} compare cat.jpg --backbone clip-b16 --size 448 --out cat-448.png --force
 """
@@ -260,6 +261,9 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", type=Path, help="a picture file")
     parser.add_argument(
         "--distortion", metavar="SPEC", default="gaussian_noise(sigma=0.3)", help=f"{spec}(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--student", metavar="PAIR", help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder; none: untouched"
     )
     parser.add_argument("--layer", type=int, default=-1, help="block, negative from the last (default: %(default)s)")
     parser.add_argument("--head", type=_head, default="mean", help="number, mean or max (default: %(default)s)")
@@ -297,8 +301,9 @@ def _compare(options: argparse.Namespace) -> None:
     damage = distortion(options.distortion)
     picture = load_image(options.image, size=options.size)
     backbone = load(options)
+    student = _student(options, backbone)
     with progress(f"looking at {options.image.name} with {backbone.name}"):
-        comparison = compare(backbone, picture, damage, seed=options.seed)
+        comparison = compare(backbone, picture, damage, student, seed=options.seed)
     with progress("drawing"):
         _write(figure_file, _figure_bytes(comparison, options))
     if options.json:
@@ -316,6 +321,17 @@ def load(options: argparse.Namespace) -> "explorer.backbones.Backbone":
 
         _check_device(options.device)
         return load_backbone(options.backbone, image_size=options.size, device=options.device)
+
+
+def _student(
+    options: argparse.Namespace, teacher: "explorer.backbones.Backbone"
+) -> "explorer.backbones.Backbone | None":
+    if options.student is None:
+        return None
+    with progress(f"loading {options.student}"):
+        from explorer.pairs import load_pair
+
+        return load_pair(options.student, teacher=teacher).student
 
 
 def _check_device(device: str) -> None:
@@ -376,6 +392,7 @@ def _numbers_bytes(
         "backbone": backbone.name,
         "weights": backbone.source,
         "weights_sha256": backbone.sha256,
+        "student": options.student,
         "image_size": list(backbone.height_width),
         "version": explorer.__version__,
     }

@@ -1,16 +1,14 @@
 """The app is started once; every visitor's page is watched for complaints."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser
 from serving import PYTHON, ROOT, Served, serving
-from visiting import Visit
+from visiting import Open, Visit
 
 sys.path.append(str(ROOT / "apps"))  # as `python apps/compare.py` does
-
-Open = Callable[..., Visit]
 
 
 @pytest.fixture(scope="session")

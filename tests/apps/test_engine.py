@@ -98,6 +98,17 @@ def test_what_cannot_be_compared_is_refused(backbone, changed, words):
         engine.compare(**asked)
 
 
+def test_students_are_offered_for_their_own_backbone_alone(backbone):
+    names = [name for _, name in engine.students("s14")]
+    assert names[-1] == engine.UNTOUCHED
+    assert set(names[:-1]) == set(ex.list_pairs())
+    assert engine.students("tiny") == [(engine.UNTOUCHED, engine.UNTOUCHED)]
+    with pytest.raises(ValueError, match="was trained from 's14'"):
+        engine.load_student("s14-noise", backbone)
+    with pytest.raises(ValueError, match="unknown student"):
+        engine.load_student("assets/pairs/s14-noise", backbone)
+
+
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "farm_animal/owl", "", "farm_animal/../farm_animal/owl.webp"])
 def test_only_embedded_photos_have_a_path(name):
     with pytest.raises(ValueError, match="no embedded photo"):

@@ -1,5 +1,6 @@
 """A visitor's page: what is on it, what it asks of whom, what it complains about."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -148,3 +149,7 @@ class Visit:
                 self.awaited.add(request)
             if urlsplit(request.url).netloc != urlsplit(self.url).netloc:
                 self.complaints.append(f"asked another host: {request.url}")
+
+
+Open = Callable[..., Visit]
+"""Opens a page of the app: (query, view, and what `Visit` takes)."""

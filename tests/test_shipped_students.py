@@ -1,0 +1,34 @@
+"""The students in assets/pairs: they load strictly, they are small, and they see through what they were trained on."""
+
+import pytest
+import torch
+
+import explorer as ex
+from explorer._files import asset_path
+from explorer.backbones import Backbone
+
+LIMIT_BYTES = 12_000_000
+
+
+def test_there_is_one_and_together_they_are_small() -> None:
+    assert "s14-noise" in ex.list_pairs()
+    assert sum(file.stat().st_size for file in asset_path("pairs").rglob("*") if file.is_file()) < LIMIT_BYTES
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("name", ex.list_pairs())
+def test_on_photos_that_it_never_saw(name: str, s14: Backbone) -> None:
+    pair = ex.load_pair(name, teacher=s14)
+    assert pair.card["data"]["held_out"]
+    clean = ex.load_images("photos", size=224, limit=10).stack()
+    distorted = pair.distortion(clean, seed=3)
+    layers = range(-4, 0)
+    reference = pair.teacher.trace(clean, layers=layers)
+    before = ex.alignment(reference, pair.teacher.trace(distorted, layers=layers))
+    after = ex.alignment(reference, pair.student.trace(distorted, layers=layers))
+    assert after.cls_cosine > before.cls_cosine + 0.1
+    assert after.patch_cosine > before.patch_cosine + 0.1
+    assert after.attention_kl is not None
+    assert before.attention_kl is not None
+    assert after.attention_kl < 0.8 * before.attention_kl
+    assert torch.equal(pair.teacher.module.cls_token, s14.module.cls_token)
