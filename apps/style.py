@@ -51,7 +51,7 @@ CSS = """
 #seed-row { align-items: end; }
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }
-#backbone input, #catalogue input { text-overflow: ellipsis; padding-right: 26px; }
+#backbone input, #student input, #catalogue input { text-overflow: ellipsis; padding-right: 26px; }
 #sidebar h3 { margin: 6px 0 0; font-size: 1rem; }
 #weights p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
 *:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
