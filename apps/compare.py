@@ -63,22 +63,18 @@ def build() -> gr.Blocks:
         outputs = [attention, patches, problem, weights, drawn]
         inputs = [drawn, shown, layer, *column.inputs]
         on_change(sidebar_changes(column), refresh, inputs, outputs)
-        column.backbone.input(fit_students, column.backbone, column.pair, api_visibility="private").then(
-            refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
-        )
+        redraw: dict[str, Any] = {"fn": refresh, "inputs": inputs, "outputs": outputs, "show_progress": "minimal"}
+        redraw |= {"api_visibility": "private", "concurrency_id": "model"}
+        column.backbone.input(fit_students, column.backbone, column.pair, api_visibility="private").then(**redraw)
         for tab, name in ((attention_tab, "attention"), (patches_tab, "patches")):
-            tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private").then(
-                refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
-            )
+            tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private").then(**redraw)
         patches.layer(pick_layer, outputs=layer, queue=False, api_visibility="private").then(
-            refresh, inputs, outputs, show_progress="hidden", api_visibility="private", concurrency_id="model"
+            **{**redraw, "show_progress": "hidden"}
         )
         restored = [shown, layer, column.photo, column.picture, column.catalogue, column.backbone, column.pair]
         restored += [column.size, column.seed, column.operator, column.clip, *column.sliders, column.severity]
         restored += [column.spec, column.text]
-        page.load(reopen, outputs=[broken_link, tabs, *restored], api_visibility="private", queue=False).then(
-            refresh, inputs, outputs, show_progress="minimal", api_visibility="private", concurrency_id="model"
-        )
+        page.load(reopen, outputs=[broken_link, tabs, *restored], api_visibility="private", queue=False).then(**redraw)
         build_endpoints()
     return page
 

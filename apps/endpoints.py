@@ -61,11 +61,7 @@ def patch_similarity(
     with _refused():
         _all_given(row=row, col=col, layer=layer, size=size, seed=seed)
         comparison = engine.compare(image, distortion, backbone, pair, size, seed)
-        reference = comparison.reference.trace
-        maps = {
-            name: ex.patch_similarity(reference, (row, col), view.trace, layer)[0]
-            for name, view in comparison.views.items()
-        }
+        maps = comparison.similarity(row, col, layer)
     numbers = {
         **comparison.numbers(layer),
         "query": [row, col],

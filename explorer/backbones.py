@@ -5,7 +5,6 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 `F.scaled_dot_product_attention`; everything else is refused with the reason.
 """
 
-import logging
 import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -32,7 +31,6 @@ Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
 ImageSize = int | tuple[int, int]
 _BUILDING = threading.RLock()  # timm's flag and torch's generator are the whole process's
-_log = logging.getLogger(__name__)
 
 
 class UnsupportedModelError(ValueError):
@@ -83,7 +81,7 @@ class Backbone:
     @property
     def height_width(self) -> tuple[int, int]:
         """The image size as (height, width) in pixels."""
-        return _height_width(self.image_size)
+        return as_height_width(self.image_size)
 
     def with_module(self, module: nn.Module) -> "Backbone":
         """The same face for another module of the same architecture (an untouched or a trained copy)."""
@@ -300,7 +298,7 @@ def _build(
     """The timm model at an image size, its position embedding resampled by timm's own checkpoint filter, strictly."""
     arguments: dict[str, Any] = {}
     if size is not None:
-        arguments["img_size"] = _height_width(size)
+        arguments["img_size"] = as_height_width(size)
     if tensors is not None:
         body = _without_head(architecture, tensors)
         arguments.update(pretrained=True, pretrained_cfg_overlay={"state_dict": body, "num_classes": 0})
@@ -331,7 +329,7 @@ def _check_patches(module: nn.Module, architecture: str, size: ImageSize | None,
     """Refuse what timm does without a word: cropping pictures to whole patches, resampling the patch embedding."""
     embed: Any = module.patch_embed
     height, width = embed.feat_ratio(as_scalar=False)
-    if size is not None and (_height_width(size)[0] % height or _height_width(size)[1] % width):
+    if size is not None and (as_height_width(size)[0] % height or as_height_width(size)[1] % width):
         raise ValueError(_size_message(architecture, size, f"its patches have {height} x {width} px"))
     stored = tensors.get("patch_embed.proj.weight")
     if stored is not None and stored.shape[2:] != embed.proj.weight.shape[2:]:
@@ -359,7 +357,7 @@ def _mismatch(error: RuntimeError) -> str:
 def _size_message(architecture: str, size: ImageSize | None, error: Exception | str) -> str:
     if size is None:
         return f"timm cannot build '{architecture}': {error}"
-    height, width = _height_width(size)
+    height, width = as_height_width(size)
     return (
         f"'{architecture}' cannot be built for pictures of {height} x {width} px ({error}); the height and the width "
         f"must be multiples of its patch size, and the architecture must allow sizes other than its own"
@@ -395,7 +393,7 @@ def _wrap(name: str, module: nn.Module, loaded: LoadedWeights, size: ImageSize |
     config = resolve_model_data_config(module)
     rows, cols = module.patch_embed.grid_size  # type: ignore[union-attr,misc]
     grid = Grid(rows, cols)
-    height, width = _height_width(size) if size is not None else config["input_size"][1:]
+    height, width = as_height_width(size) if size is not None else config["input_size"][1:]
     return Backbone(
         name=name,
         source=loaded.description,
@@ -423,7 +421,12 @@ def _query_kind(module: nn.Module) -> QueryKind:
     return "attention pooling" if getattr(module, "attn_pool", None) is not None else "mean of patches"
 
 
-def _height_width(size: ImageSize) -> tuple[int, int]:
+def as_height_width(size: ImageSize) -> tuple[int, int]:
+    """An image size as (height, width) in pixels.
+
+    Raises:
+        ValueError: neither a number of pixels nor a pair of them.
+    """
     sides = (size, size) if isinstance(size, int) else size
     whole = isinstance(sides, tuple | list) and all(isinstance(side, int) and side > 0 for side in sides)
     if not whole or len(sides) != 2:

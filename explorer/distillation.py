@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from explorer import losses
 from explorer._replacement import current, finish, replacing
 from explorer.adapters import Trainable, load_trained, prepare, trained_tensors
-from explorer.backbones import Backbone, ImageSize
+from explorer.backbones import Backbone, ImageSize, as_height_width
 from explorer.distill_config import LAYER_FIELDS, DistillConfig
 from explorer.distortions import distortion as parse_distortion
 from explorer.pairs import (
@@ -535,8 +535,7 @@ def _joined(parts: list[Alignment]) -> Alignment:
 
 def _at_size(backbone: Backbone, size: ImageSize) -> Backbone:
     """The backbone at the size that is trained at; built anew from the same weights where it has another."""
-    wanted = (size, size) if isinstance(size, int) else size
-    if backbone.height_width == wanted:
+    if backbone.height_width == as_height_width(size):
         return backbone
     try:
         return load_teacher(backbone.name, weights_of(backbone), size, backbone.device)

