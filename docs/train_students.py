@@ -7,17 +7,26 @@ pair's card come from them. On a CPU with bfloat16 instructions, precision="bflo
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 import explorer as ex
 from explorer.pairs import export_pair, import_pair
 
+def student(distortion: str, **options: Any) -> ex.DistillConfig:
+    """What all of them have in common."""
+    return ex.DistillConfig(distortion=distortion, eval_every=50, precision="bfloat16", **options)
+
+
+NOISE, BLUR, MASK = "gaussian_noise(sigma=0.3)", "gaussian_blur(kernel=21, sigma=5)", "pixel_mask(fraction=0.75)"
+MIXTURE = "gaussian_noise(sigma=0.1..0.5) | gaussian_blur(kernel=21, sigma=1..5) | pixel_mask(fraction=0.3..0.8)"
 STUDENTS = {
-    "s14-noise": (
-        "s14",
-        ex.DistillConfig(distortion="gaussian_noise(sigma=0.3)", steps=300, eval_every=50, precision="bfloat16"),
-    ),
+    "s14-noise": ("s14", student(NOISE, steps=550)),
+    "s14-blur": ("s14", student(BLUR, steps=250)),
+    "s14-mask": ("s14", student(MASK, steps=250)),
+    "s14-mixture": ("s14", student(MIXTURE, steps=400)),
+    "clip-b16-mixture": ("clip-b16", student(MIXTURE, steps=200, lr=1e-3)),
 }
 
 

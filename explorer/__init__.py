@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from explorer.maps import attention_map, pca_rgb, rollout
     from explorer.metrics import top_mass
     from explorer.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
+    from explorer.recovery import Moment, Recovery
     from explorer.similarity import Alignment, alignment, patch_similarity
     from explorer.trace import Grid, Trace
     from explorer.weights import ALIASES, WeightsError
@@ -42,6 +43,7 @@ _HOME = {
     "maps": ("attention_map", "pca_rgb", "rollout"),
     "metrics": ("top_mass",),
     "pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
+    "recovery": ("Moment", "Recovery"),
     "similarity": ("Alignment", "alignment", "patch_similarity"),
     "trace": ("Grid", "Trace"),
     "weights": ("ALIASES", "WeightsError"),
@@ -62,9 +64,11 @@ __all__ = [
     "Grid",
     "ImageError",
     "ImageSet",
+    "Moment",
     "Pair",
     "PairError",
     "Record",
+    "Recovery",
     "Trace",
     "UnsupportedModelError",
     "WeightsError",

@@ -83,6 +83,8 @@ class Record:
         eta_seconds: how long the remaining steps will take at this pace.
         alignment: of the student on the distorted probe pictures with the teacher on the clean ones; None between
             evaluations.
+        student: the student as it is now, not a copy: the next step changes it. Between two steps it may be shown
+            pictures of the run's size, see `explorer.Recovery`.
     """
 
     step: int
@@ -92,10 +94,11 @@ class Record:
     images_per_second: float
     eta_seconds: float
     alignment: Alignment | None = None
+    student: Backbone
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, as they are written to the history; alignment as its averages."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "student"}
         return {**values, "alignment": _plain(self.alignment) if self.alignment else None}
 
 
@@ -379,6 +382,7 @@ class _Run:
             images_per_second=self.config.batch_size * self.config.accumulate / seconds,
             eta_seconds=(self.config.steps - self.step) * seconds,
             alignment=measured,
+            student=self.student,
         )
 
     # Measuring.

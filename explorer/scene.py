@@ -16,6 +16,7 @@ from torch import Tensor
 
 from explorer.comparison import Comparison
 from explorer.images import encode_image
+from explorer.recovery import Moment, Recovery
 
 COLORMAPS = ("viridis", "magma", "cividis", "inferno")
 DIFFERENCE = "RdBu_r"
@@ -63,14 +64,34 @@ def patch_scene(
     scene = _common(comparison, link, message)
     for pane in scene["panes"]:
         view = comparison.views[pane["id"]]
-        features = view.trace.patches[0, position].float()
-        largest = features.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
-        pane["patches"] = _packed((features / largest * 127).round().numpy().astype(np.int8))
+        pane["patches"] = _features(view.trace.patches[0, position])
         pane["rows"] = None if view.rows is None else _quantised(view.rows[position].float(), np.uint8)
         pane["pca"] = _packed((colours[pane["id"]].flatten(0, 1) * 255).round().numpy().astype(np.uint8))
     scene["layer"] = trace.layers[position]
     scene["layers"] = list(trace.layers)
     return scene
+
+
+def recovery_scene(recovery: Recovery) -> Payload:
+    """What the recovery view shows that does not change while a student learns; see `moment_scene` for what does."""
+    return {
+        "version": 1,
+        "grid": list(recovery.grid),
+        "size": list(recovery.clean.shape[1:]),
+        "colormaps": _colormaps(),
+        "pictures": {"clean": _picture(recovery.clean), "distorted": _picture(recovery.distorted)},
+        "reference": moment_scene(recovery.reference),
+    }
+
+
+def moment_scene(moment: Moment) -> Payload:
+    """What a student saw after one step: the picture's own attention row of each head, patch features, agreement."""
+    return {
+        "step": moment.step,
+        "attention": _quantised(moment.attention, np.uint8),
+        "patches": _features(moment.patches),
+        "agreement": moment.agreement.as_dict(),
+    }
 
 
 def _common(comparison: Comparison, link: dict[str, str] | None, message: str | None) -> Payload:
@@ -98,6 +119,12 @@ def _common(comparison: Comparison, link: dict[str, str] | None, message: str | 
         "message": message,
         "link": link,
     }
+
+
+def _features(patches: Float[Tensor, "patch dim"]) -> Payload:
+    """Directions of patch features: each patch scaled to 127."""
+    largest = patches.float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
+    return _packed((patches.float() / largest * 127).round().numpy().astype(np.int8))
 
 
 def _picture(image: Float[Tensor, "3 height width"]) -> str:

@@ -12,7 +12,7 @@ FLOORS = (
     {"images", "trace", "onnx_weights", "_files", "_replacement"},
     {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views"},
     {"backbones", "maps", "similarity", "projection", "probes", "losses", "targets"},
-    {"comparison", "pairs", "distill_config", "distillation", "evaluate", "attribution"},
+    {"comparison", "pairs", "distill_config", "distillation", "recovery", "evaluate", "attribution"},
     {"scene", "plots", "widgets", "cli", "training_cli", "web"},
 )
 SIDEWAYS = {("cli", "plots"), ("cli", "scene")} | {("widgets", beside) for beside in ("plots", "scene", "web")}

@@ -58,7 +58,7 @@ class Visit:
             busy = [request for request in self.awaited if "/queue/data" not in request.url]
             quiet = 0 if busy or known != len(self.requests) else quiet + 1
             known = len(self.requests)
-            if quiet == (30 if self.awaited else 8):
+            if quiet >= (30 if self.awaited else 8):
                 return
         raise TimeoutError(f"still awaited: {[request.url for request in self.awaited]}")
 
