@@ -20,6 +20,7 @@ from sidebar import (
 )
 from style import CSS, HEAD, SWITCH_THEME, THEME, TITLE
 from tabs import ToldError, notice, on_change, sidebar_changes, told
+from train_tab import build_train_tab, connect_train_tab, restore
 
 PROGRESS = gr.Progress(track_tqdm=True)
 ABOUT = """
@@ -55,6 +56,8 @@ def build() -> gr.Blocks:
                     attention = build_attention_tab()
                 with gr.Tab("Patches", id="patches") as patches_tab:
                     patches, layer = build_patches_tab()
+                with gr.Tab("Train", id="train") as train_tab:
+                    training = build_train_tab(column)
                 with gr.Tab("About", id="about"):
                     gr.Markdown(
                         ABOUT.format(weights="\n".join(f"- **{p.label}**: {p.credit}" for p in ex.ALIASES.values()))
@@ -65,8 +68,11 @@ def build() -> gr.Blocks:
         on_change(sidebar_changes(column), refresh, inputs, outputs)
         redraw: dict[str, Any] = {"fn": refresh, "inputs": inputs, "outputs": outputs, "show_progress": "minimal"}
         redraw |= {"api_visibility": "private", "concurrency_id": "model"}
-        column.backbone.input(fit_students, column.backbone, column.pair, api_visibility="private").then(**redraw)
-        for tab, name in ((attention_tab, "attention"), (patches_tab, "patches")):
+        column.backbone.input(
+            fit_students, [column.backbone, training.own], column.pair, api_visibility="private"
+        ).then(**redraw)
+        connect_train_tab(training, column, shown, problem, redraw)
+        for tab, name in ((attention_tab, "attention"), (patches_tab, "patches"), (train_tab, "train")):
             tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private").then(**redraw)
         patches.layer(pick_layer, outputs=layer, queue=False, api_visibility="private").then(
             **{**redraw, "show_progress": "hidden"}
@@ -74,7 +80,10 @@ def build() -> gr.Blocks:
         restored = [shown, layer, column.photo, column.picture, column.catalogue, column.backbone, column.pair]
         restored += [column.size, column.seed, column.operator, column.clip, *column.sliders, column.severity]
         restored += [column.spec, column.text]
-        page.load(reopen, outputs=[broken_link, tabs, *restored], api_visibility="private", queue=False).then(**redraw)
+        page.load(reopen, training.own, [broken_link, tabs, *restored], api_visibility="private", queue=False).then(
+            **redraw
+        )
+        page.load(restore, training.own, training.follows, api_visibility="private", queue=False)
         build_endpoints()
     return page
 
@@ -94,26 +103,26 @@ def refresh(
 ) -> list[Any]:
     """Draw the tab that is open, unless it shows this already; the other one is drawn when it is opened."""
     inputs = (picture, photo, spec, backbone, pair, size, seed)
-    wanted = (layer if shown == "patches" else None, *inputs)
-    if drawn.get(shown) == wanted:
+    wanted = (layer if shown == "patches" else None, *inputs, engine.version_of(pair))
+    if shown == "train" or drawn.get(shown) == wanted:
         return [gr.skip(), gr.skip(), notice(), gr.skip(), gr.skip()]
     payload, problem, weights = show_patches(layer, *inputs) if shown == "patches" else show_attention(*inputs)
     views = [gr.skip(), payload] if shown == "patches" else [payload, gr.skip()]
     return [*views, problem, weights, gr.skip() if problem else {**drawn, shown: wanted}]
 
 
-def reopen(request: gr.Request) -> list[Any]:
+def reopen(own: list[str], request: gr.Request) -> list[Any]:
     """The left column as the page's address describes it; what it does not describe keeps its default."""
     query = dict(request.query_params) if request else {}
     try:
         with told():
-            return [gr.skip(), *_reopened(query)]
+            return [gr.skip(), *_reopened(query, own)]
     except ToldError as error:
         told_once = notice(ToldError(f"this link cannot be opened as it is: {error}"))
-        return [gr.HTML(told_once, visible=True), *_reopened({})]
+        return [gr.HTML(told_once, visible=True), *_reopened({}, own)]
 
 
-def _reopened(query: dict[str, str]) -> list[Any]:
+def _reopened(query: dict[str, str], own: list[str]) -> list[Any]:
     photo = query.get("photo", DEFAULT_PHOTO)
     damage = ex.distortion(query.get("distortion", ex.distortion(DEFAULT_DISTORTION).spec))
     size = int(query.get("size", engine.SIZES[0]))
@@ -125,9 +134,10 @@ def _reopened(query: dict[str, str]) -> list[Any]:
     controls = _controls(damage)
     backbone = query.get("backbone", DEFAULT_BACKBONE)
     pair = query.get("pair")
-    if pair is not None and pair not in (name for _, name in engine.students(backbone)):
+    students = own if pair is None or pair in own else [pair, *own]  # somebody else's, who gave this link away
+    if pair is not None and pair not in (name for _, name in engine.students(backbone, students)):
         raise ValueError(f"'{backbone}' has no student '{pair}'")
-    fitting = fit_students(backbone, pair)
+    fitting = fit_students(backbone, students, pair)
     picture = [photo, engine.photo_path(photo), photo]
     return [gr.Tabs(selected=view), view, layer, *picture, backbone, fitting, size, seed, *controls, *[damage.spec] * 2]
 

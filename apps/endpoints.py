@@ -12,9 +12,11 @@ from torch import Tensor
 
 import engine
 import explorer as ex
+import runs
 from explorer.comparison import VIEWS, Comparison
 from explorer.images import to_pil
 from explorer.plots import overlay, plot_comparison, plot_similarity, to_png
+from runs import RUNS
 from sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
 from tabs import MODEL_QUEUE, ToldError, told
 
@@ -33,8 +35,12 @@ def build_endpoints() -> None:
         "size": gr.Number(engine.SIZES[0], label="size", precision=0, visible=False),
         "seed": gr.Number(0, label="seed", precision=0, visible=False),
     }
+    for level in ("cls", "patch", "attention"):
+        shared[level] = gr.Number(1, label=level, visible=False)
+    shared["steps"] = gr.Number(60, label="steps", precision=0, visible=False)
     _publish(compare, shared, ["figure", "clean", "distorted", *VIEWS])
     _publish(patch_similarity, shared, ["figure", *VIEWS])
+    _publish(distill, shared, [], concurrency_limit=runs.MAX_WAITING)
 
 
 def compare(
@@ -71,13 +77,37 @@ def patch_similarity(
     return _png(plot_similarity(comparison, row, col, layer=layer)), *_panes(comparison, maps), numbers
 
 
-def _publish(function: Any, shared: dict[str, Any], pictures: list[str]) -> None:
+def distill(
+    backbone: str, distortion: str, cls: float, patch: float, attention: float, steps: int, size: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Train a student on the embedded photos, and stream one JSON object for each step: step, losses, lr, alignment of
+    held-out photos (at some steps) and so on, as in a pair's history, and the name of the student, which the other
+    endpoints take as `pair`. Runs take their turn; cancelling the job stops the run after the current step."""
+    with _refused():
+        _all_given(cls=cls, patch=patch, attention=attention, steps=steps, size=size, seed=seed)
+        config = runs.configuration(distortion, steps, size, cls=cls, patch=patch, attention=attention, seed=seed)
+        run = RUNS.start(backbone, config)
+    sent, version = 0, -1
+    try:
+        while not run.ended or sent < len(run.records):
+            for record in run.records[sent:]:
+                sent += 1
+                yield {**record, "pair": run.name}
+            version = run.wait(version, 1.0)
+    finally:
+        if not run.ended:
+            RUNS.stop(run)
+    if run.state == "failed":
+        raise gr.Error(run.message or "the run failed", print_exception=False)
+
+
+def _publish(function: Any, shared: dict[str, Any], pictures: list[str], **queue: Any) -> None:
     names = function.__annotations__
     inputs = [shared[name] for name in names if name != "return"]
     outputs = [gr.Image(type="pil", format="png", label=name, visible=False) for name in pictures]
     numbers = gr.JSON(label="numbers", visible=False)
     trigger = gr.Button(visible=False)
-    trigger.click(function, inputs, [*outputs, numbers], api_name=function.__name__, **MODEL_QUEUE)
+    trigger.click(function, inputs, [*outputs, numbers], api_name=function.__name__, **(queue or MODEL_QUEUE))
 
 
 def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]:
@@ -91,10 +121,10 @@ def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]
     ]
 
 
-def _all_given(**numbers: int | None) -> None:
+def _all_given(**numbers: float | None) -> None:
     missing = [name for name, value in numbers.items() if value is None]
     if missing:
-        raise ValueError(f"expected a whole number for {', '.join(missing)}; got nothing")
+        raise ValueError(f"expected a number for {', '.join(missing)}; got nothing")
 
 
 def _head(head: str) -> Any:

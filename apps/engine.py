@@ -8,15 +8,17 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 import explorer as ex
+import trained
+from explorer.backbones import ImageSize
 from explorer.comparison import Comparison, View, assemble, look
 from explorer.images import to_uint8
 from explorer.pairs import read_card
@@ -57,31 +59,71 @@ def load_backbone(name: str, size: int) -> ex.Backbone:
     """A backbone at an image size, from memory where it was used lately."""
     if size not in SIZES:
         raise ValueError(f"size must be one of {', '.join(map(str, SIZES))} px; got {size}")
+    return backbone_at(name, size)
+
+
+def backbone_at(name: str, size: ImageSize) -> ex.Backbone:
+    """A backbone at any image size, from memory where it was used lately."""
     return _backbones.get((name, size), lambda: ex.load_backbone(name, image_size=size))
 
 
-def students(backbone: str) -> list[tuple[str, str]]:
-    """The students that can be chosen for a backbone, as (label, name); the untouched copy is the last."""
-    cards = {name: read_card(name) for name in ex.list_pairs()}
-    fitting = [
-        (f"{name}: trained on {card['distortion']}", name)
-        for name, card in cards.items()
-        if card["backbone"] == backbone
-    ]
-    return [*fitting, (UNTOUCHED, UNTOUCHED)]
+def students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """The students that can be chosen for a backbone, as (label, name); the untouched copy is the last.
+
+    Args:
+        own: names of visitors' students; those that are gone, or have not learned anything yet, are left out.
+    """
+    offered = []
+    for name in dict.fromkeys((*own, *ex.list_pairs())):
+        try:
+            card = card_of(name)
+        except ValueError:
+            continue
+        label = trained.label_of(name) if trained.folder_of(name) else f"{name}: trained on {card['distortion']}"
+        if card["backbone"] == backbone and card["step"] > 0:
+            offered.append((label, name))
+    return [*offered, (UNTOUCHED, UNTOUCHED)]
+
+
+def card_of(pair: str) -> dict[str, Any]:
+    """The card of a shipped student, or of a visitor's.
+
+    Raises:
+        ValueError: there is no such student, or it is damaged.
+    """
+    return read_card(_place(pair))
+
+
+def version_of(pair: str) -> str | None:
+    """What changes when a student of this name has learned more; None for the untouched copy, and what is unknown."""
+    try:
+        return str(card_of(pair)["student_sha256"])
+    except ValueError:
+        return None
 
 
 def load_student(pair: str | None, teacher: ex.Backbone) -> ex.Backbone | None:
-    """A shipped pair's student, put on this teacher; None for the untouched copy.
+    """A student, put on this teacher; None for the untouched copy.
+
+    Args:
+        pair: the name of a shipped pair or of a visitor's student (see `trained`).
 
     Raises:
         ValueError: there is no such pair, or it was trained from another teacher.
     """
     if pair in (UNTOUCHED, "", None):
         return None
-    if pair not in ex.list_pairs():  # a name, and never a folder: visitors may not point at files of the server
+    place = _place(pair)
+    key = (pair, read_card(place)["student_sha256"], teacher.height_width)  # a run that is resumed changes its student
+    return _students.get(key, lambda: ex.load_pair(place, teacher=teacher).student)
+
+
+def _place(pair: str) -> str | Path:
+    """Names, and never folders: visitors may not point at files of the server."""
+    own = trained.folder_of(pair)
+    if own is None and pair not in ex.list_pairs():
         raise ValueError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED])}")
-    return _students.get((pair, teacher.height_width), lambda: ex.load_pair(pair, teacher=teacher).student)
+    return own or pair
 
 
 def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]:

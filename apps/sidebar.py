@@ -192,9 +192,9 @@ def _connect(column: Sidebar) -> None:
     column.text.submit(_from_text, column.text, written, **quick)
 
 
-def fit_students(backbone: str, pair: str | None = None) -> gr.Dropdown:
-    """The students of a backbone; `pair` is chosen, or else the first of them."""
-    choices = engine.students(backbone)
+def fit_students(backbone: str, own: list[str], pair: str | None = None) -> gr.Dropdown:
+    """The students of a backbone, the visitor's own among them; `pair` is chosen, or else the first of them."""
+    choices = engine.students(backbone, own)
     return gr.Dropdown(choices, value=choices[0][1] if pair is None else pair)
 
 

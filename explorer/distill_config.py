@@ -105,7 +105,7 @@ class DistillConfig:
         for name in values:
             if name not in known:
                 raise unknown_name("field of DistillConfig", name, known)
-        return cls(**values)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     @property
     def weights(self) -> dict[str, float]:

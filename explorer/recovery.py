@@ -43,7 +43,7 @@ class Recovery:
         recovery = Recovery(teacher, image, "gaussian_noise(sigma=0.3)")
         for record in distill(teacher, images, config, out="runs/noise"):
             recovery.add(record.step, record.student)
-        recovery.attention()  # "moment rows cols", the first one before training
+        recovery.attention()  # "view rows cols": the reference, the untouched copy, then one for each step
 
     Args:
         teacher: sees the clean picture.
@@ -87,20 +87,27 @@ class Recovery:
         """Forget the moments after a step: a run that is resumed goes on from its last checkpoint."""
         self.moments = [moment for moment in self.moments if moment.step <= max(0, step)]
 
-    def attention(self) -> Float[Tensor, "moment rows cols"]:
-        """Where each moment's student looks: its own row of the last block, mean of heads."""
-        rows = torch.stack([moment.attention.mean(dim=0) for moment in self.moments])
-        return rearrange(rows, "m (r c) -> m r c", r=self.grid.rows)
+    def attention(self) -> Float[Tensor, "view rows cols"]:
+        """Where the reference looks, then each moment's student: its own row of the last block, mean of heads."""
+        rows = torch.stack([moment.attention.mean(dim=0) for moment in (self.reference, *self.moments)])
+        return rearrange(rows, "v (r c) -> v r c", r=self.grid.rows)
 
-    def similarity(self, row: int, col: int) -> Float[Tensor, "moment rows cols"]:
-        """Cosine of one patch of the reference with every patch that each moment's student sees.
+    def similarity(self, row: int, col: int) -> Float[Tensor, "view rows cols"]:
+        """Cosine of one patch of the reference with every patch of the reference, then of what each student sees.
 
         Raises:
             ValueError: there is no such patch.
         """
         query = self.reference.patches[self.grid.position(row, col)]
-        maps = torch.stack([metrics.cosine(query.expand_as(moment.patches), moment.patches) for moment in self.moments])
-        return rearrange(maps, "m (r c) -> m r c", r=self.grid.rows)
+        seen = [moment.patches for moment in (self.reference, *self.moments)]
+        maps = torch.stack([metrics.cosine(query.expand_as(patches), patches) for patches in seen])
+        return rearrange(maps, "v (r c) -> v r c", r=self.grid.rows)
+
+    @property
+    def busiest(self) -> tuple[int, int]:
+        """Row and column of the patch that the reference looks at most."""
+        row, col = divmod(int(self.reference.attention.mean(dim=0).argmax()), self.grid.cols)
+        return row, col
 
     def _moment(self, step: int, seen: Trace) -> Moment:
         return Moment(

@@ -13,9 +13,10 @@ FLOORS = (
     {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views"},
     {"backbones", "maps", "similarity", "projection", "probes", "losses", "targets"},
     {"comparison", "pairs", "distill_config", "distillation", "recovery", "evaluate", "attribution"},
-    {"scene", "plots", "widgets", "cli", "training_cli", "web"},
+    {"scene", "plots", "animation", "widgets", "cli", "training_cli", "web"},
 )
-SIDEWAYS = {("cli", "plots"), ("cli", "scene")} | {("widgets", beside) for beside in ("plots", "scene", "web")}
+SIDEWAYS = {("animation", "plots"), ("cli", "plots"), ("cli", "scene")}
+SIDEWAYS |= {("widgets", beside) for beside in ("plots", "scene", "web")}
 SIDEWAYS |= {("cli", "training_cli"), ("training_cli", "cli")}  # one command line in two files
 SIDEWAYS |= {("distillation", beside) for beside in ("pairs", "distill_config")}
 FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}

@@ -1,0 +1,373 @@
+"""Training runs of the app's visitors: one at a time, in the order in which they were asked for. No Gradio in here.
+
+A run lies in a folder of its own (see `trained`); one that was stopped, or whose app was killed, can be resumed.
+"""
+
+import atexit
+import json
+import logging
+import os
+import shutil
+import threading
+from collections import OrderedDict
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import engine
+import explorer as ex
+import trained
+from explorer.pairs import read_card, read_pair
+from explorer.scene import Payload, moment_scene, recovery_scene
+
+PICTURES_VARIABLE = "VIT_EXPLORER_PICTURES"
+PHOTOS = "embedded photos"
+SIZES = (112, 224)
+MAX_STEPS, MAX_WAITING = 2000, 16
+MOMENTS = 48  # recorded of each run
+_REMEMBERED = 12  # ended runs, with what was recorded of them
+_PROBE = 8
+_ORDER, _ZIP = "order.json", "pictures.zip"
+_log = logging.getLogger(__name__)
+
+State = Literal["waiting", "running", "stopping", "stopped", "finished", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """The picture that a student is shown while it learns, and how it is damaged."""
+
+    path: str
+    distortion: str
+    seed: int
+    photo: str | None = None  # its name among the embedded photos: left out of training
+
+
+class Run:
+    """One run: what was asked for, how far it is, what was recorded. Its worker writes, everybody may read.
+
+    Attributes:
+        name: of the student, which `engine.load_student` takes once there is a checkpoint.
+        state, message: how it stands, and a sentence about it (why it failed) or None.
+        records: one dictionary a step, as in the pair's history.
+        before: alignment of the held-out pictures at step 0; None as long as it is not known.
+        recovery: how the student came to see the watched picture, or None.
+    """
+
+    def __init__(
+        self, folder: Path, backbone: str, config: ex.DistillConfig, watched: Watched | None, resumed: bool = False
+    ) -> None:
+        self.folder, self.backbone, self.config = folder, backbone, config
+        self.watched, self.resumed = watched, resumed
+        self.name = folder.name
+        self.state: State = "waiting"
+        self.message: str | None = None
+        self.records: list[dict[str, Any]] = []
+        self.before: dict[str, float | None] | None = None
+        self.recovery: ex.Recovery | None = None
+        self.scene: Payload = {}
+        self.moments: list[Payload] = []
+        self.version = 0
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in ("stopped", "finished", "failed")
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it ended before its last step, with a checkpoint to go on from."""
+        kept = trained.folder_of(self.name) is not None and (self.folder / _ORDER).is_file()
+        return kept and self.state in ("stopped", "failed")
+
+    def now(self, state: State, message: str | None = None) -> None:
+        """Change the state, and tell whoever waits."""
+        with self._changed:
+            self.state, self.message = state, message
+            self._tell()
+
+    def ask_to_stop(self) -> None:
+        """End after the step that is being computed."""
+        self._stop.set()
+        if self.state == "running":
+            self.now("stopping")
+
+    def wait(self, version: int, seconds: float) -> int:
+        """Until something changed since this version, or the time is over; the version now."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.version != version, seconds)
+            return self.version
+
+    def payload(self, ahead: int = 0) -> Payload:
+        """What the recovery view shows.
+
+        Args:
+            ahead: how many runs come before this one.
+        """
+        message = self.message
+        if self.state == "waiting":
+            message = f"Waiting: {ahead} run{'s' if ahead > 1 else ''} before this one." if ahead else "Starting."
+        elif self.state == "running" and not self.records:
+            message = "Loading the model and the pictures."
+        return {
+            "version": 1,
+            "run": self.name,
+            "key": f"{self.name} {id(self.scene)}",
+            "state": self.state,
+            "message": message,
+            "steps": self.config.steps,
+            "records": list(self.records),
+            "before": self.before,
+            "moments": list(self.moments),
+            **self.scene,
+        }
+
+    def go_on_from(self, earlier: "Run") -> None:
+        """Take over what was recorded of the same run before, if the same picture is watched."""
+        if earlier.recovery is not None and earlier.watched == self.watched:
+            self.recovery, self.scene, self.moments = earlier.recovery, earlier.scene, list(earlier.moments)
+
+    # The worker's part.
+
+    def work(self) -> None:
+        """Train until the end, a stop or an error. Never raises."""
+        self.now("running")
+        try:
+            self._train()
+            self.now("finished" if len(self.records) == self.config.steps else "stopped")
+        except (ValueError, RuntimeError, OSError, MemoryError) as error:
+            _log.warning("run %s failed", self.name, exc_info=not isinstance(error, ValueError))
+            told = str(error).replace(f"{self.folder}{os.sep}", "").replace(f"'{self.folder}'", "its folder")
+            self.now("failed", told or type(error).__name__)
+        except Exception as error:
+            _log.exception("run %s failed", self.name)
+            self.now("failed", f"{type(error).__name__}: {error}")
+
+    def _train(self) -> None:
+        teacher = engine.backbone_at(self.backbone, self.config.image_size)
+        pictures = _load(self.folder, self.config)
+        if self.resumed:
+            card, _, history = read_pair(self.folder)
+            self.records, self.before = list(history), card["metrics"].get("before")
+        self._begin_watching(teacher)
+        if self._stop.is_set():
+            return
+        with closing(ex.distill(teacher, pictures, self.config, self.folder, resume=self.resumed)) as records:  # type: ignore[type-var]
+            for record in records:
+                self._take(record)
+                if self._stop.is_set():
+                    break
+
+    def _begin_watching(self, teacher: ex.Backbone) -> None:
+        if self.watched is None:
+            return
+        if self.recovery is not None:
+            self.recovery.rewind(len(self.records))
+            self.moments = [moment for moment in self.moments if moment["step"] <= len(self.records)]
+            return
+        picture = engine.load_picture(self.watched.path, int(self.config.image_size))  # type: ignore[arg-type]
+        self.recovery = ex.Recovery(teacher, picture, self.watched.distortion, self.watched.seed)
+        with self._changed:
+            self.scene, self.moments = recovery_scene(self.recovery), [moment_scene(self.recovery.moments[0])]
+            self._tell()
+
+    def _take(self, record: ex.Record) -> None:
+        every = -(-self.config.steps // MOMENTS)
+        last = record.step == record.steps or self._stop.is_set()
+        moment = None
+        if self.recovery is not None and (last or record.step % every == 0):
+            moment = moment_scene(self.recovery.add(record.step, record.student))
+        if self.before is None:
+            self.before = read_card(self.folder)["metrics"].get("before")
+        with self._changed:
+            self.records.append(record.as_dict())
+            if moment is not None:
+                self.moments.append(moment)
+            self._tell()
+
+    def _tell(self) -> None:
+        self.version += 1
+        self._changed.notify_all()
+
+
+class Runs:
+    """All runs of this process, and the thread that works on them."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Run] = []
+        self._current: Run | None = None
+        self._known: OrderedDict[str, Run] = OrderedDict()
+        self._lock = threading.RLock()
+        self._worker: threading.Thread | None = None
+        atexit.register(self.close)
+
+    def start(
+        self, backbone: str, config: ex.DistillConfig, pictures: str = PHOTOS, watched: Watched | None = None
+    ) -> Run:
+        """Ask for a new run.
+
+        Args:
+            pictures: `PHOTOS`, the name of one of `picture_folders`, or the path of a zip file.
+
+        Raises:
+            ValueError: too many steps, or too many runs wait.
+            OSError: the disk is nearly full.
+        """
+        if config.steps > MAX_STEPS:
+            raise ValueError(f"here a run may take {MAX_STEPS} steps; got {config.steps}. Use `vit-explorer distill`")
+        self._check_waiting()
+        folder = trained.new_folder()
+        _keep_order(folder, pictures, watched)
+        return self._enter(Run(folder, backbone, config, watched))
+
+    def resume(self, name: str, watched: Watched | None = None) -> Run:
+        """Ask for a run to go on from its last checkpoint.
+
+        Raises:
+            ValueError: there is no such run, or nothing of it is left to do.
+        """
+        self._check_waiting()
+        folder = trained.folder_of(name)
+        if folder is None or not (folder / _ORDER).is_file():
+            raise ValueError("there is no run to be resumed; start a new one")
+        card = read_card(folder)
+        config = ex.DistillConfig.from_dict(card["config"])
+        if card["step"] >= config.steps:
+            raise ValueError(f"this run is finished, after {config.steps} steps; start a new one")
+        with self._lock:
+            earlier = self._known.get(name)
+            if earlier is not None and not earlier.ended:
+                raise ValueError("this run is going on already")
+            run = Run(folder, card["backbone"], config, watched, resumed=True)
+            if earlier is not None:
+                run.go_on_from(earlier)
+            return self._enter(run)
+
+    def stop(self, run: Run) -> None:
+        """End a run after the step that is being computed, or at once if it has not begun."""
+        with self._lock:
+            if run in self._waiting:
+                self._waiting.remove(run)
+                run.now("stopped", "Stopped before it began.")
+            else:
+                run.ask_to_stop()
+            for other in self._waiting:  # their places have changed
+                other.now("waiting")
+
+    def ahead(self, run: Run) -> int:
+        """How many runs come before this one."""
+        with self._lock:
+            return self._waiting.index(run) + (self._current is not None) if run in self._waiting else 0
+
+    def find(self, name: str | None) -> Run | None:
+        """A run of this process by its name, if it is still remembered."""
+        return self._known.get(name or "")
+
+    def remembered(self, name: str) -> Run | None:
+        """A run by its name: as it is known here, or else what its folder tells of it; None if it cannot be read."""
+        folder = trained.folder_of(name)
+        if name in self._known or folder is None:
+            return self._known.get(name)
+        try:
+            card, _, history = read_pair(folder)
+            run = Run(folder, card["backbone"], ex.DistillConfig.from_dict(card["config"]), None)
+        except ValueError:
+            _log.warning("run %s cannot be read", name, exc_info=True)
+            return None
+        run.records, run.before = list(history), card["metrics"].get("before")
+        run.state = "finished" if card["step"] >= run.config.steps else "stopped"
+        return run
+
+    def close(self) -> None:
+        """Stop everything, and wait until the checkpoint is written."""
+        with self._lock:
+            for run in [*self._waiting, *([self._current] if self._current else [])]:
+                self.stop(run)
+        if self._worker is not None:
+            self._worker.join(60)
+
+    def _check_waiting(self) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            raise ValueError(f"{MAX_WAITING} runs are waiting already; try again later")
+
+    def _enter(self, run: Run) -> Run:
+        with self._lock:
+            self._waiting.append(run)
+            self._known[run.name] = run
+            self._known.move_to_end(run.name)
+            ended = [name for name, known in self._known.items() if known.ended]
+            for name in ended[: max(0, len(self._known) - _REMEMBERED)]:
+                del self._known[name]
+            if self._worker is None or not self._worker.is_alive():
+                self._worker = threading.Thread(target=self._work, daemon=True)
+                self._worker.start()
+        return run
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._current = self._worker = None
+                    return
+                self._current = self._waiting.pop(0)
+                for other in self._waiting:
+                    other.now("waiting")
+            self._current.work()
+
+
+def picture_folders() -> dict[str, Path]:
+    """The folders on this computer that may be learned from, by name: those in VIT_EXPLORER_PICTURES."""
+    listed = [part for part in os.environ.get(PICTURES_VARIABLE, "").split(os.pathsep) if part]
+    return {Path(part).name or part: Path(part).expanduser() for part in listed}
+
+
+def configuration(distortion: str, steps: int, size: int, **options: Any) -> ex.DistillConfig:
+    """A short run: evaluated a dozen times, on few pictures, in bfloat16 where the device computes with it.
+
+    Raises:
+        ValueError: something cannot be trained like that.
+    """
+    given = {"batch_size": 8, "probe": _PROBE, "checkpoint_every": 25, "precision": _precision(), **options}
+    return ex.DistillConfig(
+        distortion=distortion, steps=steps, image_size=size, eval_every=max(1, round(steps / 12)), **given
+    )
+
+
+def _precision() -> str:
+    """Processors with bfloat16 instructions train twice as fast with them."""
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return "bfloat16" if fast and not torch.cuda.is_available() else "auto"
+
+
+def _keep_order(folder: Path, pictures: str, watched: Watched | None) -> None:
+    """What is needed to load the same pictures when the run is resumed."""
+    if pictures != PHOTOS and pictures not in picture_folders():
+        folder.mkdir()
+        shutil.copyfile(pictures, folder / _ZIP)
+        pictures = _ZIP
+    folder.mkdir(exist_ok=True)
+    left_out = [watched.photo] if pictures == PHOTOS and watched is not None and watched.photo else []
+    (folder / _ORDER).write_text(json.dumps({"pictures": pictures, "left_out": left_out}), encoding="utf-8")
+
+
+def _load(folder: Path, config: ex.DistillConfig) -> ex.ImageSet:
+    """The pictures of a run, somewhat larger than they are trained at, so that crops need not be enlarged."""
+    order = json.loads((folder / _ORDER).read_text(encoding="utf-8"))
+    size = round(int(config.image_size) * 4 / 3)  # type: ignore[arg-type]
+    chosen = order["pictures"]
+    if chosen == PHOTOS:
+        photos = ex.load_images("photos", size=size)
+        return photos.select(i for i, name in enumerate(photos.names) if name not in order["left_out"])
+    if chosen == _ZIP:
+        return ex.load_images(folder / _ZIP, size=size)
+    if chosen not in picture_folders():
+        raise ValueError(f"the folder '{chosen}' is not offered any more (set {PICTURES_VARIABLE})")
+    return ex.load_images(picture_folders()[chosen], size=size)
+
+
+RUNS = Runs()

@@ -1,0 +1,350 @@
+"""Train tab: a student learns while its view of the picture in the left column recovers beside the teacher's."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+import engine
+import explorer as ex
+import runs
+import trained
+from browser_view import browser_view
+from explorer._files import atomic_path
+from explorer.animation import animate_recovery
+from explorer.pairs import export_pair
+from runs import RUNS, Run, Watched
+from sidebar import DEFAULT_DISTORTION, Sidebar
+from tabs import ToldError, notice, told
+
+HELP = """
+The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
+the same: the same global embedding (*CLS*), the same patch features (*patch*), the same attention (*attention*). The
+picture in the left column is not learned from; it shows how far the student has come. Similarity is that of the patch
+under the pointer. Runs take their turn; one that was stopped, also by closing this page, can be resumed.
+"""
+FIXED, VARYING = "as in the left column", "varying"
+UPLOAD = "your zip file"
+TRAINABLE = [
+    ("adapter of rank 8 on every block (1 MB)", "lora:8"),
+    ("adapter of rank 2", "lora:2"),
+    ("the last two blocks", "last:2"),
+    ("everything", "all"),
+]
+_POLL_SECONDS, _REST_SECONDS = 1.0, 0.15
+_OWN = 20  # students that a browser remembers
+_SECRET = "vit-explorer"  # of no worth: what is kept are names of the visitor's own students
+CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What the page connects: where the visitor's own students are listed, and what happens when there is one more."""
+
+    own: gr.BrowserState
+    current: gr.State
+    view: gr.HTML
+    form: tuple[Any, ...]
+    start: gr.Button
+    stop: gr.Button
+    resume: gr.Button
+    student: gr.Button
+    student_file: gr.DownloadButton
+    animation: gr.Button
+    animation_file: gr.DownloadButton
+    upload: gr.UploadButton
+
+    @property
+    def follows(self) -> list[Any]:
+        """What a run writes to while it goes on."""
+        return [self.view, self.current, self.own, self.start, self.stop, self.resume]
+
+
+def build_train_tab(column: Sidebar) -> TrainTab:
+    """The tab's content."""
+    own: gr.BrowserState = gr.BrowserState([], storage_key="vit-explorer-students", secret=_SECRET)
+    with gr.Accordion("How to read this", open=False):
+        gr.Markdown(HELP)
+    form = _build_form(column)
+    with gr.Row(elem_id="run-buttons"):
+        start = gr.Button("Start", variant="primary", elem_id="start-run", min_width=90)
+        stop = gr.Button("Stop", elem_id="stop-run", interactive=False, min_width=90)
+        resume = gr.Button("Resume", elem_id="resume-run", interactive=False, min_width=90)
+    view = browser_view("recoveryview", "recovery-view")
+    with gr.Row():
+        student = gr.Button("Save student", elem_id="save-student", size="sm", min_width=120)
+        animation = gr.Button("Save animation", elem_id="save-animation", size="sm", min_width=120)
+        upload = gr.UploadButton(
+            "Open a student's file", file_types=[".zip"], elem_id="open-student", size="sm", min_width=120
+        )
+        student_file = gr.DownloadButton("student", visible="hidden", elem_id="student-file")
+        animation_file = gr.DownloadButton("animation", visible="hidden", elem_id="animation-file")
+    return TrainTab(
+        own, gr.State(None), view, form, start, stop, resume, student, student_file, animation, animation_file, upload
+    )
+
+
+def _build_form(column: Sidebar) -> tuple[Any, ...]:
+    with gr.Row():
+        with gr.Column(min_width=240):
+            pictures = gr.Dropdown(
+                [runs.PHOTOS, UPLOAD, *runs.picture_folders()],
+                value=runs.PHOTOS,
+                label="Learn from",
+                info="Pictures need no labels.",
+                elem_id="learn-from",
+            )
+            zipped = gr.File(label="Zip file", file_types=[".zip"], visible=False, elem_id="zip", height=120)
+            steps = gr.Slider(5, 500, 60, step=5, label="Steps", elem_id="steps")
+        with gr.Column(min_width=240):
+            strength = gr.Radio([FIXED, VARYING], value=FIXED, label="Strength", elem_id="strength")
+            low = gr.Slider(visible=False, label="from", elem_id="strength-low")
+            high = gr.Slider(visible=False, label="to", elem_id="strength-high")
+            learned = gr.Textbox(
+                ex.distortion(DEFAULT_DISTORTION).spec,
+                label="Distortion to learn",
+                info="Ranges are drawn per picture: sigma=0.1..0.4. So are mixtures: gaussian_blur | pixel_mask.",
+                elem_id="learned",
+                max_lines=3,
+            )
+        with gr.Column(min_width=240):
+            levels = [
+                gr.Slider(0, 2, 1, step=0.1, label=label, elem_id=f"level-{name}")
+                for name, label in (
+                    ("cls", "Weight of the CLS embedding"),
+                    ("patch", "Weight of the patch features"),
+                    ("attention", "Weight of the attention maps"),
+                )
+            ]
+    with gr.Accordion("What is trained, how large, which seed", open=False), gr.Row():
+        trainable = gr.Dropdown(TRAINABLE, value="lora:8", label="Train", elem_id="trainable")
+        size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
+        batch = gr.Slider(2, 32, 8, step=1, label="Pictures per step", elem_id="batch")
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="train-seed")
+    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    pictures.input(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **quick)
+    gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **quick)
+    for slider in (low, high):
+        slider.input(_varied, [column.spec, low, high], learned, **quick)
+    return (pictures, zipped, learned, *levels, steps, trainable, size, batch, seed)
+
+
+def connect_train_tab(
+    tab: TrainTab, column: Sidebar, shown: gr.State, problem: gr.HTML, redraw: dict[str, Any]
+) -> None:
+    """What the buttons do."""
+    private: dict[str, Any] = {"api_visibility": "private"}
+    watched = [column.picture, column.photo, column.spec, column.seed]
+    runs_on: dict[str, Any] = {"concurrency_limit": runs.MAX_WAITING, "show_progress": "hidden", **private}
+    begun = tab.start.click(
+        _start, [tab.own, column.backbone, *watched, *tab.form], [problem, *tab.follows], trigger_mode="once", **runs_on
+    )
+    resumed = tab.resume.click(
+        _resume, [tab.own, tab.current, *watched], [problem, *tab.follows], trigger_mode="once", **runs_on
+    )
+    offered = [shown, tab.own, tab.current, column.backbone, column.pair]
+    for ended in (begun, resumed):
+        ended.then(_offer, offered, column.pair, **private).then(**redraw)
+    tab.stop.click(_stop, tab.current, tab.stop, queue=False, **private)
+    tab.student.click(_student_file, [tab.current, column.pair], [problem, tab.student_file], **private).success(
+        None, js=CLICK.format("student-file"), **private
+    )
+    tab.animation.click(_animation_file, tab.current, [problem, tab.animation_file], **private).success(
+        None, js=CLICK.format("animation-file"), **private
+    )
+    taken = [problem, tab.own, column.backbone, column.pair]
+    tab.upload.upload(_take_in, [tab.upload, tab.own, column.backbone], taken, **private).then(**redraw)
+
+
+def restore(own: list[str]) -> list[Any]:
+    """What the browser's last run was, for a page that was opened again."""
+    kept = [name for name in own if trained.folder_of(name)]
+    run = RUNS.remembered(kept[0]) if kept else None
+    if run is None:
+        return [None, None, kept, *_buttons(None)]
+    return [run.payload(RUNS.ahead(run)), run.name, kept, *_buttons(run)]
+
+
+def _start(
+    own: list[str],
+    backbone: str,
+    picture: str | None,
+    photo: str | None,
+    spec: str,
+    picture_seed: float | None,
+    pictures: str,
+    zipped: str | None,
+    learned: str,
+    cls: float,
+    patch: float,
+    attention: float,
+    steps: int,
+    trainable: str,
+    size: int,
+    batch: int,
+    seed: float | None,
+) -> Iterator[list[Any]]:
+    try:
+        with told():
+            source = zipped if pictures == UPLOAD else pictures
+            if not source:
+                raise ValueError("there is no zip file: upload one, or learn from other pictures")
+            levels = {"cls": cls, "patch": patch, "attention": attention}
+            config = runs.configuration(
+                learned, steps, size, batch_size=int(batch), trainable=trainable, seed=int(seed or 0), **levels
+            )
+            watched = _watched(picture, photo, spec, picture_seed)
+            run = RUNS.start(backbone, config, source, watched)
+    except ToldError as error:
+        yield [notice(error), *[gr.skip()] * 6]
+        return
+    yield from _follow(run, own)
+
+
+def _resume(
+    own: list[str],
+    name: str | None,
+    picture: str | None,
+    photo: str | None,
+    spec: str,
+    picture_seed: float | None,
+) -> Iterator[list[Any]]:
+    try:
+        with told():
+            run = RUNS.resume(name or "", _watched(picture, photo, spec, picture_seed))
+    except ToldError as error:
+        yield [notice(error), *[gr.skip()] * 6]
+        return
+    yield from _follow(run, own)
+
+
+def _watched(picture: str | None, photo: str | None, spec: str, seed: float | None) -> Watched:
+    if not picture:
+        raise ValueError("there is no picture in the left column to be watched: choose one")
+    return Watched(path=picture, distortion=spec, seed=int(seed or 0), photo=photo)
+
+
+def _follow(run: Run, own: list[str]) -> Iterator[list[Any]]:
+    """Everything that happens, a few times a second; whoever goes away ends the run."""
+    names = [run.name, *(name for name in own if name != run.name)][:_OWN]
+    version, told_once = -1, False
+    try:
+        while True:
+            ended = run.ended
+            rest = [gr.skip()] * 5 if told_once and not ended else [run.name, names, *_buttons(run)]
+            yield [gr.skip() if told_once else notice(), run.payload(RUNS.ahead(run)), *rest]
+            if ended:
+                return
+            told_once = True
+            time.sleep(_REST_SECONDS)
+            version = run.wait(version, _POLL_SECONDS)
+    finally:
+        if not run.ended:
+            RUNS.stop(run)
+
+
+def _buttons(run: Run | None) -> list[gr.Button]:
+    """Start, Stop and Resume as a run allows them."""
+    goes_on = run is not None and not run.ended
+    possible = (not goes_on, goes_on, run is not None and run.resumable)
+    return [gr.Button(interactive=each) for each in possible]
+
+
+def _stop(name: str | None) -> gr.Button:
+    run = RUNS.find(name)
+    if run is not None and not run.ended:
+        RUNS.stop(run)
+    return gr.Button(interactive=False)
+
+
+def _offer(shown: str, own: list[str], name: str | None, backbone: str, pair: str) -> gr.Dropdown:
+    """The list of students with the new one; it is chosen unless the visitor looks at something else by now."""
+    choices = engine.students(backbone, own)
+    finished = shown == "train" and name in [each for _, each in choices]
+    return gr.Dropdown(choices, value=name if finished else pair)
+
+
+def _take_in(file: str, own: list[str], backbone: str) -> list[Any]:
+    try:
+        with told():
+            name = trained.take_in(file)
+            backbone = engine.card_of(name)["backbone"]
+    except ToldError as error:
+        return [notice(error), gr.skip(), gr.skip(), gr.skip()]
+    names = [name, *own][:_OWN]
+    return [notice(), names, backbone, gr.Dropdown(engine.students(backbone, names), value=name)]
+
+
+def _student_file(current: str | None, pair: str) -> tuple[str, Any]:
+    """The student of the last run, or else the one that is chosen, as one file."""
+    name = current if current and trained.folder_of(current) else pair
+    try:
+        with told():
+            if name == engine.UNTOUCHED:
+                raise ValueError("there is no student yet: start a run, or choose a student in the left column")
+            target = export_pair(trained.folder_of(name) or name, Path(_saved().name, f"{name}.zip"))
+            return notice(), gr.DownloadButton(value=str(target))
+    except ToldError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _animation_file(current: str | None) -> tuple[str, Any]:
+    run = RUNS.find(current)
+    recovery = run.recovery if run is not None else None
+    if recovery is None or run is None:
+        raise gr.Error("there is no recording: start a run on this page first", print_exception=False)
+    target = Path(_saved().name, f"{run.name}.gif")
+    with atomic_path(target) as part:
+        part.write_bytes(animate_recovery(recovery))
+    return notice(), gr.DownloadButton(value=str(target))
+
+
+@cache
+def _saved() -> tempfile.TemporaryDirectory[str]:
+    """Where files wait for being downloaded; gone when the app ends."""
+    return tempfile.TemporaryDirectory()
+
+
+def _ranges(spec: str, strength: str) -> list[Any]:
+    """Two sliders for the strength of a single operator, from its weakest to the value on the left, and the text."""
+    found = _strength(spec)
+    if strength == FIXED or found is None:
+        return [gr.Slider(visible=False), gr.Slider(visible=False), spec]
+    parameter, value = found
+    bounds: dict[str, Any] = {"minimum": parameter.low, "maximum": parameter.high, "step": parameter.step}
+    low, high = sorted((parameter.low + (value - parameter.low) / 4, value))
+    sliders = [
+        gr.Slider(value=each, visible=True, label=f"{parameter.name} {word} ({parameter.unit})", **bounds)
+        for word, each in (("from", low), ("to", high))
+    ]
+    return [*sliders, _varied(spec, low, high)]
+
+
+def _varied(spec: str, low: float, high: float) -> str:
+    """The operator of the left column with a range of strengths."""
+    found = _strength(spec)
+    if found is None:
+        return spec
+    parameter, _ = found
+    step = ex.distortion(spec).branches[0][0]
+    low, high = sorted((low, high))
+    if parameter.integer:
+        low, high = round(low), round(high)
+    return ex.distortion(step.name, clip=step.clip or None, **{**dict(step.values), parameter.name: (low, high)}).spec
+
+
+def _strength(spec: str) -> Any:
+    """The parameter that says how strong a single operator is, and its value; None where there is no such."""
+    branches = ex.distortion(spec).branches
+    if len(branches) != 1 or len(branches[0]) != 1:
+        return None
+    step = branches[0][0]
+    parameters = ex.DISTORTIONS[step.name].parameters
+    parameter = next((each for each in parameters if not each.integer), parameters[0] if parameters else None)
+    value = dict(step.values).get(parameter.name) if parameter is not None else None
+    return None if value is None or isinstance(value, tuple) else (parameter, value)

@@ -1,0 +1,237 @@
+"""Runs of the app's visitors, without a page: they take turns, stop at once, and go on."""
+
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import engine
+import explorer as ex
+import runs
+import trained
+from explorer.pairs import STUDENT, PairError, export_pair, read_card
+from runs import Run, Runs, Watched
+
+OWL = "farm_animal/owl.webp"
+NOISE = "gaussian_noise(sigma=0.3)"
+BACKBONE = "vit_tiny_patch16_224"
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A small untrained model of any size in place of all others, few photos, and a folder of runs of its own."""
+    loaded: dict[Any, ex.Backbone] = {}
+
+    def backbone_at(name: str, size: Any) -> ex.Backbone:
+        if size not in loaded:
+            loaded[size] = ex.load_backbone(BACKBONE, image_size=size, source="random", device="cpu")
+        return loaded[size]
+
+    monkeypatch.setattr(engine, "backbone_at", backbone_at)
+    monkeypatch.setenv(trained.RUNS_VARIABLE, str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def manager() -> Any:
+    made = Runs()
+    yield made
+    made.close()
+
+
+def config(steps: int = 4, **changes: Any) -> ex.DistillConfig:
+    return runs.configuration(NOISE, steps, 32, **{"batch_size": 2, "precision": "float32", **changes})
+
+
+def watched() -> Watched:
+    return Watched(path=engine.photo_path(OWL), distortion=NOISE, seed=0, photo=OWL)
+
+
+def wait(run: Run, until: Callable[[Run], bool], seconds: float = 120) -> Run:
+    end, version = time.monotonic() + seconds, -1
+    while not until(run):
+        assert time.monotonic() < end, f"{run.state}: {run.message}"
+        version = run.wait(version, 1)
+    return run
+
+
+def ended(run: Run) -> bool:
+    return run.ended
+
+
+def student(run: Run) -> bytes:
+    return (trained.folder_of(run.name) / STUDENT).read_bytes()  # type: ignore[operator]
+
+
+def test_a_run_ends_with_a_student_that_can_be_looked_at(manager: Runs) -> None:
+    run = wait(manager.start(BACKBONE, config(), watched=watched()), ended)
+    assert (run.state, run.message) == ("finished", None)
+    assert [record["step"] for record in run.records] == [1, 2, 3, 4]
+    shown = run.payload()
+    assert [moment["step"] for moment in shown["moments"]] == [0, 1, 2, 3, 4]
+    assert shown["reference"]["attention"]["shape"] == [3, 4]
+    assert set(shown["before"]) >= {"cls_cosine", "patch_cosine", "attention_kl"}
+    teacher = engine.backbone_at(BACKBONE, 32)
+    seen = engine.load_student(run.name, teacher)
+    assert seen is not None
+    picture = torch.rand(1, 3, 32, 32)
+    assert not torch.equal(seen.trace(picture).embedding, teacher.trace(picture).embedding)
+    assert run.name in [name for _, name in engine.students(BACKBONE, [run.name])]
+    assert run.name not in [name for _, name in engine.students(BACKBONE)], "nobody else is offered it"
+    assert run.name not in [name for _, name in engine.students("s14", [run.name])]
+
+
+def test_the_watched_photo_is_not_learned_from(manager: Runs) -> None:
+    run = wait(manager.start(BACKBONE, config(1), watched=watched()), ended)
+    data = read_card(run.folder)["data"]
+    assert data["pictures"] + len(data["probe"]) == len(ex.load_images("photos")) - 1
+    assert OWL not in data["probe"]
+
+
+def test_a_stop_comes_within_one_step_and_resuming_ends_like_an_uninterrupted_run(manager: Runs) -> None:
+    whole = wait(manager.start(BACKBONE, config(6), watched=watched()), ended)
+    run = manager.start(BACKBONE, config(6), watched=watched())
+    wait(run, lambda run: len(run.records) == 2)
+    manager.stop(run)
+    wait(run, ended)
+    assert run.state == "stopped"
+    assert len(run.records) <= 4, "the step that was being computed, and one that may have begun before"
+    assert run.resumable
+    assert read_card(run.folder)["step"] == len(run.records) == run.moments[-1]["step"]
+    again = wait(manager.resume(run.name, watched()), ended)
+    assert again.state == "finished"
+    assert not again.resumable
+    assert [moment["step"] for moment in again.moments] == list(range(7)), "what was recorded before is kept"
+    assert student(again) == student(whole)
+    with pytest.raises(ValueError, match="finished"):
+        manager.resume(run.name)
+
+
+def test_another_picture_is_watched_from_where_the_run_goes_on(manager: Runs) -> None:
+    run = manager.start(BACKBONE, config(5), watched=watched())
+    wait(run, lambda run: len(run.records) >= 1)
+    manager.stop(run)
+    done = len(wait(run, ended).records)
+    other = Watched(path=engine.photo_path("fish/fish1.webp"), distortion=NOISE, seed=1)
+    again = wait(manager.resume(run.name, other), ended)
+    assert [moment["step"] for moment in again.moments] == [0, *range(done + 1, 6)]
+    assert again.scene["pictures"] != run.scene["pictures"]
+    assert again.payload()["key"] != run.payload()["key"]
+
+
+def test_runs_take_turns_and_know_their_place(manager: Runs) -> None:
+    first, second, third = (manager.start(BACKBONE, config(30), watched=watched()) for _ in range(3))
+    wait(first, lambda run: len(run.records) >= 1)
+    assert [manager.ahead(run) for run in (first, second, third)] == [0, 1, 2]
+    assert third.payload(2)["message"] == "Waiting: 2 runs before this one."
+    assert second.records == third.records == []
+    manager.stop(second)
+    assert second.state == "stopped", "at once: it has not begun"
+    assert not second.resumable
+    assert manager.ahead(third) == 1
+    manager.stop(first)
+    wait(third, lambda run: len(run.records) >= 1)
+    assert first.ended
+    manager.stop(third)
+    wait(third, ended)
+
+
+def test_what_fails_says_why_and_the_next_run_goes_on(manager: Runs, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(b"this is no zip file")
+    failed = manager.start(BACKBONE, config(), pictures=str(bad))
+    fine = manager.start(BACKBONE, config(1))
+    wait(failed, ended)
+    assert failed.state == "failed"
+    assert "zip" in (failed.message or "")
+    assert str(tmp_path) not in (failed.message or ""), "where files lie on the server is nobody's business"
+    assert wait(fine, ended).state == "finished"
+
+
+def test_a_zip_is_kept_so_that_the_run_can_be_resumed_by_another_process(
+    manager: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "mine.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in engine.photos().names[:6]:
+            archive.write(engine.photo_path(name), name.replace("/", "_"))
+    run = manager.start(BACKBONE, config(8), pictures=str(packed), watched=watched())
+    wait(run, lambda run: len(run.records) >= 1)
+    manager.stop(run)
+    wait(run, ended)
+    packed.unlink()
+    later = Runs()
+    known = later.remembered(run.name)
+    assert known is not None
+    assert known.resumable
+    assert [record["step"] for record in known.payload()["records"]] == [record["step"] for record in run.records]
+    again = wait(later.resume(run.name, watched()), ended)
+    assert again.state == "finished"
+    assert len(again.records) == 8
+    assert read_card(again.folder)["data"]["pictures"] == 5
+
+
+def test_folders_are_those_that_were_named_at_the_start(
+    manager: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    for name in engine.photos().names[:4]:
+        (folder / Path(name).name).write_bytes(Path(engine.photo_path(name)).read_bytes())
+    monkeypatch.setenv(runs.PICTURES_VARIABLE, str(folder))
+    assert runs.picture_folders() == {"holiday": folder}
+    run = wait(manager.start(BACKBONE, config(1), pictures="holiday"), ended)
+    assert run.state == "finished"
+    assert read_card(run.folder)["data"]["pictures"] == 3
+
+
+def test_closing_stops_and_saves(manager: Runs) -> None:
+    run = manager.start(BACKBONE, config(500), watched=watched())
+    wait(run, lambda run: len(run.records) >= 1)
+    manager.close()
+    assert run.state == "stopped"
+    assert read_card(run.folder)["step"] == len(run.records)
+
+
+def test_limits(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="may take 2000 steps; got 2001"):
+        manager.start(BACKBONE, config(2001))
+    monkeypatch.setattr(trained, "FREE_BYTES", 1 << 60)
+    with pytest.raises(OSError, match="is free where students are kept"):
+        manager.start(BACKBONE, config())
+    monkeypatch.undo()
+    monkeypatch.setattr(runs, "MAX_WAITING", 0)
+    with pytest.raises(ValueError, match="waiting already"):
+        manager.start(BACKBONE, config())
+
+
+UNKNOWN = "run-" + "0" * 20
+
+
+@pytest.mark.parametrize("name", ["", "..", "run-0", "../photos", UNKNOWN, f"{UNKNOWN}/..", "s14-noise"])
+def test_names_of_nobody(manager: Runs, name: str) -> None:
+    assert trained.folder_of(name) is None
+    assert manager.remembered(name) is None
+    with pytest.raises(ValueError, match="no run to be resumed"):
+        manager.resume(name)
+    with pytest.raises(PairError):
+        trained.label_of(name)
+
+
+def test_a_student_travels_as_one_file(manager: Runs, tmp_path: Path) -> None:
+    run = wait(manager.start(BACKBONE, config(1), watched=watched()), ended)
+    name = trained.take_in(str(export_pair(run.folder, tmp_path / "student.zip")))
+    assert name != run.name
+    assert student(run) == (trained.folder_of(name) / STUDENT).read_bytes()  # type: ignore[operator]
+    assert "1 step" in trained.label_of(name)
+    known = manager.remembered(name)
+    assert known is not None
+    assert not known.resumable, "only the student was carried over"
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(b"no")
+    with pytest.raises(PairError):
+        trained.take_in(str(bad))
+    assert len(list(trained.runs_dir().iterdir())) == 2, "nothing is left of a file that was refused"
