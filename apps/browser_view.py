@@ -7,7 +7,7 @@ import gradio as gr
 
 from explorer.web import VIEWS, module_source
 
-LINK_NAMES = {"attentionview": "attention", "patchview": "patches"}
+LINK_NAMES = {"attentionview": "attention", "patchview": "patches", "recoveryview": "train"}
 """What the query parameter `view` calls them in the links that the views make."""
 
 _MOUNT = """
@@ -17,7 +17,7 @@ import(address).then((module) => {
   const view = module.%(factory)s(root, { onEvent: (name, data) => { if (name === "layer") trigger("layer", data); } });
   const query = Object.fromEntries(new URLSearchParams(location.search));
   if ((query.view ?? "attention") === %(name)s) view.set(query);
-  const show = () => view.update(props.value && props.value.panes ? props.value : null);
+  const show = () => view.update(props.value && props.value.version ? props.value : null);
   watch("value", show);
   show();
   root.view = view;

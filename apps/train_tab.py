@@ -72,7 +72,8 @@ def build_train_tab(column: Sidebar) -> TrainTab:
         gr.Markdown(HELP)
     form = _build_form(column)
     with gr.Row(elem_id="run-buttons"):
-        start = gr.Button("Start", variant="primary", elem_id="start-run", min_width=90)
+        # Not before `restore` has run, which would else undo what the run says of these three.
+        start = gr.Button("Start", variant="primary", elem_id="start-run", interactive=False, min_width=90)
         stop = gr.Button("Stop", elem_id="stop-run", interactive=False, min_width=90)
         resume = gr.Button("Resume", elem_id="resume-run", interactive=False, min_width=90)
     view = browser_view("recoveryview", "recovery-view")
@@ -232,15 +233,13 @@ def _watched(picture: str | None, photo: str | None, spec: str, seed: float | No
 def _follow(run: Run, own: list[str]) -> Iterator[list[Any]]:
     """Everything that happens, a few times a second; whoever goes away ends the run."""
     names = [run.name, *(name for name in own if name != run.name)][:_OWN]
-    version, told_once = -1, False
+    version = -1
     try:
         while True:
             ended = run.ended
-            rest = [gr.skip()] * 5 if told_once and not ended else [run.name, names, *_buttons(run)]
-            yield [gr.skip() if told_once else notice(), run.payload(RUNS.ahead(run)), *rest]
+            yield [notice(), run.payload(RUNS.ahead(run)), run.name, names, *_buttons(run)]
             if ended:
                 return
-            told_once = True
             time.sleep(_REST_SECONDS)
             version = run.wait(version, _POLL_SECONDS)
     finally:

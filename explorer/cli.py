@@ -150,6 +150,9 @@ examples:
   {PROGRAM} app                     at http://127.0.0.1:7860, reachable from this computer only
   {PROGRAM} app --port 8000
   {PROGRAM} app --host 0.0.0.0      reachable from other computers, too: the app asks for no password
+  {PROGRAM} app --pictures holiday  students may be trained on the pictures in this folder, too
+
+Students that are trained in the app are kept in your data folder; set VIT_EXPLORER_RUNS to move them.
 
 The app is an extra: pip install "vit-explorer[app]"
 """
@@ -158,6 +161,9 @@ The app is an extra: pip install "vit-explorer[app]"
 def _app_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=_port, help="port to listen at (default: the first free one from 7860)")
+    parser.add_argument(
+        "--pictures", action="append", type=_folder, metavar="DIR", help="a folder to learn from; may be repeated"
+    )
     parser.add_argument("rest", nargs="*", metavar="-- ...", help="arguments that are handed to the app as they are")
 
 
@@ -168,6 +174,8 @@ def _app(options: argparse.Namespace) -> None:
     os.environ["GRADIO_SERVER_NAME"] = options.host  # read by gradio when it is imported
     if options.port is not None:
         os.environ["GRADIO_SERVER_PORT"] = str(options.port)
+    if options.pictures:
+        os.environ["VIT_EXPLORER_PICTURES"] = os.pathsep.join(map(str, options.pictures))  # read by the app
     sys.argv = [str(script), *options.rest]
     sys.path.insert(0, str(script.parent))  # as for `python apps/compare.py`: the tabs are modules beside it
     print("starting the app …", file=sys.stderr)
@@ -437,6 +445,10 @@ def _size(text: str) -> int | tuple[int, int]:
     _checked(text, bool(re.fullmatch(r"\d{1,5}(x\d{1,5})?", text)), "pixels a side such as 224, or 224x336")
     sides = tuple(int(side) for side in text.split("x"))
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _folder(text: str) -> Path:
+    return Path(_checked(text, Path(text).is_dir(), "a folder that is there")).resolve()
 
 
 def _port(text: str) -> int:

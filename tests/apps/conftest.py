@@ -12,9 +12,9 @@ sys.path.append(str(ROOT / "apps"))  # as `python apps/compare.py` does
 
 
 @pytest.fixture(scope="session")
-def app() -> Iterator[Served]:
-    """The app, with the user's cache of weights."""
-    with serving(*PYTHON) as served:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app, with the user's cache of weights, and a folder of its own for students."""
+    with serving(*PYTHON, VIT_EXPLORER_RUNS=str(tmp_path_factory.mktemp("runs"))) as served:
         yield served
 
 

@@ -61,6 +61,7 @@ def test_the_endpoints_are_described(client):
     assert names == {
         "/compare": ["image", "distortion", "backbone", "pair", "layer", "head", "size", "seed"],
         "/patch_similarity": ["image", "distortion", "backbone", "pair", "row", "col", "layer", "size", "seed"],
+        "/distill": ["backbone", "distortion", "cls", "patch", "attention", "steps", "size", "seed"],
     }
 
 
@@ -242,3 +243,44 @@ def test_ten_clients_at_once_get_their_own_numbers(app, s14, tmp_path):
     for index, numbers in enumerate(expected):
         assert got[index]["cls_cosine"] == pytest.approx(numbers["cls_cosine"], abs=1e-4)
         np.testing.assert_allclose(got[index]["student_attention"], numbers["student_attention"], atol=1e-5)
+
+
+def test_distill_streams_a_record_for_each_step_and_gives_a_student(client):
+    job = client.submit("s14", NOISE, cls=1, patch=0.5, attention=0, steps=3, size=112, seed=0, api_name="/distill")
+    records = list(job)
+    assert [record["step"] for record in records] == [1, 2, 3]
+    for record in records:
+        expected = record["losses"]["cls"] + 0.5 * record["losses"]["patch"]
+        assert record["losses"]["loss"] == pytest.approx(expected, rel=1e-3)
+    assert records[-1]["alignment"]["cls_cosine"] <= 1
+    (pair,) = {record["pair"] for record in records}
+    ours, plain = (compare(client, distortion=NOISE, pair=name)[1] for name in (pair, engine.UNTOUCHED))
+    assert ours["untouched_student"] is False
+    assert ours["student_attention"] != plain["student_attention"]
+    assert ours["teacher_attention"] == plain["teacher_attention"]
+
+
+def test_a_cancelled_job_makes_room(client):
+    job = client.submit("s14", NOISE, steps=2000, size=112, api_name="/distill")
+    while len(job.outputs()) < 1:
+        time.sleep(0.1)
+    job.cancel()
+    after = client.submit("s14", NOISE, steps=1, size=112, api_name="/distill").result(timeout=120)
+    assert after["step"] == 1, "its turn came"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"distortion": "gaussian_nois"}, "gaussian_noise"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 10**6}, "may take 2000 steps"),
+        ({"cls": 0, "patch": 0, "attention": 0}, "weight"),
+        ({"size": 113}, "113"),
+        ({"backbone": "resnet50", "size": 112}, "resnet50"),
+    ],
+)
+def test_what_cannot_be_distilled_is_told(client, given, words):
+    asked = {"backbone": "s14", "distortion": NOISE, "steps": 2, "size": 112, **given}
+    with pytest.raises(AppError, match=words):
+        client.predict(**asked, api_name="/distill")

@@ -1,0 +1,226 @@
+"""The Train tab in a real browser: a student learns, is stopped, goes on, and is looked at; visitors take turns."""
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+from serving import Served
+from visiting import Open, Visit
+
+import engine
+from explorer.pairs import MAX_BYTES
+
+pytestmark = [pytest.mark.browser, pytest.mark.weights]
+
+PATIENCE = 120_000  # of two busy cores
+TOLD = re.compile(r"step (\d+) of (\d+)")
+
+
+def on_train_tab(visit: Visit, steps: int, **more: str) -> Page:
+    """The Train tab, set to a small run."""
+    page = visit.page
+    page.get_by_role("tab", name="Train").click()
+    page.get_by_role("button", name="What is trained").click()
+    page.locator("#train-size").get_by_label("112").check()
+    for elem_id, value in {"steps": str(steps), "batch": "2", **more}.items():
+        page.locator(f"#{elem_id} input[type=number]").fill(value)
+        page.keyboard.press("Tab")
+    expect(page.locator("#start-run")).to_be_enabled(timeout=PATIENCE)
+    return page
+
+
+def told(page: Page) -> str:
+    return page.locator("#recovery-view").inner_text()
+
+
+def step(page: Page) -> int:
+    found = TOLD.search(told(page))
+    return int(found[1]) if found else -1
+
+
+def wait_for(page: Page, text: str) -> None:
+    script = "(text) => document.querySelector('#recovery-view').innerText.includes(text)"
+    page.wait_for_function(script, arg=text, timeout=PATIENCE)
+
+
+def wait_for_step(page: Page, least: int) -> None:
+    words = "document.querySelector('#recovery-view').innerText"
+    script = f"(least) => Number(/step (\\d+) of/.exec({words})?.[1]) >= least"
+    page.wait_for_function(script, arg=least, timeout=PATIENCE)
+
+
+def curves(page: Page) -> list[str]:
+    """What the charts draw."""
+    return page.locator("#recovery-view svg path, #recovery-view svg polyline").evaluate_all(
+        "(lines) => lines.map((line) => line.getAttribute('d') ?? line.getAttribute('points'))"
+    )
+
+
+def moments(visit: Visit) -> int:
+    return int(visit.page.locator("#recovery-view input[name=moment]").get_attribute("max") or 0)
+
+
+@pytest.fixture(scope="module")
+def trained(browser: Browser, app: Served):
+    """A page on which a run was stopped; the tests after it go on with it."""
+    visit = Visit(browser, app.url).open()
+    yield visit
+    visit.close()
+
+
+def test_a_student_learns_while_one_watches(trained: Visit) -> None:
+    page = on_train_tab(trained, steps=30)
+    page.locator("#start-run").click()
+    wait_for_step(page, 2)
+    early, heat, seen = curves(page), trained.heat("attention_student", "train"), moments(trained)
+    assert trained.heat("attention_before", "train") != trained.heat("attention_reference", "train")
+    expect(page.locator("#start-run")).to_be_disabled()
+    wait_for_step(page, 5)
+    assert curves(page) != early, "the curves move"
+    assert trained.heat("attention_student", "train") != heat, "and so do the maps"
+    assert moments(trained) > seen
+    assert re.search(r"[\d.]+ images/s", told(page))
+    assert "left" in told(page)
+
+
+def test_stop_comes_at_once(trained: Visit) -> None:
+    page = trained.page
+    before = step(page)
+    page.locator("#stop-run").click()
+    wait_for(page, "stopped")
+    assert before <= step(page) <= before + 4, "the step that was being computed, and what the page had not heard of"
+    expect(page.locator("#stop-run")).to_be_disabled()
+    expect(page.locator("#resume-run")).to_be_enabled()
+    page.wait_for_timeout(1500)
+    assert "stopped" in told(page)
+
+
+def test_a_page_that_is_opened_again_knows_the_run(trained: Visit) -> None:
+    done = step(trained.page)
+    trained.open()
+    page = trained.page
+    page.get_by_role("tab", name="Train").click()
+    wait_for(page, "stopped")
+    assert step(page) == done
+    assert trained.heat("attention_student", "train")
+    expect(page.locator("#resume-run")).to_be_enabled()
+
+
+def test_it_goes_on_to_the_end_and_can_be_chosen_in_every_tab(trained: Visit) -> None:
+    page = trained.page
+    page.locator("#resume-run").click()
+    wait_for(page, "finished")
+    assert step(page) == 30
+    expect(page.locator("#student input")).to_have_value(re.compile("yours .*30 steps"), timeout=PATIENCE)
+    before = trained.numbers()
+    page.get_by_role("tab", name="Attention").click()
+    trained.wait_for_other_numbers(before)
+    assert "untouched copy" not in page.locator("#attention-view").inner_text()
+    ours = trained.heat("student_distorted")
+    assert ours != trained.heat("teacher_distorted")
+    trained.choose("student", "s14-noise: trained on gaussian_noise(sigma=0.3)")
+    trained.wait_for_other_numbers(trained.numbers())
+    assert trained.heat("student_distorted") != ours
+    assert trained.notice() == ""
+
+
+def test_the_scrubber_goes_back_to_the_beginning(trained: Visit) -> None:
+    page = trained.page
+    page.get_by_role("tab", name="Train").click()
+    last = trained.heat("attention_student", "train")
+    scrubber = page.locator("#recovery-view input[name=moment]")
+    scrubber.focus()
+    page.keyboard.press("Home")
+    trained.frame()
+    first = trained.heat("attention_student", "train")
+    assert first == trained.heat("attention_before", "train") != last
+    page.keyboard.press("End")
+    trained.frame()
+    assert trained.heat("attention_student", "train") == last
+
+
+def test_animation_and_student_are_downloaded_and_the_student_comes_back(trained: Visit) -> None:
+    page = trained.page
+    with page.expect_download() as film:
+        page.locator("#save-animation").click()
+    opened = Image.open(io.BytesIO(Path(film.value.path()).read_bytes()))
+    assert opened.format == "GIF"
+    assert opened.n_frames > 10
+    with page.expect_download() as packed:
+        page.locator("#save-student").click()
+    content = Path(packed.value.path()).read_bytes()
+    assert sorted(zipfile.ZipFile(io.BytesIO(content)).namelist()) == sorted(MAX_BYTES)
+    file = {"name": "student.zip", "mimeType": "application/zip", "buffer": content}
+    before = page.locator("#student input").input_value()
+    page.locator("#open-student input[type=file], input#open-student").first.set_input_files(file)
+    expect(page.locator("#student input")).not_to_have_value(before, timeout=PATIENCE)
+    assert "30 steps" in page.locator("#student input").input_value()
+    bad = {**file, "buffer": b"this is no zip file"}
+    page.locator("#open-student input[type=file], input#open-student").first.set_input_files(bad)
+    trained.wait_for_notice("cannot be read as a zip file")
+    assert trained.complaints == []
+
+
+def test_two_visitors_take_turns_and_who_leaves_makes_room(open_page: Open, app: Served, browser: Browser) -> None:
+    first = Visit(browser, app.url).open()
+    page = on_train_tab(first, steps=500)
+    page.locator("#start-run").click()
+    wait_for_step(page, 1)
+    second = open_page()
+    other = on_train_tab(second, steps=5)
+    other.locator("#start-run").click()
+    wait_for(other, "Waiting: 1 run before this one.")
+    assert step(other) <= 0
+    first.close()
+    wait_for(other, "finished")
+    assert step(other) == 5
+
+
+def test_a_zip_of_pictures(open_page: Open, tmp_path: Path) -> None:
+    packed = tmp_path / "mine.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in engine.photos().names[:6]:
+            archive.write(engine.photo_path(name), name.replace("/", "_"))
+    visit = open_page()
+    page = on_train_tab(visit, steps=5)
+    visit.choose("learn-from", "your zip file")
+    page.locator("#start-run").click()
+    visit.wait_for_notice("there is no zip file")
+    page.locator("#zip input[type=file]").set_input_files(packed)
+    page.get_by_text("mine.zip").wait_for()
+    page.locator("#start-run").click()
+    wait_for(page, "finished")
+    assert visit.notice() == ""
+
+
+def test_what_cannot_be_learned_is_told(open_page: Open) -> None:
+    visit = open_page()
+    page = on_train_tab(visit, steps=5)
+    visit.type_into("learned", "gaussian_nois(sigma=0.3)")
+    page.locator("#start-run").click()
+    visit.wait_for_notice("did you mean 'gaussian_noise'?")
+    visit.type_into("learned", "none")
+    for level in ("cls", "patch", "attention"):
+        page.locator(f"#level-{level} input[type=number]").fill("0")
+        page.keyboard.press("Tab")
+    page.locator("#start-run").click()
+    visit.wait_for_notice("weight")
+    expect(page.locator("#start-run")).to_be_enabled()
+
+
+def test_a_range_of_strengths(open_page: Open) -> None:
+    visit = open_page()
+    page = visit.page
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#strength").get_by_label("varying").check()
+    learned = page.locator("#learned textarea, #learned input").first
+    expect(learned).to_have_value(re.compile(r"gaussian_noise\(sigma=.*\.\.0\.3\)"))
+    page.locator("#strength-high input[type=number]").fill("0.6")
+    page.keyboard.press("Tab")
+    expect(learned).to_have_value(re.compile(r"\.\.0\.6\)"))
+    visit.choose("operator", "Gaussian blur")
+    expect(learned).to_have_value(re.compile(r"gaussian_blur\(kernel=\d+, sigma=.*\.\."))
