@@ -36,8 +36,8 @@ loss forms.
 The 207 photos are CC0 or in the public domain; `assets/photos/ATTRIBUTION.csv` names their authors.
 
 ### For programs
-`gradio_client` reaches `/compare` and `/patch_similarity`; the link *Use via API* at the foot of this page describes
-them. The same functions are in Python: `import explorer as ex`, then `ex.compare(...)`.
+`gradio_client` reaches `/compare`, `/patch_similarity` and `/distill`; the link *Use via API* at the foot of this page
+describes them. The same functions are in Python: `import explorer as ex`, then `ex.compare(...)` or `ex.distill(...)`.
 """
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from explorer.animation import animate_recovery
     from explorer.backbones import Backbone, CaptureError, UnsupportedModelError, load_backbone
     from explorer.comparison import Comparison, compare
     from explorer.data import ImageSet, load_images
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from explorer.weights import ALIASES, WeightsError
 
 _HOME = {
+    "animation": ("animate_recovery",),
     "backbones": ("Backbone", "CaptureError", "UnsupportedModelError", "load_backbone"),
     "comparison": ("Comparison", "compare"),
     "data": ("ImageSet", "load_images"),
@@ -74,6 +76,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "alignment",
+    "animate_recovery",
     "attention_map",
     "compare",
     "distill",

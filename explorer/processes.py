@@ -29,7 +29,9 @@ class Processes:
             from accelerate import PartialState
             from accelerate.utils import parse_flag_from_env
 
-            self._state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+            # Without being told, Accelerate takes several processes without any GPU for as many lonely ones.
+            no_gpu = not (torch.cuda.is_available() or torch.xpu.is_available() or torch.backends.mps.is_available())
+            self._state = PartialState(cpu=no_gpu or parse_flag_from_env("ACCELERATE_USE_CPU"))
         self.rank: int = 0 if self._state is None else self._state.process_index
         self.count: int = 1 if self._state is None else self._state.num_processes
 

@@ -28,7 +28,8 @@ Train a student of a backbone to see in distorted pictures what its frozen teach
 
 From the first step on the folder holds a pair: student.safetensors, card.json and history.jsonl. Ctrl-C stops after
 the step that is being computed and saves; the same command with --resume goes on, to the same result as if it had
-never been stopped. With several GPUs: accelerate launch -m explorer distill …
+never been stopped. With several GPUs: accelerate launch -m explorer distill …; with several processes on
+CPUs: torchrun --nproc_per_node 2 -m explorer distill …
 
 examples:
   {PROGRAM} distill --steps 100 --out runs/noise

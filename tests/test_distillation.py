@@ -353,7 +353,7 @@ if os.environ["RANK"] == "0":
 
 def test_two_processes_learn_like_one(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    shared |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    shared |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # no GPU, and nobody says so
     code = [sys.executable, "-c", TOGETHER, str(tmp_path / "two"), "0"]
     both = [
         subprocess.Popen(
