@@ -8,11 +8,13 @@ import gradio as gr
 import engine
 import explorer as ex
 from attention_tab import build_attention_tab, show_attention
+from browser_view import RECALL
 from endpoints import build_endpoints
 from patches_tab import build_patches_tab, pick_layer, show_patches
 from sidebar import (
     DEFAULT_BACKBONE,
     DEFAULT_DISTORTION,
+    DEFAULT_PAIR,
     DEFAULT_PHOTO,
     build_sidebar,
     fit_students,
@@ -20,7 +22,7 @@ from sidebar import (
 )
 from style import CSS, HEAD, SWITCH_THEME, THEME, TITLE
 from tabs import ToldError, notice, on_change, sidebar_changes, told
-from train_tab import build_train_tab, connect_train_tab, restore
+from train_tab import build_train_tab, connect_train_tab, own_students, restore
 
 PROGRESS = gr.Progress(track_tqdm=True)
 ABOUT = """
@@ -80,10 +82,9 @@ def build() -> gr.Blocks:
         restored = [shown, layer, column.photo, column.picture, column.catalogue, column.backbone, column.pair]
         restored += [column.size, column.seed, column.operator, column.clip, *column.sliders, column.severity]
         restored += [column.spec, column.text]
-        page.load(reopen, training.own, [broken_link, tabs, *restored], api_visibility="private", queue=False).then(
-            **redraw
-        )
-        page.load(restore, training.own, training.follows, api_visibility="private", queue=False)
+        opening: dict[str, Any] = {"js": f"() => [({RECALL})()]", "api_visibility": "private", "queue": False}
+        page.load(reopen, training.recalled, [broken_link, tabs, *restored], **opening).then(**redraw)
+        page.load(restore, training.recalled, training.follows, **opening)
         build_endpoints()
     return page
 
@@ -111,9 +112,9 @@ def refresh(
     return [*views, problem, weights, gr.skip() if problem else {**drawn, shown: wanted}]
 
 
-def reopen(own: list[str], request: gr.Request) -> list[Any]:
+def reopen(recalled: Any, request: gr.Request) -> list[Any]:
     """The left column as the page's address describes it; what it does not describe keeps its default."""
-    query = dict(request.query_params) if request else {}
+    query, own = dict(request.query_params) if request else {}, own_students(recalled)
     try:
         with told():
             return [gr.skip(), *_reopened(query, own)]
@@ -167,9 +168,8 @@ def _header() -> None:
 def _warm_up() -> None:
     """Load the default model and picture before the first visitor asks; without weights the page says so itself."""
     try:
-        pair = engine.students(DEFAULT_BACKBONE)[0][1]
         damage = ex.distortion(DEFAULT_DISTORTION).spec
-        engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, pair, engine.SIZES[0], 0)
+        engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, DEFAULT_PAIR, engine.SIZES[0], 0)
     except (RuntimeError, OSError) as error:
         print(f"vit-explorer: {error}")
 

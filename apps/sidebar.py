@@ -17,6 +17,7 @@ from explorer.distortions.parameters import Description, Parameter
 DEFAULT_PHOTO = "farm_animal/owl.webp"
 DEFAULT_DISTORTION = "gaussian_noise"
 DEFAULT_BACKBONE = "s14"
+DEFAULT_PAIR = "s14-noise"
 NO_DISTORTION = "none"
 SLIDERS = 3
 SAMPLES = (
@@ -166,8 +167,7 @@ def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio]:
         allow_custom_value=True,
         elem_id="backbone",
     )
-    choices = engine.students(DEFAULT_BACKBONE)
-    pair = gr.Dropdown(choices, value=choices[0][1], label="Student", elem_id="student")
+    pair = gr.Dropdown(engine.students(DEFAULT_BACKBONE), value=DEFAULT_PAIR, label="Student", elem_id="student")
     size = gr.Radio(list(engine.SIZES), value=engine.SIZES[0], label="Size in pixels", elem_id="size")
     return backbone, pair, size
 
@@ -193,9 +193,10 @@ def _connect(column: Sidebar) -> None:
 
 
 def fit_students(backbone: str, own: list[str], pair: str | None = None) -> gr.Dropdown:
-    """The students of a backbone, the visitor's own among them; `pair` is chosen, or else the first of them."""
+    """The students of a backbone, the visitor's own among them; `pair` is chosen, or else a shipped one."""
     choices = engine.students(backbone, own)
-    return gr.Dropdown(choices, value=choices[0][1] if pair is None else pair)
+    shipped = [name for _, name in choices if name not in own]
+    return gr.Dropdown(choices, value=pair or (DEFAULT_PAIR if DEFAULT_PAIR in shipped else shipped[0]))
 
 
 def choose_operator(name: str) -> list[Any]:

@@ -14,7 +14,7 @@ import engine
 import explorer as ex
 import runs
 import trained
-from browser_view import browser_view
+from browser_view import REMEMBER, browser_view
 from explorer._files import atomic_path
 from explorer.animation import animate_recovery
 from explorer.pairs import export_pair
@@ -37,8 +37,6 @@ TRAINABLE = [
     ("everything", "all"),
 ]
 _POLL_SECONDS, _REST_SECONDS = 1.0, 0.15
-_OWN = 20  # students that a browser remembers
-_SECRET = "vit-explorer"  # of no worth: what is kept are names of the visitor's own students
 CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 
 
@@ -46,7 +44,8 @@ CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').
 class TrainTab:
     """What the page connects: where the visitor's own students are listed, and what happens when there is one more."""
 
-    own: gr.BrowserState
+    own: gr.State
+    recalled: gr.JSON
     current: gr.State
     view: gr.HTML
     form: tuple[Any, ...]
@@ -67,7 +66,6 @@ class TrainTab:
 
 def build_train_tab(column: Sidebar) -> TrainTab:
     """The tab's content."""
-    own: gr.BrowserState = gr.BrowserState([], storage_key="vit-explorer-students", secret=_SECRET)
     with gr.Accordion("How to read this", open=False):
         gr.Markdown(HELP)
     form = _build_form(column)
@@ -85,9 +83,10 @@ def build_train_tab(column: Sidebar) -> TrainTab:
         )
         student_file = gr.DownloadButton("student", visible="hidden", elem_id="student-file")
         animation_file = gr.DownloadButton("animation", visible="hidden", elem_id="animation-file")
-    return TrainTab(
-        own, gr.State(None), view, form, start, stop, resume, student, student_file, animation, animation_file, upload
-    )
+    recalled = gr.JSON([], visible=False)
+    own, current, recalled = gr.State([]), gr.State(None), gr.JSON([], visible=False)
+    files = (student, student_file, animation, animation_file, upload)
+    return TrainTab(own, recalled, current, view, form, start, stop, resume, *files)
 
 
 def _build_form(column: Sidebar) -> tuple[Any, ...]:
@@ -158,13 +157,21 @@ def connect_train_tab(
     tab.animation.click(_animation_file, tab.current, [problem, tab.animation_file], **private).success(
         None, js=CLICK.format("animation-file"), **private
     )
-    taken = [problem, tab.own, column.backbone, column.pair]
-    tab.upload.upload(_take_in, [tab.upload, tab.own, column.backbone], taken, **private).then(**redraw)
+    taken = [problem, tab.own, tab.recalled, column.backbone, column.pair]
+    tab.upload.upload(_take_in, [tab.upload, tab.own, column.backbone], taken, **private).success(
+        None, tab.recalled, js=REMEMBER, **private
+    ).then(**redraw)
 
 
-def restore(own: list[str]) -> list[Any]:
+def own_students(recalled: Any) -> list[str]:
+    """The visitor's own students that are still there, as the browser recalls them."""
+    names = recalled if isinstance(recalled, list) else []
+    return [name for name in names if isinstance(name, str) and trained.folder_of(name)]
+
+
+def restore(recalled: Any) -> list[Any]:
     """What the browser's last run was, for a page that was opened again."""
-    kept = [name for name in own if trained.folder_of(name)]
+    kept = own_students(recalled)
     run = RUNS.remembered(kept[0]) if kept else None
     if run is None:
         return [None, None, kept, *_buttons(None)]
@@ -232,7 +239,7 @@ def _watched(picture: str | None, photo: str | None, spec: str, seed: float | No
 
 def _follow(run: Run, own: list[str]) -> Iterator[list[Any]]:
     """Everything that happens, a few times a second; whoever goes away ends the run."""
-    names = [run.name, *(name for name in own if name != run.name)][:_OWN]
+    names = [run.name, *(name for name in own if name != run.name)]
     version = -1
     try:
         while True:
@@ -274,9 +281,9 @@ def _take_in(file: str, own: list[str], backbone: str) -> list[Any]:
             name = trained.take_in(file)
             backbone = engine.card_of(name)["backbone"]
     except ToldError as error:
-        return [notice(error), gr.skip(), gr.skip(), gr.skip()]
-    names = [name, *own][:_OWN]
-    return [notice(), names, backbone, gr.Dropdown(engine.students(backbone, names), value=name)]
+        return [notice(error), *[gr.skip()] * 4]
+    names = [name, *own]
+    return [notice(), names, names, backbone, gr.Dropdown(engine.students(backbone, names), value=name)]
 
 
 def _student_file(current: str | None, pair: str) -> tuple[str, Any]:

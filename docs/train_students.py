@@ -14,6 +14,7 @@ from tqdm import tqdm
 import explorer as ex
 from explorer.pairs import export_pair, import_pair
 
+
 def student(distortion: str, **options: Any) -> ex.DistillConfig:
     """What all of them have in common."""
     return ex.DistillConfig(distortion=distortion, eval_every=50, precision="bfloat16", **options)
@@ -26,7 +27,7 @@ STUDENTS = {
     "s14-blur": ("s14", student(BLUR, steps=250)),
     "s14-mask": ("s14", student(MASK, steps=250)),
     "s14-mixture": ("s14", student(MIXTURE, steps=400)),
-    "clip-b16-mixture": ("clip-b16", student(MIXTURE, steps=200, lr=1e-3)),
+    "clip-b16-mixture": ("clip-b16", student(MIXTURE, steps=120, lr=1e-3)),
 }
 
 

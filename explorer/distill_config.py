@@ -105,7 +105,8 @@ class DistillConfig:
         for name in values:
             if name not in known:
                 raise unknown_name("field of DistillConfig", name, known)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        held: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
+        return cls(**held)
 
     @property
     def weights(self) -> dict[str, float]:

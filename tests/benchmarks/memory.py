@@ -60,22 +60,22 @@ def _peak(variant: str, name: str, image_size: int) -> tuple[float, float]:
     seen = subject(name, image_size, batch=1)
     built = build(variant, seen)
     with torch.no_grad():
-        before = _settled()
+        before = settled()
         result = built.run()
-        after = _high_water()
+        after = high_water()
     maps = built.maps(result)
     assert len(maps) == expected_maps(variant, seen.backbone.depth)
     return after - before, sum(attention.nbytes for attention in maps) / MEBIBYTE
 
 
-def _settled() -> float:
+def settled() -> float:
     """The high-water mark, set back to what is resident now where the system can do that."""
     mark = Path("/proc/self/clear_refs")
     if mark.exists():
         mark.write_text("5")  # man 5 proc: resets the peak resident set size
-    return _high_water()
+    return high_water()
 
 
-def _high_water() -> float:
+def high_water() -> float:
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, kibibytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEBIBYTE

@@ -3,7 +3,7 @@
     python tests/benchmarks/run.py [--quick] [--only NAME] [--out docs/benchmarks.md]
 
 Each benchmark runs in a process of its own; this one imports no torch and stays small, see `memory`. Nothing is
-downloaded. Takes about a quarter of an hour on two cores that do nothing else.
+downloaded. Takes about half an hour on two cores that do nothing else.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from report import Section, machine, markdown
 from timing import in_fresh_process
 
-NAMES = ("capture", "memory", "latency", "imports")
+NAMES = ("capture", "memory", "latency", "imports", "distillation")
 
 
 def main() -> None:
