@@ -1,14 +1,18 @@
 """The interactive views for browsers: one source for the app, for notebooks and for standalone pages.
 
-`attentionview.js` and `patchview.js` take a JSON payload and draw it without any server; `common.js` is what they
-share and `views.css` is how they look. What leaves this module is text: a view with everything that it needs as one
-ES module, and the style sheet. Who mounts them, and where the payloads come from, is none of its business.
+`attentionview.js`, `patchview.js` and `recoveryview.js` take a JSON payload and draw it without any server; `common.js`
+is what they share and `views.css` is how they look. What leaves this module is text: a view with everything that it
+needs as one ES module, and the style sheet. Who mounts them, and where the payloads come from, is none of its business.
 """
 
 import re
 from importlib.resources import files
 
-VIEWS = {"attentionview": "createAttentionView", "patchview": "createPatchView"}
+VIEWS = {
+    "attentionview": "createAttentionView",
+    "patchview": "createPatchView",
+    "recoveryview": "createRecoveryView",
+}
 """Name of each view's module, and the function that it exports."""
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./common\.js";\n', re.MULTILINE)
@@ -19,7 +23,7 @@ def module_source(name: str) -> str:
     """A view as one self-contained ES module, ready for a Blob URL, an anywidget or a `<script type="module">`.
 
     Args:
-        name: "attentionview" (exports `createAttentionView`) or "patchview" (exports `createPatchView`).
+        name: a key of `VIEWS`, such as "patchview", which exports `createPatchView`.
 
     Raises:
         ValueError: there is no such view.
@@ -32,7 +36,7 @@ def module_source(name: str) -> str:
 
 
 def stylesheet() -> str:
-    """The style sheet of both views. All its rules are about elements whose class begins with `vx`."""
+    """The style sheet of all views. All its rules are about elements whose class begins with `vx`."""
     return _read("views.css")
 
 

@@ -191,3 +191,63 @@ def patch_payload(rows: int = 16, cols: int = 16, dim: int = 384, seed: int = 0,
         colours = ((values - stacked.mean(0)) @ axes - low) / (high - low)
         pane["pca"] = encode((255 * colours.clip(0, 1)).round().astype(np.uint8))
     return payload | {"layer": layer, "layers": list(range(12))}
+
+
+def recovery_payload(moments: int = 11, every: int = 4, rows: int = 16, cols: int = 16, dim: int = 64) -> dict:
+    """A finished run: what the student sees of noise goes toward what the teacher sees of the clean picture."""
+    shared = common(rows, cols)
+    units, heads = features(rows, cols, dim), attention_payload(rows, cols, layers=1)["panes"]
+    rows_of = [np.frombuffer(base64.b64decode(pane["attention"]["data"]), np.uint16).astype(float) for pane in heads]
+    clean, noisy = (values.reshape(6, rows * cols) / values.sum() * 6 for values in rows_of[:2])
+    steps = every * (moments - 1)
+
+    def moment(step: int, way: float) -> dict:
+        attention = (1 - way) * noisy + way * clean
+        scale = attention.max() / 255
+        agreement = {"cls_cosine": 0.52 + 0.4 * way, "patch_cosine": 0.31 + 0.5 * way, "attention_kl": 0.9 - 0.6 * way}
+        return {
+            "step": step,
+            "attention": encode((attention / scale).round().astype(np.uint8), float(scale)),
+            "patches": encode(quantise((1 - way) * units["teacher_distorted"] + way * units["teacher_clean"])),
+            "agreement": {**agreement, "attention_js": 0.2 - 0.1 * way, "attention_iou": 0.25 + 0.4 * way, "cka": None},
+        }
+
+    def record(step: int) -> dict:
+        parts = {"cls": 0.4, "patch": 0.3, "attention": 0.9}
+        losses = {name: high * np.exp(-2 * step / steps) + 0.02 * np.sin(step) ** 2 for name, high in parts.items()}
+        evaluated = step % (2 * every) == 0
+        alignment = {"cls_cosine": 0.6 + 0.3 * step / steps, "patch_cosine": 0.4 + 0.3 * step / steps}
+        return {
+            "step": step,
+            "steps": steps,
+            "losses": {"loss": sum(losses.values()), **losses},
+            "lr": 1e-3,
+            "images_per_second": 15.23,
+            "eta_seconds": 4.0 * (steps - step),
+            "alignment": alignment if evaluated else None,
+        }
+
+    return {
+        "version": 1,
+        "run": "noise-1",
+        "key": "noise-1 owl",
+        "state": "finished",
+        "message": None,
+        "steps": steps,
+        **{name: shared[name] for name in ("grid", "size", "colormaps")},
+        "pictures": {pane["view"]: pane["picture"] for pane in shared["panes"]},
+        "reference": moment(0, 1.0),
+        "moments": [moment(every * i, 0.85 * i / (moments - 1)) for i in range(moments)],
+        "records": [record(step) for step in range(1, steps + 1)],
+        "before": {"cls_cosine": 0.58, "patch_cosine": 0.37},
+    }
+
+
+def recovery_until(payload: dict, step: int, state: str = "running") -> dict:
+    """The same run as it was after a step."""
+    return {
+        **payload,
+        "state": state,
+        "moments": [moment for moment in payload["moments"] if moment["step"] <= step],
+        "records": [record for record in payload["records"] if record["step"] <= step],
+    }

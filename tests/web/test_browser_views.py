@@ -4,32 +4,19 @@ import base64
 import copy
 import json
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
 import fixtures
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
+from opening import box, centre, colour, decode, events, next_frame, number, pixel
 
-from explorer.web import VIEWS, module_source, stylesheet
+from explorer.web import VIEWS, module_source
 
 pytestmark = pytest.mark.browser
 
-ADDRESS = "https://views.test/page?private=1"
-SHELL = """<!doctype html><html lang="en" {attributes}><head><meta charset="utf-8"><title>views</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>body {{ margin: 16px; }} {css}</style></head>
-<body><div id="root"></div></body></html>"""
-START = """async ([source, factory, payload]) => {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const module = await import(url);
-  window.log = [];
-  window.view = module[factory](document.getElementById("root"), {
-    onState: (state) => window.log.push(["state", state]),
-    onEvent: (name, data) => window.log.push([name, data]),
-  });
-  await window.view.update(payload);
-}"""
+COMPARISONS = ("attentionview", "patchview")
+"""The views of one comparison."""
 
 
 @pytest.fixture(scope="module")
@@ -40,66 +27,6 @@ def attention() -> dict:
 @pytest.fixture(scope="module")
 def patches() -> dict:
     return fixtures.patch_payload()
-
-
-class Opener:
-    """Opens a view on a page of its own and collects what the page complains about."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.browser = browser
-        self.contexts: list[BrowserContext] = []
-        self.complaints: list[str] = []
-
-    def listen(self, line: ConsoleMessage) -> None:
-        about_reading_back = "willReadFrequently" in line.text  # only these tests read the canvases
-        if line.type in ("error", "warning") and not about_reading_back:
-            self.complaints.append(line.text)
-
-    def __call__(self, name: str, payload: dict | None, attributes: str = "", **context: object) -> Page:
-        settings = {"viewport": {"width": 1280, "height": 900}, "accept_downloads": True, **context}
-        opened = self.browser.new_context(**settings)  # type: ignore[arg-type]
-        self.contexts.append(opened)
-        page = opened.new_page()
-        html = SHELL.format(css=stylesheet(), attributes=attributes)
-        page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
-        page.on("console", self.listen)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.goto(ADDRESS)
-        page.evaluate(START, [module_source(name), VIEWS[name], payload])
-        return page
-
-
-@pytest.fixture
-def open_view(browser: Browser) -> Iterator[Opener]:
-    opener = Opener(browser)
-    yield opener
-    for context in opener.contexts:
-        context.close()
-    assert not opener.complaints, f"the page complained: {opener.complaints}"
-
-
-def box(page: Page, pane: str) -> Locator:
-    return page.locator(f'.vx-box[data-pane="{pane}"]')
-
-
-def centre(page: Page, pane: str, row: int, col: int, rows: int = 16, cols: int = 16) -> tuple[float, float]:
-    box(page, pane).scroll_into_view_if_needed()
-    area = box(page, pane).bounding_box()
-    assert area is not None
-    return area["x"] + (col + 0.5) / cols * area["width"], area["y"] + (row + 0.5) / rows * area["height"]
-
-
-def next_frame(page: Page) -> None:
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def events(page: Page, name: str) -> list:
-    return [data for kind, data in page.evaluate("log") if kind == name]
-
-
-def decode(spec: dict) -> np.ndarray:
-    values = np.frombuffer(base64.b64decode(spec["data"]), dtype=spec["dtype"]).reshape(spec["shape"])
-    return values * spec["scale"] if "scale" in spec else values
 
 
 def pane_of(payload: dict, key: str) -> dict:
@@ -114,22 +41,6 @@ def divergence(first: np.ndarray, second: np.ndarray) -> float:
     p, q = first / first.sum(), second / second.sum()
     middle = (p + q) / 2
     return float(0.5 * (p * np.log(p / middle)).sum() + 0.5 * (q * np.log(q / middle)).sum())
-
-
-def pixel(page: Page, pane: str, row: int, col: int) -> list[int]:
-    return page.evaluate(
-        """([pane, row, col]) => [...document.querySelector(`.vx-box[data-pane="${pane}"] .vx-heat`)
-          .getContext("2d").getImageData(col, row, 1, 1).data].slice(0, 3)""",
-        [pane, row, col],
-    )
-
-
-def colour(payload: dict, name: str, level: float) -> list[int]:
-    return list(base64.b64decode(payload["colormaps"][name])[3 * round(255 * level) : 3 * round(255 * level) + 3])
-
-
-def number(text: str) -> float:
-    return float(text.replace("\u2212", "-"))
 
 
 # ---------------------------------------------------------------- the bundle
@@ -483,7 +394,7 @@ def test_numbers_say_what_is_closer_without_colour(open_view, attention):
 # ---------------------------------------------------------------- files and links
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_figure_and_numbers_are_saved(open_view, attention, patches, name):
     payload = {"attentionview": attention, "patchview": patches}[name]
     page = open_view(name, payload)
@@ -541,7 +452,7 @@ def test_the_link_reopens_the_view_and_tells_nothing_else(open_view, attention):
 # ---------------------------------------------------------------- what never happens
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_strings_are_text(open_view, attention, patches, name):
     payload = copy.deepcopy({"attentionview": attention, "patchview": patches}[name])
     payload["message"] = "<b id='bold'>message</b><img src=x onerror=alert(1)>"
@@ -555,7 +466,7 @@ def test_strings_are_text(open_view, attention, patches, name):
     assert page.locator(".vx-title", has_text="<b id='bold'>title</b>").count() == 1
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_a_bad_payload_is_said_and_forgotten(open_view, attention, patches, name):
     payload = {"attentionview": attention, "patchview": patches}[name]
     page = open_view(name, {"message": "The picture is too small.", "panes": []})
@@ -573,7 +484,7 @@ def test_a_bad_payload_is_said_and_forgotten(open_view, attention, patches, name
     assert page.locator("#root > *").count() == 0
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_the_last_of_two_updates_wins(open_view, attention, patches, name):
     payload = {"attentionview": attention, "patchview": patches}[name]
     page = open_view(name, None)
@@ -585,7 +496,7 @@ def test_the_last_of_two_updates_wins(open_view, attention, patches, name):
 
 
 @pytest.mark.parametrize("width", [390, 700, 1000, 1440])
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_no_width_overflows(open_view, attention, patches, name, width):
     payload = {"attentionview": attention, "patchview": patches}[name]
     page = open_view(name, payload, viewport={"width": width, "height": 900})

@@ -1,0 +1,1015 @@
+// A student learning to see one picture through its damage: live while it trains, afterwards step by step.
+//
+// Enters: the recovery payload (pictures, the reference, the moments recorded so far, the training's records), complete
+// each time and several times a second while a run goes on; what is known already is not decoded again. Leaves:
+// settings through onState. Everything is computed here; no server is asked.
+
+import { composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches } from "./common.js";
+
+const ROWS = ["attention", "similarity"];
+const COLUMNS = ["reference", "before", "student"];
+const RECOVERY_DEFAULTS = { head: "mean", pin: null, wipe: 0, colours: "viridis", opacity: 0.75, smooth: false };
+const PLAY_MS = 4000; // from the first moment to the last
+const SPEECH_MS = 5000; // a screen reader hears of a running training this often at most
+
+const STATES = ["waiting", "running", "stopping", "stopped", "finished", "failed"];
+const LOSS_NAMES = { loss: "total", cls: "class token", patch: "patches" };
+const AGREEMENT = [
+  ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the teacher's of the clean one. 1: the picture as a whole means the same."],
+  ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the teacher's patch at the same place, averaged. 1: every place means the same."],
+  ["attention_js", "attention JS", -1, "Jensen-Shannon divergence between the attention and the teacher's, in nats, averaged over heads. 0: the same places are looked at; 0.69: entirely different ones."],
+  ["attention_iou", "IoU", 1, "Overlap of the patches that hold the top 60 % of the attention with those of the teacher: common patches divided by all of them. 1: the same set."],
+];
+
+/** Builds the view inside `root`; see the methods at the end. */
+export function createRecoveryView(root, options = {}) {
+  const state = { ...RECOVERY_DEFAULTS };
+  const stats = { lastRepaintMs: 0, repaints: 0, decoded: 0 };
+  let data = null;
+  let turn = 0;
+  let basis = null; // {key, promise}: pictures and reference, read once
+  let known = new Map(); // step -> decoded moment
+  let place = null; // the step that somebody chose; null: always the newest
+  let query = null; // {row, col}: the patch of the reference whose feature is compared
+  let hovered = null; // where the pointer or the keyboard is
+  let shown = {}; // one Float32Array for each pane
+  let playing = null; // {from, began, frame}
+
+  // ------------------------------------------------------------ elements
+  const shell = createShell(root, "recovery", "Start a run and watch the student learn here.");
+  const status = createRunStatus();
+  const panes = Object.fromEntries(ROWS.flatMap((what) => COLUMNS.map((id) => [`${what}_${id}`, createPane(`${what}_${id}`)])));
+  const wipes = Object.fromEntries(ROWS.map((what) => [what, addWipe(panes[`${what}_student`])]));
+  for (const what of ROWS) for (const id of COLUMNS.slice(1)) panes[`${what}_${id}`].title.after(make("span", { class: "vx-view", text: "distorted" }));
+  const bars = { attention: createColourBar(), similarity: createColourBar() };
+  const maps = make("div", { class: "vx-recoverymaps" }, ...ROWS.map((what) =>
+    make("div", { class: "vx-triple" }, ...COLUMNS.map((id) => panes[`${what}_${id}`].node), bars[what].node)));
+
+  const change = (partial) => {
+    Object.assign(state, partial);
+    refresh();
+    tellState();
+  };
+  const tellState = () => options.onState?.(snapshot());
+  const icon = make("svg:path");
+  const playName = make("span");
+  const toggle = () => {
+    if (playing) halt();
+    else start();
+    tellState();
+  };
+  const play = make(
+    "button",
+    { class: "vx-button vx-play", type: "button", name: "play", onclick: toggle },
+    make("svg:svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, icon),
+    playName,
+  );
+  const scrubber = createSlider({
+    name: "moment", label: "Recorded step", min: 0, max: 0, step: 1,
+    show: (i) => (data?.moments[i] ? `step ${data.moments[i].step}` : ""),
+    change: (i) => {
+      halt();
+      goTo(i);
+      tellState();
+    },
+  });
+  const wipe = createSlider({
+    name: "wipe", label: "Wipe: before \u27f7 after", min: 0, max: 100, step: 1,
+    show: (value) => (value === 0 ? "after" : value === 100 ? "before" : `${value} % before`),
+    change: (value) => change({ wipe: value }),
+  });
+  const head = createSelect({ name: "head", label: "Attention head", change: (value) => change({ head: readHead(value) }) });
+  const colours = createSelect({ name: "colours", label: "Colours", change: (value) => change({ colours: value }) });
+  const opacity = createSlider({
+    name: "opacity", label: "Map over picture", min: 0, max: 1, step: 0.05,
+    show: (value) => `${Math.round(100 * value)} %`,
+    change: (value) => change({ opacity: value }),
+  });
+  const smooth = createCheckbox({ name: "smooth", label: "smooth", change: (value) => change({ smooth: value }) });
+  const controls = make(
+    "div",
+    { class: "vx-controls", role: "group", "aria-label": "What the maps show" },
+    head.node, colours.node, opacity.node,
+    make("div", { class: "vx-checks" }, smooth.node),
+  );
+  const scrub = make("div", { class: "vx-scrub", role: "group", "aria-label": "Which step is shown" }, play, scrubber.node, wipe.node);
+  const choose = (step) => {
+    if (!data?.moments.length) return;
+    halt();
+    goTo(nearestMoment(step));
+    tellState();
+  };
+  const charts = {
+    losses: createChart(shell, "Losses", choose),
+    agreement: createChart(shell, "Agreement with the teacher on the clean picture", choose),
+  };
+  const table = createAgreementTable(shell);
+  const hint = make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys: what resembles this patch of the clean picture? A ring marks its best match. Click, Enter or Space pins the patch, Escape lets it go." });
+  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, link: () => null });
+  const side = make("div", { class: "vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), table.node);
+  const more = make("div", { class: "vx-recoverymore" }, hint, controls, actions.node);
+  shell.body.append(status.node, scrub, maps, side, more);
+
+  // ------------------------------------------------------------ reading the payload
+  async function update(payload) {
+    const mine = ++turn;
+    if (!payload || !(payload.state || payload.reference)) return forget(payload?.message);
+    let next;
+    try {
+      const base = await readBasis(payload);
+      if (mine !== turn) return;
+      next = readRun(base, payload);
+    } catch (error) {
+      if (mine === turn) forget(`This run could not be read: ${error.message}.`);
+      return;
+    }
+    const another = data?.base !== next.base;
+    if (another) begin(data, next);
+    data = next;
+    if (another) dress();
+    shell.say();
+    shell.show(true);
+    refreshRun();
+    refresh();
+    if (another) actions.refresh();
+  }
+
+  function forget(message) {
+    halt();
+    data = basis = hovered = null;
+    known = new Map();
+    shell.show(false);
+    shell.say(message);
+  }
+
+  /** Pictures and reference. A payload in which they are the same costs nothing. */
+  function readBasis(payload) {
+    const filled = Boolean(payload.reference && payload.pictures);
+    const key = JSON.stringify([payload.run, payload.key, payload.grid, filled]);
+    if (basis?.key !== key) {
+      basis = { key, promise: filled ? decodeBasis(payload) : Promise.resolve({ reference: null }) };
+      const tried = basis;
+      basis.promise.catch(() => tried === basis && (basis = null)); // so that the next payload tries again
+    }
+    return basis.promise;
+  }
+
+  async function decodeBasis(payload) {
+    const { clean, distorted } = payload.pictures;
+    const base = await readPayload({ ...payload, panes: [{ id: "clean", picture: clean }, { id: "distorted", picture: distorted }] });
+    const [first, second] = base.panes;
+    const reference = readMoment(payload.reference, base.rows * base.cols);
+    return { ...base, reference, clean: first.image, distorted: second.image };
+  }
+
+  /** Moments are told apart by their step, and by their data: a run that is resumed repeats some steps. */
+  function readRun(base, payload) {
+    const already = data?.base === base ? known : new Map();
+    const kept = new Map();
+    for (const moment of base.reference ? payload.moments ?? [] : []) {
+      const old = already.get(moment.step);
+      const fresh = old?.source !== moment.attention.data;
+      if (fresh) stats.decoded += 1;
+      kept.set(moment.step, fresh ? readMoment(moment, base.rows * base.cols) : old);
+    }
+    known = kept;
+    return {
+      base,
+      moments: [...kept.values()],
+      run: payload.run ?? null,
+      state: readChoice(payload.state, STATES, null),
+      message: payload.message ?? null,
+      steps: payload.steps ?? payload.records?.at(-1)?.steps ?? 0,
+      records: payload.records ?? [],
+      before: payload.before ?? null,
+    };
+  }
+
+  /** Other pictures or another run: from its newest step, at the patch that its reference looks at most. */
+  function begin(earlier, next) {
+    halt();
+    hovered = null;
+    if (earlier?.base.reference) place = null;
+    const { base } = next;
+    if (!base.reference) return;
+    if (typeof state.head === "number" && state.head >= base.reference.heads) state.head = "mean";
+    if (!colourNames(base).includes(state.colours)) state.colours = colourNames(base)[0];
+    state.pin = fit(state.pin, earlier?.base, base);
+    const at = largestAt(attentionMap(base.reference, "mean"));
+    query = state.pin ?? { row: Math.floor(at / base.cols), col: at % base.cols };
+  }
+
+  function fit(spot, from, to) {
+    if (!spot) return null;
+    const scaled = from?.reference
+      ? { row: Math.floor(((spot.row + 0.5) / from.rows) * to.rows), col: Math.floor(((spot.col + 0.5) / from.cols) * to.cols) }
+      : spot;
+    return scaled.row < to.rows && scaled.col < to.cols ? scaled : null;
+  }
+
+  function colourNames(base) {
+    return Object.keys(base.tables).filter((name) => name !== "difference");
+  }
+
+  function dress() {
+    const { base } = data;
+    if (!base.reference) return;
+    for (const what of ROWS) {
+      for (const id of COLUMNS) {
+        const isReference = id === "reference";
+        panes[`${what}_${id}`].dress(isReference ? "Teacher \u00b7 clean" : "", isReference, isReference ? base.clean : base.distorted, base, what === "attention");
+      }
+    }
+    head.fill([["mean", "mean of heads"], ...Array.from({ length: base.reference.heads }, (_, i) => [i, `head ${i}`])]);
+    colours.fill(colourNames(base).map((name) => [name, name]));
+  }
+
+  // ------------------------------------------------------------ which moment
+  const filled = () => Boolean(data?.moments.length);
+
+  function indexNow() {
+    return place === null ? data.moments.length - 1 : nearestMoment(place);
+  }
+
+  function nearestMoment(step) {
+    let best = 0;
+    data.moments.forEach((moment, i) => {
+      if (Math.abs(moment.step - step) < Math.abs(data.moments[best].step - step)) best = i;
+    });
+    return best;
+  }
+
+  /** At the last moment, the view follows those that come. */
+  function goTo(index) {
+    place = index >= data.moments.length - 1 ? null : data.moments[index].step;
+    refreshMoment();
+  }
+
+  function start() {
+    const last = filled() ? data.moments.length - 1 : 0;
+    if (last < 1) return;
+    const from = indexNow() === last ? 0 : indexNow();
+    playing = { from, began: performance.now(), frame: requestAnimationFrame(tick) };
+    goTo(from);
+  }
+
+  function tick(now) {
+    const last = data.moments.length - 1;
+    const index = Math.min(last, playing.from + Math.max(0, Math.floor(((now - playing.began) / PLAY_MS) * last)));
+    if (index !== indexNow()) goTo(index);
+    if (index < last) {
+      playing.frame = requestAnimationFrame(tick);
+      return;
+    }
+    halt();
+    tellState();
+  }
+
+  function halt() {
+    if (!playing) return;
+    cancelAnimationFrame(playing.frame);
+    playing = null;
+    refreshPlay();
+  }
+
+  function refreshPlay() {
+    setText(playName, playing ? "Pause" : "Play");
+    icon.setAttribute("d", playing ? "M2 1h3v10H2zM7 1h3v10H7z" : "M2 .5v11L11.5 6z");
+    play.disabled = !filled() || data.moments.length < 2;
+  }
+
+  // ------------------------------------------------------------ values
+  function chosenMoments() {
+    return { reference: data.base.reference, before: data.moments[0], student: data.moments[indexNow()] };
+  }
+
+  /** Cosine of one patch of the reference with every patch of the reference, before, and now. */
+  function similarity(row, col) {
+    const { reference, cols } = data.base;
+    const wanted = unitRow(reference, row * cols + col);
+    return Object.fromEntries(Object.entries(chosenMoments()).map(([id, moment]) => [id, cosinesWith(moment, wanted)]));
+  }
+
+  /** The largest attention of all steps, so that scrubbing does not change what a colour means. */
+  function attentionTop() {
+    let top = 0;
+    for (const moment of [data.base.reference, ...data.moments]) {
+      const map = attentionMap(moment, state.head);
+      top = Math.max(top, map[largestAt(map)]);
+    }
+    return top;
+  }
+
+  function readHead(value) {
+    if (value === "mean") return value;
+    const index = Number(value);
+    const sensible = value !== "" && value !== null && Number.isInteger(index) && index >= 0;
+    return sensible && (!data?.base.reference || index < data.base.reference.heads) ? index : state.head;
+  }
+
+  // ------------------------------------------------------------ painting
+  function paintRow(what, values, high) {
+    const { rows, cols, tables } = data.base;
+    const paint = (canvas, map) => paintMap(canvas, map, rows, cols, 0, high, tables[state.colours], state.smooth);
+    for (const id of COLUMNS) {
+      shown[`${what}_${id}`] = values[id];
+      paint(panes[`${what}_${id}`].heat, values[id]);
+    }
+    if (state.wipe > 0) paint(wipes[what].canvas, values.before);
+  }
+
+  function paintAttention() {
+    const top = attentionTop();
+    const values = Object.entries(chosenMoments()).map(([id, moment]) => [id, attentionMap(moment, state.head)]);
+    paintRow("attention", Object.fromEntries(values), top);
+    const which = state.head === "mean" ? "mean of heads" : `head ${state.head}`;
+    bars.attention.set(`Attention: where the picture\u2019s own token looks, last block, ${which}`, data.base.tables[state.colours], 0, top);
+  }
+
+  /** All that follows the pointer, and nothing else: called once a frame at most. */
+  function repaint() {
+    if (!filled()) return;
+    const started = performance.now();
+    paintRow("similarity", similarity(query.row, query.col), 1);
+    bars.similarity.set(`Similarity: cosine with the patch at row ${query.row}, col ${query.col} of the clean picture, as the teacher sees it`, data.base.tables[state.colours], 0, 1);
+    paintMarks();
+    stats.lastRepaintMs = performance.now() - started;
+    stats.repaints += 1;
+    root.dataset.repaintMs = stats.lastRepaintMs.toFixed(2);
+  }
+  const repaintSoon = oncePerFrame(repaint);
+
+  const tellValue = (id, at) => (id.startsWith("attention") ? formatValue(shown[id][at]) : formatFixed(shown[id][at], 3));
+
+  function paintMarks() {
+    const here = hovered ?? query;
+    const { cols } = data.base;
+    const at = here.row * cols + here.col;
+    for (const [id, pane] of Object.entries(panes)) {
+      const origin = id.endsWith("reference");
+      const kind = !origin ? "same" : state.pin ? "pin" : "cursor";
+      for (const other of ["same", "pin", "cursor"]) if (other !== kind) pane.unmark(other);
+      pane.mark(kind, query.row, query.col);
+      if (state.pin && hovered) pane.mark("cursor", hovered.row, hovered.col);
+      if (id.startsWith("similarity") && !origin) {
+        const best = largestAt(shown[id]);
+        pane.mark("match", Math.floor(best / cols), best % cols);
+      }
+      setText(pane.note, tellValue(id, at));
+      pane.box.setAttribute("aria-label", `${nameOf(id)}: row ${here.row}, column ${here.col}, value ${tellValue(id, at)}`);
+    }
+    if (!hovered) return shell.hideTip();
+    const value = tellValue(hovered.pane, at);
+    shell.showTip([make("div", { text: `row ${here.row}, col ${here.col}: ${value}` })], hovered.x, hovered.y);
+    if (hovered.key) announceHere();
+    hovered.key = false; // once: the same patch is painted again with each update
+  }
+
+  function nameOf(id) {
+    const what = id.split("_")[0];
+    return `${what[0].toUpperCase()}${what.slice(1)}, ${panes[id].title.textContent}`;
+  }
+
+  function announceHere() {
+    const at = hovered.row * data.base.cols + hovered.col;
+    const row = hovered.pane.split("_")[0];
+    const values = COLUMNS.map((id) => `${panes[`${row}_${id}`].title.textContent} ${tellValue(`${row}_${id}`, at)}`);
+    shell.announce(`row ${hovered.row}, column ${hovered.col}. ${row}: ${values.join(", ")}`);
+  }
+
+  /** What changes with the step that is shown. */
+  function refreshMoment() {
+    refreshPlay();
+    if (!filled()) return markCharts(data?.records.at(-1)?.step ?? 0);
+    const index = indexNow();
+    const first = data.moments[0];
+    const { step } = data.moments[index];
+    scrubber.set(index, data.moments.length - 1);
+    for (const what of ROWS) {
+      entitle(panes[`${what}_before`], `Before \u00b7 step ${first.step}`);
+      entitle(panes[`${what}_student`], `Student \u00b7 step ${step}`);
+    }
+    markCharts(step);
+    table.set(first, data.moments[index]);
+    paintAttention();
+    repaint();
+  }
+
+  function markCharts(step) {
+    for (const chart of Object.values(charts)) chart.mark(step);
+  }
+
+  /** What changes with the payload alone. Without a picture to be watched there are curves only. */
+  function refreshRun() {
+    status.set(data);
+    shell.body.classList.toggle("vx-curvesonly", !filled());
+    for (const node of [scrub, maps, more, table.node]) node.hidden = !filled();
+    charts.losses.draw(lossSeries(data), data.steps);
+    charts.agreement.draw(agreementSeries(data), data.steps);
+  }
+
+  /** What changes with settings or payload, but not with the pointer. */
+  function refresh() {
+    if (!filled()) return refreshMoment();
+    head.set(state.head);
+    colours.set(state.colours);
+    opacity.set(state.opacity);
+    smooth.set(state.smooth);
+    wipe.set(state.wipe);
+    for (const pane of Object.values(panes)) pane.setLook(state.opacity, state.smooth);
+    for (const each of Object.values(wipes)) each.set(state.wipe, state.opacity, state.smooth);
+    refreshMoment();
+  }
+
+  // ------------------------------------------------------------ pointing
+  function pin(row, col) {
+    if (state.pin?.row === row && state.pin?.col === col) return unpin();
+    query = { row, col };
+    change({ pin: { row, col } });
+    shell.announce(`Pinned row ${row}, column ${col} of the clean picture`);
+  }
+
+  function unpin() {
+    if (!state.pin) return;
+    if (hovered) query = { row: hovered.row, col: hovered.col };
+    change({ pin: null });
+    shell.announce("Unpinned");
+  }
+
+  trackPatches(maps, {
+    grid: () => (filled() ? data.base : null),
+    move: (pane, row, col, where) => {
+      hovered = { pane, row, col, ...where };
+      if (!state.pin) query = { row, col };
+      repaintSoon();
+    },
+    press: (pane, row, col) => pin(row, col),
+    leave: () => {
+      if (!hovered) return;
+      hovered = null;
+      repaintSoon();
+    },
+    escape: unpin,
+  });
+
+  // ------------------------------------------------------------ files
+  function snapshot() {
+    const index = filled() ? indexNow() : null;
+    return {
+      ...state,
+      pin: state.pin && { ...state.pin },
+      query: query && { ...query },
+      index,
+      step: index === null ? place : data.moments[index].step,
+      playing: Boolean(playing),
+    };
+  }
+
+  function fileName() {
+    return `vit-explorer-recovery-step${data.moments[indexNow()].step}-row${query.row}-col${query.col}`;
+  }
+
+  function makeFigure() {
+    const { step, agreement } = data.moments[indexNow()];
+    const numbers = (values) => AGREEMENT.map(([key, name]) => `${name} ${formatFixed(values[key], 3)}`).join(", ");
+    const wiped = state.wipe > 0 ? `; left of the line, ${state.wipe} % of its pane: before` : "";
+    const cellOf = (what, id) => {
+      const pane = panes[`${what}_${id}`];
+      const draw = id === "student" ? drawWiped(panes[`${what}_before`], pane) : pane.drawOn;
+      return { title: pane.title.textContent, reference: id === "reference", draw };
+    };
+    const canvas = composeFigure({
+      font: getComputedStyle(shell.host).fontFamily,
+      heading: `A student learns to see: step ${step} of ${data.steps}`,
+      cells: ROWS.map((what) => COLUMNS.map((id) => cellOf(what, id))),
+      aspect: data.base.height / data.base.width,
+      bars: [
+        { ...bars.attention.shown(), text: `attention, ${state.head === "mean" ? "mean of heads" : `head ${state.head}`}: one scale for all steps`, from: 0, span: 1.5 },
+        { ...bars.similarity.shown(), text: `cosine with row ${query.row}, col ${query.col} of the clean picture`, from: 1.5, span: 1.5 },
+      ],
+      lines: [
+        `Student: step ${step}${wiped}`,
+        `Agreement of this picture before: ${numbers(data.moments[0].agreement)}`,
+        `Agreement of this picture at step ${step}: ${numbers(agreement)}`,
+        "made with vit-explorer",
+      ],
+      over: markFigure,
+    });
+    return { name: fileName(), canvas };
+  }
+
+  function drawWiped(before, after) {
+    return (context, x, y, width, height) => {
+      after.drawOn(context, x, y, width, height);
+      if (state.wipe === 0) return;
+      const edge = (state.wipe / 100) * width;
+      context.save();
+      context.beginPath();
+      context.rect(x, y, edge, height);
+      context.clip();
+      before.drawOn(context, x, y, width, height);
+      context.restore();
+      context.fillStyle = "#fff";
+      context.fillRect(x + edge - 1, y, 2, height);
+    };
+  }
+
+  function markFigure(context, places) {
+    const { rows, cols } = data.base;
+    for (const { x, y, width, height } of places) {
+      const [w, h] = [width / cols, height / rows];
+      for (const [colour, thickness] of [["#000", 4], ["#fff", 2]]) {
+        Object.assign(context, { strokeStyle: colour, lineWidth: thickness });
+        context.strokeRect(x + query.col * w, y + query.row * h, w, h);
+      }
+    }
+  }
+
+  function makeNumbers() {
+    const { rows, cols } = data.base;
+    const grids = (what) => Object.fromEntries(COLUMNS.map((id) => [id, tableOf(shown[`${what}_${id}`], rows, cols)]));
+    const { step, agreement } = data.moments[indexNow()];
+    const content = {
+      view: "recovery",
+      settings: snapshot(),
+      run: data.run,
+      step,
+      steps: data.steps,
+      grid: [rows, cols],
+      query: { ...query },
+      attention: grids("attention"),
+      similarity: grids("similarity"),
+      agreement: { before: data.moments[0].agreement, student: agreement },
+      recorded_steps: data.moments.map((moment) => moment.step),
+      before: data.before,
+      records: data.records,
+    };
+    return { name: fileName(), content };
+  }
+
+  // ------------------------------------------------------------ settings
+  function readSpot(value) {
+    if (value === null || value === "") return null;
+    const [row, col] = typeof value === "string" ? value.split(",").map(Number) : [value.row, value.col];
+    const sensible = [row, col].every((each) => Number.isInteger(each) && each >= 0);
+    const fits = !data?.base.reference || (row < data.base.rows && col < data.base.cols);
+    return sensible && fits ? { row, col } : state.pin;
+  }
+
+  function readPlace(partial) {
+    const last = filled() ? data.moments.length - 1 : 0;
+    const step = readNumber(partial.step, null, 0, 1e9);
+    const index = filled() ? readNumber(partial.index, null, 0, last) : null;
+    if (index === null && step === null) return;
+    halt();
+    if (!filled()) place = step; // remembered until there is something to show
+    else goTo(index === null ? nearestMoment(step) : Math.round(index));
+  }
+
+  // ------------------------------------------------------------ the face of the view
+  refreshPlay();
+  return {
+    /** Shows a payload, keeping step, patch and settings where they make sense; null empties the view. */
+    update,
+    /** The settings, with the step that is shown, its index, and the patch that is compared. */
+    state: snapshot,
+    /** Changes some settings; text is fine, nonsense is ignored. */
+    set(partial = {}) {
+      if ("head" in partial) state.head = readHead(partial.head);
+      state.colours = data?.base.reference ? readChoice(partial.colours, colourNames(data.base), state.colours) : String(partial.colours ?? state.colours);
+      state.opacity = readNumber(partial.opacity, state.opacity, 0, 1);
+      state.wipe = readNumber(partial.wipe, state.wipe, 0, 100);
+      state.smooth = readFlag(partial.smooth, state.smooth);
+      if ("pin" in partial) state.pin = readSpot(partial.pin);
+      if (state.pin) query = { ...state.pin };
+      else if (partial.query) query = readSpot(partial.query) ?? query;
+      readPlace(partial);
+      refresh();
+      const wanted = readFlag(partial.playing, Boolean(playing));
+      if (!wanted) halt();
+      else if (!playing) start();
+    },
+    /** Cosine with the patch at (row, col) of the reference: {reference, before, student: Float32Array}, row by row. */
+    similarity,
+    /** The maps on screen, by pane: `attention_student` and so on. */
+    maps: () => ({ ...shown }),
+    stats,
+    destroy() {
+      turn += 1;
+      halt();
+      repaintSoon.cancel();
+      for (const chart of Object.values(charts)) chart.destroy();
+      shell.destroy();
+      delete root.dataset.repaintMs;
+    },
+  };
+}
+
+// ---------------------------------------------------------------- moments
+
+function readMoment(moment, patches) {
+  const attention = decodeArray(moment.attention);
+  const features = decodeArray(moment.patches);
+  if (attention.shape[1] !== patches || features.shape[0] !== patches) {
+    throw new Error(`step ${moment.step} has maps of [${attention.shape}] and [${features.shape}], which do not fit the grid`);
+  }
+  return {
+    step: moment.step,
+    source: moment.attention.data,
+    agreement: moment.agreement ?? {},
+    attention,
+    heads: attention.shape[0],
+    maps: new Map(), // head -> Float32Array, made when first asked for
+    features: features.values,
+    dim: features.shape[1],
+    inverse: inverseNorms(features),
+  };
+}
+
+function inverseNorms({ values, shape: [count, dim] }) {
+  const out = new Float32Array(count); // a row of zeros keeps 0: it resembles nothing
+  for (let i = 0; i < count; i++) {
+    let square = 0;
+    for (let d = i * dim; d < (i + 1) * dim; d++) square += values[d] * values[d];
+    if (square > 0) out[i] = 1 / Math.sqrt(square);
+  }
+  return out;
+}
+
+function unitRow({ features, inverse, dim }, at) {
+  return Float32Array.from(features.subarray(at * dim, (at + 1) * dim), (value) => value * inverse[at]);
+}
+
+function cosinesWith({ features, inverse, dim }, wanted) {
+  const out = new Float32Array(inverse.length);
+  for (let i = 0, start = 0; i < out.length; i++, start += dim) {
+    let sum = 0;
+    for (let d = 0; d < dim; d++) sum += features[start + d] * wanted[d];
+    out[i] = sum * inverse[i];
+  }
+  return out;
+}
+
+function attentionMap(moment, head) {
+  if (!moment.maps.has(head)) moment.maps.set(head, head === "mean" ? meanOfHeads(moment.attention) : headOf(moment.attention, head));
+  return moment.maps.get(head);
+}
+
+function headOf(attention, head) {
+  const [heads, patches] = attention.shape;
+  return scaledSlice(attention, Math.min(head, heads - 1) * patches, patches);
+}
+
+function meanOfHeads({ values, scale, shape: [heads, patches] }) {
+  const sums = new Float64Array(patches);
+  for (let i = 0; i < values.length; i++) sums[i % patches] += values[i];
+  return Float32Array.from(sums, (sum) => (sum * scale) / heads);
+}
+
+function largestAt(values) {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
+  return best;
+}
+
+// ---------------------------------------------------------------- small parts
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function entitle({ title }, text) {
+  setText(title, text);
+  title.title = text;
+}
+
+/** A second map in a pane, seen left of a line. */
+function addWipe(pane) {
+  const canvas = make("canvas", { class: "vx-heat vx-wiped", hidden: true });
+  const line = make("div", { class: "vx-wipeline", hidden: true });
+  pane.heat.after(canvas, line);
+  const set = (percent, opacity, smooth) => {
+    canvas.hidden = percent === 0;
+    line.hidden = percent === 0 || percent === 100;
+    line.style.left = `${percent}%`;
+    canvas.style.clipPath = `inset(0 ${100 - percent}% 0 0)`;
+    pane.heat.style.clipPath = percent === 0 ? "" : `inset(0 0 0 ${percent}%)`;
+    canvas.style.opacity = opacity;
+    canvas.classList.toggle("vx-crisp", !smooth);
+  };
+  return { canvas, set };
+}
+
+/** How far the run is. What screen readers hear of it is told apart, and seldom. */
+function createRunStatus() {
+  const badge = make("span", { class: "vx-state" });
+  const steps = make("span", { class: "vx-steps" });
+  const facts = make("span", { class: "vx-facts" });
+  const done = make("div", { class: "vx-done" });
+  const progress = make("div", { class: "vx-progress", role: "progressbar", "aria-label": "Training", "aria-valuemin": 0 }, done);
+  const message = make("p", { class: "vx-runmessage", hidden: true });
+  const spoken = make("p", { class: "vx-sr", role: "status" });
+  const node = make("div", { class: "vx-run" }, make("div", { class: "vx-runline" }, badge, steps, facts), progress, message, spoken);
+  let told = { state: null, message: null, at: -Infinity };
+
+  const set = (run) => {
+    const record = run.records.at(-1);
+    const step = record?.step ?? run.moments.at(-1)?.step ?? 0;
+    const going = run.state === "running" || run.state === "stopping";
+    const count = run.steps ? `step ${step} of ${run.steps}` : `step ${step}`;
+    const left = run.state === "running" && step < run.steps ? timeLeft(record?.eta_seconds) : null;
+    const speed = going && Number.isFinite(record?.images_per_second) ? `${Number(record.images_per_second.toPrecision(2))} images/s` : null;
+    node.dataset.state = run.state ?? "";
+    badge.hidden = !run.state;
+    setText(badge, run.state ?? "");
+    setText(steps, count);
+    setText(facts, [speed, left].filter(Boolean).join(" \u00b7 "));
+    done.style.width = `${Math.min(100, (100 * step) / (run.steps || 1))}%`;
+    progress.setAttribute("aria-valuemax", run.steps);
+    progress.setAttribute("aria-valuenow", step);
+    message.hidden = !run.message;
+    setText(message, run.message ?? "");
+    speak(run, [run.state, count, left, run.message].filter(Boolean).join(", "));
+  };
+  const speak = (run, text) => {
+    const news = run.state !== told.state || run.message !== told.message;
+    if (!news && performance.now() - told.at < SPEECH_MS) return;
+    told = { state: run.state, message: run.message, at: performance.now() };
+    setText(spoken, text);
+  };
+  return { node, set };
+}
+
+function timeLeft(seconds) {
+  if (!Number.isFinite(seconds)) return null;
+  if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} s left`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
+}
+
+/** This picture's agreement, before and at the step that is shown. */
+function createAgreementTable(shell) {
+  const arrow = (direction) => make("span", { class: "vx-direction", text: direction > 0 ? "\u2191" : "\u2193", title: direction > 0 ? "higher is closer" : "lower is closer" });
+  const heading = AGREEMENT.map(([, name, direction, help]) => make("th", { scope: "col" }, createHelp(shell, name, help), arrow(direction)));
+  const names = [0, 1].map(() => make("th", { scope: "row" }));
+  const cells = names.map(() => AGREEMENT.map(() => make("td")));
+  const node = make(
+    "table",
+    { class: "vx-table vx-agreement" },
+    make("caption", { text: "This picture\u2019s agreement with the reference" }),
+    make("thead", {}, make("tr", {}, make("td"), ...heading)),
+    make("tbody", {}, ...names.map((name, i) => make("tr", {}, name, ...cells[i]))),
+  );
+  const set = (first, now) => {
+    setText(names[0], `before, step ${first.step}`);
+    setText(names[1], `student, step ${now.step}`);
+    AGREEMENT.forEach(([key, , direction], i) => {
+      const [before, after] = [first.agreement[key], now.agreement[key]];
+      const gain = Number.isFinite(before) && Number.isFinite(after) ? direction * (after - before) : 0;
+      const word = Math.abs(gain) < 0.0005 ? "" : gain > 0 ? "closer" : "farther";
+      setText(cells[0][i], formatFixed(before, 3));
+      cells[1][i].className = word && `vx-${word}`;
+      if (cells[1][i].textContent === `${formatFixed(after, 3)} ${word}`) return;
+      cells[1][i].replaceChildren(`${formatFixed(after, 3)} `, make("span", { class: "vx-sr", text: word }));
+    });
+  };
+  return { node, set };
+}
+
+// ---------------------------------------------------------------- curves
+
+const PLOT = { height: 178, left: 40, right: 12, top: 12, bottom: 24 };
+const SMOOTHED_FROM = 31; // records; fewer are drawn as they are
+const DRAWN_POINTS = 400; // of one curve: no screen shows more
+
+const finiteOrNaN = (value) => (Number.isFinite(value) ? value : NaN);
+
+/** One curve for each loss: {name, label, look, points: [[step, value], ...], smoothed}; NaN where there is no number. */
+function lossSeries({ records }) {
+  const names = new Set(["loss", ...records.flatMap((record) => Object.keys(record.losses ?? {}))]);
+  return [...names].map((name, i) => ({
+    name,
+    label: LOSS_NAMES[name] ?? name.replaceAll("_", " "),
+    look: ["loss", "cls", "patch", "attention"].includes(name) ? name : `other${i % 2}`,
+    points: records.map((record) => [record.step, finiteOrNaN(record.losses?.[name])]),
+    smoothed: records.length >= SMOOTHED_FROM,
+    low: 0,
+  }));
+}
+
+/** Held-out pictures where they were evaluated, and this picture at each moment. */
+function agreementSeries({ records, before, moments }) {
+  const evaluated = records.filter((record) => record.alignment).map((record) => [record.step, record.alignment]);
+  const heldOut = before ? [[0, before], ...evaluated] : evaluated;
+  const seen = moments.map((moment) => [moment.step, moment.agreement]);
+  const curve = (key, short, points, who) => ({
+    name: `${who} ${key}`,
+    label: `${short}, ${who}`,
+    look: short === "CLS" ? "cls" : "patch",
+    points: points.map(([step, values]) => [step, finiteOrNaN(values[key])]),
+    high: 1,
+    ...(who === "held-out" ? { marker: short === "CLS" ? "circle" : "square" } : { dashed: true }),
+  });
+  return ["held-out", "this picture"].flatMap((who, i) => [
+    curve("cls_cosine", "CLS", [heldOut, seen][i], who),
+    curve("patch_cosine", "patch", [heldOut, seen][i], who),
+  ]);
+}
+
+/** Curves over steps, with a line at the step that is shown. `choose(step)` is called on a click. */
+function createChart(shell, name, choose) {
+  const legend = make("ul", { class: "vx-legend", "aria-hidden": "true" });
+  const grid = make("svg:g", { class: "vx-plotgrid" });
+  const curves = make("svg:g");
+  const here = make("svg:path", { class: "vx-plothere" });
+  const pointer = make("svg:path", { class: "vx-plotpointer" });
+  const svg = make("svg:svg", { class: "vx-plot", role: "img", height: PLOT.height }, grid, pointer, here, curves);
+  const node = make("figure", { class: "vx-chart" }, make("figcaption", { class: "vx-charttitle", text: name }), legend, svg);
+  const drawn = new Map(); // name of a series -> its elements
+  let model = { series: [], steps: 1 };
+  let scale = null;
+  let step = 0;
+  let gridKey = "";
+
+  function draw(series, steps) {
+    const last = Math.max(...series.map(({ points }) => points.at(-1)?.[0] ?? 0));
+    model = { series, steps: Math.max(1, steps, last) };
+    for (const [key, parts] of drawn) if (!series.some((each) => each.name === key)) remove(key, parts);
+    for (const each of series) if (!drawn.has(each.name)) drawn.set(each.name, addSeries(each));
+    render();
+  }
+
+  function addSeries({ label, look, marker, dashed }) {
+    const classes = `vx-curve vx-curve-${look}${dashed ? " vx-dashed" : ""}`;
+    const value = make("span", { class: "vx-legendvalue" });
+    const sample = make("svg:svg", { viewBox: "0 0 24 12", width: 24, height: 12, class: classes }, make("svg:path", { class: "vx-stroke", d: "M1 6H23" }), make("svg:path", { class: "vx-dots", d: marker ? dot(marker, 12, 6) : "" }));
+    const item = make("li", {}, sample, make("span", { text: label }), value);
+    const faint = make("svg:path", { class: "vx-faint" });
+    const line = make("svg:path", { class: "vx-stroke" });
+    const dots = make("svg:path", { class: "vx-dots" });
+    const group = make("svg:g", { class: classes }, faint, line, dots);
+    curves.prepend(group); // the first named, which matters most, lies on top
+    legend.append(item);
+    return { faint, line, dots, value, group, item };
+  }
+
+  function remove(key, { group, item }) {
+    group.remove();
+    item.remove();
+    drawn.delete(key);
+  }
+
+  function render() {
+    const width = svg.clientWidth;
+    if (!width) return;
+    svg.setAttribute("viewBox", `0 0 ${width} ${PLOT.height}`);
+    scale = scalesOf(model, width);
+    renderGrid(width);
+    for (const { name: key, points, smoothed, marker } of model.series) {
+      const { faint, line, dots } = drawn.get(key);
+      const few = thinned(points);
+      faint.setAttribute("d", smoothed ? pathOf(few, scale) : "");
+      line.setAttribute("d", pathOf(smoothed ? thinned(movingMean(points)) : few, scale));
+      dots.setAttribute("d", marker ? points.filter(isNumber).map(([x, y]) => dot(marker, scale.x(x), scale.y(y))).join("") : "");
+    }
+    svg.setAttribute("aria-label", `${name}. ${model.series.map(describeSeries).filter(Boolean).join("; ") || "Nothing yet."}`);
+    mark(step);
+  }
+
+  function renderGrid(width) {
+    const { x, y, xTicks, yTicks } = scale;
+    const key = JSON.stringify([width, xTicks, yTicks, model.steps]);
+    if (key === gridKey) return;
+    gridKey = key;
+    const bottom = PLOT.height - PLOT.bottom;
+    const text = (content, left, top, anchor) => make("svg:text", { x: left, y: top, "text-anchor": anchor, text: content });
+    grid.replaceChildren(
+      ...yTicks.map((tick) => make("svg:path", { d: `M${PLOT.left} ${y(tick)}H${width - PLOT.right}` })),
+      ...yTicks.map((tick) => text(tickText(tick, yTicks), PLOT.left - 6, y(tick) + 4, "end")),
+      ...xTicks.map((tick) => make("svg:path", { d: `M${x(tick)} ${bottom}v4` })),
+      ...xTicks.map((tick) => text(String(tick), x(tick), bottom + 17, "middle")),
+      text("step", PLOT.left - 14, bottom + 17, "end"),
+    );
+  }
+
+  function mark(at) {
+    step = at;
+    const bottom = PLOT.height - PLOT.bottom;
+    if (scale) {
+      const x = scale.x(Math.min(at, model.steps));
+      here.setAttribute("d", `M${x} ${PLOT.top}V${bottom}M${x - 4} ${PLOT.top - 7}h8l-4 7z`);
+    }
+    for (const { name: key, points } of model.series) setText(drawn.get(key).value, formatFixed(lastUpTo(points, at)?.[1] ?? NaN, 3));
+  }
+
+  const stepAt = (event) => {
+    const { left, width } = svg.getBoundingClientRect();
+    const share = (event.clientX - left - PLOT.left) / (width - PLOT.left - PLOT.right);
+    return Math.round(Math.min(1, Math.max(0, share)) * model.steps);
+  };
+  const hideValues = () => {
+    pointer.removeAttribute("d");
+    shell.hideTip();
+  };
+  const showValues = (event) => {
+    if (!scale) return;
+    const at = stepAt(event);
+    pointer.setAttribute("d", `M${scale.x(at)} ${PLOT.top}V${PLOT.height - PLOT.bottom}`);
+    const lines = model.series.flatMap(({ label, points }) => {
+      const found = lastUpTo(points, at);
+      if (!found) return [];
+      const when = found[0] === at ? "" : ` (step ${found[0]})`;
+      return [make("dt", { text: label + when }), make("dd", { text: formatFixed(found[1], 3) })];
+    });
+    shell.showTip([make("div", { class: "vx-tiphead", text: `step ${at}` }), make("dl", {}, ...lines)], event.clientX, event.clientY);
+  };
+  svg.addEventListener("pointermove", showValues);
+  svg.addEventListener("pointerleave", hideValues);
+  svg.addEventListener("click", (event) => choose(stepAt(event)));
+  const resized = oncePerFrame(render);
+  const observer = new ResizeObserver(resized);
+  observer.observe(svg);
+  const destroy = () => {
+    observer.disconnect();
+    resized.cancel();
+  };
+  return { node, draw, mark, destroy };
+}
+
+function scalesOf({ series, steps }, width) {
+  const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite);
+  const least = values.reduce((low, value) => Math.min(low, value), Infinity);
+  const most = values.reduce((high, value) => Math.max(high, value), -Infinity);
+  const yTicks = values.length ? ticksOf(series[0].low ?? least, series[0].high ?? most, 4) : [0, 0.5, 1];
+  const [low, high] = [yTicks[0], yTicks.at(-1)];
+  const [wide, tall] = [width - PLOT.left - PLOT.right, PLOT.height - PLOT.top - PLOT.bottom];
+  return {
+    yTicks,
+    xTicks: ticksOf(0, steps, Math.max(2, Math.floor(wide / 70)), 1).filter((tick) => tick <= steps),
+    x: (step) => PLOT.left + (step / steps) * wide,
+    y: (value) => PLOT.top + ((high - value) / (high - low)) * tall,
+  };
+}
+
+/** About `count` round numbers that hold the range, `finest` apart at least. */
+function ticksOf(low, high, count, finest = 1e-6) {
+  const rough = Math.max((high - low) / count, finest);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const gap = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= 0.75 * rough && each >= finest);
+  const first = Math.floor(low / gap + 1e-6);
+  const last = Math.max(first + 1, Math.ceil(high / gap - 1e-6));
+  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * gap).toPrecision(9)));
+}
+
+function tickText(tick, ticks) {
+  const digits = Math.max(0, Math.ceil(-Math.log10(ticks[1] - ticks[0]) - 1e-6));
+  return formatFixed(tick, digits);
+}
+
+const isNumber = ([, value]) => Number.isFinite(value);
+
+function pathOf(points, { x, y }) {
+  let path = "";
+  let joined = false;
+  for (const point of points) {
+    if (isNumber(point)) path += `${joined ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(point[1]).toFixed(1)}`;
+    joined = isNumber(point);
+  }
+  return path;
+}
+
+function dot(kind, x, y) {
+  if (kind === "square") return `M${x - 3} ${y - 3}h6v6h-6z`;
+  return `M${x - 3.5} ${y}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0`;
+}
+
+function thinned(points) {
+  const stride = Math.ceil(points.length / DRAWN_POINTS);
+  return points.filter((_, i) => i % stride === 0 || i === points.length - 1);
+}
+
+/** The mean of the records around each, of fewer toward the ends. */
+function movingMean(points) {
+  const half = Math.max(2, Math.round(points.length / 24));
+  const sums = [[0, 0]]; // of the numbers so far, and how many they are
+  for (const point of points) {
+    const [sum, count] = sums.at(-1);
+    sums.push(isNumber(point) ? [sum + point[1], count + 1] : [sum, count]);
+  }
+  return points.map((point, i) => {
+    const [first, last] = [sums[Math.max(0, i - half)], sums[Math.min(points.length, i + half + 1)]];
+    return [point[0], isNumber(point) ? (last[0] - first[0]) / (last[1] - first[1]) : NaN];
+  });
+}
+
+/** The last [step, value] that is known at a step. */
+function lastUpTo(points, step) {
+  return points.findLast((point) => point[0] <= step && isNumber(point)) ?? null;
+}
+
+function describeSeries({ label, points }) {
+  const numbers = points.filter(isNumber);
+  if (!numbers.length) return "";
+  const tell = ([step, value]) => `${formatFixed(value, 3)} at step ${step}`;
+  return numbers.length === 1 ? `${label}: ${tell(numbers[0])}` : `${label}: from ${tell(numbers[0])} to ${tell(numbers.at(-1))}`;
+}
