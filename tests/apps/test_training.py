@@ -156,11 +156,15 @@ def test_animation_and_student_are_downloaded_and_the_student_comes_back(trained
     assert sorted(zipfile.ZipFile(io.BytesIO(content)).namelist()) == sorted(MAX_BYTES)
     file = {"name": "student.zip", "mimeType": "application/zip", "buffer": content}
     before = page.locator("#student input").input_value()
-    page.locator("#open-student input[type=file], input#open-student").first.set_input_files(file)
+    with page.expect_file_chooser() as opened_file:
+        page.locator("#open-student").click()
+    opened_file.value.set_files(file)
     expect(page.locator("#student input")).not_to_have_value(before, timeout=PATIENCE)
     assert "30 steps" in page.locator("#student input").input_value()
     bad = {**file, "buffer": b"this is no zip file"}
-    page.locator("#open-student input[type=file], input#open-student").first.set_input_files(bad)
+    with page.expect_file_chooser() as opened_file:
+        page.locator("#open-student").click()
+    opened_file.value.set_files(bad)
     trained.wait_for_notice("cannot be read as a zip file")
     assert trained.complaints == []
 
