@@ -1,6 +1,6 @@
 """Which of the three levels does what: trains a student on each non-empty subset of them, and writes docs/levels.md:
 
-    python docs/ablate_levels.py IMAGES RUNS [--steps 60] [--seeds 0 1 2] [--out docs/levels.md]
+    python docs/ablate_levels.py IMAGES RUNS [--steps 40] [--seeds 0 1 2] [--out docs/levels.md]
 
 IMAGES is a folder of pictures that does not contain the embedded photos, on which the students are measured. All
 students have the same budget; a seed stands for the order of the pictures, crops, the draws of the distortion and the
@@ -41,7 +41,7 @@ BEFORE, AFTER, CLEAN = "teacher, distorted", "student, distorted", "student, cle
 # TO BE WRITTEN once the numbers are there, from them alone; what the table does not show has no place here. It is
 # printed for the settings below and no others.
 HOW_TO_READ = ""
-HOW_TO_READ_SETTINGS: dict[str, Any] = {"steps": 60, "seeds": [0, 1, 2], "photos": 100, "precision": "bfloat16"}
+HOW_TO_READ_SETTINGS: dict[str, Any] = {"steps": 40, "seeds": [0, 1, 2], "photos": 100, "precision": "bfloat16"}
 
 Numbers = dict[str, list[float]]
 Results = dict[str, Numbers]
@@ -82,7 +82,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0].rstrip(":"))
     parser.add_argument("images", type=Path, help="folder of pictures to train on")
     parser.add_argument("runs", type=Path, help="folder for the runs and the numbers of those that are finished")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of training")
     parser.add_argument("--photos", type=int, default=100, help="how many embedded photos are measured")
