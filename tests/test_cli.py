@@ -186,8 +186,9 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_is_130(tmp_path: Path) -> None:
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
         "from explorer import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background would ignore it\n"
         "options = cli._parser().parse_args(['weights'])\n"
         "options.run = lambda options: (print('ready', flush=True), time.sleep(60))\n"
         "sys.exit(cli._run(options))\n"
