@@ -4,10 +4,13 @@ A run lies in a folder of its own (see `trained`); one that was stopped, or whos
 """
 
 import atexit
+import ctypes
+import gc
 import json
 import logging
 import os
 import shutil
+import sys
 import threading
 from collections import OrderedDict
 from contextlib import closing
@@ -318,6 +321,7 @@ class Runs:
                 for other in self._waiting:
                     other.now("waiting")
             self._current.work()
+            _give_memory_back()
 
 
 def picture_folders() -> dict[str, Path]:
@@ -342,6 +346,14 @@ def _precision() -> str:
     """Processors with bfloat16 instructions train twice as fast with them."""
     fast = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
     return "bfloat16" if fast and not torch.cuda.is_available() else "auto"
+
+
+def _give_memory_back() -> None:
+    """What a run has freed, to the system: glibc keeps it in pieces, and a server grew by 200 MB with every run."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _keep_order(folder: Path, pictures: str, watched: Watched | None) -> None:
