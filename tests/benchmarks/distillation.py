@@ -47,7 +47,7 @@ BFLOAT16 = Setting(label="bfloat16", device="cpu", precision="bfloat16")
 CUDA = Setting(label="bfloat16", device="cuda", precision="bfloat16")
 COMPILED = Setting(label="bfloat16, torch.compile", device="cuda", precision="bfloat16", compile=True)
 CASES = {
-    "cpu": (Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=8, rounds=7),),
+    "cpu": (Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=8, rounds=4),),
     "cuda": (
         Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=64, rounds=40),
         Case(label="ViT-B/16 at 224 px", name="clip-b16", image_size=224, batch=64, rounds=40),

@@ -49,7 +49,8 @@ def _options() -> argparse.Namespace:
 
 def _command(options: argparse.Namespace) -> str:
     only = "".join(f" --only {name}" for name in options.only or ())
-    return f"python tests/benchmarks/run.py{' --quick' * options.quick}{only} --out docs/benchmarks.md"
+    target = options.out or "docs/benchmarks.md"
+    return f"python tests/benchmarks/run.py{' --quick' * options.quick}{only} --out {target}"
 
 
 def _measure(name: str, quick: bool) -> Section:
