@@ -38,9 +38,23 @@ BUDGET: dict[str, Any] = {
 DRAW = 1000  # + seed: the distortion of the measured pictures, so that no student has met the draw in training
 BEFORE, AFTER, CLEAN = "teacher, distorted", "student, distorted", "student, clean"  # rows of `measured`
 
-# TO BE WRITTEN once the numbers are there, from them alone; what the table does not show has no place here. It is
-# printed for the settings below and no others.
-HOW_TO_READ = ""
+# Written from the numbers of the settings below, and printed for these alone.
+HOW_TO_READ = """
+- Every level by itself improves every number on distorted pictures, also those that it was not trained on: attention
+  alone brings the patch cosine from 0.48 to 0.77.
+- A number is best, or within one standard deviation of the best, only for students that were trained on its level.
+- All three together are best or within one standard deviation of the best in CLS cosine, patch cosine and retrieval@1.
+  The price is attention: a KL of 0.40, where attention alone reaches 0.36.
+- Attention is what the others gain most from: added to CLS it lifts the CLS cosine from 0.84 to 0.87 and retrieval@1
+  from 0.27 to 0.50. Patches, added to these two, lift the patch cosine from 0.77 to 0.81, at the price of 0.02 in
+  attention KL; CLS cosine, retrieval@1 and labels stay within the spread.
+- 1-NN labels do not tell the subsets apart: on 100 pictures their spread is as large as most differences. All are above
+  the untouched copy.
+- On clean pictures every student has moved away from its teacher; CLS and patches without attention the least.
+
+What this does not say: anything about other weights than 1 (the attention loss is the largest of the three, so that
+equal weights are not equal pull), longer training, other backbones or other damage.
+"""
 HOW_TO_READ_SETTINGS: dict[str, Any] = {"steps": 40, "seeds": [0, 1, 2], "photos": 100, "precision": "bfloat16"}
 
 Numbers = dict[str, list[float]]
