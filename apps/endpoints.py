@@ -95,8 +95,7 @@ def distill(
                 yield {**record, "pair": run.name}
             version = run.wait(version, 1.0)
     finally:
-        if not run.ended:
-            RUNS.stop(run)
+        RUNS.stop(run)
     if run.state == "failed":
         raise gr.Error(run.message or "the run failed", print_exception=False)
 

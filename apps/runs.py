@@ -252,8 +252,10 @@ class Runs:
             return self._enter(run)
 
     def stop(self, run: Run) -> None:
-        """End a run after the step that is being computed, or at once if it has not begun."""
+        """End a run after the step that is being computed, or at once if it has not begun; one that ended stays so."""
         with self._lock:
+            if run.ended:
+                return
             if run in self._waiting:
                 self._waiting.remove(run)
                 run.now("stopped", "Stopped before it began.")

@@ -250,8 +250,7 @@ def _follow(run: Run, own: list[str]) -> Iterator[list[Any]]:
             time.sleep(_REST_SECONDS)
             version = run.wait(version, _POLL_SECONDS)
     finally:
-        if not run.ended:
-            RUNS.stop(run)
+        RUNS.stop(run)
 
 
 def _buttons(run: Run | None) -> list[gr.Button]:
@@ -263,7 +262,7 @@ def _buttons(run: Run | None) -> list[gr.Button]:
 
 def _stop(name: str | None) -> gr.Button:
     run = RUNS.find(name)
-    if run is not None and not run.ended:
+    if run is not None:
         RUNS.stop(run)
     return gr.Button(interactive=False)
 

@@ -1,26 +1,14 @@
 """What it costs to see attention: time of a forward pass with maps over one without."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from report import Section, Table, aim
-from timing import Measure, Timing, paired, stopwatch
+from timing import Case, Measure, Timing, paired, stopwatch
 from torch import Tensor
 from variants import BASELINE, CLS, ORACLE, VARIANTS, Subject, build, checked_maps, subject
 
 CLS_LIMIT = 1.10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A model, an image size in pixels, a batch, and how many rounds are worth their time."""
-
-    label: str
-    name: str
-    image_size: int
-    batch: int
-    rounds: int
 
 
 CASES = (

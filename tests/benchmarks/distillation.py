@@ -8,7 +8,7 @@ from typing import Literal
 
 from memory import MEBIBYTE, high_water, settled
 from report import Section, Table, aim
-from timing import Timing, in_fresh_process, paired, stopwatch
+from timing import Case, Timing, in_fresh_process, paired, stopwatch
 
 BASELINE = "CLS loss in plain torch"
 CLS = "CLS level"
@@ -19,17 +19,6 @@ VIEWS = (FRESH, CACHED)
 LEVELS_LIMIT, CACHED_LIMIT = 1.25, 0.90
 TRAINABLES = ("lora:8", "last:2", "all")
 PEAK_STEPS = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A model, an image size in pixels, a batch, and how many rounds are worth their time."""
-
-    label: str
-    name: str
-    image_size: int
-    batch: int
-    rounds: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,17 @@ Measure = Callable[[], float]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Case:
+    """A model, an image size in pixels, a batch, and how many rounds are worth their time."""
+
+    label: str
+    name: str
+    image_size: int
+    batch: int
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """One variant's seconds, round by round, and the same rounds as multiples of the baseline's seconds."""
 
