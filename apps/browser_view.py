@@ -1,14 +1,20 @@
 """Puts a view of `explorer.web` into a Gradio page: a `gr.HTML` whose value is the view's payload."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import plotly
 
 from explorer.web import VIEWS, module_source
 
 LINK_NAMES = {"attentionview": "attention", "patchview": "patches", "recoveryview": "train"}
 """What the query parameter `view` calls them in the links that the views make."""
+EVENTS = ("layer", "open", "strength")
+"""What the views tell the server: another layer is wanted, a picture is to be opened, a strength is to be shown."""
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+gr.set_static_paths([PLOTLY])
 
 STUDENTS_KEY = "vit-explorer-students"
 RECALL = f"""() => {{
@@ -25,7 +31,16 @@ const remember = (name) => (%(remember)s)([...new Set([name, ...recall()])].slic
 const address = URL.createObjectURL(new Blob([%(source)s], { type: "text/javascript" }));
 import(address).then((module) => {
   const root = element.querySelector(".vx-mount");
-  const view = module.%(factory)s(root, { onEvent: (name, data) => { if (name === "layer") trigger("layer", data); } });
+  const view = module.%(factory)s(root, {
+    onEvent: (name, data) => { if (%(events)s.includes(name)) trigger(name, data); },
+    plotly: () => (window.vxPlotly ??= new Promise((done, failed) => {
+      const script = document.createElement("script");
+      script.src = `${window.gradio_config?.root ?? ""}${window.gradio_config?.api_prefix ?? ""}/file=%(plotly)s`;
+      script.onload = () => done(window.Plotly);
+      script.onerror = () => { delete window.vxPlotly; failed(new Error("plotly could not be loaded")); };
+      document.head.append(script);
+    })),
+  });
   const query = Object.fromEntries(new URLSearchParams(location.search));
   if ((query.view ?? "attention") === %(name)s) view.set(query);
   const show = () => {
@@ -50,7 +65,9 @@ def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None)
     script = _MOUNT % {
         "source": json.dumps(module_source(module)),
         "factory": VIEWS[module],
-        "name": json.dumps(LINK_NAMES[module]),
+        "name": json.dumps(LINK_NAMES.get(module)),
+        "events": json.dumps(EVENTS),
+        "plotly": PLOTLY.as_posix(),
         "recall": RECALL,
         "remember": REMEMBER,
     }

@@ -9,8 +9,10 @@ import engine
 import explorer as ex
 from attention_tab import build_attention_tab, show_attention
 from browser_view import RECALL
+from embeddings_tab import build_embeddings_tab, connect_embeddings_tab, open_point, warm_up
 from endpoints import build_endpoints
 from patches_tab import build_patches_tab, pick_layer, show_patches
+from robustness_tab import build_robustness_tab, connect_robustness_tab
 from sidebar import (
     DEFAULT_BACKBONE,
     DEFAULT_DISTORTION,
@@ -38,8 +40,9 @@ loss forms.
 The 207 photos are CC0 or in the public domain; `assets/photos/ATTRIBUTION.csv` names their authors.
 
 ### For programs
-`gradio_client` reaches `/compare`, `/patch_similarity` and `/distill`; the link *Use via API* at the foot of this page
-describes them. The same functions are in Python: `import explorer as ex`, then `ex.compare(...)` or `ex.distill(...)`.
+`gradio_client` reaches `/compare`, `/patch_similarity`, `/embed`, `/sweep` and `/distill`; the link *Use via API* at
+the foot of this page describes them. The same functions are in Python: `import explorer as ex`, then
+`ex.compare(...)`, `ex.sweep(...)` or `ex.distill(...)`.
 """
 
 
@@ -58,8 +61,12 @@ def build() -> gr.Blocks:
                     attention = build_attention_tab()
                 with gr.Tab("Patches", id="patches") as patches_tab:
                     patches, layer = build_patches_tab()
+                with gr.Tab("Embeddings", id="embeddings") as embeddings_tab:
+                    embeddings = build_embeddings_tab()
                 with gr.Tab("Train", id="train") as train_tab:
                     training = build_train_tab(column)
+                with gr.Tab("Robustness", id="robustness") as robustness_tab:
+                    robustness = build_robustness_tab()
                 with gr.Tab("About", id="about"):
                     gr.Markdown(
                         ABOUT.format(weights="\n".join(f"- **{p.label}**: {p.credit}" for p in ex.ALIASES.values()))
@@ -74,8 +81,30 @@ def build() -> gr.Blocks:
             fit_students, [column.backbone, training.own], column.pair, api_visibility="private"
         ).then(**redraw)
         connect_train_tab(training, column, shown, problem, redraw)
-        for tab, name in ((attention_tab, "attention"), (patches_tab, "patches"), (train_tab, "train")):
-            tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private").then(**redraw)
+        opened = {}
+        for tab, name in (
+            (attention_tab, "attention"),
+            (patches_tab, "patches"),
+            (embeddings_tab, "embeddings"),
+            (train_tab, "train"),
+            (robustness_tab, "robustness"),
+        ):
+            opened[name] = tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private")
+            opened[name].then(**redraw)
+        connect_embeddings_tab(embeddings, column, shown, opened["embeddings"], problem)
+        connect_robustness_tab(robustness, column, problem)
+        embeddings.view.open(
+            open_point,
+            embeddings.form[0],
+            [column.photo, column.picture, column.catalogue],
+            show_progress="hidden",
+            api_visibility="private",
+        ).then(
+            lambda: (gr.Tabs(selected="attention"), "attention"),
+            outputs=[tabs, shown],
+            queue=False,
+            api_visibility="private",
+        ).then(**redraw)
         patches.layer(pick_layer, outputs=layer, queue=False, api_visibility="private").then(
             **{**redraw, "show_progress": "hidden"}
         )
@@ -105,7 +134,7 @@ def refresh(
     """Draw the tab that is open, unless it shows this already; the other one is drawn when it is opened."""
     inputs = (picture, photo, spec, backbone, pair, size, seed)
     wanted = (layer if shown == "patches" else None, *inputs, engine.version_of(pair))
-    if shown == "train" or drawn.get(shown) == wanted:
+    if shown not in ("attention", "patches") or drawn.get(shown) == wanted:
         return [gr.skip(), gr.skip(), notice(), gr.skip(), gr.skip()]
     payload, problem, weights = show_patches(layer, *inputs) if shown == "patches" else show_attention(*inputs)
     views = [gr.skip(), payload] if shown == "patches" else [payload, gr.skip()]
@@ -167,6 +196,7 @@ def _header() -> None:
 
 def _warm_up() -> None:
     """Load the default model and picture before the first visitor asks; without weights the page says so itself."""
+    warm_up()
     try:
         damage = ex.distortion(DEFAULT_DISTORTION).spec
         engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, DEFAULT_PAIR, engine.SIZES[0], 0)

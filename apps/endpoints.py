@@ -10,19 +10,23 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+import embeddings_tab
 import engine
 import explorer as ex
+import robustness_tab
 import runs
 from explorer.comparison import VIEWS, Comparison
 from explorer.images import to_pil
 from explorer.plots import overlay, plot_comparison, plot_similarity, to_png
+from explorer.sweeping import strengths_of
+from picture_sets import PHOTOS
 from runs import RUNS
 from sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
 from tabs import MODEL_QUEUE, ToldError, told
 
 
 def build_endpoints() -> None:
-    """Publish `/compare` and `/patch_similarity`; their components are not shown in the page."""
+    """Publish the endpoints; their components are not shown in the page."""
     shared: dict[str, Any] = {
         "image": picture_input(label="image", visible=False),
         "distortion": gr.Textbox(ex.distortion(DEFAULT_DISTORTION).spec, label="distortion", visible=False),
@@ -40,7 +44,12 @@ def build_endpoints() -> None:
     shared["steps"] = gr.Number(60, label="steps", precision=0, visible=False)
     _publish(compare, shared, ["figure", "clean", "distorted", *VIEWS])
     _publish(patch_similarity, shared, ["figure", *VIEWS])
+    shared["method"] = gr.Textbox("pca", label="method", visible=False)
+    shared["values"] = gr.Textbox("", label="values", visible=False)
+    shared["pictures"] = gr.Number(64, label="pictures", precision=0, visible=False)
     _publish(distill, shared, [], concurrency_limit=runs.MAX_WAITING)
+    _publish(embed, shared, [], table="embeddings", concurrency_id="embedding", concurrency_limit=1)
+    _publish(sweep, shared, [], table="sweep", concurrency_id="sweep", concurrency_limit=1)
 
 
 def compare(
@@ -100,10 +109,41 @@ def distill(
         raise gr.Error(run.message or "the run failed", print_exception=False)
 
 
-def _publish(function: Any, shared: dict[str, Any], pictures: list[str], **queue: Any) -> None:
+def embed(backbone: str, pair: str, distortion: str, method: str, seed: int, size: int) -> tuple[Any, dict[str, Any]]:
+    """Where the embedded photos lie in four views: a table with one row for each photo and view (x, y, view, index,
+    label, displacement, name), and one JSON object of what was measured in feature space. `method` is "pca" or "umap",
+    fitted on the clean teacher's embeddings; the displacement is the centred cosine distance from them."""
+    with _refused():
+        _all_given(seed=seed, size=size)
+        embedding = embeddings_tab.embed(PHOTOS, "embedding", -1, distortion, backbone, pair, size, seed)
+        projection = engine.project(embedding, method, 2, seed)
+        rows = embedding.measures.astype(object).where(embedding.measures.notna(), None).to_dict(orient="records")
+    about = {"measures": rows, "distortion": embedding.distortion.spec, "seed": seed, "method": method}
+    return embedding.named(projection.frame()), about
+
+
+def sweep(
+    backbone: str, pair: str, distortion: str, values: str, seed: int, pictures: int, size: int
+) -> tuple[Any, dict[str, Any]]:
+    """How teacher and student agree with the clean teacher as one distortion grows: a table with one row for each of
+    them and each strength, and one JSON object of what it was measured on. `values` are strengths such as
+    "0.1, 0.3, 0.5"; empty for seven from weak to strong."""
+    with _refused():
+        _all_given(seed=seed, pictures=pictures, size=size)
+        strengths = strengths_of(distortion, robustness_tab.numbers(values))
+        *_, swept = robustness_tab.sweep(PHOTOS, pictures, strengths, backbone, pair, size, seed)
+    about = {name: getattr(swept, name) for name in ("operator", "parameter", "pictures", "seed", "never_trained")}
+    return swept.frame(), {**about, "trained_on": swept.trained_on.spec, "nearest_label_clean": swept.ceiling}
+
+
+def _publish(
+    function: Any, shared: dict[str, Any], pictures: list[str], table: str | None = None, **queue: Any
+) -> None:
     names = function.__annotations__
     inputs = [shared[name] for name in names if name != "return"]
-    outputs = [gr.Image(type="pil", format="png", label=name, visible=False) for name in pictures]
+    outputs: list[Any] = [gr.Image(type="pil", format="png", label=name, visible=False) for name in pictures]
+    if table is not None:
+        outputs.append(gr.Dataframe(label=table, visible=False))
     numbers = gr.JSON(label="numbers", visible=False)
     trigger = gr.Button(visible=False)
     trigger.click(function, inputs, [*outputs, numbers], api_name=function.__name__, **(queue or MODEL_QUEUE))

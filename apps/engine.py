@@ -21,7 +21,11 @@ import trained
 from explorer.backbones import ImageSize
 from explorer.comparison import Comparison, View, assemble, look
 from explorer.images import to_uint8
+from explorer.map_scene import MOST_THUMBNAILS, sprite
+from explorer.pair_embedding import PairEmbedding
 from explorer.pairs import read_card
+from explorer.projection import Projection
+from picture_sets import picture_set
 
 SIZES = (224, 336, 448)
 UNTOUCHED = "untouched copy"
@@ -52,6 +56,7 @@ class BoundedCache(Generic[Value]):
 
 _backbones: BoundedCache[ex.Backbone] = BoundedCache(BACKBONES_KEPT, lambda _: 1)
 _students: BoundedCache[ex.Backbone] = BoundedCache(BACKBONES_KEPT, lambda _: 1)
+_projections: BoundedCache[Projection] = BoundedCache(32, lambda _: 1)
 _views: BoundedCache[View] = BoundedCache(VIEW_CACHE_BYTES, lambda view: view.bytes)
 
 
@@ -152,6 +157,33 @@ def compare(path: str | None, distortion: str, backbone: str, pair: str, size: i
 def _look(backbone: ex.Backbone, image: Float[Tensor, "3 height width"]) -> View:
     picture = hashlib.sha256(image.contiguous().numpy()).hexdigest()  # type: ignore[arg-type]
     return _views.get((backbone.sha256, backbone.height_width, picture), lambda: look(backbone, image))
+
+
+def pair_of(name: str, backbone: str, size: int) -> ex.Pair:
+    """Teacher and student; the untouched copy is the teacher itself."""
+    teacher = load_backbone(backbone, size)
+    student = load_student(name, teacher)
+    if student is None:
+        return ex.Pair(teacher=teacher, student=teacher, distortion=ex.distortion("none"), card={})
+    card = card_of(name)
+    return ex.Pair(teacher=teacher, student=student, distortion=ex.distortion(card["distortion"]), card=card)
+
+
+@lru_cache(maxsize=4)
+def _sprite(source: str, _digest: str) -> dict[str, Any] | None:
+    return sprite(picture_set(source, 64))
+
+
+def thumbnails(source: str, images: ex.ImageSet) -> dict[str, Any] | None:
+    """Thumbnails of all pictures; see `explorer.map_scene.sprite`."""
+    return _sprite(source, images.digest) if len(images) <= MOST_THUMBNAILS else None
+
+
+def project(embedding: PairEmbedding, method: str, components: int, seed: int) -> Projection:
+    """A projection, from memory where it was made lately."""
+    digest = hashlib.sha256(b"".join(values.tobytes() for values in embedding.features.values())).hexdigest()
+    key = (digest, method, components, seed)
+    return _projections.get(key, lambda: embedding.project(method, components, seed))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)

@@ -25,9 +25,8 @@ import explorer as ex
 import trained
 from explorer.pairs import read_card, read_pair
 from explorer.scene import Payload, moment_scene, recovery_scene
+from picture_sets import PHOTOS, picture_folders, picture_set
 
-PICTURES_VARIABLE = "VIT_EXPLORER_PICTURES"
-PHOTOS = "embedded photos"
 SIZES = (112, 224)
 MAX_STEPS, MAX_WAITING = 2000, 16
 MOMENTS = 48  # recorded of each run
@@ -326,12 +325,6 @@ class Runs:
             _give_memory_back()
 
 
-def picture_folders() -> dict[str, Path]:
-    """The folders on this computer that may be learned from, by name: those in VIT_EXPLORER_PICTURES."""
-    listed = [part for part in os.environ.get(PICTURES_VARIABLE, "").split(os.pathsep) if part]
-    return {Path(part).name or part: Path(part).expanduser() for part in listed}
-
-
 def configuration(distortion: str, steps: int, size: int, **options: Any) -> ex.DistillConfig:
     """A short run: evaluated a dozen times, on few pictures, in bfloat16 where the device computes with it.
 
@@ -374,14 +367,10 @@ def _load(folder: Path, config: ex.DistillConfig) -> ex.ImageSet:
     order = json.loads((folder / _ORDER).read_text(encoding="utf-8"))
     size = round(int(config.image_size) * 4 / 3)  # type: ignore[arg-type]
     chosen = order["pictures"]
-    if chosen == PHOTOS:
-        photos = ex.load_images("photos", size=size)
-        return photos.select(i for i, name in enumerate(photos.names) if name not in order["left_out"])
     if chosen == _ZIP:
         return ex.load_images(folder / _ZIP, size=size)
-    if chosen not in picture_folders():
-        raise ValueError(f"the folder '{chosen}' is not offered any more (set {PICTURES_VARIABLE})")
-    return ex.load_images(picture_folders()[chosen], size=size)
+    images = picture_set(chosen, size)
+    return images.select(i for i, name in enumerate(images.names) if name not in order["left_out"])
 
 
 RUNS = Runs()

@@ -18,6 +18,7 @@ from browser_view import REMEMBER, browser_view
 from explorer._files import atomic_path
 from explorer.animation import animate_recovery
 from explorer.pairs import export_pair
+from picture_sets import PHOTOS, picture_folders
 from runs import RUNS, Run, Watched
 from sidebar import DEFAULT_DISTORTION, Sidebar
 from tabs import ToldError, notice, told
@@ -93,8 +94,8 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
     with gr.Row():
         with gr.Column(min_width=240):
             pictures = gr.Dropdown(
-                [runs.PHOTOS, UPLOAD, *runs.picture_folders()],
-                value=runs.PHOTOS,
+                [PHOTOS, UPLOAD, *picture_folders()],
+                value=PHOTOS,
                 label="Learn from",
                 info="Pictures need no labels.",
                 elem_id="learn-from",

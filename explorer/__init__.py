@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from explorer.distill_config import DistillConfig
     from explorer.distillation import CheckpointError, DivergedError, Record, distill
     from explorer.distortions import DISTORTIONS, Distortion, distortion
+    from explorer.evaluation import Evaluation, evaluate
+    from explorer.features import Features, embed
     from explorer.images import ImageError, load_image
     from explorer.maps import attention_map, pca_rgb, rollout
     from explorer.metrics import top_mass
     from explorer.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
+    from explorer.projection import Projection, project
     from explorer.recovery import Moment, Recovery
     from explorer.similarity import Alignment, alignment, patch_similarity
+    from explorer.sweeping import Sweep, sweep
     from explorer.trace import Grid, Trace
     from explorer.weights import ALIASES, WeightsError
 
@@ -41,12 +45,16 @@ _HOME = {
     "distill_config": ("DistillConfig",),
     "distillation": ("CheckpointError", "DivergedError", "Record", "distill"),
     "distortions": ("DISTORTIONS", "Distortion", "distortion"),
+    "evaluation": ("Evaluation", "evaluate"),
+    "features": ("Features", "embed"),
     "images": ("ImageError", "load_image"),
     "maps": ("attention_map", "pca_rgb", "rollout"),
     "metrics": ("top_mass",),
     "pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
+    "projection": ("Projection", "project"),
     "recovery": ("Moment", "Recovery"),
     "similarity": ("Alignment", "alignment", "patch_similarity"),
+    "sweeping": ("Sweep", "sweep"),
     "trace": ("Grid", "Trace"),
     "weights": ("ALIASES", "WeightsError"),
 }
@@ -63,14 +71,18 @@ __all__ = [
     "DistillConfig",
     "Distortion",
     "DivergedError",
+    "Evaluation",
+    "Features",
     "Grid",
     "ImageError",
     "ImageSet",
     "Moment",
     "Pair",
     "PairError",
+    "Projection",
     "Record",
     "Recovery",
+    "Sweep",
     "Trace",
     "UnsupportedModelError",
     "WeightsError",
@@ -81,6 +93,8 @@ __all__ = [
     "compare",
     "distill",
     "distortion",
+    "embed",
+    "evaluate",
     "export_pair",
     "import_pair",
     "list_pairs",
@@ -90,7 +104,9 @@ __all__ = [
     "load_pair",
     "patch_similarity",
     "pca_rgb",
+    "project",
     "rollout",
+    "sweep",
     "top_mass",
 ]
 

@@ -5,6 +5,7 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 `F.scaled_dot_product_attention`; everything else is refused with the reason.
 """
 
+import copy
 import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -87,6 +88,10 @@ class Backbone:
         """The same face for another module of the same architecture (an untouched or a trained copy)."""
         return replace(self, module=module)
 
+    def to(self, device: torch.device) -> "Backbone":
+        """A copy on this device; itself where it is there."""
+        return self if device == self.device else self.with_module(copy.deepcopy(self.module).to(device))
+
     def trace(
         self,
         images: Float[Tensor, "batch 3 height width"],
@@ -110,7 +115,7 @@ class Backbone:
         self._check(images)
         if attention not in ("cls", "full", None):
             raise ValueError(f"attention must be 'cls', 'full' or None; got {attention!r}")
-        chosen = self._chosen(layers)
+        chosen = self.blocks(layers)
         with torch.set_grad_enabled(grad):
             final, prefix, patches, captured = self._forward(self._normalised(images), chosen, attention)
             embedding = self.module.forward_head(final, pre_logits=True)  # type: ignore[operator]
@@ -199,7 +204,12 @@ class Backbone:
         if not (low > -30 and high < 30):  # False for NaN, too; strong noise stays far below
             raise ValueError(f"{expected}; got values from {low.item():g} to {high.item():g}")
 
-    def _chosen(self, layers: Layers) -> tuple[int, ...]:
+    def blocks(self, layers: Layers) -> tuple[int, ...]:
+        """The numbers of blocks that are named as in `trace`, in ascending order.
+
+        Raises:
+            ValueError: there is no such block.
+        """
         if isinstance(layers, str):
             if layers != "all":
                 raise ValueError(f"layers must be 'all', a block number or several; got {layers!r}")

@@ -106,9 +106,11 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {explorer.__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    from explorer.training_cli import COMMANDS as TRAINING  # late: it is made of parts of this module
+    # late: they are made of parts of this module
+    from explorer.measuring_cli import COMMANDS as MEASURING
+    from explorer.training_cli import COMMANDS as TRAINING
 
-    for command in (*COMMANDS, *TRAINING):
+    for command in (*COMMANDS, *TRAINING, *MEASURING):
         _add_command(commands, command)
     return parser
 
@@ -294,7 +296,7 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=_size,
+        type=size,
         default=224,
         help="pixels a side, or HEIGHTxWIDTH (default: %(default)s)",
     )
@@ -313,9 +315,9 @@ def _compare(options: argparse.Namespace) -> None:
     with progress(f"looking at {options.image.name} with {backbone.name}"):
         comparison = compare(backbone, picture, damage, student, seed=options.seed)
     with progress("drawing"):
-        _write(figure_file, _figure_bytes(comparison, options))
+        write(figure_file, _figure_bytes(comparison, options))
     if options.json:
-        _write(options.json, _numbers_bytes(comparison, backbone, options))
+        write(options.json, _numbers_bytes(comparison, backbone, options))
     _print_comparison(comparison, backbone)
     for file in (figure_file, options.json):
         if file is not None:
@@ -327,7 +329,7 @@ def load(options: argparse.Namespace) -> "explorer.backbones.Backbone":
     with progress(f"loading {options.backbone}"):
         from explorer.backbones import load_backbone
 
-        _check_device(options.device)
+        check_device(options.device)
         return load_backbone(options.backbone, image_size=options.size, device=options.device)
 
 
@@ -342,7 +344,8 @@ def _student(
         return load_pair(options.student, teacher=teacher).student
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that cannot be used here."""
     import torch
 
     if device == "auto":
@@ -379,7 +382,8 @@ def _check_targets(targets: list[Path], options: argparse.Namespace) -> None:
             raise ValueError(f"'{target}' is there already; --force overwrites it, --out and --json choose other names")
 
 
-def _write(target: Path, content: bytes) -> None:
+def write(target: Path, content: bytes) -> None:
+    """Write a file; it is complete, or not there."""
     from explorer._files import atomic_path
 
     with atomic_path(target) as part:
@@ -441,7 +445,8 @@ def _head(text: str) -> int | str:
     return int(text)
 
 
-def _size(text: str) -> int | tuple[int, int]:
+def size(text: str) -> int | tuple[int, int]:
+    """How --size is read."""
     _checked(text, bool(re.fullmatch(r"\d{1,5}(x\d{1,5})?", text)), "pixels a side such as 224, or 224x336")
     sides = tuple(int(side) for side in text.split("x"))
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])

@@ -165,6 +165,23 @@ class ImageSet(Dataset):
             chosen.extend(np.random.default_rng((seed, label)).permutation(members)[:count].tolist())
         return self.select(sorted(chosen))
 
+    def split(self, fraction: float, seed: int = 0) -> "tuple[ImageSet, ImageSet]":
+        """`subset(fraction=…)`, and all the other pictures.
+
+        Raises:
+            ValueError: the fraction is out of range, or nothing would be left for the second set.
+        """
+        first = self.subset(fraction=fraction, seed=seed)
+        taken = set(first.keys)
+        rest = [position for position, key in enumerate(self.keys) if key not in taken]
+        if not rest:
+            raise ValueError(f"fraction={fraction} takes all {len(self)} pictures, and leaves none for the second set")
+        return first, self.select(rest)
+
+    def resized(self, size: Size) -> "ImageSet":
+        """The same pictures, cut to another size when they are asked for."""
+        return self if _canonical(size) == _canonical(self.size) else replace(self, size=size)
+
     def stack(self, indices: Iterable[SupportsIndex] | None = None) -> Float[Tensor, "batch 3 height width"]:
         """All pictures, or these, as one batch.
 

@@ -149,7 +149,7 @@ def _locked_run(teacher: Backbone, pictures: Pictures, config: DistillConfig, ou
     if config.batch_size % processes.count:
         raise ValueError(f"batch_size={config.batch_size} cannot be shared evenly by {processes.count} processes")
     with processes.lock(out):
-        run = _Run(_placed(teacher, processes), pictures, config, out, processes)
+        run = _Run(teacher.to(processes.placed(teacher.device)), pictures, config, out, processes)
         try:
             run.begin()
             yield from run.records()
@@ -495,12 +495,6 @@ def _student(teacher: Backbone, trainable: Trainable, config: DistillConfig) -> 
     if config.compile:
         module.forward_intermediates = torch.compile(module.forward_intermediates)
     return teacher.with_module(module)
-
-
-def _placed(teacher: Backbone, processes: Processes) -> Backbone:
-    """The teacher on the device of this process; itself where it is there."""
-    device = processes.placed(teacher.device)
-    return teacher if device == teacher.device else teacher.with_module(copy.deepcopy(teacher.module).to(device))
 
 
 def _decay_groups(parameters: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

@@ -120,14 +120,14 @@ def plot_heads(
     everything = [_array(data.heads(name)) for name in VIEWS] if isinstance(data, Comparison) else [maps]
     scale = Normalize(0, _highest(*everything, percentile=_PERCENTILE) if high is None else high)
     mosaic, ticks = _mosaic(maps)
-    ax = _own_axes(ax, (6.6 * mosaic.shape[1] / mosaic.shape[0] + 1.5, 7.4))
+    ax = own_axes(ax, (6.6 * mosaic.shape[1] / mosaic.shape[0] + 1.5, 7.4))
     image = ax.imshow(mosaic, cmap=_colormap(colormap), norm=scale, interpolation="nearest")
     _label_mosaic(ax, *ticks)
     if isinstance(data, Comparison):
         ax.set_title(view.replace("_", " · "), size=11, weight="bold", color=COLOURS[view.split("_")[0]])
         ax.text(0, -0.01, _damage(data), size=8, color=QUIET, parse_math=False, **_inside(ax))
     _bar_beside(ax, image, "attention probability", extend="max")
-    return _root(ax)
+    return root_figure(ax)
 
 
 def plot_similarity(
@@ -218,10 +218,10 @@ def plot_map(
     """
     array = _array(values)
     scale = Normalize(low, max(low, _highest(array)) if high is None else high)
-    ax = _own_axes(ax, (4.4, 3.8))
+    ax = own_axes(ax, (4.4, 3.8))
     heat = _draw_map(ax, image, array, scale, colormap, opacity, smooth)
     _bar_beside(ax, heat, "")
-    return _root(ax)
+    return root_figure(ax)
 
 
 def overlay(
@@ -415,7 +415,7 @@ def _sheet(
     cell, tall, left, right = _CELL, _CELL * aspect, 0.42, 0.16
     width = left + right + cols * cell + (cols - 1) * _GAP
     height = top + bottom + rows * tall + (rows - 1) * _GAP
-    figure = _figure((width, height))
+    figure = empty_figure((width, height))
     grid = {"left": left / width, "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height}
     axes = figure.subplots(rows, cols, squeeze=False, gridspec_kw=grid | {"wspace": _GAP / cell, "hspace": _GAP / tall})
     for ax in axes.flat:
@@ -423,21 +423,24 @@ def _sheet(
     return figure, axes
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def empty_figure(size: tuple[float, float]) -> Figure:
+    """A figure of this size in inches that no window shows."""
     figure = Figure(figsize=size, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _own_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+def own_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """The axes that were given, or those of a new figure of this size in inches."""
     if ax is not None:
         return ax
-    figure = _figure(size)
+    figure = empty_figure(size)
     figure.set_layout_engine("constrained")
     return figure.add_subplot()
 
 
-def _root(ax: Axes) -> Figure:
+def root_figure(ax: Axes) -> Figure:
+    """The figure that axes belong to."""
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
     return figure
@@ -593,7 +596,7 @@ def _bar_below(figure: Figure, axes: np.ndarray, image: AxesImage, label: str) -
 
 def _bar_beside(ax: Axes, image: AxesImage, label: str, extend: Literal["neither", "max"] = "neither") -> None:
     """A colour bar as tall as this pane."""
-    _colour_bar(_root(ax), ax.inset_axes((1.025, 0.0, 0.03, 1.0)), image, label, extend=extend, extendfrac=0.02)
+    _colour_bar(root_figure(ax), ax.inset_axes((1.025, 0.0, 0.03, 1.0)), image, label, extend=extend, extendfrac=0.02)
 
 
 def _colour_bar(figure: Figure, cax: Axes, image: AxesImage, label: str, **options: Any) -> None:

@@ -1,7 +1,7 @@
-"""One process or several that train together: their shares, sums and locks, through Hugging Face Accelerate.
+"""One process or several that work together: their shares, sums and locks, through Hugging Face Accelerate.
 
 `accelerate launch` starts the processes and says so in the environment; by itself a process is alone, and Accelerate is
-not even imported. Nothing here knows what is trained.
+not even imported. Nothing here knows what they work on.
 """
 
 import os
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Processes:
-    """Where this process stands among those that train together.
+    """Where this process stands among those that work together.
 
     Attributes:
         rank: its number, from 0.
@@ -59,6 +59,14 @@ class Processes:
         joined = reduce(torch.cat([part.reshape(-1) for part in parts]), "mean")
         for part, mean in zip(parts, joined.split([part.numel() for part in parts]), strict=True):
             part.copy_(mean.reshape(part.shape))
+
+    def agreed(self, value: Any) -> Any:
+        """What the first process has for `value`; picklable."""
+        if self._state is None:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
 
     @contextmanager
     def lock(self, folder: Path) -> Iterator[None]:

@@ -66,7 +66,7 @@ def patch_scene(
         view = comparison.views[pane["id"]]
         pane["patches"] = _features(view.trace.patches[0, position])
         pane["rows"] = None if view.rows is None else _quantised(view.rows[position].float(), np.uint8)
-        pane["pca"] = _packed((colours[pane["id"]].flatten(0, 1) * 255).round().numpy().astype(np.uint8))
+        pane["pca"] = packed((colours[pane["id"]].flatten(0, 1) * 255).round().numpy().astype(np.uint8))
     scene["layer"] = trace.layers[position]
     scene["layers"] = list(trace.layers)
     return scene
@@ -124,7 +124,7 @@ def _common(comparison: Comparison, link: dict[str, str] | None, message: str | 
 def _features(patches: Float[Tensor, "patch dim"]) -> Payload:
     """Directions of patch features: each patch scaled to 127."""
     largest = patches.float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
-    return _packed((patches.float() / largest * 127).round().numpy().astype(np.int8))
+    return packed((patches.float() / largest * 127).round().numpy().astype(np.int8))
 
 
 def _picture(image: Float[Tensor, "3 height width"]) -> str:
@@ -144,10 +144,10 @@ def _quantised(values: Float[Tensor, "..."], dtype: type[np.unsignedinteger[Any]
     """Values from 0 up, as whole numbers times one scale."""
     levels = int(np.iinfo(dtype).max)
     scale = max(float(values.max()), 1e-12) / levels
-    return {**_packed((values / scale).round().clamp(0, levels).numpy().astype(dtype)), "scale": scale}
+    return {**packed((values / scale).round().clamp(0, levels).numpy().astype(dtype)), "scale": scale}
 
 
-def _packed(array: np.ndarray) -> Payload:
+def packed(array: np.ndarray) -> Payload:
     """Little-endian bytes in base64."""
     data = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
     return {"dtype": array.dtype.name, "shape": list(array.shape), "data": base64.b64encode(data.tobytes()).decode()}

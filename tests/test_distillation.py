@@ -24,6 +24,7 @@ from explorer.backbones import Backbone
 from explorer.distillation import OPTIMIZER, CheckpointError, DivergedError, Record
 from explorer.pairs import CARD, HISTORY, STUDENT, PairError
 from explorer.weights import state_digest
+from tests.together import run_together
 
 NAME = "vit_tiny_patch16_224"
 
@@ -352,40 +353,14 @@ if os.environ["RANK"] == "0":
 
 
 def test_two_processes_learn_like_one(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    shared |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # no GPU, and nobody says so
-    code = [sys.executable, "-c", TOGETHER, str(tmp_path / "two"), "0"]
-    both = [
-        subprocess.Popen(
-            code,
-            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    try:
-        outputs = [process.communicate(timeout=240) for process in both]
-    finally:
-        for process in both:
-            process.kill()
-    assert [process.returncode for process in both] == [0, 0], outputs
-    together = json.loads(outputs[0][0].splitlines()[-1])
+    outputs = run_together("-c", TOGETHER, str(tmp_path / "two"), "0")
+    together = json.loads(outputs[0].splitlines()[-1])
     options = {"steps": 12, "batch_size": 4, "checkpoint_every": 1, "eval_every": 50}
     alone = [record.losses for record in run(backbone, pictures, tmp_path / "one", **options)]
     for one, two in zip(alone, together, strict=True):
         assert two == pytest.approx(one, rel=2e-3)
     assert together != [alone[0]] * len(together)
     assert load_pair(tmp_path / "two", teacher=backbone).card["step"] == 12
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # Configuration.

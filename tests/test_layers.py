@@ -11,13 +11,22 @@ PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
     {"images", "trace", "onnx_weights", "_files", "_replacement"},
     {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views"},
-    {"backbones", "maps", "similarity", "projection", "probes", "losses", "targets"},
-    {"comparison", "pairs", "distill_config", "distillation", "recovery", "evaluate", "attribution"},
-    {"scene", "plots", "animation", "widgets", "cli", "training_cli", "web"},
+    {"backbones", "maps", "similarity", "projection", "probes", "losses", "targets", "labels"},
+    {"comparison", "pairs", "distill_config", "distillation", "recovery", "attribution"}
+    | {"features", "pair_embedding", "evaluation", "sweeping", "baselines"},
+    {"scene", "map_scene", "plots", "charts", "animation", "widgets", "cli", "training_cli", "measuring_cli", "web"},
 )
-SIDEWAYS = {("animation", "plots"), ("cli", "plots"), ("cli", "scene")}
+SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
 SIDEWAYS |= {("widgets", beside) for beside in ("plots", "scene", "web")}
 SIDEWAYS |= {("cli", "training_cli"), ("training_cli", "cli")}  # one command line in two files
+SIDEWAYS |= {("cli", "measuring_cli"), ("measuring_cli", "cli"), ("measuring_cli", "charts"), ("measuring_cli", "plots")}
+SIDEWAYS |= {
+    ("evaluation", "features"),
+    ("evaluation", "pairs"),
+    ("evaluation", "pair_embedding"),
+    ("sweeping", "pairs"),
+}
+SIDEWAYS |= {("pair_embedding", "features"), ("pair_embedding", "pairs")}
 SIDEWAYS |= {("distillation", beside) for beside in ("pairs", "distill_config")}
 FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 INTERFACES = {"gradio", "ipywidgets", "anywidget", "IPython", "apps", "notebooks", "tests"}

@@ -163,6 +163,7 @@ DISTORTIONS: dict[str, Description] = {
         severities={
             severity: {"sigma": sigma} for severity, sigma in enumerate((0.08, 0.12, 0.18, 0.26, 0.38), start=1)
         },
+        strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7),
     ),
     "gaussian_blur": Description(
         name="gaussian_blur",
@@ -197,6 +198,8 @@ DISTORTIONS: dict[str, Description] = {
             for severity, sigma in enumerate((1, 2, 3, 4, 6), start=1)
         },
         stochastic=False,
+        strength="sigma",
+        strengths=(0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0),
     ),
     "pixel_mask": Description(
         name="pixel_mask",
@@ -204,6 +207,7 @@ DISTORTIONS: dict[str, Description] = {
         summary="Sets an exact share of randomly chosen pixels to black (Ravula et al. 2021).",
         operator=pixel_mask,
         parameters=(_fraction("share of the pixels", "How many pixels are lost."),),
+        strengths=(0.0, 0.15, 0.3, 0.5, 0.75, 0.85, 0.95),
     ),
     "patch_mask": Description(
         name="patch_mask",
@@ -223,6 +227,7 @@ DISTORTIONS: dict[str, Description] = {
                 integer=True,
             ),
         ),
+        strengths=(0.0, 0.15, 0.3, 0.5, 0.75, 0.85, 0.95),
     ),
     "square_mask": Description(
         name="square_mask",
@@ -241,5 +246,6 @@ DISTORTIONS: dict[str, Description] = {
                 integer=True,
             ),
         ),
+        strengths=(20, 50, 80, 110, 140, 170, 200),
     ),
 }

@@ -112,6 +112,8 @@ class Description:
         parameters: what may be set, in the order of the canonical spec.
         severities: ImageNet-C severity 1..5 -> parameters, None where ImageNet-C has no such corruption.
         stochastic: whether the seed changes the result even with fixed parameters.
+        strength: the parameter that says how strong it is; the first one, unless it is named.
+        strengths: seven values of it, from weak to strong, for a sweep.
     """
 
     name: str
@@ -121,6 +123,12 @@ class Description:
     parameters: tuple[Parameter, ...] = ()
     severities: Mapping[int, Mapping[str, int | float]] | None = field(default=None, hash=False)
     stochastic: bool = True
+    strength: str = ""
+    strengths: tuple[int | float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.strength and self.parameters:
+            object.__setattr__(self, "strength", self.parameters[0].name)
 
     def check(self, given: Mapping[str, object]) -> tuple[tuple[str, Value], ...]:
         """All parameters as (name, value), defaults filled in, in canonical order.

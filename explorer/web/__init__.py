@@ -1,8 +1,9 @@
 """The interactive views for browsers: one source for the app, for notebooks and for standalone pages.
 
-`attentionview.js`, `patchview.js` and `recoveryview.js` take a JSON payload and draw it without any server; `common.js`
-is what they share and `views.css` is how they look. What leaves this module is text: a view with everything that it
-needs as one ES module, and the style sheet. Who mounts them, and where the payloads come from, is none of its business.
+`attentionview.js`, `patchview.js`, `recoveryview.js` and `embeddingview.js` take a JSON payload and draw it without any
+server; `common.js` is what they share and `views.css` is how they look. What leaves this module is text: a view with
+everything that it needs as one ES module, and the style sheet. Only the embedding view needs more than that: whoever
+mounts it hands it plotly.js. Who mounts the views, and where the payloads come from, is none of this module's business.
 """
 
 import re
@@ -12,6 +13,8 @@ VIEWS = {
     "attentionview": "createAttentionView",
     "patchview": "createPatchView",
     "recoveryview": "createRecoveryView",
+    "embeddingview": "createEmbeddingView",
+    "sweepview": "createSweepView",
 }
 """Name of each view's module, and the function that it exports."""
 
@@ -37,7 +40,8 @@ def module_source(name: str) -> str:
 
 def stylesheet() -> str:
     """The style sheet of all views. All its rules are about elements whose class begins with `vx`."""
-    return _read("views.css")
+    own = files(__name__) / "sweepview.css"  # the rules of one view alone, kept beside it
+    return _read("views.css") + (own.read_text(encoding="utf-8") if own.is_file() else "")
 
 
 def _read(name: str) -> str:

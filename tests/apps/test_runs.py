@@ -11,6 +11,7 @@ import torch
 
 import engine
 import explorer as ex
+import picture_sets
 import runs
 import trained
 from explorer.pairs import STUDENT, PairError, export_pair, read_card
@@ -181,8 +182,8 @@ def test_folders_are_those_that_were_named_at_the_start(
     folder.mkdir()
     for name in engine.photos().names[:4]:
         (folder / Path(name).name).write_bytes(Path(engine.photo_path(name)).read_bytes())
-    monkeypatch.setenv(runs.PICTURES_VARIABLE, str(folder))
-    assert runs.picture_folders() == {"holiday": folder}
+    monkeypatch.setenv(picture_sets.VARIABLE, str(folder))
+    assert picture_sets.picture_folders() == {"holiday": folder}
     run = wait(manager.start(BACKBONE, config(1), pictures="holiday"), ended)
     assert run.state == "finished"
     assert read_card(run.folder)["data"]["pictures"] == 3

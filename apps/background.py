@@ -1,0 +1,60 @@
+"""Work that goes on in a thread of its own, so that a page can watch it and leave it. No Gradio in here."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from explorer.features import Told
+
+Result = TypeVar("Result")
+
+
+class Left(Exception):  # noqa: N818  (not an error: nobody waits any more)
+    """Raised inside of work that nobody waits for any more."""
+
+
+class Background(Generic[Result]):
+    """Starts the work at once. The work tells its progress, and is ended there when nobody watches it any more.
+
+    Args:
+        work: takes a function that is told (done, all), and returns the result.
+    """
+
+    def __init__(self, work: Callable[[Told], Result]) -> None:
+        self.done, self.total = 0, 0
+        self._left = threading.Event()
+        self._result: Result | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[Told], Result]) -> None:
+        try:
+            self._result = work(self._told)
+        except Left:
+            pass
+        except Exception as error:
+            self._error = error
+
+    def _told(self, done: int, total: int) -> None:
+        if self._left.is_set():
+            raise Left
+        self.done, self.total = done, total
+
+    def watch(self, seconds: float) -> Iterator[tuple[int, int]]:
+        """(done, all) every so many seconds, until the work has ended; who stops asking ends the work."""
+        try:
+            while self._thread.is_alive():
+                self._thread.join(seconds)
+                if self._thread.is_alive():
+                    yield self.done, self.total
+        finally:
+            self._left.set()
+
+    @property
+    def result(self) -> Result:
+        """What the work returned, after it has ended; its error is raised here."""
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None, "the work has ended by itself"
+        return self._result

@@ -1,0 +1,44 @@
+"""Small labelled pictures in class folders, and an untrained pair for them: quick to look at, and told apart."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from explorer.backbones import Backbone, load_backbone
+from explorer.data import ImageSet, load_images
+from explorer.distortions import distortion
+from explorer.pairs import Pair
+from tests.architectures import peaked
+
+SIZE = 32
+CLASSES = ("blue", "green", "red")
+NOISE = "gaussian_noise(sigma=0.3)"
+
+
+def picture_folder(folder: Path, per_class: int = 6) -> Path:
+    """A folder for each colour; every picture differs."""
+    for place, name in enumerate(reversed(CLASSES)):
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = np.random.default_rng((place, number)).integers(0, 90, (40, 40, 3), dtype=np.uint8)
+            pixels[..., place] += 150
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def picture_set(folder: Path, per_class: int = 6) -> ImageSet:
+    """The same, loaded."""
+    return load_images(picture_folder(folder, per_class), size=SIZE)
+
+
+def pair(trained_on: str = NOISE) -> Pair:
+    """Teacher and student with different random weights."""
+    return Pair(teacher=network(0), student=network(1), distortion=distortion(trained_on), card={})
+
+
+def network(seed: int) -> Backbone:
+    """A tiny ViT over 2 x 2 patches, with attention that is far from uniform."""
+    loaded = load_backbone("vit_tiny_patch16_224", image_size=SIZE, source="random", device="cpu", seed=seed)
+    peaked(loaded.module, factor=4.0, seed=seed)
+    return loaded

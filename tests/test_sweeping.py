@@ -1,0 +1,127 @@
+"""A sweep: the same numbers as `alignment` strength by strength, whole or in batches, and what it varies."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explorer import DISTORTIONS, alignment, distortion, sweep
+from explorer.data import ImageSet, load_images
+from explorer.pairs import Pair
+from explorer.sweeping import MEASURES, strengths_of, sweep_steps
+from tests.small import pair, picture_folder, picture_set
+
+VALUES = (0.0, 0.2, 0.6)
+
+
+@pytest.fixture(scope="module")
+def both() -> Pair:
+    return pair()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return picture_set(tmp_path_factory.mktemp("pictures"), per_class=4)
+
+
+def test_numbers_are_those_of_alignment(both: Pair, images: ImageSet) -> None:
+    found = sweep(both, images, "gaussian_noise", VALUES, seed=3, batch_size=5)
+    clean = images.stack()
+    reference = both.teacher.trace(clean)
+    for place, value in enumerate(VALUES):
+        damaged = distortion("gaussian_noise", sigma=value)(clean, seed=3)
+        for name, backbone in (("teacher", both.teacher), ("student", both.student)):
+            expected = alignment(reference, backbone.trace(damaged)).as_dict()
+            assert {key: found.rows[name][place][key] for key in MEASURES} == pytest.approx(expected, abs=1e-5)
+    assert found.rows["teacher"][0]["cls_cosine"] == pytest.approx(1)
+    assert found.rows["teacher"][0]["retrieval"] == 1
+    assert found.rows["teacher"][0]["nearest_label"] == found.ceiling
+
+
+def test_batches_do_not_change_the_result(both: Pair, images: ImageSet) -> None:
+    one, many = (sweep(both, images, "pixel_mask", (0.3, 0.9), seed=1, batch_size=size) for size in (12, 5))
+    for name in ("teacher", "student"):
+        for a, b in zip(one.rows[name], many.rows[name], strict=True):
+            assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_every_step_is_a_sweep_of_the_pictures_so_far(both: Pair, images: ImageSet) -> None:
+    steps = list(sweep_steps(both, images, strengths_of("gaussian_noise", (0.4,)), batch_size=5))
+    assert [(step.pictures, step.total) for step in steps] == [(5, 12), (10, 12), (12, 12)]
+    first = sweep(both, images[:5], "gaussian_noise", (0.4,), batch_size=5)
+    assert steps[0].rows["student"][0] == pytest.approx(first.rows["student"][0], abs=1e-6)
+
+
+def test_the_table_marks_what_was_trained_on(both: Pair, images: ImageSet) -> None:
+    trained = Pair(
+        teacher=both.teacher,
+        student=both.student,
+        distortion=distortion("gaussian_noise(sigma=0.1..0.3) | gaussian_blur(sigma=2)"),
+        card={},
+    )
+    found = sweep(trained, images, "gaussian_noise", (0.05, 0.1, 0.3, 0.4))
+    assert found.trained_range == (0.1, 0.3)
+    assert not found.never_trained
+    table = found.frame()
+    assert list(table[table["network"] == "student"]["trained_on"]) == [False, True, True, False]
+    assert len(table) == 8
+    assert sweep(trained, images[:2], "gaussian_blur", (1, 2)).trained_range == (2, 2)
+    masked = sweep(trained, images[:2], "pixel_mask", (0.5,))
+    assert masked.never_trained
+    assert masked.trained_range is None
+
+
+def test_what_has_no_labels_has_no_accuracy(both: Pair, tmp_path: Path) -> None:
+    flat = load_images(picture_folder(tmp_path / "some") / "red", size=32)
+    found = sweep(both, flat, "gaussian_noise", (0.2,))
+    assert found.rows["teacher"][0]["nearest_label"] is None
+    assert found.rows["teacher"][0]["retrieval"] is not None
+    alone = sweep(both, flat[:1], "gaussian_noise", (0.2,))
+    assert alone.rows["student"][0]["retrieval"] is None
+    assert np.isfinite(alone.rows["student"][0]["cls_cosine"])
+
+
+def test_an_untouched_student_has_the_teachers_curve(both: Pair, images: ImageSet) -> None:
+    same = Pair(teacher=both.teacher, student=both.teacher, distortion=distortion("none"), card={})
+    found = sweep(same, images[:3], "gaussian_noise", (0.2,))
+    assert found.rows["student"] == found.rows["teacher"]
+    assert found.never_trained
+
+
+@pytest.mark.parametrize("name", DISTORTIONS)
+def test_every_operator_has_seven_strengths_that_grow(name: str) -> None:
+    found = strengths_of(name)
+    assert len(found.values) == 7
+    assert list(found.values) == sorted(set(found.values))
+    assert len({damage.spec for damage in found.distortions}) == 7
+
+
+def test_what_is_varied() -> None:
+    wide = strengths_of("gaussian_blur(kernel=37)", (1, 2))
+    assert [damage.spec for damage in wide.distortions] == [
+        "gaussian_blur(kernel=37, sigma=1.0)",
+        "gaussian_blur(kernel=37, sigma=2.0)",
+    ]
+    kernels = strengths_of("gaussian_blur(sigma=2)", (3, 9), "kernel")
+    assert kernels.distortions[1].spec == "gaussian_blur(kernel=9, sigma=2.0)"
+    levels = strengths_of("gaussian_noise", parameter="severity")
+    assert levels.values == (1, 2, 3, 4, 5)
+    assert levels.distortions[2] == distortion("gaussian_noise:3")
+    clipped = strengths_of("gaussian_noise(sigma=0.1, clip=True)", (0.5,))
+    assert clipped.distortions[0].spec == "gaussian_noise(sigma=0.5, clip=True)"
+
+
+def test_what_is_refused(both: Pair, images: ImageSet) -> None:
+    for bad, message in [
+        (lambda: sweep(both, images, "gaussian_noise + pixel_mask"), "exactly one operator"),
+        (lambda: sweep(both, images, "none"), "exactly one operator"),
+        (lambda: sweep(both, images, "gaussian_noise", (0.1, -1)), "must lie from 0.0 to 2.0"),
+        (lambda: sweep(both, images, "gaussian_noise", ()), "got none"),
+        (lambda: sweep(both, images, "gaussian_noise", (1,), parameter="sgma"), "did you mean 'sigma'"),
+        (lambda: sweep(both, images, "gaussian_blur", parameter="kernel"), "expected strengths for kernel"),
+        (lambda: sweep(both, images, "pixel_mask", (1,), parameter="severity"), "not in ImageNet-C"),
+        (lambda: sweep(both, images[:0]), "no pictures"),
+        (lambda: sweep(both, images, batch_size=0), "at least 1; got 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            bad()
