@@ -161,15 +161,16 @@ def _draw(
     """(view, status, notice) as the work goes on."""
     whole = int(seed or 0)
     what = (source, kind, int(layer), spec, backbone, pair, int(size), whole)
-    began = time.monotonic()
     try:
         with told():
             if not asked and not _is_ready(*what):
                 yield [gr.skip(), _ask(source, int(size)), notice()]
                 return
             work = Background(lambda progress: embed(*what, progress=progress))
+            first: tuple[int, float] | None = None
             for done, total in work.watch(_WATCH_SECONDS):
-                yield [gr.skip(), _bar(done, total, time.monotonic() - began), notice()]
+                first = first or ((done, time.monotonic()) if done else None)
+                yield [gr.skip(), _bar(done, total, first), notice()]
             embedding = work.result
             scene: dict[str, Any] = {"chosen": photo, "caption": _caption(embedding, *what)}
             thumbnails = engine.thumbnails(source, embedding.images)
@@ -212,9 +213,12 @@ def _ask(source: str, size: int) -> str:
     return f'<p class="quiet">The {pictures} were not looked at like this yet, at {size} px: press <b>Compute</b>.</p>'
 
 
-def _bar(done: int, total: int, seconds: float) -> str:
+def _bar(done: int, total: int, first: tuple[int, float] | None) -> str:
+    """How far it is; what was done at first may have come from the cache, which says nothing of the time left."""
     if not done:
         return '<div class="progress"><progress></progress> loading …</div>'
-    left = seconds / done * (total - done)
-    text = f"{done} of {total} views of pictures, about {left:.0f} s left"
+    text = f"{done} of {total} views of pictures"
+    if first is not None and done > first[0]:
+        left = (time.monotonic() - first[1]) / (done - first[0]) * (total - done)
+        text += f", about {left:.0f} s left"
     return f'<div class="progress"><progress max="{total}" value="{done}"></progress> {text}</div>'

@@ -30,7 +30,7 @@ from explorer.baselines import FinetuneConfig, finetune, restore
 from explorer.evaluation import draw_seed
 from explorer.probes import fit_probe
 
-SIZE, STEPS, BATCH = 112, 200, 16
+SIZE, STEPS, BATCH = 112, 120, 16
 FAMILIES = {
     "noise": "gaussian_noise(sigma=0.1..0.5)",
     "mask": "pixel_mask(fraction=0.5..0.9)",
@@ -48,7 +48,7 @@ LOSSES: dict[str, dict[str, float]] = {
 }
 FRACTIONS = (0.1, 1.0)
 DRAWS = {"photos": 3, "cifar10": 1}
-FINETUNE_STEPS = {"photos": 100, "cifar10": 200}
+FINETUNE_STEPS = {"photos": 60, "cifar10": 120}
 CEILING, FLOOR = "clean teacher", "frozen + probe"
 
 Sets = dict[str, tuple[ex.ImageSet, ex.ImageSet]]

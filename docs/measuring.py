@@ -7,10 +7,10 @@ clean reference of another picture has the picture's label. Attention KL is over
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import explorer as ex
+from explorer.probes import nearest_label_accuracy, retrieval_at_1
 
 NUMBERS = ("CLS cosine", "patch cosine", "attention KL", "retrieval@1", "1-NN label")
 BATCH = 4
@@ -59,8 +59,4 @@ def averages(parts: list[ex.Alignment]) -> list[float]:
 
 def found(gallery: Tensor, queries: Tensor, labels: Tensor) -> list[float]:
     """retrieval@1, and accuracy of the nearest other picture's label; cosine after subtracting the gallery's mean."""
-    centre = gallery.mean(dim=0)
-    cosines = F.normalize(queries - centre, dim=1) @ F.normalize(gallery - centre, dim=1).T
-    own = (cosines.argmax(dim=1) == torch.arange(len(gallery))).float().mean()
-    nearest = cosines.fill_diagonal_(-2.0).argmax(dim=1)
-    return [float(own), float((labels[nearest] == labels).float().mean())]
+    return [retrieval_at_1(gallery, queries), nearest_label_accuracy(gallery, queries, labels.tolist())]

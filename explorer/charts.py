@@ -77,7 +77,7 @@ def plot_sweep(sweep: Sweep) -> Figure:
         ax.set_xlabel(f"{sweep.operator}: {sweep.parameter}", size=8)
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, size=8)
+    figure.axes[0].legend(frameon=False, fontsize=8)
     if sweep.never_trained:
         figure.suptitle(f"never trained on: the student learned {sweep.trained_on.spec}", size=9, color=QUIET)
     return figure
@@ -109,9 +109,8 @@ def _draw_ways(ax: Axes, projection: Projection, views: list[str]) -> None:
 
 
 def _legend(ax: Axes, names: list, palette: dict) -> None:
-    """Views by their markers, labels by their colours."""
-    views = ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
-    ax.add_artist(views)
-    if 0 < len(names) <= 20:
-        spots = [ax.plot([], [], "o", color=palette[name], label=str(name))[0] for name in names]
-        ax.legend(handles=spots, loc="lower left", bbox_to_anchor=(1.01, 0), frameon=False, fontsize=8)
+    """Views by their markers, and labels by their colours, unless there are too many."""
+    views, _ = ax.get_legend_handles_labels()
+    shown = names if len(names) <= 20 else []
+    spots = [ax.plot([], [], "o", color=palette[name], label=str(name))[0] for name in shown]
+    ax.legend(handles=[*views, *spots], loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)

@@ -15,6 +15,7 @@ from explorer.data import ImageSet
 from explorer.distortions import DISTORTIONS
 from explorer.images import to_pil
 from explorer.pair_embedding import REFERENCE, PairEmbedding
+from explorer.probes import own_ranks
 from explorer.projection import Projection
 from explorer.scene import Payload, packed
 from explorer.sweeping import SEVERITY, Sweep
@@ -180,11 +181,14 @@ def _view(view: str, embedding: PairEmbedding, projection: Projection, drawn: li
         "retrieval": _number(measures["retrieval"]),
         "neighbours": None,
         "cosines": None,
+        "own_rank": None,
     }
     count = min(NEIGHBOURS, len(embedding.images) - 1)
     if len(drawn) == len(embedding.images):
         nearest, cosines = embedding.neighbours(view, count)
         scene |= {"neighbours": packed(nearest.astype(np.int32)), "cosines": packed(cosines.astype(np.float32))}
+        if view != REFERENCE:
+            scene["own_rank"] = packed(own_ranks(embedding.reference, embedding.features[view]).astype(np.int32))
     return scene
 
 

@@ -155,6 +155,21 @@ def retrieval_at_1(gallery: Shaped[Any, "image dim"], queries: Shaped[Any, "imag
     return float(np.mean(nearest(items, rows)[0][:, 0] == np.arange(len(items))))
 
 
+def own_ranks(gallery: Shaped[Any, "image dim"], queries: Shaped[Any, "image dim"]) -> Int[np.ndarray, " image"]:
+    """For each query i, how many rows of the gallery are nearer to it than row i; 0 where its own is the nearest.
+
+    Raises:
+        ValueError: gallery and queries differ in number or size, no pictures, or NaN.
+    """
+    items, rows = _pairs(gallery, queries)
+    ranks, start = [], 0
+    for cosines in _cosines(items, rows, leave_out=False):
+        own = cosines[np.arange(len(cosines)), start + np.arange(len(cosines))]
+        ranks.append((cosines > own[:, None]).sum(axis=1))
+        start += len(cosines)
+    return np.concatenate(ranks)
+
+
 def nearest_label_accuracy(
     gallery: Shaped[Any, "image dim"], queries: Shaped[Any, "image dim"], labels: Iterable[Any]
 ) -> float:

@@ -22,6 +22,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     command += [
         "--only",
         "distillation",
+        "--only",
+        "extraction",
         "--out",
         str(folder / "docs" / "report.md"),
         "--json",
@@ -29,9 +31,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    capture, imports, distillation = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    capture, imports, distillation, extraction = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     markdown = (folder / "docs" / "report.md").read_text(encoding="utf-8")
     tables = {"capture": capture["tables"][0], "imports": imports["tables"][0], "distillation": distillation["tables"]}
+    tables["extraction"] = extraction["tables"]
     return {"markdown": markdown, **tables}
 
 
@@ -94,9 +97,22 @@ def test_runs_are_timed_and_their_memory_is_measured(report: dict[str, Any]) -> 
         assert 1 < peak < 2000, "mebibytes that training the smallest model takes"
 
 
+def test_embedding_is_compared_with_the_bare_passes(report: dict[str, Any]) -> None:
+    ways, waiting = report["extraction"]
+    assert ways["rows"][0][2:] == [1.0, 1.0]
+    assert all(row[1] > 0 for row in ways["rows"])
+    assert ways["notes"][0].startswith("Aim: `embed`, to the disk <= 1.10x")
+    first, again, sweep = (row[1] for row in waiting["rows"])
+    assert again < first
+    assert sweep > 0
+
+
 def test_the_report_says_how_it_was_made_and_where_without_naming_the_machine(report: dict[str, Any]) -> None:
     head = report["markdown"].partition("\n## ")[0]
-    assert "python tests/benchmarks/run.py --quick --only capture --only imports --only distillation" in head
+    assert (
+        "python tests/benchmarks/run.py --quick --only capture --only imports --only distillation --only extraction"
+        in head
+    )
     for word in ("cores", "threads", "torch ", "timm ", "No number counts"):
         assert word in head
     assert str(Path.home()) not in report["markdown"]

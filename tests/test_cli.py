@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 import explorer
-from explorer import cli
+from explorer import cli, measuring_cli, training_cli
 
+COMMANDS = [command.name for part in (cli, training_cli, measuring_cli) for command in part.COMMANDS]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -58,10 +59,10 @@ def _refused(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
 def test_help_names_every_command(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
-    assert all(f"    {command.name} " in done.stdout for command in cli.COMMANDS)
+    assert all(f"    {command} " in done.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command_shows_examples(run: Run, command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0

@@ -19,7 +19,12 @@ FLOORS = (
 SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
 SIDEWAYS |= {("widgets", beside) for beside in ("plots", "scene", "web")}
 SIDEWAYS |= {("cli", "training_cli"), ("training_cli", "cli")}  # one command line in two files
-SIDEWAYS |= {("cli", "measuring_cli"), ("measuring_cli", "cli"), ("measuring_cli", "charts"), ("measuring_cli", "plots")}
+SIDEWAYS |= {
+    ("cli", "measuring_cli"),
+    ("measuring_cli", "cli"),
+    ("measuring_cli", "charts"),
+    ("measuring_cli", "plots"),
+}
 SIDEWAYS |= {
     ("evaluation", "features"),
     ("evaluation", "pairs"),

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import scale
 
 from explorer import probes
-from explorer.probes import fit_probe, nearest, nearest_label_accuracy, retrieval_at_1, wilson_interval
+from explorer.probes import fit_probe, nearest, nearest_label_accuracy, own_ranks, retrieval_at_1, wilson_interval
 
 DIM = 12
 
@@ -205,3 +205,20 @@ def test_pictures_and_originals_have_to_match() -> None:
         nearest_label_accuracy(clean, clean[:9], labels)
     with pytest.raises(ValueError, match="19 labels for 20 pictures"):
         nearest_label_accuracy(clean, clean, labels[1:])
+
+
+def test_own_ranks_are_those_of_a_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery, queries = made(30)[0].astype(np.float64), made(30, seed=3)[0].astype(np.float64)
+    centre = gallery.mean(axis=0)
+
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a - centre) @ (b - centre) / np.linalg.norm(a - centre) / np.linalg.norm(b - centre))
+
+    expected = [
+        sum(cosine(query, other) > cosine(query, gallery[place]) + 1e-12 for other in gallery)
+        for place, query in enumerate(queries)
+    ]
+    assert own_ranks(gallery, queries).tolist() == expected
+    monkeypatch.setattr(probes, "CHUNK", 7 * len(gallery))
+    assert own_ranks(gallery, queries).tolist() == expected
+    assert own_ranks(gallery, gallery).tolist() == [0] * 30

@@ -8,7 +8,7 @@ import sys
 
 def run_together(*words: str) -> list[str]:
     """Run Python with these words in two processes and return what each of them printed."""
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # no GPU, and nobody says so
     both = [
         subprocess.Popen(
@@ -29,7 +29,8 @@ def run_together(*words: str) -> list[str]:
     return [printed for printed, _ in outputs]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+
+from tests.together import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = (sys.executable, "apps/compare.py")
@@ -41,7 +42,7 @@ def serving(*command: str, **environment: str) -> Iterator[Served]:
         command: `PYTHON` or `GRADIO`.
         environment: on top of the one of the tests.
     """
-    port = _free_port()
+    port = free_port()
     given = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1", **environment}
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w") as stream:
         served = Served(f"http://127.0.0.1:{port}", Path(stream.name), time.perf_counter())
@@ -82,9 +83,3 @@ def _end(process: subprocess.Popen) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import numpy as np
+import pandas as pd
 import pictures
 import pytest
 from gradio_client import Client, handle_file
@@ -63,6 +64,8 @@ def test_the_endpoints_are_described(client):
         "/compare": ["image", "distortion", "backbone", "pair", "layer", "head", "size", "seed"],
         "/patch_similarity": ["image", "distortion", "backbone", "pair", "row", "col", "layer", "size", "seed"],
         "/distill": ["backbone", "distortion", "cls", "patch", "attention", "steps", "size", "seed"],
+        "/embed": ["backbone", "pair", "distortion", "method", "seed", "size"],
+        "/sweep": ["backbone", "pair", "distortion", "values", "seed", "pictures", "size"],
     }
 
 
@@ -287,3 +290,56 @@ def test_what_cannot_be_distilled_is_told(client, given, words):
     asked = {"backbone": "s14", "distortion": NOISE, "steps": 2, "size": 112, **given}
     with pytest.raises(AppError, match=words):
         client.predict(**asked, api_name="/distill")
+
+
+# ---------------------------------------------------------------- many pictures
+
+
+def frame(table: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(table["data"], columns=table["headers"])
+
+
+def test_embed_gives_a_table_of_all_photos(client):
+    table, about = client.predict(backbone="s14", pair="s14-noise", distortion=NOISE, api_name="/embed")
+    rows = frame(table)
+    assert len(rows) == 4 * 207
+    assert {"x", "y", "view", "index", "label", "displacement", "name"} == set(rows.columns)
+    measures = {row["view"]: row for row in about["measures"]}
+    mean = rows[rows["view"] == "student_distorted"]["displacement"].astype(float).mean()
+    assert measures["student_distorted"]["displacement"] == pytest.approx(mean, abs=1e-6)
+    assert measures["teacher_clean"]["retrieval"] is None
+    assert measures["student_distorted"]["retrieval"] > 5 * measures["teacher_distorted"]["retrieval"]
+    again, _ = client.predict(backbone="s14", pair="s14-noise", distortion=NOISE, api_name="/embed")
+    assert again == table
+
+
+def test_sweep_gives_what_the_library_measures(client):
+    table, about = client.predict(
+        backbone="s14", pair="s14-noise", distortion="gaussian_noise", values="0.1, 0.5", pictures=4, api_name="/sweep"
+    )
+    rows = frame(table).set_index(["network", "value"])
+    pair = ex.load_pair("s14-noise")
+    expected = ex.sweep(pair, ex.load_images("photos", size=224, limit=4), "gaussian_noise", (0.1, 0.5), batch_size=4)
+    for network in ("teacher", "student"):
+        for place, value in enumerate((0.1, 0.5)):
+            found = float(rows.loc[(network, value), "cls_cosine"])
+            assert found == pytest.approx(expected.rows[network][place]["cls_cosine"], abs=1e-4)
+    assert about["pictures"] == 4
+    assert about["never_trained"] is False
+    assert about["trained_on"] == NOISE
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "message"),
+    [
+        ("/embed", {"method": "tsne"}, "umap"),
+        ("/embed", {"pair": "../secret"}, "unknown student"),
+        ("/sweep", {"values": "a few"}, "strengths are numbers"),
+        ("/sweep", {"distortion": "none"}, "exactly one operator"),
+        ("/sweep", {"pictures": 0}, "at least 1"),
+    ],
+)
+def test_bad_requests_for_tables_are_told(client, endpoint, given, message):
+    asked = {"backbone": "s14", "pair": "s14-noise", "distortion": NOISE, **given}
+    with pytest.raises(AppError, match=message):
+        client.predict(**asked, api_name=endpoint)

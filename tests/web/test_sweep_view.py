@@ -386,7 +386,7 @@ def test_progress_is_determinate(open_view, sweep):
     page = watch(open_view, fixtures.measured_until(sweep, 3))
     bar = page.get_by_role("progressbar", name="Measuring")
     assert [bar.get_attribute(f"aria-value{name}") for name in ("min", "now", "max")] == ["0", "3", "7"]
-    assert page.locator(".vx-facts").inner_text() == "measured 3 of 7 strengths"
+    assert page.locator(".vx-facts").inner_text() == "measured 3 of 7 pictures"
     assert page.locator(".vx-done").evaluate("(node) => node.style.width") == pytest.approx("42.8571%")
     top = plot(page, "cls_cosine").bounding_box()["y"]
     page.evaluate(UPDATE, sweep)

@@ -1,0 +1,185 @@
+"""The tabs Embeddings and Robustness in a real browser: where pictures lie, and what a click on them opens."""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+from serving import PYTHON, Served, serving
+from visiting import Open, Visit
+
+import explorer as ex
+from explorer._files import asset_path
+from explorer.pair_embedding import embed_pair
+
+pytestmark = [pytest.mark.browser, pytest.mark.weights]
+
+PLOTTED = "() => Boolean(document.querySelector('#embedding-view .vx-embedplot .main-svg'))"
+POINTS = """() => document.querySelector('#embedding-view .vx-mount').view"""
+CAPTION = "(text) => document.querySelector('#embedding-view').innerText.includes(text)"
+FOLDER = "holiday"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve photos in two folders."""
+    root = tmp_path_factory.mktemp("served") / FOLDER
+    for label in ("fish", "tool"):
+        (root / label).mkdir(parents=True)
+        for file in sorted((asset_path("photos") / label).glob("*.webp"))[:6]:
+            shutil.copy(file, root / label)
+    return root
+
+
+@pytest.fixture(scope="module")
+def own_app(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An app that offers the folder."""
+    runs = str(tmp_path_factory.mktemp("runs"))
+    with serving(*PYTHON, VIT_EXPLORER_RUNS=runs, VIT_EXPLORER_PICTURES=str(pictures)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def map_page(browser: Browser, own_app: Served) -> Iterator[Visit]:
+    """A page with the map of the embedded photos."""
+    visit = Visit(browser, own_app.url).open()
+    visit.page.get_by_role("tab", name="Embeddings").click()
+    visit.page.wait_for_function(PLOTTED, timeout=60_000)
+    visit.settle()
+    yield visit
+    assert not visit.complaints, f"the page complained: {visit.complaints}"
+    visit.close()
+
+
+def pointed(visit: Visit, view: str, index: int) -> tuple[float, float]:
+    """Where a point is in the window."""
+    visit.page.locator("#embedding-view .vx-embedplot").scroll_into_view_if_needed()
+    place = visit.page.evaluate(f"([view, index]) => ({POINTS})().pixel(view, index)", [view, index])
+    return place["x"], place["y"]
+
+
+def test_the_first_look_shows_all_photos_and_what_was_measured(map_page: Visit) -> None:
+    text = map_page.page.locator("#embedding-view").inner_text()
+    for title in ("Teacher · clean", "Teacher · distorted", "Student · distorted", "Student · clean", "retrieval@1"):
+        assert title in text
+    assert "207 embedded photos · gaussian_noise(sigma=0.3), seed 0" in text
+
+
+def test_a_click_on_a_point_opens_that_picture_in_the_attention_tab(map_page: Visit) -> None:
+    photos = ex.load_images("photos", size=224)
+    index = photos.names.index("monument/tajMahal.webp")
+    before = map_page.picture("picture_clean")
+    x, y = pointed(map_page, "student_clean", index)
+    map_page.page.mouse.move(x, y)
+    map_page.frame()
+    name = map_page.page.locator("#embedding-view .vx-embedcard").inner_text().splitlines()[0]
+    map_page.page.mouse.click(x, y)
+    expect(map_page.page.get_by_role("tab", name="Attention")).to_have_attribute("aria-selected", "true")
+    stem = re.sub(r".*/|\.webp", "", name)
+    expect(map_page.page.locator("#catalogue input")).to_have_value(re.compile(f".*{stem}"))
+    script = """([where, before]) => { const canvas = document.querySelector(where);
+      const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+      let hash = 17; for (const byte of data) hash = (31 * hash + byte) | 0; return hash !== before; }"""
+    where = '#attention-view .vx-box[data-pane="picture_clean"] .vx-picture'
+    map_page.page.wait_for_function(script, arg=[where, before])
+    map_page.settle()
+    map_page.page.get_by_role("tab", name="Embeddings").click()
+    expect(map_page.page.locator("#embedding-view")).to_contain_text(name)
+
+
+def test_umap_replaces_pca_when_it_is_ready(map_page: Visit) -> None:
+    map_page.page.locator("#embedding-method").get_by_label("UMAP").check()
+    map_page.page.wait_for_function(CAPTION, arg="UMAP 1", timeout=120_000)
+    map_page.page.locator("#embedding-method").get_by_label("PCA").check()
+    map_page.page.wait_for_function(CAPTION, arg="PC 1")
+    map_page.settle()
+
+
+def test_what_was_never_seen_is_computed_on_request(map_page: Visit, pictures: Path) -> None:
+    seed = int(time.time()) % 10**6  # no cache knows it
+    map_page.type_into("seed", str(seed))
+    status = map_page.page.locator("#embedding-status")
+    expect(status).to_contain_text("press Compute", timeout=30_000)
+    map_page.choose("embedding-pictures", FOLDER)
+    map_page.settle()
+    map_page.page.locator("#compute-embedding").click()
+    expect(status.locator("progress")).to_be_visible(timeout=30_000)
+    map_page.page.wait_for_function(
+        CAPTION, arg=f"12 {FOLDER} · gaussian_noise(sigma=0.3), seed {seed}", timeout=90_000
+    )
+    expect(status).not_to_be_visible()
+    images = ex.load_images(pictures, size=224)
+    expected = embed_pair(ex.load_pair("s14-noise"), images, seed=seed).measures.set_index("view")
+    row = map_page.page.locator("#embedding-view tr", has_text="Student · distorted").first.inner_text()
+    displacement = float(re.findall(r"\d\.\d+", row)[0])
+    assert displacement == pytest.approx(expected.loc["student_distorted", "displacement"], abs=6e-4)
+
+
+def test_a_picture_of_a_folder_is_opened(map_page: Visit) -> None:
+    x, y = pointed(map_page, "teacher_clean", 3)
+    map_page.page.mouse.click(x, y)
+    expect(map_page.page.get_by_role("tab", name="Attention")).to_have_attribute("aria-selected", "true")
+    expect(map_page.page.locator("#catalogue input")).to_have_value("")
+    map_page.settle()
+    assert map_page.notice() == ""
+
+
+def test_one_picture_only_is_told_and_the_page_goes_on(browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    shutil.copy(asset_path("photos") / "fish" / "fish1.webp", folder)
+    with serving(*PYTHON, VIT_EXPLORER_RUNS=str(tmp_path / "runs"), VIT_EXPLORER_PICTURES=str(folder)) as served:
+        visit = Visit(browser, served.url).open()
+        visit.page.get_by_role("tab", name="Embeddings").click()
+        visit.page.wait_for_function(PLOTTED, timeout=60_000)
+        visit.choose("embedding-pictures", "alone")
+        visit.page.locator("#compute-embedding").click()
+        visit.wait_for_notice("at least two pictures; got 1")
+        visit.choose("embedding-pictures", "embedded photos")
+        visit.page.wait_for_function("() => !document.querySelector('#notice').innerText.trim()")
+        visit.close()
+
+
+# ---------------------------------------------------------------- Robustness
+
+
+def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> None:
+    visit = open_page()
+    visit.page.get_by_role("tab", name="Robustness").click()
+    visit.page.locator("#sweep-count").get_by_label("16").check()
+    visit.type_into("sweep-values", "0.1, 0.3, 0.6")
+    visit.page.locator("#measure-sweep").click()
+    view = visit.page.locator("#sweep-view")
+    expect(view).to_contain_text("measured 8 of 16 pictures", timeout=90_000)
+    expect(view).not_to_contain_text("measured", timeout=90_000)
+    expect(view).to_contain_text("student trained at sigma 0.3")
+    visit.settle()
+    visit.page.locator("#sweep-view button", has_text="0.6").first.click()
+    maps = visit.page.locator("#strength-view .vx-heat").first
+    expect(maps).to_be_visible(timeout=30_000)
+    visit.settle()
+    shown = float(visit.page.locator("#strength-view .vx-table tbody tr").first.locator("td").nth(0).inner_text())
+    pair = ex.load_pair("s14-noise")
+    owl = ex.load_image(asset_path("photos") / "farm_animal" / "owl.webp", size=224)
+    found = ex.compare(pair.teacher, owl, "gaussian_noise(sigma=0.6)", pair.student)
+    assert shown == pytest.approx(found.alignments["teacher"].cls_cosine, abs=0.006)
+
+
+def test_another_distortion_is_marked_and_nonsense_is_told(open_page: Open) -> None:
+    visit = open_page()
+    visit.page.get_by_role("tab", name="Robustness").click()
+    visit.page.locator("#sweep-count").get_by_label("16").check()
+    visit.type_into("sweep-values", "0.1, much")
+    visit.page.locator("#measure-sweep").click()
+    visit.wait_for_notice("strengths are numbers such as 0.1, 0.3, 0.5")
+    visit.choose("operator", "Pixel mask")
+    visit.type_into("sweep-values", "0.2")
+    visit.settle()
+    visit.page.locator("#measure-sweep").click()
+    view = visit.page.locator("#sweep-view")
+    expect(view).to_contain_text("never trained on", timeout=60_000)
+    assert visit.notice() == ""
+    visit.page.locator("#stop-sweep").click()

@@ -1,0 +1,60 @@
+"""Figures of many pictures show the numbers they were given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from explorer import evaluate, sweep
+from explorer.charts import plot_evaluation, plot_projection, plot_sweep
+from explorer.data import ImageSet
+from explorer.pair_embedding import VIEWS, embed_pair
+from explorer.plots import to_png
+from tests.small import pair, picture_set
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return picture_set(tmp_path_factory.mktemp("pictures"))
+
+
+def words(figure: Figure) -> list[str]:
+    legends = [legend for ax in figure.axes if (legend := ax.get_legend())]
+    return [text.get_text() for legend in legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("arrows", [True, False])
+def test_a_projection_shows_every_picture_in_every_view(images: ImageSet, arrows: bool) -> None:
+    projection = embed_pair(pair(), images, cache=False).project()
+    figure = plot_projection(projection, arrows=arrows)
+    ax = figure.axes[0]
+    scatters = [one for one in ax.collections if hasattr(one, "get_sizes") and len(one.get_offsets()) == len(images)]
+    for view, scatter in zip(VIEWS, scatters, strict=True):
+        np.testing.assert_allclose(scatter.get_offsets(), projection.coordinates[view])
+    lines = [one for one in ax.collections if one not in scatters]
+    assert len(lines) == (2 if arrows else 0)
+    if arrows:
+        ends = np.array(lines[0].get_segments())  # type: ignore[attr-defined]
+        np.testing.assert_allclose(ends[:, 0], projection.coordinates["teacher_clean"])
+        np.testing.assert_allclose(ends[:, 1], projection.coordinates["teacher_distorted"])
+    assert words(figure) == [*(view.replace("_", " ") for view in VIEWS), *images.classes]
+    assert to_png(figure).startswith(b"\x89PNG")
+
+
+def test_a_sweep_shows_both_curves_and_what_was_trained(images: ImageSet) -> None:
+    found = sweep(pair(), images, "gaussian_noise", (0.1, 0.3, 0.5))
+    figure = plot_sweep(found)
+    assert len(figure.axes) == 4
+    for line, who in zip(figure.axes[0].get_lines(), ("teacher", "student"), strict=True):
+        np.testing.assert_allclose(line.get_xydata()[:, 1], [row["cls_cosine"] for row in found.rows[who]])
+    assert not figure.get_suptitle()
+    assert "never trained on" in plot_sweep(sweep(pair(), images, "pixel_mask", (0.1, 0.3))).get_suptitle()
+
+
+def test_an_evaluation_shows_accuracy_and_interval(tmp_path: Path) -> None:
+    train, test = picture_set(tmp_path, per_class=8).split(0.5)
+    found = evaluate(pair(), train, test, cache=False)
+    ax = plot_evaluation(found).axes[0]
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], found.frame()["accuracy"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == [view.replace("_", ", ") for view in VIEWS]

@@ -1,0 +1,119 @@
+"""`vit-explorer evaluate`, `sweep` and `embed` as a person meets them: tables, files, and one line for bad input."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.small import picture_folder
+
+pytestmark = pytest.mark.weights
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+SMALL = ("--size", 28)  # two patches a side: quick, and good for nothing else
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run `python -m explorer` in an empty folder."""
+
+    def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        words = [sys.executable, "-m", "explorer", *map(str, arguments)]
+        return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+
+    return command
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return picture_folder(tmp_path / "pictures", per_class=4)
+
+
+def refused(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert all(part in done.stderr for part in parts), done.stderr
+
+
+def test_embed_writes_a_table_a_figure_and_what_it_is_about(run: Run, images: Path, tmp_path: Path) -> None:
+    files = ("--csv", "p.csv", "--json", "p.json", "--figure", "p.png")
+    done = run("embed", "s14-noise", "--images", images, *SMALL, *files)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert len(table) == 4 * 12
+    about = json.loads((tmp_path / "p.json").read_text())
+    assert about["pair"] == "s14-noise"
+    assert about["distortion"] == "gaussian_noise(sigma=0.3)"
+    assert len(about["weights_sha256"]) == len(about["student_sha256"]) == 64
+    assert about["rows"] == json.loads(table.to_json(orient="records"))
+    means = table.groupby("view")["displacement"].mean()
+    for row in about["measures"]:
+        assert means[row["view"]] == pytest.approx(row["displacement"], abs=1e-9)
+        assert f"{row['displacement']:.3f}" in done.stdout
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_sweep_prints_and_writes_every_strength(run: Run, images: Path, tmp_path: Path) -> None:
+    done = run("sweep", "s14-noise", "--images", images, *SMALL, "--values", "0.1,0.4", "--csv", "s.csv")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "s.csv").read_text())))
+    assert [(row["network"], row["value"]) for row in rows] == [
+        ("teacher", "0.1"),
+        ("teacher", "0.4"),
+        ("student", "0.1"),
+        ("student", "0.4"),
+    ]
+    other = run("sweep", "s14-noise", "--images", images, *SMALL, "--distortion", "pixel_mask", "--values", "0.5")
+    assert "never trained on pixel_mask, but on gaussian_noise(sigma=0.3)" in other.stdout
+
+
+def test_evaluate_says_how_much_of_the_gap_is_closed(run: Run, images: Path, tmp_path: Path) -> None:
+    done = run(
+        "evaluate", "s14-noise", "--images", images, *SMALL, "--draws", 2, "--json", "e.json", "--figure", "e.png"
+    )
+    assert done.returncode == 0, done.stderr
+    about = json.loads((tmp_path / "e.json").read_text())
+    accuracy = {row["view"]: row["accuracy"] for row in about["rows"]}
+    assert list(accuracy) == ["teacher_clean", "teacher_distorted", "student_distorted", "student_clean"]
+    floor, ceiling = accuracy["teacher_distorted"], accuracy["teacher_clean"]
+    if ceiling > floor:
+        assert about["gap_closed"] == pytest.approx((accuracy["student_distorted"] - floor) / (ceiling - floor))
+    else:
+        assert "no gap" in done.stdout
+    assert all(row["train_pictures"] == row["test_pictures"] == 6 for row in about["rows"])
+
+
+def test_labels_from_a_file(run: Run, images: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    lines = ["file,label"]
+    for file in sorted(images.glob("*/*.png")):
+        (flat / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())
+        lines.append(f"{file.parent.name}-{file.name},{file.parent.name}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    ask = ("evaluate", "s14-noise", "--images", flat, *SMALL, "--draws", 1)
+    done = run(*ask, "--labels", tmp_path / "labels.csv")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]))
+    refused(run(*ask, "--labels", tmp_path / "labels.csv"), "1 of 12 have no line")
+
+
+def test_bad_input_is_one_line(run: Run, images: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "a.png").write_bytes((images / "red" / "0.png").read_bytes())
+    (tmp_path / "there.csv").write_text("mine")
+    refused(run("embed", "s14-noise", "--images", one, *SMALL), "at least two pictures; got 1")
+    refused(run("evaluate", "s14-noise", "--images", images / "red", *SMALL), "no labels")
+    refused(run("sweep", "s14-noise", "--images", images, *SMALL, "--values", "5"), "sigma must lie from 0.0 to 2.0")
+    refused(run("sweep", "s14-noise", "--values", "much"), "expected numbers such as 0.1,0.3,0.5")
+    refused(run("embed", "s14-noise", "--csv", "there.csv"), "--force overwrites it")
+    assert (tmp_path / "there.csv").read_text() == "mine"
+    refused(run("embed", "s14-noise", "--figure", "map.svg"), "ends in .png")
+    refused(run("embed", "s14-nois"), "s14-noise")
