@@ -75,7 +75,7 @@ def test_a_click_on_a_point_opens_that_picture_in_the_attention_tab(map_page: Vi
     x, y = pointed(map_page, "student_clean", index)
     map_page.page.mouse.move(x, y)
     map_page.frame()
-    name = map_page.page.locator("#embedding-view .vx-embedcard").inner_text().splitlines()[0]
+    name = map_page.page.locator("#embedding-view .vx-hovercard").inner_text().splitlines()[0]
     map_page.page.mouse.click(x, y)
     expect(map_page.page.get_by_role("tab", name="Attention")).to_have_attribute("aria-selected", "true")
     stem = re.sub(r".*/|\.webp", "", name)
@@ -158,7 +158,7 @@ def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> 
     expect(view).to_contain_text("student trained at sigma 0.3")
     visit.settle()
     visit.page.locator("#sweep-view button", has_text="0.6").first.click()
-    maps = visit.page.locator("#strength-view .vx-heat").first
+    maps = visit.page.locator('#strength-view .vx-box[data-pane="teacher_distorted"] .vx-heat')
     expect(maps).to_be_visible(timeout=30_000)
     visit.settle()
     shown = float(visit.page.locator("#strength-view .vx-table tbody tr").first.locator("td").nth(0).inner_text())
