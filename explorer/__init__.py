@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from explorer.animation import animate_recovery
+    from explorer.attribution import Attribution, attribute
     from explorer.backbones import Backbone, CaptureError, UnsupportedModelError, load_backbone
     from explorer.comparison import Comparison, compare
     from explorer.data import ImageSet, load_images
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "animation": ("animate_recovery",),
+    "attribution": ("Attribution", "attribute"),
     "backbones": ("Backbone", "CaptureError", "UnsupportedModelError", "load_backbone"),
     "comparison": ("Comparison", "compare"),
     "data": ("ImageSet", "load_images"),
@@ -64,6 +66,7 @@ __all__ = [
     "ALIASES",
     "DISTORTIONS",
     "Alignment",
+    "Attribution",
     "Backbone",
     "CaptureError",
     "CheckpointError",
@@ -90,6 +93,7 @@ __all__ = [
     "alignment",
     "animate_recovery",
     "attention_map",
+    "attribute",
     "compare",
     "distill",
     "distortion",

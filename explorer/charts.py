@@ -1,10 +1,12 @@
-"""Figures of many pictures, from data: where they lie, how agreement falls with the damage, how accurate probes are.
+"""Further figures from data: where many pictures lie, how agreement falls with the damage, how accurate probes are,
+and what an answer was made from.
 
-Enters: a `Projection`, a `Sweep`, an `Evaluation`. Leaves: a matplotlib figure. Nothing here computes; colours, and the
-rule that no window is opened, are those of `plots`.
+Enters: a `Projection`, a `Sweep`, an `Evaluation`, or views with an `Attribution` each. Leaves: a matplotlib figure.
+Nothing here computes; colours, and the rule that no window is opened, are those of `plots`.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from explorer.attribution import Attribution
 from explorer.evaluation import Evaluation
-from explorer.plots import AGREEMENT, COLOURS, INK, QUIET, empty_figure, own_axes, root_figure
+from explorer.plots import AGREEMENT, COLOURS, DIVERGING, INK, QUIET, empty_figure, own_axes, plot_map, root_figure
 from explorer.projection import Projection
 from explorer.sweeping import Sweep
 
@@ -97,6 +100,50 @@ def plot_evaluation(evaluation: Evaluation, ax: Axes | None = None) -> Figure:
     ax.set_title(f"{evaluation.distortion.spec}{gap}", loc="left", size=10)
     ax.spines[["top", "right"]].set_visible(False)
     return root_figure(ax)
+
+
+def plot_attribution(
+    views: dict[str, Attribution] | Attribution,
+    by_patch: bool = True,
+    colormap: str = "viridis",
+    opacity: float = 0.75,
+) -> Figure:
+    """Heatmaps over their pictures side by side, under one scale: diverging around 0 where the method has a sign.
+
+    The scale ends at the 99.5th percentile of all heatmaps together, as single pixels stand far out.
+
+    Args:
+        views: made by `explorer.attribution.attribute_views`, or one attribution.
+        by_patch: one square for each patch (see `Attribution.by_patch`); otherwise pixels, where the method gives them.
+        colormap: of methods without a sign.
+        opacity: of the heatmaps over the grey pictures.
+
+    Raises:
+        ValueError: no views, or views of several methods, which no scale can hold; unknown colour map; opacity.
+    """
+    named = {"": views} if isinstance(views, Attribution) else views
+    methods = sorted({view.method for view in named.values()})
+    if len(methods) != 1:
+        raise ValueError(f"one scale needs views of one method; got {', '.join(methods) or 'none'}")
+    maps = {name: view.by_patch() if by_patch else view.heatmap for name, view in named.items()}
+    signed = next(iter(named.values())).signed
+    values = np.concatenate([np.abs(heat.detach().float().cpu().numpy()).ravel() for heat in maps.values()])
+    high = max(float(np.quantile(values, 0.995)), 1e-12)
+    figure = empty_figure((3.6 * len(named) + 0.2, 3.7))
+    figure.set_layout_engine("constrained")
+    style: dict[str, Any] = {
+        "colormap": DIVERGING if signed else colormap,
+        "low": -high if signed else 0.0,
+        "high": high,
+    }
+    for ax, (name, view) in zip(figure.subplots(1, len(named), squeeze=False)[0], named.items(), strict=True):
+        plot_map(view.image.cpu(), maps[name], opacity=opacity, ax=ax, **style)
+        colour = COLOURS.get(name.split("_")[0], INK)
+        ax.set_title(name.replace("_", " · ") or methods[0], size=11, weight="bold", color=colour)
+        ax.set_xlabel(f"score {view.target:.2f} (baseline {view.baseline_target:.2f})", size=8.5, color=QUIET)
+    words = next(iter(named.values())).towards
+    figure.suptitle(f"{methods[0].replace('_', ' ')} towards: {words}", size=10, color=INK, parse_math=False)
+    return figure
 
 
 def _draw_ways(ax: Axes, projection: Projection, views: list[str]) -> None:

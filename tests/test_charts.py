@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from explorer import evaluate, sweep
-from explorer.charts import plot_evaluation, plot_projection, plot_sweep
+from explorer.attribution import METHODS, Attribution, Settings, attribute_views, attribution
+from explorer.charts import plot_attribution, plot_evaluation, plot_projection, plot_sweep
 from explorer.data import ImageSet
 from explorer.pair_embedding import VIEWS, embed_pair
 from explorer.plots import to_png
-from tests.small import pair, picture_set
+from tests.small import NOISE, SIZE, pair, picture_set
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,31 @@ def test_an_evaluation_shows_accuracy_and_interval(tmp_path: Path) -> None:
     ax = plot_evaluation(found).axes[0]
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], found.frame()["accuracy"])
     assert [label.get_text() for label in ax.get_yticklabels()] == [view.replace("_", ", ") for view in VIEWS]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("by_patch", [True, False])
+def test_attributions_share_one_scale(method: str, by_patch: bool) -> None:
+    both, image = pair(), torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    views = attribute_views(both.teacher, both.student, image, NOISE, method=method, settings=Settings(steps=2))
+    figure = plot_attribution(views, by_patch=by_patch)
+    maps = [view.by_patch() if by_patch else view.heatmap for view in views.values()]
+    high = np.quantile(np.concatenate([heat.abs().flatten() for heat in maps]), 0.995)
+    assert len(figure.axes) == len(views)
+    for ax, heat, (name, view) in zip(figure.axes, maps, views.items(), strict=True):
+        shown = ax.images[-1]
+        np.testing.assert_allclose(shown.get_array(), heat)
+        assert shown.norm.vmax == pytest.approx(high)
+        assert shown.norm.vmin == (pytest.approx(-high) if view.signed else 0)
+        assert ax.get_title() == name.replace("_", " · ")
+        assert f"score {view.target:.2f}" in ax.get_xlabel()
+    assert to_png(figure).startswith(b"\x89PNG")
+
+
+def test_attributions_of_two_methods_have_no_common_scale() -> None:
+    both, image = pair(), torch.rand(3, SIZE, SIZE)
+    first, second = (attribution(both.teacher, image, method=name) for name in ("saliency", "occlusion"))
+    assert isinstance(first, Attribution)
+    assert len(plot_attribution(first).axes) == 1
+    with pytest.raises(ValueError, match="views of one method; got occlusion, saliency"):
+        plot_attribution({"teacher_clean": first, "student_distorted": second})

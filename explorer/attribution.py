@@ -1,0 +1,688 @@
+"""Which pixels or patches made the answer: heatmaps towards an embedding or a linear probe's class.
+
+Enters: a backbone, one picture, what it is asked for. Leaves: a heatmap, raw and signed as its method gives it, and an
+`Attribution` that also holds the numbers by which to judge it. The backbone is never touched: all passes run on a copy
+of its structure that shares its weights and asks for no gradient of them, so that many threads may explain one model.
+Deliberately ignored: colours and scales, which are the business of figures. Integrated gradients, saliency, occlusion,
+infidelity and sensitivity are Captum's (an optional dependency, imported when it is first needed).
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.v2.functional as tvf
+from einops import rearrange, reduce, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from explorer.backbones import Backbone, CaptureError
+from explorer.capture import AttentionCapture
+from explorer.distortions import Distortion
+from explorer.distortions import distortion as parse_distortion
+from explorer.probes import Probe
+from explorer.trace import Grid
+
+Toward = Tensor | tuple[Probe, Any]
+Baseline = Literal["mean", "black", "blur"] | Tensor
+Score = Callable[[Tensor], Tensor]
+
+FULL_ATTENTION_BYTES = 1 << 30
+"""Gradient x attention holds the attention of all blocks, and its gradient: beyond this it is refused."""
+_NO_SLOPE = 1e-6  # float32 embeddings agree to about 1e-7: nearer to 1 a gradient of the cosine is rounding
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Settings:
+    """How an attribution is computed; each method reads what it needs.
+
+    Attributes:
+        steps: of integrated gradients (Gauss-Legendre). `Attribution.completeness` tells whether they were enough: on
+            one photo the S/14 lost 0.14 of a change of 0.78 with 32 of them, and 0.03 with 64.
+        internal_batch_size: pictures in one pass at most; this bounds the memory of every method.
+        baseline: the picture without information: "mean" (its mean colour), "black", "blur" (Gaussian, sigma 1/16 of
+            the shorter side), or a picture of the same size. Integrated gradients start at it; occlusion and `quality`
+            put it in place of what they hide. A blur keeps much (the S/14 finds 0.5 to 0.9 of the cosine in it) and
+            takes noise away: a noisy picture can score less than its own blur.
+        patch: side of the occlusion window in pixels; None: the model's patch.
+    """
+
+    steps: int = 32
+    internal_batch_size: int = 8
+    baseline: Baseline = "mean"
+    patch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "internal_batch_size", "patch"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if not whole and not (name == "patch" and value is None):
+                raise ValueError(f"{name} is a whole number from 1 up; got {value!r}")
+
+
+DEFAULTS = Settings()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attribution:
+    """One picture explained. Made by `attribution` and `attribute_views`.
+
+    Attributes:
+        heatmap: "height width" (gradient x attention: "rows cols"), as the method gives it. Signed maps: above 0 speaks
+            for the target, below 0 against it.
+        method: a name in `METHODS`.
+        image: the picture that was explained.
+        grid: rows and columns of the backbone's patches.
+        target: the score of the picture: a cosine, or a probe's score.
+        baseline_target: the score of the baseline.
+        completeness: of integrated gradients, the sum of the heatmap minus (target - baseline_target): what was lost
+            by taking too few steps. None for the other methods, which promise no sum.
+        toward: the embedding, or the probe and its label, that the score is for.
+        towards: the same in words.
+        settings: how it was computed.
+    """
+
+    heatmap: Float[Tensor, "height width"] | Float[Tensor, "rows cols"]
+    method: str
+    image: Float[Tensor, "3 height_px width_px"]
+    grid: Grid
+    target: float
+    baseline_target: float
+    completeness: float | None
+    toward: Toward
+    towards: str
+    settings: Settings
+
+    @property
+    def signed(self) -> bool:
+        """Whether values below 0 mean "against the target"; otherwise there are none."""
+        return _METHODS[self.method].signed
+
+    def by_patch(self) -> Float[Tensor, "rows cols"]:
+        """The heatmap over the patch grid: sums for integrated gradients (they keep their total), otherwise means."""
+        rows, cols = self.grid
+        how = "sum" if self.method == "integrated_gradients" else "mean"
+        if self.heatmap.shape == (rows, cols):
+            return self.heatmap
+        return reduce(self.heatmap, "(r a) (c b) -> r c", how, r=rows, c=cols)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How far an attribution can be believed (Yeh et al. 2019, "On the (In)fidelity and Sensitivity of Explanations").
+
+    Attributes:
+        infidelity: mean squared difference between what the heatmap predicts for a hidden square and how much the score
+            really fell, at the heatmap's best scale (Captum, normalize=True). 0 is best; in squared units of the score.
+        unexplained: infidelity as a share of the mean squared fall: 0 is a perfect prediction, 1 none at all. Unlike
+            infidelity it can be compared between views whose scores move by different amounts.
+        sensitivity: the largest relative change of the heatmap under slight noise; 0 is best.
+    """
+
+    infidelity: float
+    unexplained: float
+    sensitivity: float
+
+
+def attribute(
+    backbone: Backbone,
+    image: Float[Tensor, "*one 3 height width"],
+    toward: Toward | None = None,
+    method: str = "integrated_gradients",
+    *,
+    steps: int = 32,
+    internal_batch_size: int = 8,
+    baseline: Baseline = "mean",
+    patch: int | None = None,
+) -> Float[Tensor, "height width"] | Float[Tensor, "rows cols"]:
+    """Which parts of a picture bring its embedding near to another one, or to a class.
+
+    Args:
+        backbone: is left as it is.
+        image: one picture, RGB in [0, 1], of the backbone's image size (a batch of one will do).
+        toward: an embedding ("dim"), of this or another picture, such as the clean teacher's: the score is the cosine
+            with it. Or (probe, label) with a linear `Probe`: the score is that class's, before the softmax. None: the
+            picture's own embedding; for the methods that take one gradient at the picture, where the cosine with
+            itself is flat, the direction to it from the embedding of the baseline.
+        method: a name in `METHODS`. Nothing in them is random.
+        steps, internal_batch_size, baseline, patch: see `Settings`.
+
+    Returns:
+        The heatmap of `Attribution`: "height width"; for gradient x attention "rows cols".
+
+    Raises:
+        ValueError: unknown method; an embedding of another size, or the picture's own for a method that takes one
+            gradient; a probe that is not linear; a model in which the method is not sound; a picture that does not fit.
+        ImportError: the method needs captum, which is not installed.
+    """
+    settings = Settings(steps=steps, internal_batch_size=internal_batch_size, baseline=baseline, patch=patch)
+    return attribution(backbone, image, toward, method, settings).heatmap
+
+
+def attribution(
+    backbone: Backbone,
+    image: Float[Tensor, "*one 3 height width"],
+    toward: Toward | None = None,
+    method: str = "integrated_gradients",
+    settings: Settings = DEFAULTS,
+) -> Attribution:
+    """As `attribute`, with the score and the numbers by which to judge the heatmap."""
+    _method(method)
+    frozen = _frozen(backbone)
+    picture = _one_picture(frozen, image)
+    goal = _own_goal(frozen, picture, method, settings) if toward is None else _goal(toward, frozen)
+    return _explain(frozen, picture, goal, method, settings)
+
+
+def attribute_views(
+    teacher: Backbone,
+    student: Backbone,
+    image: Float[Tensor, "*one 3 height width"],
+    distortion: str | Distortion,
+    toward: Toward | None = None,
+    method: str = "integrated_gradients",
+    settings: Settings = DEFAULTS,
+    seed: int = 0,
+) -> dict[str, Attribution]:
+    """Clean teacher, distorted teacher and distorted student, all towards the same: by default what the clean teacher
+    sees.
+
+    Args:
+        teacher, student: of one image size and one embedding size.
+        image: the clean picture.
+        distortion: a spec or a `Distortion`.
+        toward: as in `attribute`; None: the clean teacher's embedding (or the direction to it from its baseline's, by
+            the same rule), for all three views.
+        method, settings: of all views alike, so that their heatmaps can stand under one scale.
+        seed: of the distortion.
+
+    Returns:
+        "teacher_clean", "teacher_distorted", "student_distorted" -> `Attribution`.
+
+    Raises:
+        ValueError: as for `attribute`.
+    """
+    _method(method)
+    networks = {"teacher": _frozen(teacher), "student": _frozen(student)}
+    clean = _one_picture(networks["teacher"], image)
+    pictures = {"clean": clean, "distorted": parse_distortion(distortion)(clean, seed=seed)}
+    if toward is None:
+        goal = _own_goal(networks["teacher"], clean, method, settings, owner="the clean teacher's")
+    else:
+        goal = _goal(toward, networks["teacher"])
+    views = {}
+    for name in ("teacher_clean", "teacher_distorted", "student_distorted"):
+        who, kind = name.split("_")
+        picture = _one_picture(networks[who], pictures[kind])
+        views[name] = _explain(networks[who], picture, goal, method, settings)
+    return views
+
+
+def quality(
+    backbone: Backbone,
+    explained: Attribution,
+    *,
+    samples: int = 32,
+    neighbours: int = 4,
+    radius: float = 0.02,
+    seed: int = 0,
+) -> Quality:
+    """Test an attribution: does it foretell what hiding squares does, and does it stay when the picture barely changes?
+
+    It costs about `samples` forward passes and `neighbours` further attributions; memory stays that of the attribution.
+
+    Args:
+        backbone: the one that was explained.
+        explained: what `attribution` returned for it.
+        samples: hidden squares (of one patch up to half of the grid's shorter side), replaced by the baseline.
+        neighbours: noisy copies of the picture.
+        radius: the noise is uniform within this distance, in [0, 1] pixel values.
+        seed: of squares and noise.
+
+    Raises:
+        ValueError: no samples or neighbours, radius not above 0, or a backbone of another image or embedding size.
+        ImportError: captum is not installed.
+    """
+    if samples < 1 or neighbours < 1 or not radius > 0:
+        raise ValueError(
+            f"samples and neighbours are at least 1 and radius is above 0; got {samples}, {neighbours} and {radius}"
+        )
+    frozen = _frozen(backbone)
+    picture = _one_picture(frozen, explained.image)
+    problem = _problem(frozen, picture, _goal(explained.toward, frozen, explained.towards), explained.settings)
+    infidelity, moved = _infidelity(problem, explained, samples, torch.Generator().manual_seed(seed))
+    return Quality(
+        infidelity=infidelity,
+        unexplained=infidelity / moved if moved else 0.0,
+        sensitivity=_sensitivity(problem, explained, neighbours, radius, torch.Generator().manual_seed(seed)),
+    )
+
+
+# One problem: a frozen model, a picture, its baseline, and a score.
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Goal:
+    """What is scored: the thing itself, in words, and as a function of embeddings ("batch dim" -> "batch")."""
+
+    toward: Toward
+    words: str
+    score: Score
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Problem:
+    backbone: Backbone
+    picture: Float[Tensor, "1 3 height width"]
+    baseline: Float[Tensor, "1 3 height width"]
+    goal: _Goal
+    settings: Settings
+
+    def score(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """The score of each picture; differentiable where gradients are on."""
+        return self.goal.score(_embed(self.backbone, pictures))
+
+    def at(self, pictures: Float[Tensor, "1 3 height width"]) -> float:
+        """The score of one picture as a number."""
+        with torch.no_grad():
+            return self.score(pictures).item()
+
+
+def _problem(backbone: Backbone, picture: Tensor, goal: _Goal, settings: Settings) -> _Problem:
+    baseline = _baseline(picture, settings.baseline)
+    return _Problem(backbone=backbone, picture=picture, baseline=baseline, goal=goal, settings=settings)
+
+
+def _explain(backbone: Backbone, picture: Tensor, goal: _Goal, method: str, settings: Settings) -> Attribution:
+    problem = _problem(backbone, picture, goal, settings)
+    target, start = problem.at(picture), problem.at(problem.baseline)
+    how = _METHODS[method]
+    if how.one_gradient and isinstance(goal.toward, Tensor) and abs(1 - target) < _NO_SLOPE:
+        raise ValueError(
+            f"'{method}' takes the gradient of a cosine at the picture; this picture already has the embedding that it "
+            f"is asked for, where the cosine is 1 and flat: the heatmap would be rounding. Use toward=None, which "
+            f"measures from the baseline, or {_and_others(method)}"
+        )
+    heatmap = how.run(problem).detach().to(picture.dtype)
+    summing = method == "integrated_gradients"
+    return Attribution(
+        heatmap=heatmap,
+        method=method,
+        image=picture[0],
+        grid=backbone.grid,
+        target=target,
+        baseline_target=start,
+        completeness=heatmap.sum().item() - (target - start) if summing else None,
+        toward=goal.toward,
+        towards=goal.words,
+        settings=settings,
+    )
+
+
+def _and_others(method: str) -> str:
+    others = [f"'{name}'" for name, how in _METHODS.items() if name != method and not how.one_gradient]
+    return " or ".join(f"method={name}" for name in others)
+
+
+def _frozen(backbone: Backbone) -> Backbone:
+    """The same weights in the same storage under a structure of its own, where no parameter asks for a gradient.
+
+    Switching `requires_grad` off and on again on the module itself would be seen by every other thread that uses it.
+    """
+    shared: dict[int, Any] = {id(buffer): buffer for buffer in backbone.module.buffers()}
+    for parameter in backbone.module.parameters():
+        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    return backbone.with_module(copy.deepcopy(backbone.module, shared))
+
+
+def _embed(backbone: Backbone, pictures: Tensor) -> Float[Tensor, "batch dim"]:
+    return backbone.trace(pictures, layers=-1, attention=None, grad=torch.is_grad_enabled()).embedding
+
+
+def _one_picture(backbone: Backbone, image: Tensor) -> Float[Tensor, "1 3 height width"]:
+    """As a batch of one, where the backbone is and in its precision; `Backbone.trace` checks the range of values."""
+    height, width = backbone.height_width
+    float_tensor = isinstance(image, Tensor) and image.is_floating_point()
+    if not float_tensor or image.shape[-3:] != (3, height, width) or image.ndim not in (3, 4):
+        got = f"{tuple(image.shape)} of {image.dtype}" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(
+            f"expected one picture '3 height width' of floats, here {(3, height, width)}; got {got}. Load it at the "
+            f"backbone's size: load_image(path, size={backbone.image_size})"
+        )
+    if image.ndim == 4 and len(image) != 1:
+        raise ValueError(f"one picture is explained at a time; got a batch of {len(image)}: call it for each of them")
+    batch = image.detach() if image.ndim == 4 else image.detach()[None]
+    return batch.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype)
+
+
+def _baseline(picture: Tensor, kind: Baseline) -> Float[Tensor, "1 3 height width"]:
+    if isinstance(kind, Tensor):
+        given = kind.detach() if kind.ndim == 4 else kind.detach()[None]
+        if given.shape != picture.shape:
+            raise ValueError(
+                f"the baseline is a picture of the same size, {tuple(picture.shape[1:])}; got {tuple(kind.shape)}"
+            )
+        return given.to(picture)
+    if kind not in _BASELINES:
+        raise ValueError(f"baseline must be {', '.join(map(repr, _BASELINES))} or a picture; got {kind!r}")
+    return _BASELINES[kind](picture)
+
+
+def _blurred(picture: Tensor) -> Tensor:
+    """Sigma is 1/16 of the shorter side (14 px at 224), cut at three sigma; one axis after the other is cheaper."""
+    sigma = min(picture.shape[2:]) / 16
+    kernel = 2 * math.floor(3 * sigma) + 1
+    across = tvf.gaussian_blur(picture, kernel_size=[kernel, 1], sigma=[sigma, sigma])
+    return tvf.gaussian_blur(across, kernel_size=[1, kernel], sigma=[sigma, sigma])
+
+
+_BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda picture: picture.mean(dim=(2, 3), keepdim=True).expand_as(picture).clone(),
+    "black": torch.zeros_like,
+    "blur": _blurred,
+}
+
+
+# What is scored.
+
+
+def _goal(toward: Toward, backbone: Backbone, words: str | None = None) -> _Goal:
+    if isinstance(toward, Tensor):
+        direction = _direction(toward, backbone)
+        return _Goal(toward=direction, words=words or "cosine with the given embedding", score=_cosine(direction))
+    if not isinstance(toward, tuple) or len(toward) != 2 or not isinstance(toward[0], Probe):
+        raise ValueError(
+            f"toward is an embedding, (probe, label) or None; got {type(toward).__name__}. A probe comes with the "
+            f"class that is asked for: toward=(probe, label)"
+        )
+    return _Goal(toward=toward, words=f"the probe's score for {toward[1]!r}", score=_probe_score(*toward, backbone))
+
+
+def _own_goal(
+    backbone: Backbone, picture: Tensor, method: str, settings: Settings, owner: str = "the picture's own"
+) -> _Goal:
+    with torch.no_grad():
+        own = _embed(backbone, picture)[0]
+        if not _METHODS[method].one_gradient:
+            return _Goal(toward=own, words=f"cosine with {owner} embedding", score=_cosine(own))
+        # The cosine with itself has no slope. That with the way from "nothing" to it has one, and stays comparable.
+        way = own - _embed(backbone, _baseline(picture, settings.baseline))[0]
+    return _Goal(toward=way, words=f"cosine with the way from the baseline's to {owner} embedding", score=_cosine(way))
+
+
+def _direction(toward: Tensor, backbone: Backbone) -> Float[Tensor, " dim"]:
+    flat = toward.detach()[0] if toward.ndim == 2 and len(toward) == 1 else toward.detach()
+    if flat.shape != (backbone.dim,):
+        raise ValueError(
+            f"'{backbone.name}' has embeddings of size {backbone.dim}; toward has the shape {tuple(toward.shape)}. "
+            f"Give the embedding of one picture: trace(images).embedding[0]"
+        )
+    if not torch.isfinite(flat).all():
+        raise ValueError("toward holds NaN or infinite values: look for what broke the model that it came from")
+    return flat.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype)
+
+
+def _cosine(direction: Tensor) -> Score:
+    return lambda embedding: F.cosine_similarity(embedding, direction[None], dim=1)
+
+
+def _probe_score(probe: Probe, label: Any, backbone: Backbone) -> Score:
+    """One row of the logistic regression, before the softmax, as a linear function of the embedding."""
+    if probe.kind != "linear":
+        raise ValueError(
+            f"a gradient needs a probe that is a smooth function of features: kind 'linear'; got '{probe.kind}'. Fit "
+            f"one with explorer.probes.fit_probe('linear', features, labels)"
+        )
+    if label not in probe.classes:
+        near = get_close_matches(str(label), [str(one) for one in probe.classes], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"the probe knows no class {label!r}{hint} It has: {', '.join(map(repr, probe.classes))}")
+    scaler, model = probe.estimator[0], probe.estimator[-1]
+    if scaler.n_features_in_ != backbone.dim:
+        raise ValueError(
+            f"the probe was fitted on features of size {scaler.n_features_in_}; '{backbone.name}' has {backbone.dim}"
+        )
+    place, sign = probe.classes.index(label), 1.0
+    if len(model.coef_) == 1:  # two classes share one row, written for the second
+        place, sign = 0, 1.0 if place else -1.0
+    weight = torch.from_numpy(sign * model.coef_[place] / scaler.scale_)
+    bias = sign * float(model.intercept_[place]) - float(weight @ torch.from_numpy(scaler.mean_))
+    weight = weight.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype)
+    return lambda embedding: embedding @ weight + bias
+
+
+# The methods.
+
+
+def _integrated_gradients(problem: _Problem) -> Float[Tensor, "height width"]:
+    method = _captum("attr").IntegratedGradients(problem.score)
+    batch = problem.settings.internal_batch_size
+    start, steps = problem.baseline, problem.settings.steps
+    values = method.attribute(problem.picture, baselines=start, n_steps=steps, internal_batch_size=batch)
+    return values[0].sum(dim=0)
+
+
+def _saliency(problem: _Problem) -> Float[Tensor, "height width"]:
+    # A clone, as Captum switches requires_grad on the tensor that it is given.
+    picture = problem.picture.clone().requires_grad_()
+    return _captum("attr").Saliency(problem.score).attribute(picture, abs=True)[0].amax(dim=0)
+
+
+def _occlusion(problem: _Problem) -> Float[Tensor, "height width"]:
+    window = _window(problem)
+    with torch.no_grad():
+        values = (
+            _captum("attr")
+            .Occlusion(problem.score)
+            .attribute(
+                problem.picture,
+                sliding_window_shapes=(3, *window),
+                strides=(3, *window),
+                baselines=problem.baseline,
+                perturbations_per_eval=problem.settings.internal_batch_size,
+            )
+        )
+    return values[0, 0]
+
+
+def _window(problem: _Problem) -> tuple[int, int]:
+    (height, width), grid, side = problem.backbone.height_width, problem.backbone.grid, problem.settings.patch
+    if side is None:
+        return height // grid.rows, width // grid.cols
+    if side > min(height, width):
+        raise ValueError(f"patch, the occlusion window, has {side} px; the picture only {height} x {width} px")
+    return side, side
+
+
+def _gradient_attention(problem: _Problem) -> Float[Tensor, "rows cols"]:
+    """Relevance of patches for the class token (Chefer et al. 2021, "Generic Attention-model Explainability").
+
+    Equation 5: A' = mean over heads of (dy/dA * A)+; equation 6: R = R + A' R from the identity on; then the class
+    token's row. Where the embedding is made from class and distillation token together, the mean of both rows.
+    """
+    readout = _readout_tokens(problem.backbone)
+    attention, gradients = _attention_and_gradients(problem)
+    relevance = torch.eye(attention[0].shape[-1], device=attention[0].device, dtype=attention[0].dtype)
+    for values, slope in zip(attention, gradients, strict=True):
+        step = (values.detach() * slope)[0].clamp_min(0).mean(dim=0)
+        relevance = relevance + step @ relevance
+    row = relevance[:readout, problem.backbone.prefix :].mean(dim=0)
+    return rearrange(row, "(r c) -> r c", r=problem.backbone.grid.rows)
+
+
+def _attention_and_gradients(problem: _Problem) -> tuple[list[Tensor], Sequence[Tensor]]:
+    with torch.enable_grad(), AttentionCapture(rows="all") as capture:
+        score = problem.score(problem.picture.clone().requires_grad_()).sum()
+    if capture.seen != problem.backbone.depth:
+        raise CaptureError(
+            f"'{problem.backbone.name}' has {problem.backbone.depth} blocks, but called attention {capture.seen} "
+            f"times: its attention cannot be read. Build it with load_backbone"
+        )
+    attention = list(capture.kept.values())
+    return attention, torch.autograd.grad(score, attention)
+
+
+def _readout_tokens(backbone: Backbone) -> int:
+    """How many leading tokens the embedding is made from.
+
+    Raises:
+        ValueError: it is made from others, too, for which the rule gives no row; or the matrices would not fit.
+    """
+    pooling = getattr(backbone.module, "global_pool", "token")
+    if backbone.query_kind != "class token" or pooling != "token":
+        pools_by_attention = backbone.query_kind == "attention pooling" or pooling == "map"
+        made = "by an attention pooling" if pools_by_attention else "by pooling over all patches"
+        raise ValueError(
+            f"gradient x attention follows the class token's row, and '{backbone.name}' does not make its embedding "
+            f"from the class token but {made}: use {_and_others('gradient_attention')}"
+        )
+    size = 4 * backbone.depth * backbone.heads * (backbone.prefix + backbone.grid.patches) ** 2
+    if size > FULL_ATTENTION_BYTES:
+        raise ValueError(
+            f"the attention of all blocks would take {size / 2**30:.1f} GiB, and its gradient as much again; load "
+            f"'{backbone.name}' at a smaller image size, or use {_and_others('gradient_attention')}"
+        )
+    return 2 if getattr(backbone.module, "dist_token", None) is not None else 1
+
+
+# How good they are.
+
+
+def _infidelity(
+    problem: _Problem, explained: Attribution, samples: int, generator: torch.Generator
+) -> tuple[float, float]:
+    """Captum's infidelity, and the mean squared change of the score that it is a part of."""
+    squares: list[Tensor] = []
+
+    def watched(pictures: Tensor) -> Tensor:
+        # Captum also asks for the picture itself, whose score has not changed: that adds nothing.
+        values = problem.score(pictures)
+        squares.append(((values - explained.target) ** 2).sum())
+        return values
+
+    def hide(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        masks = torch.stack([_square(problem, generator) for _ in pictures]).expand_as(pictures)
+        return masks, torch.where(masks > 0, problem.baseline, pictures)
+
+    value = _captum("metrics").infidelity(
+        watched,
+        hide,
+        problem.picture,
+        _over_pixels(explained, problem.picture),
+        n_perturb_samples=samples,
+        max_examples_per_batch=min(samples, problem.settings.internal_batch_size),
+        normalize=True,
+    )
+    return max(value.item(), 0.0), torch.stack(squares).sum().item() / samples
+
+
+def _square(problem: _Problem, generator: torch.Generator) -> Float[Tensor, "1 height width"]:
+    """A square of patches somewhere on the grid: 1 inside, 0 outside (Yeh et al. 2019, square removal)."""
+    rows, cols = problem.backbone.grid
+    side = _draw(1, max(1, min(rows, cols) // 2), generator)
+    top, left = _draw(0, rows - side, generator), _draw(0, cols - side, generator)
+    mask = torch.zeros(rows, cols, dtype=problem.picture.dtype)
+    mask[top : top + side, left : left + side] = 1
+    height, width = problem.picture.shape[2:]
+    return repeat(mask, "r c -> 1 (r a) (c b)", a=height // rows, b=width // cols).to(problem.picture.device)
+
+
+def _draw(low: int, high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _over_pixels(explained: Attribution, picture: Tensor) -> Float[Tensor, "1 3 height width"]:
+    """The heatmap shared out over the picture's values, so that sums over a region are what the heatmap says of it."""
+    height, width = picture.shape[2:]
+    down, across = height // explained.heatmap.shape[0], width // explained.heatmap.shape[1]
+    return repeat(explained.heatmap / (3 * down * across), "r c -> 1 3 (r a) (c b)", a=down, b=across)
+
+
+def _sensitivity(
+    problem: _Problem, explained: Attribution, neighbours: int, radius: float, generator: torch.Generator
+) -> float:
+    run = _METHODS[explained.method].run
+
+    def explain(pictures: Tensor | tuple[Tensor, ...]) -> tuple[Tensor]:
+        # Always a tuple: Captum goes through what it gets for the tuple of inputs item by item.
+        batch = pictures if isinstance(pictures, Tensor) else pictures[0]
+        return (torch.stack([heatmap_of(picture[None]) for picture in batch]),)
+
+    def heatmap_of(picture: Tensor) -> Tensor:
+        if torch.equal(picture, problem.picture):
+            return explained.heatmap
+        return run(_problem(problem.backbone, picture, problem.goal, problem.settings)).detach()
+
+    def shake(pictures: Tensor) -> Tensor:
+        noise = torch.rand(pictures.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return pictures + radius * noise.to(pictures)
+
+    value = _captum("metrics").sensitivity_max(
+        explain, problem.picture, shake, n_perturb_samples=neighbours, max_examples_per_batch=1
+    )
+    return value.max().item()
+
+
+def _captum(part: str) -> ModuleType:
+    from importlib import import_module
+
+    try:
+        return import_module(f"captum.{part}")
+    except ImportError as error:
+        raise ImportError(
+            'this needs captum, which is not installed: pip install "vit-explorer[attribution]"'
+        ) from error
+
+
+def _method(name: str) -> "_Method":
+    if name not in _METHODS:
+        near = get_close_matches(str(name), METHODS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ";"
+        raise ValueError(f"unknown method '{name}'{hint} There are: {', '.join(METHODS)}")
+    return _METHODS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Method:
+    run: Callable[[_Problem], Tensor]
+    description: str
+    signed: bool
+    one_gradient: bool  # at the picture itself, so that a maximum of the score there leaves it nothing
+
+
+_METHODS = {
+    "integrated_gradients": _Method(
+        run=_integrated_gradients,
+        description="Gradients along the straight way from the baseline to the picture, summed over colours; they add "
+        "up to the change of the score (Sundararajan et al. 2017).",
+        signed=True,
+        one_gradient=False,
+    ),
+    "saliency": _Method(
+        run=_saliency,
+        description="The largest absolute gradient over colours of each pixel (Simonyan et al. 2014).",
+        signed=False,
+        one_gradient=True,
+    ),
+    "occlusion": _Method(
+        run=_occlusion,
+        description="How much the score falls when a window of the picture is replaced by the baseline (Zeiler and "
+        "Fergus 2014).",
+        signed=True,
+        one_gradient=False,
+    ),
+    "gradient_attention": _Method(
+        run=_gradient_attention,
+        description="Attention weighted by its gradient, followed through all blocks to the class token (Chefer et al. "
+        "2021); only for models whose embedding is the class token.",
+        signed=False,
+        one_gradient=True,
+    ),
+}
+METHODS = {name: how.description for name, how in _METHODS.items()}
