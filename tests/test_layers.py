@@ -31,7 +31,7 @@ SIDEWAYS |= {
     ("evaluation", "pair_embedding"),
     ("sweeping", "pairs"),
 }
-SIDEWAYS |= {("pair_embedding", "features"), ("pair_embedding", "pairs")}
+SIDEWAYS |= {("sweeping", "features"), ("pair_embedding", "features"), ("pair_embedding", "pairs")}
 SIDEWAYS |= {("distillation", beside) for beside in ("pairs", "distill_config")}
 FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 INTERFACES = {"gradio", "ipywidgets", "anywidget", "IPython", "apps", "notebooks", "tests"}
