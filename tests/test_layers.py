@@ -10,10 +10,10 @@ import explorer
 PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
     {"images", "trace", "onnx_weights", "_files", "_replacement"},
-    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views"},
+    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows"},
     {"backbones", "maps", "similarity", "projection", "probes", "losses", "targets", "labels"},
     {"comparison", "pairs", "distill_config", "distillation", "recovery", "attribution"}
-    | {"features", "pair_embedding", "evaluation", "sweeping", "baselines"},
+    | {"features", "pair_embedding", "evaluation", "sweeping", "restoration", "finetuning"},
     {"scene", "map_scene", "plots", "charts", "animation", "widgets", "cli", "training_cli", "measuring_cli", "web"},
 )
 SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
