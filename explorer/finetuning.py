@@ -23,6 +23,7 @@ from explorer.backbones import Backbone
 from explorer.data import ImageSet
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.probes import Probe
 from explorer.views import Batches, Stream, View, Views, check_views, collate, whole
 
 # The recipe of `explorer.DistillConfig`, so that a comparison is one of supervision.
@@ -40,7 +41,7 @@ class FinetuneConfig:
         steps: updates of the weights.
         batch_size: pictures in each of them.
         lr: the highest learning rate of the backbone; None: 2e-3 for an adapter, 1e-4 for anything else.
-        head_lr: the highest learning rate of the linear head, which begins at zero.
+        head_lr: the highest learning rate of the linear head.
         trainable: "lora:8" (adapter of rank 8), "all", or "last:2" (the last two blocks and the final norm).
         views: "fresh", a new random crop and flip at every visit; K, so many for each picture, which repeat; "fixed",
             the pictures as they are.
@@ -155,7 +156,9 @@ class FinetuneRecord:
     classifier: Classifier
 
 
-def finetune(backbone: Backbone, images: ImageSet, config: FinetuneConfig) -> Iterator[FinetuneRecord]:
+def finetune(
+    backbone: Backbone, images: ImageSet, config: FinetuneConfig, probe: Probe | None = None
+) -> Iterator[FinetuneRecord]:
     """Train a copy of a backbone, and a linear head, to name the classes of distorted pictures, step by step.
 
         for record in finetune(backbone, images, FinetuneConfig(distortion="gaussian_noise(sigma=0.3)")):
@@ -169,16 +172,22 @@ def finetune(backbone: Backbone, images: ImageSet, config: FinetuneConfig) -> It
         backbone: not changed; pictures are trained at its size.
         images: with labels of at least two classes; fewer than a batch come again within it.
         config: how it is trained.
+        probe: a linear probe of the same classes on this backbone's embeddings, as which the head begins (Kumar et al.
+            2022: an untrained head distorts the features that it is put on); None: the head begins at zero.
 
     Raises:
-        ValueError: pictures without labels, or of one class; more is trained than the backbone has.
+        ValueError: pictures without labels, or of one class; more is trained than the backbone has; a probe that is not
+            linear, or of other classes.
         FloatingPointError: the loss is not finite.
     """
     labels = _labels(images)
     if len(labels.unique()) < 2:
         name = images.classes[int(labels[0])]
         raise ValueError(f"to tell classes apart takes pictures of two or more; all {len(images)} are '{name}'")
-    return _steps(_beginning(backbone, images.classes, config), _batches(backbone, images, labels, config), config)
+    classifier = _beginning(backbone, images.classes, config)
+    if probe is not None:
+        _begin_as(classifier.head, probe)
+    return _steps(classifier, _batches(backbone, images, labels, config), config)
 
 
 def _beginning(backbone: Backbone, classes: tuple[str, ...], config: FinetuneConfig) -> Classifier:
@@ -190,6 +199,21 @@ def _beginning(backbone: Backbone, classes: tuple[str, ...], config: FinetuneCon
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return Classifier(backbone=backbone.with_module(module), head=head, classes=classes)
+
+
+@torch.no_grad()
+def _begin_as(head: nn.Linear, probe: Probe) -> None:
+    """Scores of a standardised logistic regression, written as one linear map."""
+    expected = tuple(range(head.out_features))
+    if probe.kind != "linear" or probe.classes != expected or len(expected) < 3:
+        raise ValueError(
+            f"expected a linear probe fitted on the labels 0 to {expected[-1]}, of three classes or more; got a "
+            f"{probe.kind} probe of {probe.classes}"
+        )
+    scaler, regression = (step for _, step in probe.estimator.steps)
+    weight = regression.coef_ / scaler.scale_
+    head.weight.copy_(torch.from_numpy(weight))
+    head.bias.copy_(torch.from_numpy(regression.intercept_ - weight @ scaler.mean_))
 
 
 def _steps(

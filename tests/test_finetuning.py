@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from explorer.adapters import Trainable, prepare
 from explorer.backbones import Backbone
 from explorer.data import ImageSet
 from explorer.finetuning import LR, Classifier, FinetuneConfig, FinetuneRecord, finetune
+from explorer.probes import fit_probe
 from explorer.views import Stream, whole
 from explorer.weights import state_digest
+from tests.small import picture_set
 
 NOISE = "gaussian_noise(sigma=0.2)"
 
@@ -128,6 +131,22 @@ def test_an_adapter_begins_as_the_seed_says(backbone: Backbone) -> None:
     expected = prepare(copy.deepcopy(backbone.module), Trainable("lora", 4), seed=7).state_dict()
     begun = run(backbone, stripes(6, seed=4), trainable="lora:4", steps=1, seed=7)[0].classifier.backbone.module
     assert all(torch.equal(tensor, expected[name]) for name, tensor in begun.state_dict().items())
+
+
+def test_the_head_begins_as_a_probe(backbone: Backbone, tmp_path: Path) -> None:
+    images = picture_set(tmp_path / "pictures")
+    embeddings = backbone.trace(images.stack()).embedding
+    probe = fit_probe("linear", embeddings, images.labels or ())
+    config = FinetuneConfig(steps=1, batch_size=4, lr=1e-12, head_lr=1e-12)
+    (record,) = finetune(backbone, images, config, probe)
+    scores = probe.estimator.decision_function(embeddings.double().numpy())
+    np.testing.assert_allclose(record.classifier.logits(images.stack()), scores, atol=1e-3)
+    for other, message in (
+        (fit_probe("knn", embeddings, images.labels or ()), "got a knn probe"),
+        (fit_probe("linear", embeddings, [label + 1 for label in images.labels or ()]), r"of \(1, 2, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finetune(backbone, images, config, other)
 
 
 def test_only_what_was_chosen_is_trained(backbone: Backbone) -> None:
