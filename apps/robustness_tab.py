@@ -116,7 +116,7 @@ def sweep(
     yield from sweep_steps(both, images, strengths, seed=seed, gallery=gallery, batch_size=_BATCH)
 
 
-def numbers(text: str) -> tuple[float, ...] | None:
+def numbers(text: str) -> tuple[int | float, ...] | None:
     """The strengths that were written; None for the operator's own.
 
     Raises:
