@@ -9,8 +9,9 @@ import engine
 import explorer as ex
 from attention_tab import build_attention_tab, show_attention
 from browser_view import RECALL
-from embeddings_tab import build_embeddings_tab, connect_embeddings_tab, open_point, warm_up
+from embeddings_tab import build_embeddings_tab, connect_embeddings_tab, open_point
 from endpoints import build_endpoints
+from explorer import projection
 from patches_tab import build_patches_tab, pick_layer, show_patches
 from robustness_tab import build_robustness_tab, connect_robustness_tab
 from sidebar import (
@@ -195,12 +196,13 @@ def _header() -> None:
 
 
 def _warm_up() -> None:
-    """Load the default model and picture before the first visitor asks; without weights the page says so itself."""
-    warm_up()
+    """Load the default model and picture before the first visitor asks; without weights the page says so itself. Then
+    get UMAP ready, which is compiled for half a minute when it is first used."""
     try:
         damage = ex.distortion(DEFAULT_DISTORTION).spec
         engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, DEFAULT_PAIR, engine.SIZES[0], 0)
-    except (RuntimeError, OSError) as error:
+        projection.warm_up()
+    except (RuntimeError, OSError, ImportError) as error:
         print(f"vit-explorer: {error}")
 
 

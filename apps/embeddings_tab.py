@@ -1,7 +1,6 @@
 """Embeddings tab: where pictures lie to the teacher and to the student, clean and distorted, drawn in the browser."""
 
 import html
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import engine
 import explorer as ex
 from background import Background
 from browser_view import browser_view
-from explorer import projection
 from explorer.features import Kind, Told
 from explorer.images import to_pil
 from explorer.map_scene import embedding_scene
@@ -119,11 +117,6 @@ def open_point(event: gr.EventData, source: str) -> list[Any]:
     if name not in images.names:
         raise gr.Error(f"'{name}' is not in the folder any more", print_exception=False)
     return [None, to_pil(images[images.names.index(name)][0]), None]
-
-
-def warm_up() -> None:
-    """Get UMAP ready, which takes half a minute, in a thread of its own."""
-    threading.Thread(target=projection.warm_up, daemon=True).start()
 
 
 def embed(

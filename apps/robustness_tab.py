@@ -8,6 +8,7 @@ import gradio as gr
 
 import engine
 from browser_view import browser_view
+from explorer.features import is_embedded
 from explorer.map_scene import sweep_scene
 from explorer.scene import attention_scene
 from explorer.sweeping import Strengths, Sweep, strengths_of, sweep_steps
@@ -22,7 +23,7 @@ student was trained on. Click a point: below, the picture of the left column is 
 """
 QUEUE: dict[str, Any] = {"concurrency_id": "sweep", "concurrency_limit": 1, "api_visibility": "private"}
 COUNTS = (16, 32, 64, 128)
-_BATCH = 8
+_BATCH, _LARGEST_GALLERY = 8, 5000
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,12 @@ def sweep(
     """The sweep after each batch; the pictures are taken in turn from each class."""
     both = engine.pair_of(pair, backbone, size)
     images = picture_set(source, size, count)
-    yield from sweep_steps(both, images, strengths, seed=seed, batch_size=_BATCH)
+    whole = picture_set(source, size)  # as a gallery only if that costs nothing
+    gallery = whole if len(whole) <= _LARGEST_GALLERY and is_embedded(both.teacher, whole) else None
+    yield from sweep_steps(both, images, strengths, seed=seed, gallery=gallery, batch_size=_BATCH)
 
 
-def numbers(text: str) -> tuple[float, ...] | None:
+def numbers(text: str) -> tuple[int | float, ...] | None:
     """The strengths that were written; None for the operator's own.
 
     Raises:
@@ -141,5 +144,6 @@ def show_maps(event: gr.EventData, swept: Strengths | None, *inputs: Any) -> lis
 
 def scene(swept: Sweep, backbone: str, pair: str, size: int, *, running: bool) -> dict[str, Any]:
     """What the view shows."""
-    caption = f"{swept.pictures} photos, seed {swept.seed} · {backbone} at {size} px · {pair}"
+    pictures = f"{swept.pictures} pictures, neighbours among {swept.gallery}, seed {swept.seed}"
+    caption = f"{pictures} · {backbone} at {size} px · {pair}"
     return sweep_scene(swept, running=running, untouched=pair == engine.UNTOUCHED, caption=caption)

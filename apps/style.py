@@ -53,7 +53,7 @@ CSS = """
 body.dark { background: var(--body-background-fill); }
 #backbone input, #student input, #catalogue input { text-overflow: ellipsis; padding-right: 26px; }
 #embedding-buttons button, #sweep-buttons button { flex: 0 0 auto; min-width: 120px; }
-#strength-view:not(:has(canvas)) { display: none; }
+#strength-view:has(.vx-empty:not([hidden])) { display: none; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
 .progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }

@@ -15,7 +15,7 @@ from explorer.backbones import ImageSize
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import unknown_name
-from explorer.views import Views
+from explorer.views import Views, check_views
 
 LAYER_FIELDS = ("attention_layers", "patch_layers")
 _LR = {"lora": 2e-3, "all": 1e-4, "last": 1e-4}
@@ -147,7 +147,7 @@ def _check(config: DistillConfig) -> None:
     if config.heads is not None:
         _check_numbers("heads", config.heads, low=0)
     _check_size(config.image_size)
-    _check_views(config.views, config.area)
+    check_views(config.views, config.area)
     if config.seed >= 1 << 63:
         raise ValueError(f"seed is a whole number from 0 to 2**63 - 1; got {config.seed}")
     if config.contrastive and config.batch_size < 2:
@@ -204,13 +204,3 @@ def _check_size(size: object) -> None:
     sides = size if isinstance(size, tuple) else (size, size)
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise ValueError(f"image_size is a number of pixels, or (height, width); got {size!r}")
-
-
-def _check_views(views: object, area: object) -> None:
-    if views not in ("fixed", "fresh") and (type(views) is not int or views < 1):
-        raise ValueError(
-            f"views must be 'fresh', 'fixed', or how many crops each picture has, at least 1; got {views!r}"
-        )
-    valid = isinstance(area, tuple) and len(area) == 2 and all(isinstance(one, int | float) for one in area)
-    if not valid or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
-        raise ValueError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")

@@ -126,6 +126,7 @@ def evaluate(
         raise ValueError(f"fit is 'own' or 'teacher_clean'; got {fit!r}")
     damage = pair.distortion if distortion is None else parse_distortion(distortion)
     wanted = _labels(train, test)
+    train, test = (images.resized(pair.teacher.image_size) for images in (train, test))
     labelled = train if label_fraction == 1.0 else train.subset(fraction=label_fraction, seed=seed)
     count = draws if damage.stochastic else 1
     fitted = 2 + 2 * count if fit == "own" else 1

@@ -296,7 +296,7 @@ def _deliver(
             print(f"wrote {file}")
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def _numbers(text: str) -> tuple[int | float, ...]:
     try:
         return tuple(int(part) if part.strip().lstrip("-").isdigit() else float(part) for part in text.split(","))
     except ValueError:

@@ -121,6 +121,7 @@ def embed_pair(
     """
     if len(images) < 2:
         raise ValueError(f"neighbours and distances need at least two pictures; got {len(images)}")
+    images = images.resized(pair.teacher.image_size)  # once, so that their digest is computed once
     damage = parse_distortion(pair.distortion if distortion is None else distortion)
     wanted: dict[str, Any] = {"layers": _layers(kind, layer, keep), "batch_size": batch_size, "workers": workers}
     sources = VIEWS[:2] if pair.student is pair.teacher else VIEWS
@@ -148,7 +149,7 @@ def is_embedded(
 ) -> bool:
     """Whether `embed_pair` would need no forward passes, or hardly any."""
     damage = parse_distortion(pair.distortion if distortion is None else distortion)
-    layers = _layers(kind, layer, keep)
+    layers, images = _layers(kind, layer, keep), images.resized(pair.teacher.image_size)
     return all(
         kept.is_embedded(backbone, images, spec, seed, layers=layers)
         for backbone in dict.fromkeys((pair.teacher, pair.student))

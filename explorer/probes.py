@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from explorer.rows import as_labels, as_rows, directions
+
 CHUNK = 1 << 23  # cosines held at once: 64 MiB
-_TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +43,7 @@ class Probe:
         Raises:
             ValueError: no pictures, NaN, or features of another size than those that it was fitted on.
         """
-        rows, size = _matrix(features), self.estimator.n_features_in_
+        rows, size = as_rows(features), self.estimator.n_features_in_
         if rows.shape[1] != size:
             raise ValueError(
                 f"the probe was fitted on features of size {size}; got size {rows.shape[1]}: use features of the same "
@@ -96,7 +97,7 @@ def fit_probe(
         raise ValueError(f"unknown probe '{kind}'{hint} There are: {', '.join(PROBES)}")
     if k < 1 or not regularisation > 0:
         raise ValueError(f"k is at least 1 and regularisation above 0; got k={k}, regularisation={regularisation}")
-    rows = _matrix(features)
+    rows = as_rows(features)
     classes = _labels(labels, len(rows))
     found = sorted(set(classes.tolist()))
     if len(found) < 2:
@@ -189,10 +190,10 @@ def _cosines(
 ) -> Iterator[Float[np.ndarray, "chunk item"]]:
     """Centred cosines, some queries at a time; what is left out is -inf."""
     centre = gallery.mean(axis=0)
-    directions = _directions(gallery - centre)
+    towards = directions(gallery - centre).T
     step = max(1, CHUNK // len(gallery))
     for start in range(0, len(queries), step):
-        cosines = _directions(queries[start : start + step] - centre) @ directions.T
+        cosines = directions(queries[start : start + step] - centre) @ towards
         if leave_out:
             own = np.arange(len(cosines))
             cosines[own, start + own] = -np.inf
@@ -213,33 +214,8 @@ def _best(
     return indices, values
 
 
-def _directions(rows: Float[np.ndarray, "image dim"]) -> Float[np.ndarray, "image dim"]:
-    # A row at the centre has no direction: it keeps zeros, and its cosine with everything is 0.
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=_TINY)
-
-
-def _matrix(features: Any) -> Float[np.ndarray, "image dim"]:
-    array = np.asarray(features.detach().cpu().double() if hasattr(features, "detach") else features)
-    if array.ndim != 2:
-        raise ValueError(f"features have two axes, (image, dim); got shape {array.shape}")
-    if 0 in array.shape:
-        raise ValueError(f"there are no pictures, or no features of them: (image, dim) is {array.shape}")
-    array = np.ascontiguousarray(array, dtype=np.float64)
-    broken = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(broken):
-        raise ValueError(
-            f"features are NaN or infinite in {len(broken)} of {len(array)} pictures, first in picture {broken[0]}; "
-            "leave these pictures out, or look for what broke the model"
-        )
-    return array
-
-
 def _labels(labels: Iterable[Any], pictures: int) -> Shaped[np.ndarray, " image"]:
-    plain = [label.item() if hasattr(label, "item") else label for label in labels]
-    if len(plain) != pictures:
-        raise ValueError(
-            f"a label file that does not fit: {len(plain)} labels for {pictures} pictures; give one for each picture"
-        )
+    plain = as_labels(labels, pictures)
     if len({isinstance(label, str) for label in plain}) > 1:
         raise ValueError("labels are either all numbers or all names; got both, such as " + _few(plain))
     return np.asarray(plain)
@@ -251,7 +227,7 @@ def _few(labels: Iterable[int | str]) -> str:
 
 
 def _same_size(gallery: Any, queries: Any) -> tuple[Float[np.ndarray, "item dim"], Float[np.ndarray, "query dim"]]:
-    items, rows = _matrix(gallery), _matrix(queries)
+    items, rows = as_rows(gallery), as_rows(queries)
     if items.shape[1] != rows.shape[1]:
         raise ValueError(f"features of the gallery have size {items.shape[1]} and those of the queries {rows.shape[1]}")
     return items, rows

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from explorer.rows import as_labels, as_rows, directions
+
 if TYPE_CHECKING:
     import pandas
 
@@ -106,7 +108,7 @@ def project(
     """
     if method not in METHODS:
         raise ValueError(_unknown("method", method, METHODS))
-    views = {name: _matrix(values, name) for name, values in features.items()}
+    views = {name: as_rows(values, f"'{name}'") for name, values in features.items()}
     if not views:
         raise ValueError('there is no view; expected a mapping such as {"teacher clean": features, "student": others}')
     fitted = next(iter(views)) if fit_on is None else fit_on
@@ -114,7 +116,7 @@ def project(
         raise ValueError(_unknown("view to fit on:", fitted, views))
     wanted = _Wanted(fit_on=fitted, components=components, seed=seed, neighbours=neighbours, min_dist=min_dist)
     _check(views, method, wanted)
-    carried = _labels(labels, len(views[fitted]))
+    carried = None if labels is None else as_labels(labels, len(views[fitted]))
     coordinates, explained = METHODS[method](views, wanted)
     return Projection(
         coordinates=coordinates,
@@ -228,30 +230,10 @@ def _displacement(
 ) -> Float[np.ndarray, " image"]:
     """1 - cosine of each row with its row in the fitted view, both seen from the fitted view's mean."""
     centre = fitted.mean(axis=0)
-    a, b = _directions(view - centre), _directions(fitted - centre)
+    a, b = directions(view - centre), directions(fitted - centre)
     # |a - b|^2 / 2 is 1 - cosine for directions; unlike that, it is exactly 0 for equal rows, and never negative.
     distance = ((a - b) ** 2).sum(axis=1) / 2
     return np.where(a.any(axis=1) == b.any(axis=1), distance, 1.0)  # a row at the centre has no direction: cosine 0
-
-
-def _directions(rows: Float[np.ndarray, "image dim"]) -> Float[np.ndarray, "image dim"]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1.0)
-
-
-def _matrix(values: Any, view: str) -> Float[np.ndarray, "image dim"]:
-    """A view's features in float64 and in one memory layout, on which the last bits depend."""
-    array = np.asarray(values.detach().cpu().double() if hasattr(values, "detach") else values)
-    if array.ndim != 2:
-        raise ValueError(f"features have two axes, (image, dim); '{view}' has shape {array.shape}")
-    array = np.ascontiguousarray(array, dtype=np.float64)
-    broken = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(broken):
-        raise ValueError(
-            f"'{view}' holds NaN or infinite features in {len(broken)} of {len(array)} pictures, first in picture "
-            f"{broken[0]}; leave these pictures out, or look for what broke the model"
-        )
-    return array
 
 
 def _check(views: Views, method: str, wanted: _Wanted) -> None:
@@ -298,17 +280,6 @@ def _check_alike(
             f"row i is the same picture in all views, but '{name}' has {len(view)} pictures and '{fit_on}' "
             f"{len(fitted)}; give the same pictures in the same order"
         )
-
-
-def _labels(labels: Iterable[Any] | None, pictures: int) -> tuple[int | str, ...] | None:
-    if labels is None:
-        return None
-    plain = tuple(label.item() if hasattr(label, "item") else label for label in labels)
-    if len(plain) != pictures:
-        raise ValueError(
-            f"a label file that does not fit: {len(plain)} labels for {pictures} pictures; give one for each picture"
-        )
-    return plain
 
 
 def _unknown(what: str, name: str, valid: Iterable[str]) -> str:

@@ -8,9 +8,9 @@ pictures are looked at once, and the whole curve can be seen from the first batc
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,8 +20,9 @@ from explorer.data import ImageSet
 from explorer.distortions import DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import Description, unknown_name
+from explorer.features import embed
 from explorer.pairs import Pair
-from explorer.probes import nearest_label_accuracy, retrieval_at_1
+from explorer.probes import nearest
 from explorer.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.trace import Trace
 
@@ -46,6 +47,7 @@ class Sweep:
         rows: "teacher" and "student" -> for each strength, a number for each of `MEASURES` and `NEIGHBOURS`, None where
             it could not be measured (no labels, one picture only).
         ceiling: share of the clean pictures whose nearest other one has the same label, for the teacher; or None.
+        gallery: among how many clean pictures neighbours were sought.
         trained_on: what the student was trained on.
         trained_range: smallest and largest strength of this operator in it; None if it was never trained on.
         pictures, total: how many pictures were measured so far, and will be in the end.
@@ -58,6 +60,7 @@ class Sweep:
     distortions: tuple[Distortion, ...]
     rows: dict[str, tuple[dict[str, float | None], ...]]
     ceiling: float | None
+    gallery: int
     trained_on: Distortion
     trained_range: tuple[int | float, int | float] | None
     pictures: int
@@ -91,6 +94,7 @@ def sweep(
     *,
     parameter: str | None = None,
     seed: int = 0,
+    gallery: ImageSet | None = None,
     batch_size: int = 16,
 ) -> Sweep:
     """Agreement of teacher and student with the clean teacher, by strength of one distortion.
@@ -103,17 +107,24 @@ def sweep(
         parameter: what `values` are: a parameter of the operator, or "severity" (ImageNet-C, 1 to 5); None for the
             parameter that says how strong it is, see `DISTORTIONS`.
         seed: of the distortion; picture i is damaged as number i.
+        gallery: clean pictures among which neighbours are sought, `images` among them; None for `images` themselves.
         batch_size: pictures in a forward pass.
 
     Raises:
         ValueError: no pictures, several operators, or values that the parameter does not allow.
     """
     strengths = strengths_of(distortion, values, parameter)
-    return deque(sweep_steps(pair, images, strengths, seed=seed, batch_size=batch_size), maxlen=1)[0]
+    return deque(sweep_steps(pair, images, strengths, seed=seed, gallery=gallery, batch_size=batch_size), maxlen=1)[0]
 
 
 def sweep_steps(
-    pair: Pair, images: ImageSet, strengths: "Strengths", *, seed: int = 0, batch_size: int = 16
+    pair: Pair,
+    images: ImageSet,
+    strengths: "Strengths",
+    *,
+    seed: int = 0,
+    gallery: ImageSet | None = None,
+    batch_size: int = 16,
 ) -> Iterator[Sweep]:
     """`sweep` after each batch of pictures: the measures over the pictures so far."""
     if not len(images):
@@ -124,13 +135,15 @@ def sweep_steps(
         **vars(strengths),
         rows={},
         ceiling=None,
+        gallery=0,
         trained_on=pair.distortion,
         trained_range=_trained_range(pair.distortion, strengths.operator, strengths.parameter),
         pictures=0,
         total=len(images),
         seed=seed,
     )
-    return _measured(pair, images.resized(pair.teacher.image_size), empty, batch_size)
+    clean = _Gallery(pair.teacher, images, gallery)
+    return _measured(pair, images.resized(pair.teacher.image_size), empty, clean, batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,27 +204,24 @@ def _trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[
     return (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
 
 
-def _measured(pair: Pair, images: ImageSet, empty: Sweep, batch_size: int) -> Iterator[Sweep]:
+def _measured(pair: Pair, images: ImageSet, empty: Sweep, gallery: "_Gallery", batch_size: int) -> Iterator[Sweep]:
     networks = {"teacher": pair.teacher}
     if pair.student is not pair.teacher:
         networks["student"] = pair.student
-    gallery: list[Tensor] = []
     cells = {name: [_Cell() for _ in empty.values] for name in networks}
     for start in range(0, len(images), batch_size):
         numbers = range(start, min(start + batch_size, len(images)))
         clean = images.stack(numbers).to(pair.teacher.device)
         reference = _seen(pair.teacher, clean)
-        gallery.append(reference.embedding.cpu())
+        gallery.add(reference.embedding)
         for place, damage in enumerate(empty.distortions):
             damaged = damage(clean, seed=empty.seed, indices=numbers)
             for name, backbone in networks.items():
                 cells[name][place].add(reference, _seen(backbone, damaged))
-        labels = None if images.labels is None else images.labels[: numbers.stop]
-        numbered = partial(_Cell.numbers, gallery=torch.cat(gallery), labels=labels)
-        rows = {name: tuple(numbered(cell) for cell in found) for name, found in cells.items()}
+        rows = {name: tuple(cell.numbers(gallery) for cell in found) for name, found in cells.items()}
         rows.setdefault("student", rows["teacher"])
-        ceiling = _neighbours(torch.cat(gallery), torch.cat(gallery), labels)["nearest_label"]
-        yield replace(empty, rows=rows, ceiling=ceiling, pictures=numbers.stop)
+        ceiling = gallery.neighbours(gallery.queries())["nearest_label"]
+        yield replace(empty, rows=rows, ceiling=ceiling, gallery=len(gallery.features), pictures=numbers.stop)
 
 
 class _Cell:
@@ -225,22 +235,48 @@ class _Cell:
         self.parts.append(alignment(reference, seen))
         self.embeddings.append(seen.embedding.cpu())
 
-    def numbers(self, gallery: Tensor, labels: tuple[int, ...] | None) -> dict[str, float | None]:
+    def numbers(self, gallery: "_Gallery") -> dict[str, float | None]:
         agreement: dict[str, float | None] = {}
         for name in MEASURES:
             found = [part.per_image[name] for part in self.parts if name in part.per_image]
             agreement[name] = float(torch.cat(found).mean()) if found else None
-        return {**agreement, **_neighbours(gallery, torch.cat(self.embeddings), labels)}
+        return {**agreement, **gallery.neighbours(torch.cat(self.embeddings).numpy())}
 
 
-def _neighbours(
-    gallery: Float[Tensor, "image dim"], queries: Float[Tensor, "image dim"], labels: tuple[int, ...] | None
-) -> dict[str, float | None]:
-    """None where there are too few pictures, or no labels."""
-    if len(gallery) < 2:
-        return dict.fromkeys(NEIGHBOURS)
-    near = None if labels is None else nearest_label_accuracy(gallery, queries, labels)
-    return {"retrieval": retrieval_at_1(gallery, queries), "nearest_label": near}
+class _Gallery:
+    """The clean teacher's embeddings among which neighbours are sought: of the pictures so far, or of a whole set."""
+
+    def __init__(self, teacher: Backbone, images: ImageSet, whole: ImageSet | None) -> None:
+        self.labels = None if images.labels is None else np.array(images.labels)
+        self.own = np.arange(len(images))
+        self.features = np.empty((0, teacher.dim), dtype=np.float32)
+        self.whole, self.count = whole is not None, 0
+        if whole is not None:
+            missing = set(images.keys) - set(whole.keys)
+            if missing or whole.reader != images.reader:
+                raise ValueError(f"the gallery must hold the pictures that are swept; {len(missing)} are not in it")
+            self.labels = None if whole.labels is None else np.array(whole.labels)
+            self.own = np.array([whole.keys.index(key) for key in images.keys])
+            self.features = np.asarray(embed(teacher, whole).embedding)
+
+    def add(self, embedding: Float[Tensor, "batch dim"]) -> None:
+        if not self.whole:
+            self.features = np.concatenate([self.features, embedding.float().cpu().numpy()])
+        self.count += len(embedding)
+
+    def queries(self) -> Float[np.ndarray, "image dim"]:
+        """The clean embeddings of the pictures so far."""
+        return self.features[self.own[: self.count]]
+
+    def neighbours(self, queries: Float[np.ndarray, "image dim"]) -> dict[str, float | None]:
+        """Of the pictures so far; None where there are too few pictures, or no labels."""
+        if len(self.features) < 2:
+            return dict.fromkeys(NEIGHBOURS)
+        own = self.own[: len(queries)]
+        first, second = nearest(self.features, queries, k=2)[0].T
+        other = np.where(first == own, second, first)
+        near = None if self.labels is None else float((self.labels[other] == self.labels[own]).mean())
+        return {"retrieval": float((first == own).mean()), "nearest_label": near}
 
 
 @torch.inference_mode()

@@ -140,3 +140,18 @@ def _generator(seed: int, purpose: int, visit: int, index: int) -> np.random.Gen
 def collate(views: list[View]) -> tuple[Float[Tensor, "batch 3 height width"], list[int], list[int]]:
     """Pictures as one batch, sample numbers, slots."""
     return torch.stack([view.image for view in views]), [view.sample for view in views], [view.slot for view in views]
+
+
+def check_views(views: object, area: object) -> None:
+    """Refuse what `Stream` does not take.
+
+    Raises:
+        ValueError: no such kind of views, or an area out of range.
+    """
+    if views not in ("fixed", "fresh") and (type(views) is not int or views < 1):
+        raise ValueError(
+            f"views must be 'fresh', 'fixed', or how many crops each picture has, at least 1; got {views!r}"
+        )
+    valid = isinstance(area, tuple) and len(area) == 2 and all(isinstance(one, int | float) for one in area)
+    if not valid or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
+        raise ValueError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")

@@ -10,10 +10,10 @@ import explorer
 PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
     {"images", "trace", "onnx_weights", "_files", "_replacement"},
-    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views"},
+    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows"},
     {"backbones", "maps", "similarity", "projection", "probes", "losses", "targets", "labels"},
     {"comparison", "pairs", "distill_config", "distillation", "recovery", "attribution"}
-    | {"features", "pair_embedding", "evaluation", "sweeping", "baselines"},
+    | {"features", "pair_embedding", "evaluation", "sweeping", "restoration", "finetuning"},
     {"scene", "map_scene", "plots", "charts", "animation", "widgets", "cli", "training_cli", "measuring_cli", "web"},
 )
 SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
@@ -31,7 +31,7 @@ SIDEWAYS |= {
     ("evaluation", "pair_embedding"),
     ("sweeping", "pairs"),
 }
-SIDEWAYS |= {("pair_embedding", "features"), ("pair_embedding", "pairs")}
+SIDEWAYS |= {("sweeping", "features"), ("pair_embedding", "features"), ("pair_embedding", "pairs")}
 SIDEWAYS |= {("distillation", beside) for beside in ("pairs", "distill_config")}
 FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 INTERFACES = {"gradio", "ipywidgets", "anywidget", "IPython", "apps", "notebooks", "tests"}

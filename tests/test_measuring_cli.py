@@ -11,11 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from explorer import cli
 from tests.small import picture_folder
 
 pytestmark = pytest.mark.weights
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Refused = Callable[[list[object], str], None]
 SMALL = ("--size", 28)  # two patches a side: quick, and good for nothing else
 
 
@@ -35,10 +37,19 @@ def images(tmp_path: Path) -> Path:
     return picture_folder(tmp_path / "pictures", per_class=4)
 
 
-def refused(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert all(part in done.stderr for part in parts), done.stderr
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Check that a command line is answered by exit code 2 and one line that says this; in this process."""
+
+    def check(words: list[object], part: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert cli.main([str(word) for word in words]) == 2
+        said = capsys.readouterr()
+        assert len(said.err.splitlines()) == 1, said.err
+        assert part in said.err
+        assert said.out == ""
+
+    return check
 
 
 def test_embed_writes_a_table_a_figure_and_what_it_is_about(run: Run, images: Path, tmp_path: Path) -> None:
@@ -89,7 +100,7 @@ def test_evaluate_says_how_much_of_the_gap_is_closed(run: Run, images: Path, tmp
     assert all(row["train_pictures"] == row["test_pictures"] == 6 for row in about["rows"])
 
 
-def test_labels_from_a_file(run: Run, images: Path, tmp_path: Path) -> None:
+def test_labels_from_a_file(run: Run, refused: Refused, images: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
     lines = ["file,label"]
@@ -97,23 +108,23 @@ def test_labels_from_a_file(run: Run, images: Path, tmp_path: Path) -> None:
         (flat / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())
         lines.append(f"{file.parent.name}-{file.name},{file.parent.name}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    ask = ("evaluate", "s14-noise", "--images", flat, *SMALL, "--draws", 1)
-    done = run(*ask, "--labels", tmp_path / "labels.csv")
+    ask = ["evaluate", "s14-noise", "--images", flat, *SMALL, "--draws", 1, "--labels", tmp_path / "labels.csv"]
+    done = run(*ask)
     assert done.returncode == 0, done.stderr
     (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]))
-    refused(run(*ask, "--labels", tmp_path / "labels.csv"), "1 of 12 have no line")
+    refused(ask, "1 of 12 have no line")
 
 
-def test_bad_input_is_one_line(run: Run, images: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(refused: Refused, images: Path, tmp_path: Path) -> None:
     one = tmp_path / "one"
     one.mkdir()
     (one / "a.png").write_bytes((images / "red" / "0.png").read_bytes())
     (tmp_path / "there.csv").write_text("mine")
-    refused(run("embed", "s14-noise", "--images", one, *SMALL), "at least two pictures; got 1")
-    refused(run("evaluate", "s14-noise", "--images", images / "red", *SMALL), "no labels")
-    refused(run("sweep", "s14-noise", "--images", images, *SMALL, "--values", "5"), "sigma must lie from 0.0 to 2.0")
-    refused(run("sweep", "s14-noise", "--values", "much"), "expected numbers such as 0.1,0.3,0.5")
-    refused(run("embed", "s14-noise", "--csv", "there.csv"), "--force overwrites it")
+    refused(["embed", "s14-noise", "--images", one, *SMALL], "at least two pictures; got 1")
+    refused(["evaluate", "s14-noise", "--images", images / "red", *SMALL], "no labels")
+    refused(["sweep", "s14-noise", "--images", images, *SMALL, "--values", "5"], "sigma must lie from 0.0 to 2.0")
+    refused(["sweep", "s14-noise", "--values", "much"], "expected numbers such as 0.1,0.3,0.5")
+    refused(["embed", "s14-noise", "--csv", "there.csv"], "--force overwrites it")
     assert (tmp_path / "there.csv").read_text() == "mine"
-    refused(run("embed", "s14-noise", "--figure", "map.svg"), "ends in .png")
-    refused(run("embed", "s14-nois"), "s14-noise")
+    refused(["embed", "s14-noise", "--figure", "map.svg"], "ends in .png")
+    refused(["embed", "s14-nois"], "s14-noise")

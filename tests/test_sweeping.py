@@ -71,6 +71,25 @@ def test_the_table_marks_what_was_trained_on(both: Pair, images: ImageSet) -> No
     assert masked.trained_range is None
 
 
+def test_neighbours_in_a_gallery_are_those_of_a_naive_loop(both: Pair, images: ImageSet) -> None:
+    chosen = images.select([1, 4, 5, 9, 11])
+    found = sweep(both, chosen, "gaussian_noise", (0.2,), seed=2, gallery=images, batch_size=2)
+    gallery = both.teacher.trace(images.stack()).embedding.numpy()
+    queries = both.student.trace(distortion("gaussian_noise(sigma=0.2)")(chosen.stack(), seed=2)).embedding.numpy()
+    centre, right, own = gallery.mean(axis=0), 0, 0
+    for place, query in zip([1, 4, 5, 9, 11], queries, strict=True):
+        a, b = query - centre, gallery - centre
+        cosines = b @ a / np.linalg.norm(a) / np.linalg.norm(b, axis=1)
+        own += cosines.argmax() == place
+        cosines[place] = -2
+        right += images.labels[cosines.argmax()] == images.labels[place]  # type: ignore[index]
+    assert found.gallery == 12
+    assert found.rows["student"][0]["nearest_label"] == pytest.approx(right / 5)
+    assert found.rows["student"][0]["retrieval"] == pytest.approx(own / 5)
+    with pytest.raises(ValueError, match="1 are not in it"):
+        sweep(both, chosen, gallery=images[:-1])
+
+
 def test_what_has_no_labels_has_no_accuracy(both: Pair, tmp_path: Path) -> None:
     flat = load_images(picture_folder(tmp_path / "some") / "red", size=32)
     found = sweep(both, flat, "gaussian_noise", (0.2,))

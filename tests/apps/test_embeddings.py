@@ -1,5 +1,6 @@
 """The tabs Embeddings and Robustness in a real browser: where pictures lie, and what a click on them opens."""
 
+import os
 import re
 import shutil
 import time
@@ -20,25 +21,27 @@ pytestmark = [pytest.mark.browser, pytest.mark.weights]
 PLOTTED = "() => Boolean(document.querySelector('#embedding-view .vx-embedplot .main-svg'))"
 POINTS = """() => document.querySelector('#embedding-view .vx-mount').view"""
 CAPTION = "(text) => document.querySelector('#embedding-view').innerText.includes(text)"
-FOLDER = "holiday"
+FOLDER, ALONE = "holiday", "alone"
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve photos in two folders."""
+    """Twelve photos in two folders; beside it lies a folder with one."""
     root = tmp_path_factory.mktemp("served") / FOLDER
     for label in ("fish", "tool"):
         (root / label).mkdir(parents=True)
         for file in sorted((asset_path("photos") / label).glob("*.webp"))[:6]:
             shutil.copy(file, root / label)
+    (root.parent / ALONE).mkdir()
+    shutil.copy(asset_path("photos") / "fish" / "fish1.webp", root.parent / ALONE)
     return root
 
 
 @pytest.fixture(scope="module")
 def own_app(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """An app that offers the folder."""
-    runs = str(tmp_path_factory.mktemp("runs"))
-    with serving(*PYTHON, VIT_EXPLORER_RUNS=runs, VIT_EXPLORER_PICTURES=str(pictures)) as served:
+    """An app that offers both folders."""
+    runs, folders = tmp_path_factory.mktemp("runs"), os.pathsep.join(map(str, (pictures, pictures.parent / ALONE)))
+    with serving(*PYTHON, VIT_EXPLORER_RUNS=str(runs), VIT_EXPLORER_PICTURES=folders) as served:
         yield served
 
 
@@ -127,20 +130,14 @@ def test_a_picture_of_a_folder_is_opened(map_page: Visit) -> None:
     assert map_page.notice() == ""
 
 
-def test_one_picture_only_is_told_and_the_page_goes_on(browser: Browser, tmp_path: Path) -> None:
-    folder = tmp_path / "alone"
-    folder.mkdir()
-    shutil.copy(asset_path("photos") / "fish" / "fish1.webp", folder)
-    with serving(*PYTHON, VIT_EXPLORER_RUNS=str(tmp_path / "runs"), VIT_EXPLORER_PICTURES=str(folder)) as served:
-        visit = Visit(browser, served.url).open()
-        visit.page.get_by_role("tab", name="Embeddings").click()
-        visit.page.wait_for_function(PLOTTED, timeout=60_000)
-        visit.choose("embedding-pictures", "alone")
-        visit.page.locator("#compute-embedding").click()
-        visit.wait_for_notice("at least two pictures; got 1")
-        visit.choose("embedding-pictures", "embedded photos")
-        visit.page.wait_for_function("() => !document.querySelector('#notice').innerText.trim()")
-        visit.close()
+def test_one_picture_only_is_told_and_the_page_goes_on(map_page: Visit) -> None:
+    map_page.page.get_by_role("tab", name="Embeddings").click()
+    map_page.choose("embedding-pictures", ALONE)
+    map_page.settle()
+    map_page.page.locator("#compute-embedding").click()
+    map_page.wait_for_notice("at least two pictures; got 1")
+    map_page.choose("embedding-pictures", "embedded photos")
+    map_page.page.wait_for_function("() => !document.querySelector('#notice').innerText.trim()")
 
 
 # ---------------------------------------------------------------- Robustness

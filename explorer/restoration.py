@@ -1,0 +1,212 @@
+"""A rival of the distilled student: restore the picture, then classify it. Ravula et al. 2021 compare with it.
+
+Enters: distorted pictures and what was done to them. Leaves: pictures for a backbone that was never told of
+distortions. Needs scikit-image, which is imported when it is first used. Deliberately ignored: restoration by trained
+networks.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from explorer.distortions import Distortion
+from explorer.distortions import distortion as parse_distortion
+from explorer.distortions.pipeline import Step
+
+_BALANCE = 1e-4  # see `deblur`
+
+
+def restore(
+    images: Float[Tensor, "batch 3 height width"], distortion: str | Distortion
+) -> Float[Tensor, "batch 3 height width"]:
+    """Undo a distortion as well as classical restoration can, operator by operator, the last one first.
+
+    An oracle: it is told the operator and its parameters, which nobody who receives a damaged picture knows. So the
+    rival "restore, then classify" is made stronger by it, not weaker. Mean PSNR in dB of ten of the project's photos at
+    112 px, before and after: gaussian_noise(sigma=0.3) 10.5, 23.2; gaussian_blur(kernel=21, sigma=5) 20.8, 24.5;
+    pixel_mask(fraction=0.75) 5.9, 26.1; patch_mask(fraction=0.75) 5.9, 18.5; square_mask(size=56) 10.6, 24.1.
+
+    Args:
+        images: distorted pictures, RGB; values outside of [0, 1] may come in.
+        distortion: what was done to them, the same for all: one operator or a chain "a + b" of operators in
+            `RESTORERS`, with fixed parameters.
+
+    Returns:
+        New pictures in [0, 1], of the same dtype and on the same device.
+
+    Raises:
+        ValueError: alternatives, ranges, operators that have no restorer, or a mask that later operators hide.
+        ImportError: scikit-image is not installed.
+    """
+    steps = _fixed_steps(parse_distortion(distortion))
+    _check_images(images)
+    pictures = rearrange(images.detach().to("cpu", torch.float64), "batch c h w -> batch h w c").numpy()
+    restored = np.empty_like(pictures)
+    for number, picture in enumerate(pictures):
+        restored[number] = _undone(picture, steps)
+    return rearrange(torch.from_numpy(restored), "batch h w c -> batch c h w").clamp(0, 1).to(images).contiguous()
+
+
+def _undone(picture: Float[np.ndarray, "height width 3"], steps: Sequence[Step]) -> Float[np.ndarray, "height width 3"]:
+    noise = 0.0
+    for step in reversed(steps):
+        values = dict(step.values)
+        picture = RESTORERS[step.name](picture, values, noise)
+        noise = math.hypot(noise, float(values["sigma"])) if step.name == "gaussian_noise" else noise  # type: ignore[arg-type]
+    return picture
+
+
+# Restorers of one picture: it, the operator's parameters, and the sigma of noise that was added later (undone by now).
+
+Values = Mapping[str, Any]
+
+
+def denoise(
+    picture: Float[np.ndarray, "height width 3"], values: Values, _noise: float
+) -> Float[np.ndarray, "height width 3"]:
+    """Non-local means with the known sigma.
+
+    PSNR at sigma 0.1, 0.3 and 0.5: 28.3, 23.4 and 20.9 dB on six photos at 112 px. Total variation with the best of
+    three weights came to 27.4, 22.9 and 21.0, wavelets to 25.8, 21.3 and 19.4, OpenCV's means (8 bits) to less.
+    """
+    sigma = float(values["sigma"])
+    if sigma == 0:
+        return picture
+    return _restoration().denoise_nl_means(
+        picture, patch_size=5, patch_distance=6, h=0.5 * sigma, sigma=sigma, fast_mode=True, channel_axis=-1
+    )
+
+
+def deblur(
+    picture: Float[np.ndarray, "height width 3"], values: Values, noise: float
+) -> Float[np.ndarray, "height width 3"]:
+    """Wiener's filter with the known kernel and Laplacian regularisation.
+
+    The blur reflects the picture at its borders. So the blurred picture, reflected likewise, is one period of a
+    circular convolution, and nothing rings at the borders. The regularisation is the best power of ten for pictures of
+    8 bits; a weaker one would invert the blur almost exactly (44 dB instead of 24 at sigma 5), from digits of float
+    pictures that no picture file has.
+
+    Raises:
+        ValueError: the kernel is larger than the period.
+    """
+    height, width = picture.shape[:2]
+    kernel = _gaussian(int(values["kernel"]), float(values["sigma"]))
+    if len(kernel) > 2 * min(height, width) - 2:
+        raise ValueError(
+            f"a kernel of {len(kernel)} px can be undone in pictures of {len(kernel) // 2 + 2} px a side or more; "
+            f"got {height} x {width} px"
+        )
+    period = np.pad(picture, ((0, height - 2), (0, width - 2), (0, 0)), mode="reflect")
+    balance = _BALANCE + 10 * noise  # what denoising left over would be amplified
+    channels = [_restoration().wiener(period[..., c], kernel, balance, clip=False) for c in range(3)]
+    return np.stack(channels, axis=-1)[:height, :width]
+
+
+def _gaussian(size: int, sigma: float) -> Float[np.ndarray, "size size"]:
+    taps = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
+    return np.outer(taps, taps) / taps.sum() ** 2
+
+
+def inpaint_pixels(
+    picture: Float[np.ndarray, "height width 3"], _values: Values, _noise: float
+) -> Float[np.ndarray, "height width 3"]:
+    """Biharmonic inpainting: the smoothest surface, the best for scattered pixels.
+
+    What is black in all channels counts as missing: that is what a mask leaves. A picture all black stays black.
+    """
+    missing = _missing(picture)
+    if not _can_fill(missing):
+        return picture
+    return _restoration().inpaint_biharmonic(picture, missing, channel_axis=-1)
+
+
+def inpaint_areas(
+    picture: Float[np.ndarray, "height width 3"], _values: Values, _noise: float
+) -> Float[np.ndarray, "height width 3"]:
+    """Harmonic inpainting: every missing pixel is the mean of its neighbours.
+
+    In larger areas that is better than biharmonic inpainting, which overshoots there (18.2 instead of 16.5 dB on six
+    photos with three quarters of the patches missing), and than OpenCV's (17.4). Missing is what is black.
+    """
+    missing = _missing(picture)
+    if not _can_fill(missing):
+        return picture
+    from scipy.sparse.linalg import LaplacianNd, spsolve  # scikit-image brings scipy
+
+    laplacian = LaplacianNd(missing.shape, boundary_conditions="neumann", dtype=np.float64).tosparse().tocsc()
+    unknown, known = missing.ravel(), ~missing.ravel()
+    flat = rearrange(picture, "h w c -> (h w) c").copy()
+    rows = laplacian[unknown]
+    flat[unknown] = spsolve(rows[:, unknown].tocsc(), -rows[:, known] @ flat[known])
+    return flat.reshape(picture.shape)
+
+
+def _missing(picture: Float[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
+    return (picture == 0).all(axis=-1)
+
+
+def _can_fill(missing: Bool[np.ndarray, "height width"]) -> bool:
+    return bool(missing.any() and not missing.all())
+
+
+def _restoration() -> ModuleType:
+    try:
+        from skimage import restoration
+    except ImportError as error:
+        raise ImportError(
+            'restoring pictures needs scikit-image, which is not installed: pip install "vit-explorer[baselines]"'
+        ) from error
+    return restoration
+
+
+def _fixed_steps(damage: Distortion) -> tuple[Step, ...]:
+    """The operators in order of application.
+
+    Raises:
+        ValueError: they are not fixed, or cannot be undone.
+    """
+    steps = tuple(step for step in damage.branches[0] if step.name != "none")  # it may stand there to clip
+    if len(damage.branches) > 1 or any(isinstance(value, tuple) for step in steps for _, value in step.values):
+        raise ValueError(
+            f"a restoration needs one fixed distortion, without alternatives (|) and ranges (..); got '{damage}'"
+        )
+    unknown = [step.name for step in steps if step.name not in RESTORERS]
+    if unknown:
+        raise ValueError(f"'{unknown[0]}' cannot be undone; these can: {', '.join(RESTORERS)}")
+    masked = next((number for number, step in enumerate(steps) if step.name in _MASKS), len(steps))
+    hiding = [step.name for step in steps[masked:] if step.name not in _MASKS]
+    if hiding:
+        raise ValueError(
+            f"'{hiding[0]}' comes after '{steps[masked].name}', so that missing pixels are not 0 any more and cannot "
+            f"be told from others; a mask can be undone where it is the last operator; got '{damage}'"
+        )
+    return steps
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(
+            f"expected a float tensor 'batch 3 height width' with values in [0, 1]; got {images.dtype} "
+            f"{tuple(images.shape)}"
+        )
+
+
+# Supervised fine-tuning.
+
+
+RESTORERS: dict[str, Callable[[np.ndarray, Values, float], np.ndarray]] = {
+    "gaussian_noise": denoise,
+    "gaussian_blur": deblur,
+    "pixel_mask": inpaint_pixels,
+    "patch_mask": inpaint_areas,
+    "square_mask": inpaint_areas,
+}
+_MASKS = ("pixel_mask", "patch_mask", "square_mask")
