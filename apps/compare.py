@@ -8,6 +8,7 @@ import gradio as gr
 import engine
 import explorer as ex
 from attention_tab import build_attention_tab, show_attention
+from attribution_tab import build_attribution_tab, connect_attribution_tab
 from browser_view import RECALL
 from embeddings_tab import build_embeddings_tab, connect_embeddings_tab, open_point
 from endpoints import build_endpoints
@@ -68,6 +69,8 @@ def build() -> gr.Blocks:
                     training = build_train_tab(column)
                 with gr.Tab("Robustness", id="robustness") as robustness_tab:
                     robustness = build_robustness_tab()
+                with gr.Tab("Attribution", id="attribution") as attribution_tab:
+                    attribution = build_attribution_tab()
                 with gr.Tab("About", id="about"):
                     gr.Markdown(
                         ABOUT.format(weights="\n".join(f"- **{p.label}**: {p.credit}" for p in ex.ALIASES.values()))
@@ -89,11 +92,13 @@ def build() -> gr.Blocks:
             (embeddings_tab, "embeddings"),
             (train_tab, "train"),
             (robustness_tab, "robustness"),
+            (attribution_tab, "attribution"),
         ):
             opened[name] = tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private")
             opened[name].then(**redraw)
         connect_embeddings_tab(embeddings, column, shown, opened["embeddings"], problem)
         connect_robustness_tab(robustness, column, problem)
+        connect_attribution_tab(attribution, column, problem)
         embeddings.view.open(
             open_point,
             embeddings.form[0],

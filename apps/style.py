@@ -52,12 +52,14 @@ CSS = """
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }
 #backbone input, #student input, #catalogue input { text-overflow: ellipsis; padding-right: 26px; }
-#embedding-buttons button, #sweep-buttons button { flex: 0 0 auto; min-width: 120px; }
+#embedding-buttons button, #sweep-buttons button, #attribution-buttons button { flex: 0 0 auto; min-width: 120px; }
 #strength-view:has(.vx-empty:not([hidden])) { display: none; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
 .progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }
 #embedding-status:not(:has(.quiet)):not(:has(.progress)) { display: none; }
+#attribution-status:not(:has(.progress)) { display: none; }
+#attribution-table td:not(:first-child), #attribution-table th:not(:first-child) { text-align: right; }
 #sidebar h3 { margin: 6px 0 0; font-size: 1rem; }
 #weights p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
 *:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }

@@ -1,0 +1,152 @@
+"""Attribution tab: which patches made a view resemble the clean teacher's, for the three views under one scale."""
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+import engine
+import explorer as ex
+from background import Background
+from explorer.attribution import METHODS, Attribution, Quality, Settings, attribute_views, quality
+from explorer.charts import plot_attribution
+from explorer.plots import to_png
+from sidebar import Sidebar
+from tabs import ToldError, notice, told
+
+HELP = """
+Which patches make the model's answer resemble **what the teacher sees in the clean picture**? Red speaks for it, blue
+against. All three maps share one scale. The table says how far to trust them: *unexplained* is the share of the score's
+fall, when squares of the picture are hidden, that a map does not foretell (0 is best); *sensitivity* is how much a map
+changes under noise that nobody sees (0 is best).
+"""
+CHOICES = [(name.replace("_", " "), name) for name in METHODS]
+QUEUE: dict[str, Any] = {"concurrency_id": "attribution", "concurrency_limit": 1, "api_visibility": "private"}
+_WATCH_SECONDS = 0.4
+_OCCLUSION_PATCHES = 2  # a window of 2 x 2 patches takes a quarter of the time
+_SAMPLES, _NEIGHBOURS = 16, 1
+
+Explained = dict[str, Attribution]
+Judged = dict[str, Quality]
+
+
+@dataclass(frozen=True)
+class AttributionTab:
+    """What the page connects."""
+
+    method: gr.Radio
+    judge: gr.Checkbox
+    explain: gr.Button
+    stop: gr.Button
+    status: gr.HTML
+    figure: gr.Image
+    table: gr.HTML
+
+
+def build_attribution_tab() -> AttributionTab:
+    """The tab's content."""
+    with gr.Accordion("How to read this", open=False):
+        gr.Markdown(HELP)
+    with gr.Row(elem_id="attribution-form"):
+        method = gr.Radio(CHOICES, value="gradient_attention", label="Method", elem_id="attribution-method")
+        judge = gr.Checkbox(
+            False, label="How far to trust it", info="Takes several times as long.", elem_id="attribution-judge"
+        )
+    with gr.Row(elem_id="attribution-buttons"):
+        explain = gr.Button("Explain", variant="primary", elem_id="explain", min_width=90)
+        stop = gr.Button("Stop", elem_id="stop-attribution", min_width=90)
+    status = gr.HTML(elem_id="attribution-status")
+    figure = gr.Image(
+        type="pil", format="png", label="Attribution", elem_id="attribution-figure", visible=False, buttons=["download"]
+    )
+    return AttributionTab(method, judge, explain, stop, status, figure, gr.HTML(elem_id="attribution-table"))
+
+
+def connect_attribution_tab(tab: AttributionTab, column: Sidebar, problem: gr.HTML) -> None:
+    """Explain on request."""
+    asked = tab.explain.click(
+        explain,
+        [tab.method, tab.judge, *column.inputs],
+        [tab.figure, tab.table, tab.status, problem],
+        show_progress="hidden",
+        **QUEUE,
+    )
+    tab.stop.click(
+        lambda: ("", notice()),
+        outputs=[tab.status, problem],
+        cancels=[asked],
+        queue=False,
+        api_visibility="private",
+    )
+
+
+def explain(
+    method: str,
+    judge: bool,
+    picture: str | None,
+    _photo: str | None,
+    spec: str,
+    backbone: str,
+    pair: str,
+    size: int,
+    seed: float | None,
+) -> Iterator[list[Any]]:
+    """(figure, table, status, notice) as the work goes on."""
+    what = (picture, spec, backbone, pair, int(size), int(seed or 0))
+    try:
+        with told():
+            work = Background(lambda _: explained(method, judge, *what))
+            for _ in work.watch(_WATCH_SECONDS):
+                waiting = '<div class="progress"><progress></progress> looking for what made the answer …</div>'
+                yield [gr.skip(), gr.skip(), waiting, notice()]
+            views, judged = work.result
+            figure = Image.open(BytesIO(to_png(plot_attribution(views))))
+            yield [gr.Image(figure, visible=True), table(views, judged), "", notice()]
+    except ToldError as error:
+        yield [gr.skip(), gr.skip(), "", notice(error)]
+
+
+def explained(
+    method: str, judge: bool, picture: str | None, spec: str, backbone: str, pair: str, size: int, seed: int
+) -> tuple[Explained, Judged]:
+    """The three views towards the clean teacher's embedding, and how good their maps are, if that is wanted."""
+    both = engine.pair_of(pair, backbone, size)
+    clean = engine.load_picture(picture, size)
+    patch = clean.shape[1] // both.teacher.grid.rows
+    settings = Settings(steps=16, patch=_OCCLUSION_PATCHES * patch)
+    views = attribute_views(
+        both.teacher, both.student, clean, ex.distortion(spec), method=method, settings=settings, seed=seed
+    )
+    if not judge:
+        return views, {}
+    networks = {name: both.student if name.startswith("student") else both.teacher for name in views}
+    return views, {
+        name: quality(networks[name], view, samples=_SAMPLES, neighbours=_NEIGHBOURS) for name, view in views.items()
+    }
+
+
+def table(views: Explained, judged: Judged) -> str:
+    """The numbers of each view, as HTML."""
+    heads = ["", "score", "score of the baseline", *(["infidelity", "unexplained", "sensitivity"] if judged else [])]
+    complete = all(view.completeness is not None for view in views.values())
+    heads += ["lost by too few steps"] if complete else []
+    rows = []
+    for name, view in views.items():
+        numbers = [view.target, view.baseline_target]
+        if judged:
+            numbers += [judged[name].infidelity, judged[name].unexplained, judged[name].sensitivity]
+        numbers += [view.completeness] if complete and view.completeness is not None else []
+        rows.append(
+            [
+                name.replace("_", ", "),
+                *(f"{number:.3f}" if abs(number) >= 0.01 else f"{number:.1e}" for number in numbers),
+            ]
+        )
+    cells = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{cells}</tbody></table>"
+    )
