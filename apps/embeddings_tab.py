@@ -32,7 +32,8 @@ FEATURES: list[tuple[str, Kind]] = [
     ("mean patch of a layer", "mean patch"),
 ]
 METHODS = [("PCA", "pca"), ("UMAP", "umap")]
-QUEUE: dict[str, Any] = {"concurrency_id": "embedding", "concurrency_limit": 1, "api_visibility": "private"}
+ASKED: dict[str, Any] = {"concurrency_id": "embedding", "concurrency_limit": 1, "api_visibility": "private"}
+READY: dict[str, Any] = {"concurrency_id": "embedding-ready", "concurrency_limit": 4, "api_visibility": "private"}
 _WATCH_SECONDS = 0.4
 _MOST_PICTURES = 5000
 
@@ -82,12 +83,12 @@ def connect_embeddings_tab(tab: EmbeddingsTab, column: Sidebar, shown: gr.State,
         problem: where errors are told.
     """
     inputs, outputs = [shown, *tab.form, *column.inputs], [tab.view, tab.status, problem]
-    draw: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "show_progress": "hidden", **QUEUE}
-    first = opened.then(draw_ready, **draw)
+    draw: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "show_progress": "hidden"}
+    first = opened.then(draw_ready, **draw, **READY)
     events = [control.input for control in tab.form]
     events += [column.picture.change, column.spec.change, column.seed.change, column.pair.input, column.size.input]
-    changes = [event(draw_ready, trigger_mode="always_last", **draw) for event in events]
-    asked = tab.compute.click(draw_asked, **draw)
+    changes = [event(draw_ready, trigger_mode="always_last", **draw, **READY) for event in events]
+    asked = tab.compute.click(draw_asked, **draw, **ASKED)
     tab.stop.click(
         lambda: ("", notice()),
         outputs=[tab.status, problem],

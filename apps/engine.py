@@ -24,7 +24,7 @@ from explorer.images import to_uint8
 from explorer.map_scene import MOST_THUMBNAILS, sprite
 from explorer.pair_embedding import PairEmbedding
 from explorer.pairs import read_card
-from explorer.projection import Projection
+from explorer.projection import METHODS, Projection
 from picture_sets import picture_set
 
 SIZES = (224, 336, 448)
@@ -56,7 +56,7 @@ class BoundedCache(Generic[Value]):
 
 _backbones: BoundedCache[ex.Backbone] = BoundedCache(BACKBONES_KEPT, lambda _: 1)
 _students: BoundedCache[ex.Backbone] = BoundedCache(BACKBONES_KEPT, lambda _: 1)
-_projections: BoundedCache[Projection] = BoundedCache(32, lambda _: 1)
+_projections: dict[str, BoundedCache[Projection]] = {method: BoundedCache(16, lambda _: 1) for method in METHODS}
 _views: BoundedCache[View] = BoundedCache(VIEW_CACHE_BYTES, lambda view: view.bytes)
 
 
@@ -182,8 +182,10 @@ def thumbnails(source: str, images: ex.ImageSet) -> dict[str, Any] | None:
 def project(embedding: PairEmbedding, method: str, components: int, seed: int) -> Projection:
     """A projection, from memory where it was made lately."""
     digest = hashlib.sha256(b"".join(values.tobytes() for values in embedding.features.values())).hexdigest()
-    key = (digest, method, components, seed)
-    return _projections.get(key, lambda: embedding.project(method, components, seed))  # type: ignore[arg-type]
+    key = (digest, components, seed)
+    if method not in _projections:
+        raise ValueError(f"the map is made by one of {', '.join(_projections)}; got '{method}'")
+    return _projections[method].get(key, lambda: embedding.project(method, components, seed))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)
