@@ -19,7 +19,7 @@ DEFAULT_DISTORTION = "gaussian_noise"
 DEFAULT_BACKBONE = "s14"
 DEFAULT_PAIR = "s14-noise"
 NO_DISTORTION = "none"
-SLIDERS = 3
+SLIDERS = max(len(entry.parameters) for entry in ex.DISTORTIONS.values())
 SAMPLES = (
     DEFAULT_PHOTO,
     "wild_animal/panda.webp",

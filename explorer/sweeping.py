@@ -19,7 +19,7 @@ from explorer.backbones import Backbone
 from explorer.data import ImageSet
 from explorer.distortions import DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
-from explorer.distortions.parameters import Description, unknown_name
+from explorer.distortions.parameters import SEVERITY, Description, unknown_name
 from explorer.features import embed
 from explorer.pairs import Pair
 from explorer.probes import nearest
@@ -33,7 +33,6 @@ MEASURES = ("cls_cosine", "patch_cosine", "attention_js", "attention_kl", "atten
 """Agreement with the clean teacher, as `explorer.alignment` gives it."""
 NEIGHBOURS = ("retrieval", "nearest_label")
 """Shares: its own clean picture is the nearest one; the nearest other clean picture has the same label."""
-SEVERITY = "severity"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,7 +171,7 @@ def strengths_of(
     chosen = tuple(_default_values(entry, name) if values is None else values)
     if not chosen:
         raise ValueError(f"values: expected strengths for {name} of '{step.name}', such as (0.1, 0.3); got none")
-    fixed = {key: value for key, value in step.values if key != name}
+    fixed = {key: value for key, value in step.values if key not in (name, SEVERITY)}
     damaged = tuple(_at(step.name, entry, name, value, fixed, step.clip) for value in chosen)
     return Strengths(operator=step.name, parameter=name, values=chosen, distortions=damaged)
 
@@ -194,13 +193,8 @@ def _at(operator: str, entry: Description, name: str, value: int | float, fixed:
 
 def _trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[int | float, int | float] | None:
     """The strengths of an operator that a distortion holds; severities are looked up by the strength they mean."""
-    bounds = [
-        value if isinstance(value, tuple) else (value, value)
-        for branch in trained.branches
-        for step in branch
-        for name, value in step.values
-        if step.name == operator and name == parameter
-    ]
+    steps = [step for branch in trained.branches for step in branch if step.name == operator]
+    bounds = [span for step in steps if (span := step.span(parameter)) is not None]
     return (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
 
 

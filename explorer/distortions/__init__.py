@@ -1,11 +1,12 @@
 """Seeded distortions of image batches, on any device: `distortion(spec)` makes one, `DISTORTIONS` says what there is.
 
 Reading order: `randomness` (one stream of random numbers per image), `parameters` (what may be set, within which
-ranges), `operators` (the image operations and their table), `parsing` (text to terms), `pipeline` (terms to a
+ranges), `batching` and `fields` (what operators share), `noise`, `blur`, `weather` (with `relief`), `digital` and
+`masks` (the image operations), `operators` (their table), `parsing` (text to terms), `pipeline` (terms to a
 `Distortion`, which is called on images).
 """
 
-from explorer.distortions.operators import DISTORTIONS
+from explorer.distortions.operators import COMMON_CORRUPTIONS, DISTORTIONS
 from explorer.distortions.pipeline import Distortion, distortion
 
-__all__ = ["DISTORTIONS", "Distortion", "distortion"]
+__all__ = ["COMMON_CORRUPTIONS", "DISTORTIONS", "Distortion", "distortion"]

@@ -2,8 +2,9 @@
 
 mixture := chain ("|" chain)*            one branch is drawn for each image
 chain   := term ("+" term)*              applied in order; + binds tighter than |
-term    := name [":" severity] | name "(" [argument ("," argument)*] ")"
-argument := name "=" (number | number ".." number | True | False)
+term    := name [":" values] | name "(" [argument ("," argument)*] ")"      values after ":" are severities
+argument := name "=" (values | True | False)
+values  := number | number ".." number
 """
 
 import re
@@ -22,10 +23,10 @@ _BOOLEANS = {"True": True, "true": True, "False": False, "false": False}
 
 @dataclass(frozen=True)
 class Term:
-    """One operator as it was written: its name, a severity or None, and its arguments, unchecked."""
+    """One operator as it was written: its name, a severity, two for a range or None, and its arguments, unchecked."""
 
     name: str
-    severity: int | float | None = None
+    severity: int | float | tuple[int | float, int | float] | None = None
     arguments: dict[str, object] = field(default_factory=dict)
 
 
@@ -54,7 +55,7 @@ def _chain(reader: "_Reader") -> list[Term]:
 def _term(reader: "_Reader") -> Term:
     name = reader.take("name", "the name of a distortion")
     if reader.skip(":"):
-        return Term(name, severity=_number(reader, "a severity from 1 to 5"))
+        return Term(name, severity=_values(reader, "a severity from 1 to 5"))
     if not reader.skip("("):
         return Term(name)
     arguments: dict[str, object] = {}
@@ -74,8 +75,12 @@ def _argument(reader: "_Reader", taken: dict[str, object]) -> tuple[str, object]
         raise reader.error("'='")
     if reader.peek() in _BOOLEANS:
         return key, _BOOLEANS[reader.take("name", "True or False")]
-    low = _number(reader, "a number")
-    return key, (low, _number(reader, "the upper end of the range")) if reader.skip("..") else low
+    return key, _values(reader, "a number")
+
+
+def _values(reader: "_Reader", expected: str) -> int | float | tuple[int | float, int | float]:
+    low = _number(reader, expected)
+    return (low, _number(reader, "the upper end of the range")) if reader.skip("..") else low
 
 
 def _number(reader: "_Reader", expected: str) -> int | float:

@@ -4,6 +4,8 @@ A `Distortion` is a value: frozen, hashable, picklable, written by `str` as a sp
 names and numbers only; the operators are looked up in `DISTORTIONS` when it is called.
 """
 
+import itertools
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.distortions.operators import DISTORTIONS, NONE
-from explorer.distortions.parameters import Description, Value, unknown_name
+from explorer.distortions.operators import COMMON_CORRUPTIONS, DISTORTIONS, NONE, RANDOM_CORRUPTION
+from explorer.distortions.parameters import SEVERITY, Description, Value, unknown_name
 from explorer.distortions.parsing import EXAMPLES, Term, parse
 from explorer.distortions.randomness import BRANCH, LARGEST_SEED, Draw, uniform_number
 
@@ -31,15 +33,25 @@ class Step:
         arguments = [f"{name}={_text(value)}" for name, value in self.values] + ["clip=True"] * self.clip
         return f"{self.name}({', '.join(arguments)})" if arguments else self.name
 
+    def span(self, parameter: str) -> tuple[int | float, int | float] | None:
+        """Between which values a parameter, or the severity, lies; None if this is not said."""
+        given = dict(self.values)
+        if parameter in given:
+            value = given[parameter]
+            return value if isinstance(value, tuple) else (value, value)
+        if SEVERITY not in given or parameter not in [one.name for one in _describe(self.name).parameters]:
+            return None
+        low, high = given[SEVERITY]  # type: ignore[misc]  # a single severity has become parameters
+        corners = [low, *range(math.ceil(low), math.floor(high) + 1), high]  # straight lines between them
+        values = [_describe(self.name).at_severity(severity)[parameter] for severity in corners]
+        return min(values), max(values)
+
     def apply(
         self, images: Float[Tensor, "batch 3 height width"], seed: int, indices: Sequence[int], position: int
     ) -> Float[Tensor, "batch 3 height width"]:
         """The operator on images that are float32 or float64; `position` is its place in the branch."""
         description = _describe(self.name)
-        values = {
-            parameter.name: parameter.per_image(value, seed, indices, position, place)
-            for place, (parameter, (_, value)) in enumerate(zip(description.parameters, self.values, strict=True))
-        }
+        values = description.per_image(self.values, seed, indices, position)
         out = description.operator(images, Draw.for_images(seed, indices, position, images.device), **values)
         return out.clamp_(0.0, 1.0) if self.clip else out  # operators return new tensors
 
@@ -118,10 +130,13 @@ def distortion(spec: str | Distortion, *, clip: bool | None = None, **params: Va
     """A distortion from its description in text.
 
         distortion("gaussian_noise", sigma=0.3)      # the same as "gaussian_noise(sigma=0.3)"
-        distortion("gaussian_noise:3")               # ImageNet-C severity 1..5
+        distortion("gaussian_noise:3")               # ImageNet-C severity 1..5, with fractions between them
+        distortion("fog:1..5")                       # each image draws its own severity, uniformly
         distortion("gaussian_blur + pixel_mask")     # in this order
         distortion("gaussian_noise(sigma=0.1..0.3)") # each image draws its own sigma, uniformly; or sigma=(0.1, 0.3)
         distortion("none | gaussian_noise")          # each image draws one branch, uniformly; + binds tighter than |
+        distortion("random_corruption")              # each image draws one of ImageNet-C's 15, and its severity
+        distortion("random_corruption:1..3")         # of these severities
 
     Nothing is clipped (Ravula et al. 2021), except where clip=True is written and in the severity form, which clips to
     [0, 1] as ImageNet-C does. ImageNet-C's other steps (rounding to 8 bits, JPEG) are left out.
@@ -142,18 +157,31 @@ def distortion(spec: str | Distortion, *, clip: bool | None = None, **params: Va
         raise ValueError(f"expected a distortion as text or a Distortion, got {spec!r}; examples: {EXAMPLES}")
     if clip is not None and not isinstance(clip, bool):
         raise ValueError(f"clip must be True or False, got {clip!r}")
-    terms = parse(spec)
+    terms = [branch for chain in parse(spec) for branch in _alternatives(chain)]
     if params:
         terms = [[_with_params(terms, params, spec)]]
     return Distortion(tuple(_branch(chain, clip) for chain in terms))
+
+
+def _alternatives(chain: list[Term]) -> list[list[Term]]:
+    """The chain, or one for each corruption that "random_corruption" may become in it."""
+    return [list(terms) for terms in itertools.product(*map(_meanings, chain))]
+
+
+def _meanings(term: Term) -> list[Term]:
+    if term.name != RANDOM_CORRUPTION:
+        return [term]
+    if term.arguments:
+        raise ValueError(f"'{RANDOM_CORRUPTION}' takes severities alone, such as '{RANDOM_CORRUPTION}:1..3'")
+    return [Term(name, severity=(1, 5) if term.severity is None else term.severity) for name in COMMON_CORRUPTIONS]
 
 
 def _with_params(terms: list[list[Term]], params: dict[str, Value], spec: str) -> Term:
     if len(terms) != 1 or len(terms[0]) != 1:
         raise ValueError(f"'{spec}' names several operators: write their parameters inside, like 'a(x=1) + b(y=2)'")
     term = terms[0][0]
-    given = term.arguments if term.severity is None else _describe(term.name).at_severity(term.severity)
-    twice = [name for name in params if name in given]
+    by_severity = [] if term.severity is None else [one.name for one in _describe(term.name).parameters]
+    twice = [name for name in params if name in (*term.arguments, *by_severity)]
     if twice:
         raise ValueError(f"{twice[0]} is given twice: by '{spec}' and as a keyword; keep one of them")
     return Term(term.name, term.severity, {**term.arguments, **params})
@@ -173,7 +201,7 @@ def _step(term: Term, clip: bool | None) -> Step:
     if not isinstance(clipped, bool):
         raise ValueError(f"{term.name}: clip must be True or False, got {clipped!r}")
     if term.severity is not None:
-        given |= description.at_severity(term.severity)
+        given[SEVERITY] = term.severity
     return Step(term.name, description.check(given), clipped if clip is None else clip)
 
 
@@ -181,7 +209,7 @@ def _describe(name: str) -> Description:
     if name == NONE.name:
         return NONE
     if name not in DISTORTIONS:
-        raise unknown_name("distortion", name, [*DISTORTIONS, NONE.name])
+        raise unknown_name("distortion", name, [*DISTORTIONS, RANDOM_CORRUPTION, NONE.name])
     return DISTORTIONS[name]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 LARGEST_SEED = 2**64 - 1
@@ -53,7 +53,11 @@ class Draw:
 
     def __getitem__(self, image: int) -> "Draw":
         """The stream of one image, as a batch of one; it goes on where it stands."""
-        return Draw([self.generators[image]])
+        return self.of([image])
+
+    def of(self, images: Sequence[int]) -> "Draw":
+        """The streams of some images, in this order; they go on where they stand."""
+        return Draw([self.generators[image] for image in images])
 
     def normal(self, *shape: int) -> Float[Tensor, "batch ..."]:
         """Standard normal numbers, float32."""
@@ -68,6 +72,12 @@ class Draw:
         for row, generator in zip(numbers, self.generators, strict=True):
             row.uniform_(generator=generator)
         return numbers
+
+    def poisson(self, rates: Float32[Tensor, "batch ..."]) -> Float32[Tensor, "batch ..."]:
+        """Counts of Poisson processes, as float32, with these means, which may not be negative."""
+        return torch.stack(
+            [torch.poisson(rate, generator=generator) for rate, generator in zip(rates, self.generators, strict=True)]
+        )
 
     def permutation(self, count: int) -> Int64[Tensor, "batch count"]:
         """The numbers 0 to count - 1 in random order."""

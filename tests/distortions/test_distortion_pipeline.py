@@ -11,6 +11,7 @@ from explorer.distortions import DISTORTIONS, distortion
 from explorer.distortions.parameters import Parameter
 from explorer.distortions.randomness import stream_seed, uniform_number
 
+CORRUPTIONS = [name for name, entry in DISTORTIONS.items() if entry.severities and not name.startswith("gaussian")]
 SPECS = [
     "none",
     "none(clip=True)",
@@ -27,7 +28,14 @@ SPECS = [
     "square_mask(size=4..20)",
     "gaussian_blur(kernel=5, sigma=1) + gaussian_noise(sigma=0.1..0.2) + square_mask(size=9)",
     "none | gaussian_noise | gaussian_blur(kernel=5, sigma=1) + pixel_mask",
+    *(f"{name}:2.5" for name in CORRUPTIONS),
+    *(f"{name}:1..5" for name in CORRUPTIONS),
+    "random_corruption + pixel_mask(fraction=0.1)",
 ]
+STILL = (
+    *("defocus_blur", "zoom_blur", "brightness", "contrast", "saturate"),
+    *("pixelate", "jpeg_compression"),
+)
 RANDOM = [spec for spec in SPECS if distortion(spec).stochastic]
 
 
@@ -252,7 +260,8 @@ def test_it_survives_pickling(spec, photos):
 def test_stochastic_says_whether_a_seed_can_matter():
     still = ["none", "gaussian_blur", "gaussian_blur:2 + none"]
     assert not any(distortion(spec).stochastic for spec in still)
-    assert len(RANDOM) == len(SPECS) - 3
+    assert not any(distortion(f"{name}:2.5").stochastic for name in STILL)
+    assert len(RANDOM) == len(SPECS) - 3 - len(STILL)
 
 
 @pytest.mark.parametrize(

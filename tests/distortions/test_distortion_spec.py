@@ -21,6 +21,13 @@ CANONICAL = {
     "gaussian_noise(clip=true, sigma=1)": "gaussian_noise(sigma=1.0, clip=True)",
     "gaussian_noise(clip=False)": "gaussian_noise(sigma=0.3)",
     "gaussian_noise:3": "gaussian_noise(sigma=0.18, clip=True)",
+    "gaussian_noise:3.0": "gaussian_noise(sigma=0.18, clip=True)",
+    "gaussian_noise(severity=3)": "gaussian_noise(sigma=0.18)",
+    "fog:1.5": "fog(thickness=1.75, decay=2.0, clip=True)",
+    "gaussian_blur:1.5": "gaussian_blur(kernel=13, sigma=1.5, clip=True)",
+    "fog:1..5": "fog(severity=1.0..5.0, clip=True)",
+    "fog(severity=1.5..3)": "fog(severity=1.5..3.0)",
+    "fog:2..2": "fog(thickness=2.0, decay=2.0, clip=True)",
     "gaussian_blur:5": "gaussian_blur(kernel=49, sigma=6.0, clip=True)",
     "gaussian_blur(sigma=2)": "gaussian_blur(kernel=21, sigma=2.0)",
     "gaussian_blur(kernel=9.0, sigma=2)": "gaussian_blur(kernel=9, sigma=2.0)",
@@ -49,7 +56,8 @@ def random_value(parameter, rng):
 def random_term(rng):
     name = rng.choice([*DISTORTIONS, "none"])
     if name in DISTORTIONS and DISTORTIONS[name].severities and rng.random() < 0.2:
-        return f"{name}:{rng.randint(1, 5)}"
+        low, high = sorted([rng.randint(1, 5), round(rng.uniform(1, 5), 2)])
+        return rng.choice([f"{name}:{low}", f"{name}:{low}..{high}", f"{name}(severity={low}..{high})"])
     parameters = DISTORTIONS[name].parameters if name in DISTORTIONS else ()
     chosen = [f"{one.name}={random_value(one, rng)}" for one in parameters if rng.random() < 0.7]
     chosen += ["clip=True"] * (rng.random() < 0.3)
@@ -156,8 +164,16 @@ def test_the_examples_in_the_error_can_be_read():
         ("gaussian_blur(kernel=4.5)", r"kernel must be a whole number \(px\), got 4.5"),
         ("pixel_mask:3", r"'pixel_mask' is not in ImageNet-C .* write 'pixel_mask\(fraction=0.5\)'"),
         ("none:1", "'none' is not in ImageNet-C .* write 'none'"),
-        ("gaussian_noise:6", "severities go from 1 to 5 in whole steps, got 6"),
-        ("gaussian_noise:2.5", "severities go from 1 to 5 in whole steps, got 2.5"),
+        ("gaussian_noise:6", "severities go from 1 to 5, got 6"),
+        ("gaussian_noise:0.5", "severities go from 1 to 5, got 0.5"),
+        ("gaussian_noise:1..5.5", "severities go from 1 to 5, got 5.5"),
+        ("gaussian_noise:4..2", "range of severities must go from low to high, got 4..2"),
+        ("gaussian_noise(severity=2, sigma=0.1)", "a severity sets every parameter; drop sigma or the severity"),
+        ("gaussian_noise(severity=True)", "severity must be a number or a range .* got True"),
+        ("pixel_mask(severity=3)", "'pixel_mask' is not in ImageNet-C"),
+        ("pixel_mask:1..3", "'pixel_mask' is not in ImageNet-C"),
+        ("random_corruption(severity=3)", "takes severities alone, such as 'random_corruption:1..3'"),
+        ("random_corruption:1..6", "severities go from 1 to 5, got 6"),
     ],
 )  # fmt: skip
 def test_wrong_names_and_numbers_are_explained(text, message):
