@@ -139,16 +139,20 @@ def _plot(numbers: Numbers) -> Figure:
     figure.set_layout_engine("constrained")
     for ax, (data, backbone) in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown, strict=True):
         damages = _damages(numbers, data, backbone)
-        for place, row in enumerate((*ROWS, *OTHERS)):
-            points = [(x, _cell(numbers, data, backbone, row, damage, 1.0)) for x, damage in enumerate(damages)]
-            points = [(x, statistics.mean(values)) for x, values in points if values]
-            if points:
-                across = [x + 0.13 * (place - 2) for x, _ in points]
-                ax.bar(across, [y for _, y in points], width=0.12, color=INKS[row], label=row)
+        columns = {
+            row: [_cell(numbers, data, backbone, row, damage, 1.0) for damage in damages] for row in (*ROWS, *OTHERS)
+        }
+        rows = [row for row, cells in columns.items() if any(cells)]
+        for place, row in enumerate(rows):
+            points = [(x, statistics.mean(cell)) for x, cell in enumerate(columns[row]) if cell]
+            across = [x + 0.13 * (place - (len(rows) - 1) / 2) for x, _ in points]
+            ax.bar(across, [y for _, y in points], width=0.12, color=INKS[row], label=row)
         ceiling = _cell(numbers, data, backbone, CEILING, "none", 1.0)
         if ceiling:
             ax.axhline(statistics.mean(ceiling), color=QUIET, ls=":", label=CEILING)
-        ax.set_xticks(range(len(damages)), [damage.replace("(", "\n(") for damage in damages], size=7)
+        ax.set_xticks(
+            range(len(damages)), [damage.replace("(", "\n(").replace(", ", ",\n") for damage in damages], size=7
+        )
         ax.set(ylim=(0, 1), ylabel="accuracy")
         ax.set_title(f"{backbone}, {data}, linear probe, all labels", loc="left", size=10)
         ax.spines[["top", "right"]].set_visible(False)
