@@ -398,7 +398,7 @@ OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElemen
 def test_nothing_overflows(open_page: Open, width):
     visit = open_page(width=width, height=900)
     for tab in ("Attention", "Patches", "About"):
-        visit.page.get_by_role("tab", name=tab).click()
+        visit.open_tab(tab)
         if tab == "Patches":
             visit.wait_for_maps("patches")
         assert visit.page.evaluate(OVERFLOW) <= 0, f"{tab} is wider than {width} px"

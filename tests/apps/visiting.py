@@ -92,6 +92,14 @@ class Visit:
         if settle:
             self.settle()
 
+    def open_tab(self, name: str) -> None:
+        """Choose a tab, which a narrow page keeps behind the three dots."""
+        tab = self.page.get_by_role("tab", name=name)
+        if not tab.is_visible():
+            self.page.locator(".overflow-menu > button").click()
+            tab = self.page.locator(".overflow-dropdown button", has_text=name)
+        tab.click()
+
     def notice(self) -> str:
         """What stands above the tabs."""
         return self.page.locator("#notice").inner_text().strip()
