@@ -10,7 +10,7 @@ import explorer as ex
 from attention_tab import build_attention_tab, show_attention
 from attribution_tab import build_attribution_tab, connect_attribution_tab
 from browser_view import RECALL
-from embeddings_tab import build_embeddings_tab, connect_embeddings_tab, open_point
+from embeddings_tab import CHANGED, build_embeddings_tab, connect_embeddings_tab, open_point
 from endpoints import build_endpoints
 from explorer import projection
 from patches_tab import build_patches_tab, pick_layer, show_patches
@@ -76,7 +76,7 @@ def build() -> gr.Blocks:
                         ABOUT.format(weights="\n".join(f"- **{p.label}**: {p.credit}" for p in ex.ALIASES.values()))
                     )
         shown, drawn = gr.State("attention"), gr.State({})
-        outputs = [attention, patches, problem, weights, drawn]
+        outputs = [attention, patches, problem, weights, drawn, embeddings.status]
         inputs = [drawn, shown, layer, *column.inputs]
         on_change(sidebar_changes(column), refresh, inputs, outputs)
         redraw: dict[str, Any] = {"fn": refresh, "inputs": inputs, "outputs": outputs, "show_progress": "minimal"}
@@ -96,7 +96,7 @@ def build() -> gr.Blocks:
         ):
             opened[name] = tab.select(lambda name=name: name, outputs=shown, queue=False, api_visibility="private")
             opened[name].then(**redraw)
-        connect_embeddings_tab(embeddings, column, shown, opened["embeddings"], problem)
+        connect_embeddings_tab(embeddings, column, shown, opened["embeddings"])
         connect_robustness_tab(robustness, column, problem)
         connect_attribution_tab(attribution, column, problem)
         embeddings.view.open(
@@ -140,11 +140,15 @@ def refresh(
     """Draw the tab that is open, unless it shows this already; the other one is drawn when it is opened."""
     inputs = (picture, photo, spec, backbone, pair, size, seed)
     wanted = (layer if shown == "patches" else None, *inputs, engine.version_of(pair))
+    if shown == "embeddings":
+        model = (spec, backbone, pair, size, seed)
+        stale = drawn.get(shown, model) != model
+        return [*[gr.skip()] * 2, notice(), gr.skip(), {**drawn, shown: model}, CHANGED if stale else gr.skip()]
     if shown not in ("attention", "patches") or drawn.get(shown) == wanted:
-        return [gr.skip(), gr.skip(), notice(), gr.skip(), gr.skip()]
+        return [gr.skip(), gr.skip(), notice(), *[gr.skip()] * 3]
     payload, problem, weights = show_patches(layer, *inputs) if shown == "patches" else show_attention(*inputs)
     views = [gr.skip(), payload] if shown == "patches" else [payload, gr.skip()]
-    return [*views, problem, weights, gr.skip() if problem else {**drawn, shown: wanted}]
+    return [*views, problem, weights, gr.skip() if problem else {**drawn, shown: wanted}, gr.skip()]
 
 
 def reopen(recalled: Any, request: gr.Request) -> list[Any]:

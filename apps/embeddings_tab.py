@@ -74,24 +74,23 @@ def build_embeddings_tab() -> EmbeddingsTab:
     return EmbeddingsTab(view, status, compute, stop, (source, kind, layer, method, components))
 
 
-def connect_embeddings_tab(tab: EmbeddingsTab, column: Sidebar, shown: gr.State, opened: Any, problem: gr.HTML) -> None:
-    """Draw what is ready as soon as the tab is open or the left column changes; the rest when it is asked for.
+def connect_embeddings_tab(tab: EmbeddingsTab, column: Sidebar, shown: gr.State, opened: Any) -> None:
+    """Draw what is ready as soon as the tab is open or its own controls change; the rest when it is asked for.
 
     Args:
         shown: the name of the tab that is open.
         opened: the event after which this tab is open.
-        problem: where errors are told.
     """
-    inputs, outputs = [shown, *tab.form, *column.inputs], [tab.view, tab.status, problem]
+    # Errors are told in the tab: the line above the tabs belongs to what each change of the left column draws.
+    inputs, outputs = [shown, *tab.form, *column.inputs], [tab.view, tab.status]
     draw: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "show_progress": "hidden"}
     first = opened.then(draw_ready, **draw, **READY)
     events = [control.input for control in tab.form]
-    events += [column.picture.change, column.spec.change, column.seed.change, column.pair.input, column.size.input]
     changes = [event(draw_ready, trigger_mode="always_last", **draw, **READY) for event in events]
     asked = tab.compute.click(draw_asked, **draw, **ASKED)
     tab.stop.click(
-        lambda: ("", notice()),
-        outputs=[tab.status, problem],
+        lambda: "",
+        outputs=tab.status,
         cancels=[first, asked, *changes],
         queue=False,
         api_visibility="private",
@@ -152,19 +151,19 @@ def _draw(
     size: int,
     seed: float | None,
 ) -> Iterator[list[Any]]:
-    """(view, status, notice) as the work goes on."""
+    """(view, status) as the work goes on."""
     whole = int(seed or 0)
     what = (source, kind, int(layer), spec, backbone, pair, int(size), whole)
     try:
         with told():
             if not asked and not _is_ready(*what):
-                yield [gr.skip(), _ask(source, int(size)), notice()]
+                yield [gr.skip(), _ask(source, int(size))]
                 return
             work = Background(lambda progress: embed(*what, progress=progress))
             first: tuple[int, float] | None = None
             for done, total in work.watch(_WATCH_SECONDS):
                 first = first or ((done, time.monotonic()) if done else None)
-                yield [gr.skip(), _bar(done, total, first), notice()]
+                yield [gr.skip(), _bar(done, total, first)]
             embedding = work.result
             scene: dict[str, Any] = {"chosen": photo, "caption": _caption(embedding, *what)}
             thumbnails = engine.thumbnails(source, embedding.images)
@@ -174,13 +173,13 @@ def _draw(
                 for waited, _ in enumerate(pending.watch(_WATCH_SECONDS)):
                     if waited == 0:
                         text = "UMAP is on its way; this is PCA"
-                        yield [embedding_scene(embedding, quick, thumbnails, pending=text, **scene), "", notice()]
+                        yield [embedding_scene(embedding, quick, thumbnails, pending=text, **scene), ""]
                 found = pending.result
             else:
                 found = engine.project(embedding, "pca", int(components), whole)
-            yield [embedding_scene(embedding, found, thumbnails, **scene), "", notice()]
+            yield [embedding_scene(embedding, found, thumbnails, **scene), ""]
     except ToldError as error:
-        yield [gr.skip(), "", notice(error)]
+        yield [gr.skip(), notice(error)]
 
 
 def _is_ready(source: str, kind: Kind, layer: int, spec: str, backbone: str, pair: str, size: int, seed: int) -> bool:
@@ -205,6 +204,10 @@ def _caption(embedding: PairEmbedding, source: str, kind: Kind, layer: int, *mod
 def _ask(source: str, size: int) -> str:
     pictures = html.escape(source)
     return f'<p class="quiet">The {pictures} were not looked at like this yet, at {size} px: press <b>Compute</b>.</p>'
+
+
+CHANGED = '<p class="quiet">The left column has changed: press <b>Compute</b>.</p>'
+"""Shown until the map is drawn again: every change would else start minutes of work."""
 
 
 def _bar(done: int, total: int, first: tuple[int, float] | None) -> str:

@@ -57,7 +57,7 @@ body.dark { background: var(--body-background-fill); }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
 .progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }
-#embedding-status:not(:has(.quiet)):not(:has(.progress)) { display: none; }
+#embedding-status:not(:has(.quiet)):not(:has(.progress)):not(:has(.notice)) { display: none; }
 #attribution-status:not(:has(.progress)) { display: none; }
 #attribution-table td:not(:first-child), #attribution-table th:not(:first-child) { text-align: right; }
 #sidebar h3 { margin: 6px 0 0; font-size: 1rem; }

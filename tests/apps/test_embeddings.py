@@ -135,9 +135,10 @@ def test_one_picture_only_is_told_and_the_page_goes_on(map_page: Visit) -> None:
     map_page.choose("embedding-pictures", ALONE)
     map_page.settle()
     map_page.page.locator("#compute-embedding").click()
-    map_page.wait_for_notice("at least two pictures; got 1")
+    status = map_page.page.locator("#embedding-status")
+    expect(status).to_contain_text("at least two pictures; got 1")
     map_page.choose("embedding-pictures", "embedded photos")
-    map_page.page.wait_for_function("() => !document.querySelector('#notice').innerText.trim()")
+    expect(status).not_to_contain_text("at least two")
 
 
 # ---------------------------------------------------------------- Robustness
