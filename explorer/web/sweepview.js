@@ -57,7 +57,7 @@ export function createSweepView(root, options = {}) {
     shell.show(true);
     dress();
     refresh();
-    if (finished) shell.announce(`Measured: ${data.values.length} strengths.`);
+    if (finished) shell.announce(`Measured: all ${data.values.length} strengths.`);
   }
 
   function forget(message) {
