@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from explorer.data import ImageSet, load_images
     from explorer.distill_config import DistillConfig
     from explorer.distillation import CheckpointError, DivergedError, Record, distill
-    from explorer.distortions import DISTORTIONS, Distortion, distortion
+    from explorer.distortions import DISTORTIONS, Distortion, distortion, register_distortion
     from explorer.evaluation import Evaluation, evaluate
     from explorer.features import Features, embed
     from explorer.images import ImageError, load_image
@@ -46,7 +46,7 @@ _HOME = {
     "data": ("ImageSet", "load_images"),
     "distill_config": ("DistillConfig",),
     "distillation": ("CheckpointError", "DivergedError", "Record", "distill"),
-    "distortions": ("DISTORTIONS", "Distortion", "distortion"),
+    "distortions": ("DISTORTIONS", "Distortion", "distortion", "register_distortion"),
     "evaluation": ("Evaluation", "evaluate"),
     "features": ("Features", "embed"),
     "images": ("ImageError", "load_image"),
@@ -109,6 +109,7 @@ __all__ = [
     "patch_similarity",
     "pca_rgb",
     "project",
+    "register_distortion",
     "rollout",
     "sweep",
     "top_mass",

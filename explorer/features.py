@@ -123,7 +123,8 @@ def embed(
         batch_size: pictures in a forward pass.
         precision: "float32", or "bfloat16" autocast, two to three times faster on processors and GPUs that have it.
         workers: processes that decode pictures.
-        cache: True for the user's cache, False for none (kept in memory, by a single process), or another folder.
+        cache: True for the user's cache, False for none (kept in memory, by a single process), or another folder. A
+            distortion of your own is never kept: its name does not say what its function does today.
         progress: is told (pictures done, pictures in all) as the work goes on.
 
     Raises:
@@ -133,7 +134,7 @@ def embed(
     if not len(images):
         raise ValueError("there are no pictures to embed")
     job = _Job(backbone, images, parse_distortion(distortion), seed, layers, precision, batch_size)
-    if cache is False:
+    if cache is False or job.damage.own:
         return job.in_memory(workers, progress)
     root = cache_dir() / "features" if cache is True else Path(cache)
     found = _kept(root / job.key, job.key) or job.shipped()
@@ -228,7 +229,10 @@ class _Job:
 
     def in_memory(self, workers: int, progress: Told | None) -> Features:
         if self.processes.count > 1:
-            raise ValueError("several processes share features through a folder: leave cache=True, or name one")
+            raise ValueError(
+                "several processes share features through a folder: leave cache=True, or name one; features under a "
+                "distortion of your own are not kept, and made by one process"
+            )
         parts = [values for _, values in self._batches(workers, progress)]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return _features(arrays, self.layers, self.key)

@@ -33,7 +33,7 @@ from explorer._files import asset_path, atomic_path
 from explorer._replacement import current
 from explorer.adapters import Trainable, put_in
 from explorer.backbones import Backbone, ImageSize, as_height_width, load_backbone
-from explorer.distortions import Distortion, distortion
+from explorer.distortions import Distortion, check_own, distortion, own_record
 from explorer.weights import state_digest
 
 STUDENT, CARD, HISTORY = "student.safetensors", "card.json", "history.jsonl"
@@ -186,6 +186,7 @@ def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metric
         "weights": weights_of(teacher),
         "image_size": list(teacher.height_width),
         "distortion": distortion.spec,
+        **({"own_distortions": own_record(distortion)} if distortion.own else {}),
         "trainable": config["trainable"],
         "step": step,
         "config": config,
@@ -331,6 +332,7 @@ def _check_fields(card: Card) -> None:
         raise PairError(f"{CARD}: the seed of random weights should be a whole number; got {seed!r}")
     try:
         Trainable.parse(card["trainable"])
+        check_own(card.get("own_distortions", {}))
         distortion(card["distortion"])
     except ValueError as error:
         raise PairError(f"{CARD}: {error}") from error

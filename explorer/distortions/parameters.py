@@ -134,6 +134,7 @@ class Description:
         stochastic: whether the seed changes the result even with fixed parameters.
         strength: the parameter that says how strong it is, the more the stronger; the first one, unless it is named.
         strengths: seven values of it, from weak to strong, for a sweep.
+        own: whether a user registered it, in this process alone; see `own`.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Description:
     stochastic: bool = True
     strength: str = ""
     strengths: tuple[int | float, ...] = ()
+    own: bool = False
 
     def __post_init__(self) -> None:
         if not self.strength and self.parameters:

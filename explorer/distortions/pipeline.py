@@ -79,6 +79,12 @@ class Distortion:
         ranges = any(isinstance(value, tuple) for step in steps for _, value in step.values)
         return len(self.branches) > 1 or ranges or any(_describe(step.name).stochastic for step in steps)
 
+    @property
+    def own(self) -> tuple[Description, ...]:
+        """The operators that a user registered, in the order in which they first appear."""
+        names = dict.fromkeys(step.name for branch in self.branches for step in branch)
+        return tuple(entry for entry in map(_describe, names) if entry.own)
+
     def __str__(self) -> str:
         return self.spec
 
