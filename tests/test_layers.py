@@ -17,7 +17,7 @@ FLOORS = (
     {"scene", "map_scene", "plots", "charts", "animation", "widgets", "cli", "training_cli", "measuring_cli", "web"},
 )
 SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
-SIDEWAYS |= {("widgets", beside) for beside in ("plots", "scene", "web")}
+SIDEWAYS |= {("widgets", beside) for beside in ("charts", "map_scene", "plots", "scene", "web")}
 SIDEWAYS |= {("cli", "training_cli"), ("training_cli", "cli")}  # one command line in two files
 SIDEWAYS |= {
     ("cli", "measuring_cli"),

@@ -1,0 +1,23 @@
+"""Four widgets for notebooks: the app's interactive views, beside the controls that feed them.
+
+    from explorer import widgets
+    widgets.AttentionExplorer(pair, "cat.jpg")
+
+Reading order: `background` (work in threads), `base` (one anywidget for all views, and what all widgets share),
+`controls` (picture and distortion), `pictures` (what a stored notebook shows), then the widgets: `comparing`
+(`AttentionExplorer`, `PatchExplorer`), `embedding` (`EmbeddingExplorer`), `training` and `monitor`
+(`DistillationMonitor`). They call the functions that the app calls. Deliberately ignored: what any number means.
+"""
+
+try:
+    from explorer.widgets.comparing import AttentionExplorer, PatchExplorer
+    from explorer.widgets.embedding import EmbeddingExplorer
+    from explorer.widgets.monitor import DistillationMonitor
+except ModuleNotFoundError as error:
+    if error.name not in ("ipywidgets", "anywidget"):
+        raise
+    raise ImportError(
+        f'explorer.widgets needs {error.name}, which is not installed: pip install "vit-explorer[notebooks]"'
+    ) from error
+
+__all__ = ["AttentionExplorer", "DistillationMonitor", "EmbeddingExplorer", "PatchExplorer"]

@@ -1,0 +1,250 @@
+"""What all widgets share: the one anywidget that carries a view of `explorer.web`, and the frame around it.
+
+Enters: payloads of `explorer.scene` and `explorer.map_scene`. Leaves: what people do in the view, as events and
+settings. The payload is part of the widget's state, so that every page that shows the widget has it at once, even while
+the kernel is busy; a notebook that is run by a program need not keep it (nbclient: `store_widget_state=False`), as each
+widget leaves a picture, too.
+"""
+
+import gzip
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from explorer.backbones import Backbone
+from explorer.distortions import distortion
+from explorer.pairs import Pair
+from explorer.web import VIEWS, module_source, stylesheet
+from explorer.widgets.background import Check, Latest, Left
+from explorer.widgets.pictures import small_png
+
+_log = logging.getLogger(__name__)
+Model = Pair | Backbone
+
+
+def _script(view: str) -> str:
+    """The view's module and what mounts it."""
+    return module_source(view) + _read("mount.js").replace("FACTORY", VIEWS[view])
+
+
+@cache
+def _style() -> str:
+    return stylesheet() + _read("widgets.css")
+
+
+def _read(name: str) -> str:
+    return (files(__name__.rpartition(".")[0]) / name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> bytes:
+    """The plotly.js that comes with the plotly package, compressed.
+
+    Raises:
+        ImportError: plotly is not installed.
+    """
+    try:
+        import plotly
+    except ImportError as error:
+        raise ImportError(
+            'the map is drawn by plotly, which is not installed: pip install "vit-explorer[plotly]"'
+        ) from error
+    return gzip.compress((Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes(), 5)
+
+
+class View(anywidget.AnyWidget):
+    """One view of `explorer.web`, in a notebook.
+
+    Args:
+        name: a key of `explorer.web.VIEWS`.
+        slots: so many moments of a training may be handed over one by one, as `moment_0` and so on.
+
+    Attributes:
+        payload: what the view shows; None for nothing.
+        scene: a part of the payload that stays the same while the rest changes.
+        settings: what people have set in the view (layer, head and so on); may be set, too.
+        error: one line above the view; what was shown stays.
+        busy: whether something newer is on its way.
+        told: is called with the name and the data of each event of the view.
+    """
+
+    payload = traitlets.Any(None, allow_none=True).tag(sync=True)
+    scene = traitlets.Any(None, allow_none=True).tag(sync=True)
+    settings = traitlets.Dict().tag(sync=True)
+    error = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    busy = traitlets.Bool(False).tag(sync=True)
+    slots = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, name: str, slots: int = 0, **state: Any) -> None:
+        self._esm, self._css = _script(name), _style()
+        moments = {f"moment_{place}": traitlets.Any(None, allow_none=True).tag(sync=True) for place in range(slots)}
+        self.add_traits(**moments)
+        super().__init__(slots=slots, layout={"flex": "1 1 520px", "min_width": "0"}, **state)
+        self.told: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # noqa: ARG005
+        self.on_msg(self._heard)
+
+    def _heard(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        if content.get("type") == "plotly":
+            self._hand_over_plotly()
+        elif content.get("type") == "event":
+            self.told(str(content["name"]), content["data"])
+
+    def _hand_over_plotly(self) -> None:
+        try:
+            self.send({"type": "plotly"}, [_plotly()])
+        except (ImportError, OSError) as error:
+            self.send({"type": "plotly", "problem": one_line(error)})
+
+
+class Explorer(ipywidgets.VBox):
+    """A view with controls beside it. Errors of what people do appear inside of it, and what was shown stays.
+
+    Args:
+        view: made by `View`.
+        controls: stand to the left of the view, or above it where there is little room.
+    """
+
+    def __init__(self, view: View, controls: Sequence[ipywidgets.Widget]) -> None:
+        self.view = view
+        self.view.told = self._on_event
+        self._latest = Latest()
+        self._closed = False
+        column = ipywidgets.VBox(list(controls), layout={"flex": "0 0 264px", "max_width": "100%"})
+        row = ipywidgets.HBox([column, view], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
+        row.layout.grid_gap = "16px"
+        super().__init__([row])
+        _close_earlier_run(self)
+
+    @property
+    def error(self) -> str | None:
+        """What is shown inside as being wrong; waits for work under way."""
+        self._latest.settle()
+        return self.view.error
+
+    def close(self) -> None:
+        """End all work, and take the widget off the page."""
+        self._closed = True
+        self._latest.close()
+        for widget in _all_within(self):
+            ipywidgets.Widget.close(widget)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._words()}>"
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget; and a picture of what it shows now, for places where no widget runs."""
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**options) or {}
+        bundle["text/plain"] = words = repr(self)
+        with self._telling():
+            self._latest.settle()
+            picture = self._picture()
+            if picture is not None:
+                bundle["image/png"] = small_png(picture)
+        return bundle, {"image/png": {"alt": words[1:-1]}} if "image/png" in bundle else {}
+
+    def _ask(self, work: Callable[[Check], None]) -> None:
+        """Do something in the background, instead of whatever else was asked for."""
+
+        def told(check: Check) -> None:
+            self.view.busy = True
+            try:
+                with self._telling():
+                    work(check)
+            finally:
+                self.view.busy = False
+
+        self._latest.ask(told)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turn what goes wrong into one readable line; what goes well takes the line away."""
+        try:
+            yield
+        except Left:
+            raise
+        except (ValueError, RuntimeError, OSError, MemoryError, ImportError) as error:
+            if not isinstance(error, ValueError):
+                _log.warning("a widget's request failed", exc_info=True)
+            self.view.error = one_line(error)
+        except Exception as error:
+            _log.exception("a widget's request failed")
+            self.view.error = f"{type(error).__name__}: {one_line(error)}"
+        else:
+            self.view.error = None
+
+    # What each widget brings.
+
+    def _on_event(self, name: str, data: dict[str, Any]) -> None:
+        """Somebody did something in the view."""
+
+    def _picture(self) -> Any:
+        """A matplotlib figure of what is shown, or None."""
+        return None
+
+    def _words(self) -> str:
+        """What is shown, for those who do not see it."""
+        return ""
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one line, for people."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def as_pair(model: Model) -> Pair:
+    """A pair; for a backbone, one whose student is the untouched copy.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(model, Pair):
+        return model
+    if not isinstance(model, Backbone):
+        raise ValueError(
+            f"expected a pair or a backbone; got {type(model).__name__}. "
+            f"Make one: ex.load_pair('s14-noise'), or ex.load_backbone('s14')"
+        )
+    return Pair(teacher=model, student=model, distortion=distortion("none"), card={})
+
+
+def _all_within(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    inner = [each for child in getattr(widget, "children", ()) for each in _all_within(child)]
+    return [widget, *inner]
+
+
+# Who runs a cell again has done with what it showed before.
+_shown: dict[str, tuple[int, "WeakSet[Explorer]"]] = {}
+
+
+def _close_earlier_run(widget: Explorer) -> None:
+    """Close the widgets that this cell made when it was run before; only where the page says which cell it is."""
+    cell, count = _running_cell()
+    if cell is None:
+        return
+    before, widgets = _shown.get(cell, (count, WeakSet()))
+    if before != count:
+        for earlier in list(widgets):
+            earlier.close()
+        widgets = WeakSet()
+    widgets.add(widget)
+    _shown[cell] = (count, widgets)
+
+
+def _running_cell() -> tuple[str | None, int]:
+    """The notebook's id of the cell that runs now, and the number of this execution."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "get_parent"):
+        return None, 0
+    cell = shell.get_parent().get("metadata", {}).get("cellId")
+    return (None if cell is None else str(cell)), int(shell.execution_count)
