@@ -199,14 +199,16 @@ class _Form(ipywidgets.VBox):
     def __init__(self, kind: str, layer: int, depth: int, method: str, components: int) -> None:
         wide: dict[str, Any] = {"style": _STYLE, "layout": _WIDE}
         self.kind = ipywidgets.Dropdown(options=_KINDS, value=kind, description="features", **wide)
-        self.layer = ipywidgets.IntSlider(layer, 0, depth - 1, description="layer", continuous_update=False, **wide)
+        self.layer = ipywidgets.IntSlider(
+            layer, min=0, max=depth - 1, description="layer", continuous_update=False, **wide
+        )
         self.method = ipywidgets.Dropdown(options=[("PCA", "pca"), ("UMAP", "umap")], value=method, **wide)
         self.method.description = "map"
         self.components = ipywidgets.Dropdown(options=[("2-D", 2), ("3-D", 3)], value=components, **wide)
         self.components.description = "axes"
         self.compute = ipywidgets.Button(description="Compute", button_style="primary", layout={"width": "96px"})
         self.stop = ipywidgets.Button(description="Stop", layout={"width": "76px"})
-        self.bar = ipywidgets.FloatProgress(0, 0, 1, layout={"width": "100%", "display": "none"})
+        self.bar = ipywidgets.FloatProgress(0.0, min=0.0, max=1.0, layout={"width": "100%", "display": "none"})
         self.note = ipywidgets.Label("", layout={"display": "none"})
         self._show_layer({"new": kind})
         self.kind.observe(self._show_layer, "value")
