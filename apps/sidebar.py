@@ -12,6 +12,7 @@ from gradio.data_classes import ImageData
 
 import engine
 import explorer as ex
+from corruption_sheet import build_corruption_sheet, draw_sheet, picked
 from explorer.distortions.parameters import Description, Parameter
 
 DEFAULT_PHOTO = "farm_animal/owl.webp"
@@ -74,6 +75,7 @@ class Sidebar:
     operator: gr.Dropdown
     sliders: tuple[gr.Slider, ...]
     severity: gr.Radio
+    corruptions: tuple[gr.Accordion, gr.HTML]
     clip: gr.Checkbox
     text: gr.Textbox
     spec: gr.State
@@ -88,11 +90,10 @@ class Sidebar:
 def build_sidebar() -> Sidebar:
     """Lay out the column and connect its parts with each other."""
     picture, photo, samples, catalogue = _picture_part()
-    operator, sliders, severity, clip, text, spec, seed = _distortion_part()
+    operator, sliders, severity, corruptions, clip, text, spec, seed = _distortion_part()
     backbone, pair, size = _model_part()
-    column = Sidebar(
-        picture, photo, samples, catalogue, backbone, pair, size, operator, sliders, severity, clip, text, spec, seed
-    )
+    pictures, model = (picture, photo, samples, catalogue), (backbone, pair, size)
+    column = Sidebar(*pictures, *model, operator, sliders, severity, corruptions, clip, text, spec, seed)
     _connect(column)
     return column
 
@@ -141,6 +142,7 @@ def _distortion_part() -> tuple[Any, ...]:
     )
     sliders = tuple(gr.Slider(elem_id=f"parameter-{i}", **_slider(start, i)) for i in range(SLIDERS))
     severity = gr.Radio([1, 2, 3, 4, 5], label="ImageNet-C severity", info="Sets the sliders.", elem_id="severity")
+    corruptions = build_corruption_sheet()
     with gr.Row(elem_id="seed-row"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="seed", min_width=90)
         dice = gr.Button("Re-roll", elem_id="reroll", min_width=90, size="sm")
@@ -154,7 +156,7 @@ def _distortion_part() -> tuple[Any, ...]:
             max_lines=3,
         )
     dice.click(lambda: random.randrange(10_000), outputs=seed, api_visibility="private", queue=False)
-    return operator, sliders, severity, clip, text, gr.State(_default_spec()), seed
+    return operator, sliders, severity, corruptions, clip, text, gr.State(_default_spec()), seed
 
 
 def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio]:
@@ -190,6 +192,23 @@ def _connect(column: Sidebar) -> None:
         _from_severity, [column.operator, column.severity], [*column.sliders, column.clip, *written], **quick
     )
     column.text.submit(_from_text, column.text, written, **quick)
+    _connect_corruptions(column, controls, written, quick)
+
+
+def _connect_corruptions(column: Sidebar, controls: list[Any], written: list[Any], quick: dict[str, Any]) -> None:
+    (accordion, sheet), opened = column.corruptions, gr.State(False)
+    drawn = {**quick, "show_progress": "minimal"}
+    accordion.expand(lambda: True, outputs=opened, **quick).then(
+        draw_sheet, [column.picture, column.seed], sheet, **drawn
+    )
+    accordion.collapse(lambda: False, outputs=opened, **quick)
+    column.picture.change(
+        lambda open, *inputs: draw_sheet(*inputs) if open else gr.skip(),
+        [opened, column.picture, column.seed],
+        sheet,
+        **drawn,
+    )
+    sheet.pick(choose_corruption, outputs=[*controls, column.severity, *written], **quick)
 
 
 def fit_students(backbone: str, own: list[str], pair: str | None = None) -> gr.Dropdown:
@@ -203,6 +222,16 @@ def choose_operator(name: str) -> list[Any]:
     """Controls and text for a newly chosen operator, at its defaults."""
     spec = ex.distortion(name).spec
     return [*operator_controls(name), spec, spec]
+
+
+def choose_corruption(event: gr.EventData) -> list[Any]:
+    """Controls and text for a corruption at a severity, as the sheet's previews name them."""
+    name, severity = picked(event)
+    spec = ex.distortion(f"{name}:{severity}").spec
+    entry = ex.DISTORTIONS[name]
+    assert entry.severities is not None, "the sheet shows no others"
+    *controls, _ = operator_controls(name, entry.severities[severity], clip=True)
+    return [*controls, gr.Radio(value=severity, visible=True), spec, spec]
 
 
 def operator_controls(name: str, values: Mapping[str, float] | None = None, clip: bool = False) -> list[Any]:

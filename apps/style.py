@@ -48,6 +48,11 @@ CSS = """
 #notice:not(:has(.notice)) { display: none; }
 #severity label { padding: 4px 9px; min-width: 0; }
 #severity .wrap { gap: 6px; }
+.corruption-sheet { max-height: 320px; overflow-y: auto; display: grid; gap: 6px; padding: 2px 4px 4px 2px; }
+.corruption-sheet span { font-size: 12px; color: var(--body-text-color-subdued); }
+.corruption-sheet div div { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 3px; }
+.corruption-sheet button { aspect-ratio: 1; width: 100%; border-radius: 3px; border: 0; padding: 0; cursor: pointer; }
+.corruption-sheet button:hover { outline: 2px solid var(--color-accent); outline-offset: 1px; }
 #seed-row { align-items: end; }
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }

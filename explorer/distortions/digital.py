@@ -99,7 +99,7 @@ def _cells(side: int, cell: float, device: torch.device) -> Int64[Tensor, " pixe
 
 
 def _cell_means(images: Tensor, owner: Int64[Tensor, " pixel"]) -> Tensor:
-    """Means along the rows; first pixels of all cells, plus second ones, ..., which gives the same bits in any batch."""
+    """Means of rows; the first of all cells, plus the second ones, ..., which gives the same bits in any batch."""
     sizes = owner.bincount()
     starts = sizes.cumsum(0) - sizes
     total = images.index_select(2, starts)

@@ -96,6 +96,22 @@ def test_the_distortion_by_list_slider_and_severity(visit):
     assert visit.picture("picture_clean") == clean
 
 
+def test_a_corruption_is_picked_from_the_sheet_of_all(visit):
+    page, preview = visit.page, visit.page.locator("[data-pick='fog:3']")
+    page.locator("#corruption-sheet button").first.click()
+    preview.wait_for()
+    assert page.locator("[data-pick]").count() == 19 * 5
+    sheet, before = preview.evaluate("(it) => it.style.backgroundImage"), visit.numbers()
+    preview.click()
+    visit.wait_for_other_numbers(before)
+    assert page.locator("#operator input").input_value() == "Fog"
+    assert page.locator("#severity input:checked").input_value() == "3"
+    visit.pick(DOG)
+    changed = """(before) => document.querySelector("[data-pick='fog:3']").style.backgroundImage !== before"""
+    page.wait_for_function(changed, arg=sheet)
+    page.locator("#corruption-sheet button").first.click()
+
+
 def test_later_distortions_are_quick(visit):
     visit.choose("operator", "Gaussian noise")
     visit.settle()
