@@ -3,12 +3,12 @@
 import base64
 import io
 
-import corruption_sheet
-import engine
 import numpy as np
 from PIL import Image
 from torch.nn.functional import interpolate
 
+import corruption_sheet
+import engine
 import explorer as ex
 from explorer.images import to_uint8
 
