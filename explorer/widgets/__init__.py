@@ -6,13 +6,15 @@
 Reading order: `background` (work in threads), `base` (one anywidget for all views, and what all widgets share),
 `controls` (picture and distortion), `pictures` (what a stored notebook shows), then the widgets: `comparing`
 (`AttentionExplorer`, `PatchExplorer`), `embedding` (`EmbeddingExplorer`), `training` and `monitor`
-(`DistillationMonitor`). They call the functions that the app calls. Deliberately ignored: what any number means.
+(`DistillationMonitor`). They call the functions that the app calls. `showing` puts figures into lessons. Deliberately
+ignored: what any number means.
 """
 
 try:
     from explorer.widgets.comparing import AttentionExplorer, PatchExplorer
     from explorer.widgets.embedding import EmbeddingExplorer
     from explorer.widgets.monitor import DistillationMonitor
+    from explorer.widgets.showing import show
 except ModuleNotFoundError as error:
     if error.name not in ("ipywidgets", "anywidget"):
         raise
@@ -20,4 +22,4 @@ except ModuleNotFoundError as error:
         f'explorer.widgets needs {error.name}, which is not installed: pip install "vit-explorer[notebooks]"'
     ) from error
 
-__all__ = ["AttentionExplorer", "DistillationMonitor", "EmbeddingExplorer", "PatchExplorer"]
+__all__ = ["AttentionExplorer", "DistillationMonitor", "EmbeddingExplorer", "PatchExplorer", "show"]

@@ -1,0 +1,170 @@
+"""Every notebook runs from top to bottom, with smaller numbers; and what is stored is of the code that is there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from notebooks.run import (
+    WIDGET,
+    execute,
+    faults,
+    fingerprint,
+    machine_paths,
+    notebooks,
+    outputs,
+    read,
+    tidy,
+    with_parameters,
+)
+
+MOST_BYTES = 2_500_000
+REDUCED: dict[str, dict[str, Any]] = {}
+"""Notebook -> parameter -> a value that takes less time."""
+
+ALL = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+
+
+def pictures(notebook: NotebookNode) -> list[NotebookNode]:
+    return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+
+
+def undescribed(notebook: NotebookNode) -> list[str]:
+    """Pictures without a description, in outputs and in texts."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    texts += [output.data["text/html"] for output in outputs(notebook) if "text/html" in output.get("data", {})]
+    tags = [tag for text in texts for tag in re.findall(r"<img[^>]*>|!\[\s*\]\([^)]*\)", text)]
+    bare = [tag for tag in tags if not re.search(r'alt="[^"]{10,}"', tag)]
+    alts = [output.metadata.get("image/png", {}).get("alt", "") for output in pictures(notebook)]
+    return bare + [f"a figure's alt text is {alt!r}" for alt in alts if len(alt) < 10]
+
+
+def local_links(notebook: NotebookNode) -> list[str]:
+    texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return re.findall(r"\]\((?!https?:|#)([^)#]+)", texts)
+
+
+def of_code(*sources: str) -> NotebookNode:
+    return new_notebook(cells=[new_code_cell(source) for source in sources])
+
+
+@pytest.mark.weights
+@ALL
+def test_it_runs(path: Path) -> None:
+    assert path.stem in REDUCED, f"say in REDUCED which parameters make {path.name} fast"
+    notebook = with_parameters(read(path), REDUCED[path.stem])
+    assert execute(notebook, seconds=240) == []
+    assert pictures(notebook)
+    assert undescribed(notebook) == []
+
+
+@ALL
+def test_what_is_stored_is_of_this_code(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert notebook.metadata.get("vit_explorer", {}).get("code_sha256") == fingerprint(notebook), (
+        f"the outputs are of other code: python notebooks/run.py {path.stem}"
+    )
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert len(pictures(notebook)) >= 3
+    assert undescribed(notebook) == []
+    assert faults(notebook) == []
+    assert [output.text for output in outputs(notebook) if output.get("name") == "stderr"] == []
+    assert [output for output in outputs(notebook) if WIDGET in output.get("data", {})] == []
+    assert machine_paths(notebook) == []
+    assert path.stat().st_size < MOST_BYTES
+
+
+@ALL
+def test_it_is_a_lesson(path: Path) -> None:
+    """Exercises with hidden solutions, sources, and links that lead somewhere."""
+    notebook = read(path)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert text.count("<details>") >= 3
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>")
+    assert re.search(r"^## Sources", text, re.MULTILINE)
+    assert re.search(r"arXiv[: ]\d{4}\.\d{4,5}", text)
+    assert [link for link in local_links(notebook) if not (path.parent / link).exists()] == []
+
+
+def test_every_entry_has_its_notebook() -> None:
+    assert set(REDUCED) <= {path.stem for path in notebooks()}
+
+
+RAISING = (
+    "ipywidgets.interact(lambda x: [][x], x=ipywidgets.IntSlider(0, 0, 3))\nNone",
+    "slider = ipywidgets.IntSlider(0, 0, 3)\nipywidgets.interact(lambda x: 6 // (3 - x), x=slider)\nslider.value = 3",
+    "button = ipywidgets.Button()\nbutton.on_click(lambda _: {}['pressed'])\nbutton.click()",
+    "caught = ipywidgets.Output()\nwith caught:\n    int('captured')",
+    "import threading\nthread = threading.Thread(target=lambda: missing)\nthread.start()\nthread.join()",
+    "from explorer.widgets.base import View\nView('patchview', error='no such picture')",
+)
+NOTICED = ("IndexError", "ZeroDivisionError", "KeyError", "ValueError", "NameError", "no such picture")
+
+
+def test_an_exception_in_a_callback_is_a_fault() -> None:
+    """None of them stops a cell."""
+    found = "\n".join(execute(of_code("import ipywidgets", *RAISING)))
+    assert [error for error in NOTICED if error not in found] == []
+
+
+def test_tidied_outputs_keep_what_a_reader_needs() -> None:
+    notebook = of_code("a", "b")
+    shown = {WIDGET: {"model_id": "3f"}, "text/plain": "<Explorer>", "image/png": "iVBO"}
+    notebook.cells[0].outputs = [
+        new_output("display_data", data=shown, metadata={"image/png": {"alt": "a map"}}),
+        new_output("display_data", data={WIDGET: {"model_id": "4f"}, "text/plain": "VBox()"}),
+        new_output("stream", name="stderr", text="\rtraining:  50%|#####     | 1/2\n"),
+        new_output("stream", name="stderr", text="\rtraining:  50%|#####     | 1/2\nUserWarning: odd\n"),
+    ]
+    notebook.cells[0].metadata.execution = {"shell.execute_reply": "2026-01-01"}
+    notebook.metadata.widgets = {"state": {}}
+    tidy(notebook)
+    assert "widgets" not in notebook.metadata
+    assert "execution" not in notebook.cells[0].metadata
+    picture, warning = notebook.cells[0].outputs
+    assert set(picture.data) == {"text/plain", "image/png"}
+    assert warning.text == "UserWarning: odd\n"
+    before = notebook.metadata.vit_explorer.code_sha256
+    assert before == fingerprint(notebook)
+    notebook.cells[1].source = "c"
+    assert before != fingerprint(notebook)
+
+
+@pytest.mark.parametrize("place", [str(Path.home() / "x"), "/tmp/run-3f", "/home/ada/x.png", r"C:\Users\ada"])
+def test_places_of_a_machine_are_noticed(place: str) -> None:
+    notebook = of_code("a")
+    notebook.cells[0].outputs = [new_output("stream", name="stdout", text=f"a line\nsaved in {place}\n")]
+    assert machine_paths(notebook) == [f"saved in {place}"]
+    notebook.cells[0].outputs = [new_output("stream", name="stdout", text="1/2 of runs/x\n")]
+    assert machine_paths(notebook) == []
+
+
+def test_parameters_are_replaced_by_name() -> None:
+    notebook = of_code("SIZE = 224\nNAMES = ['a', 'b']", "print(SIZE)")
+    notebook.cells[0].metadata.tags = ["parameters"]
+    assert with_parameters(notebook, {"SIZE": 112}).cells[0].source == "SIZE = 112\nNAMES = ['a', 'b']"
+    assert notebook.cells[0].source.startswith("SIZE = 224")
+    with pytest.raises(ValueError, match="no such parameters: STEPS; the cell assigns SIZE, NAMES"):
+        with_parameters(notebook, {"STEPS": 2})
+    notebook.cells[0].source = "SIZE = 2 * other"
+    with pytest.raises(ValueError, match="SIZE"):
+        with_parameters(notebook, {"SIZE": 112})
+    with pytest.raises(ValueError, match="one cell"):
+        with_parameters(of_code("SIZE = 1"), {})
+
+
+def test_a_picture_without_words_is_noticed() -> None:
+    notebook = of_code("a")
+    notebook.cells[0].outputs = [
+        new_output("display_data", data={"image/png": "iVBO"}),
+        new_output("display_data", data={"image/png": "iVBO"}, metadata={"image/png": {"alt": "two maps of an owl"}}),
+        new_output("display_data", data={"text/html": '<img src="x.png">'}),
+    ]
+    notebook.cells.append(new_markdown_cell("![](x.png) and ![the owl, clean](y.png)"))
+    assert len(undescribed(notebook)) == 3
