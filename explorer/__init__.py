@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from explorer.images import ImageError, load_image
     from explorer.maps import attention_map, pca_rgb, rollout
     from explorer.metrics import top_mass
+    from explorer.own_modules import wrap_backbone
     from explorer.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
     from explorer.projection import Projection, project
     from explorer.recovery import Moment, Recovery
@@ -52,6 +53,7 @@ _HOME = {
     "images": ("ImageError", "load_image"),
     "maps": ("attention_map", "pca_rgb", "rollout"),
     "metrics": ("top_mass",),
+    "own_modules": ("wrap_backbone",),
     "pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
     "projection": ("Projection", "project"),
     "recovery": ("Moment", "Recovery"),
@@ -113,6 +115,7 @@ __all__ = [
     "rollout",
     "sweep",
     "top_mass",
+    "wrap_backbone",
 ]
 
 

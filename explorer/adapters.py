@@ -79,6 +79,10 @@ def trained_shapes(module: nn.Module, trainable: Trainable) -> dict[str, tuple[i
     state = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if trainable.kind == "all":
         return state
+    if not isinstance(getattr(module, "blocks", None), nn.ModuleList | nn.Sequential):
+        raise ValueError(
+            f"trainable='{trainable}' needs a model whose blocks are held in `blocks`, as timm's; use 'all'"
+        )
     depth = len(module.blocks)  # type: ignore[arg-type]
     if trainable.count > depth:
         raise ValueError(f"trainable='{trainable}', but the model has {depth} blocks")
@@ -160,7 +164,7 @@ def _projections(module: nn.Module) -> list[str]:
     ]
     if not found:
         raise ValueError(
-            f"no matrix of this model can take an adapter (looked for {', '.join(PROJECTIONS)}); use 'all'"
+            f"no matrix of this model can take an adapter (`blocks` holds none of {', '.join(PROJECTIONS)}); use 'all'"
         )
     return found
 

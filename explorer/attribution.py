@@ -22,7 +22,7 @@ from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from explorer.backbones import Backbone, CaptureError
+from explorer.backbones import Backbone
 from explorer.capture import AttentionCapture
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
@@ -516,16 +516,20 @@ def _gradient_attention(problem: _Problem) -> Float[Tensor, "rows cols"]:
     return rearrange(row, "(r c) -> r c", r=problem.backbone.grid.rows)
 
 
-def _attention_and_gradients(problem: _Problem) -> tuple[list[Tensor], Sequence[Tensor]]:
+def _attention_and_gradients(problem: _Problem) -> tuple[list[Tensor], list[Tensor]]:
     with torch.enable_grad(), AttentionCapture(rows="all") as capture:
         score = problem.score(problem.picture.clone().requires_grad_()).sum()
-    if capture.seen != problem.backbone.depth:
-        raise CaptureError(
-            f"'{problem.backbone.name}' has {problem.backbone.depth} blocks, but called attention {capture.seen} "
-            f"times: its attention cannot be read. Build it with load_backbone"
-        )
-    attention = list(capture.kept.values())
-    return attention, torch.autograd.grad(score, attention)
+    problem.backbone.check_calls(capture.seen)
+    calls = problem.backbone.reader.calls
+    attention = [capture.kept[number] for number in calls.of(range(problem.backbone.depth))]
+    gradients = torch.autograd.grad(score, attention)
+    return _by_block(attention, calls.per_block), _by_block(gradients, calls.per_block)
+
+
+def _by_block(matrices: Sequence[Tensor], per_block: int) -> list[Tensor]:
+    """Parallel attentions of one block, side by side as its heads."""
+    firsts = range(0, len(matrices), per_block)
+    return [torch.cat(tuple(matrices[first : first + per_block]), dim=1) for first in firsts]
 
 
 def _readout_tokens(backbone: Backbone) -> int:
@@ -534,7 +538,7 @@ def _readout_tokens(backbone: Backbone) -> int:
     Raises:
         ValueError: it is made from others, too, for which the rule gives no row; or the matrices would not fit.
     """
-    pooling = getattr(backbone.module, "global_pool", "token")
+    pooling = backbone.reader.pooling(backbone.module)
     if backbone.query_kind != "class token" or pooling != "token":
         pools_by_attention = backbone.query_kind == "attention pooling" or pooling == "map"
         made = "by an attention pooling" if pools_by_attention else "by pooling over all patches"

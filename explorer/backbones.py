@@ -9,7 +9,7 @@ import copy
 import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from timm.models import beit, eva, vision_transformer, vision_transformer_relpos
 from torch import Tensor, nn
 
 from explorer.capture import AttentionCapture
+from explorer.reading import Reader, TimmReader, Tokens
 from explorer.trace import Grid, QueryKind, Trace
 from explorer.weights import ALIASES, LoadedWeights, WeightsError, load_alias, load_file, load_from_hub, state_digest
 
@@ -44,20 +45,21 @@ class CaptureError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Backbone:
-    """A Vision Transformer at one image size. Made by `load_backbone`.
+    """A Vision Transformer at one image size. Made by `load_backbone`, or by `wrap_backbone` from a module of your own.
 
     Attributes:
         name: the alias or timm name that was asked for.
         source: one line on where the weights came from, to be shown to people.
         sha256: `explorer.weights.state_digest` of the weights before the position embedding was resampled; for random
             weights, of the initial ones.
-        module: the timm model itself, in evaluation mode.
+        module: the timm model itself (or your own module), in evaluation mode.
         grid: rows and columns of patches.
         depth, heads, dim: number of blocks, attention heads a block, embedding size.
         prefix: tokens before the patches (class, distillation, registers).
         image_size: height and width in pixels; one number for a square.
         mean, std: the normalisation that the model was trained with, applied inside of `trace`.
         query_kind: what attention="cls" gives for this model; see `Trace`.
+        reader: how the module is run.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Backbone:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     query_kind: QueryKind
+    reader: Reader = field(default_factory=TimmReader, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -117,15 +120,15 @@ class Backbone:
             raise ValueError(f"attention must be 'cls', 'full' or None; got {attention!r}")
         chosen = self.blocks(layers)
         with torch.set_grad_enabled(grad):
-            final, prefix, patches, captured = self._forward(self._normalised(images), chosen, attention)
-            embedding = self.module.forward_head(final, pre_logits=True)  # type: ignore[operator]
+            tokens, captured = self._forward(self._normalised(images), chosen, attention)
+            embedding = self.reader.embedding(self.module, tokens.final)
             if attention == "cls" and self.query_kind == "attention pooling":
-                captured = self._pooling_rows(prefix, patches)
-        has_class_token = getattr(self.module, "cls_token", None) is not None
+                captured = self._pooling_rows(tokens)
+        has_class_token = self.query_kind == "class token"
         return Trace(
             embedding=embedding,
-            cls=torch.stack([tokens[:, 0] for tokens in prefix], dim=1) if has_class_token else None,
-            patches=torch.stack(patches, dim=1),
+            cls=torch.stack([before[:, 0] for before in tokens.prefix], dim=1) if has_class_token else None,
+            patches=torch.stack(tokens.patches, dim=1),
             attention=captured,
             layers=chosen,
             grid=self.grid,
@@ -135,32 +138,32 @@ class Backbone:
 
     def _forward(
         self, x: Tensor, chosen: tuple[int, ...], attention: Attention
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
-        """Final tokens, then for every chosen block: prefix tokens, patch tokens, attention."""
+    ) -> tuple[Tokens, Float[Tensor, "batch layer head query token"] | None]:
+        """Tokens and attention of every chosen block."""
         rows: Literal["first", "mean", "all"] = "all" if attention == "full" else "first"
         if attention == "cls" and self.query_kind == "mean of patches":
             rows = "mean"
-        capture = AttentionCapture(rows=rows, calls=chosen, skip=self.prefix)
+        calls = self.reader.calls
+        capture = AttentionCapture(rows=rows, calls=calls.of(chosen), skip=self.prefix)
         wanted = attention == "full" or (attention == "cls" and self.query_kind != "attention pooling")
         with capture if wanted else nullcontext():
-            final, intermediates = self.module.forward_intermediates(  # type: ignore[operator]
-                x, indices=list(chosen), return_prefix_tokens=self.prefix > 0, norm=True, output_fmt="NLC"
-            )
-        if wanted:
-            self._check_capture(capture)
-        pairs = [pair if isinstance(pair, tuple) else (pair, pair[:, :0]) for pair in intermediates]
-        return final, [pair[1] for pair in pairs], [pair[0] for pair in pairs], capture.stacked() if wanted else None
+            tokens = self.reader.tokens(self.module, x, chosen, self.prefix)
+        if not wanted:
+            return tokens, None
+        self.check_calls(capture.seen)
+        self._check_rows(capture)
+        return tokens, rearrange(capture.stacked(), "b (l n) h q t -> b l (n h) q t", n=calls.per_block)
 
-    def _pooling_rows(self, prefix: list[Tensor], patches: list[Tensor]) -> Tensor:
+    def _pooling_rows(self, tokens: Tokens) -> Float[Tensor, "batch layer head query token"]:
         """What the model's attention pooling looks at, were the network to end at each of the chosen blocks.
 
         For the last block this is the pooling itself. For earlier ones it is a lens, as the final norm applied to
         their tokens is: the pooling was trained on the last block alone.
         """
         rows = []
-        for before, after in zip(prefix, patches, strict=True):
+        for before, after in zip(tokens.prefix, tokens.patches, strict=True):
             with AttentionCapture(rows="first", calls=(0,)) as capture:
-                self.module.pool(torch.cat([before, after], dim=1))  # type: ignore[operator]
+                self.reader.pool(self.module, torch.cat([before, after], dim=1))
             if capture.seen != 1:
                 raise CaptureError(
                     f"the pooling of '{self.name}' called attention {capture.seen} times instead of once"
@@ -171,14 +174,23 @@ class Backbone:
             rows.append(row)
         return torch.stack(rows, dim=1)
 
-    def _check_capture(self, capture: AttentionCapture) -> None:
-        tokens = self.prefix + self.grid.patches
-        if capture.seen != self.depth:
+    def check_calls(self, seen: int) -> None:
+        """Refuse a forward pass that called attention another number of times than its blocks do.
+
+        Raises:
+            CaptureError: it did.
+        """
+        expected = self.reader.calls.total(self.depth)
+        if seen != expected:
+            often = "" if expected == self.depth else f" and should call attention {expected} times"
             raise CaptureError(
-                f"'{self.name}' has {self.depth} blocks, but called F.scaled_dot_product_attention {capture.seen} "
+                f"'{self.name}' has {self.depth} blocks{often}, but called F.scaled_dot_product_attention {seen} "
                 f"times: its attention cannot be read. Was it built with unfused attention (fused_attn=False)? "
                 f"Build it with load_backbone"
             )
+
+    def _check_rows(self, capture: AttentionCapture) -> None:
+        tokens = self.prefix + self.grid.patches
         wrong = next((row.shape for row in capture.kept.values() if row.shape[-1] != tokens), None)
         if wrong is not None:
             raise CaptureError(f"expected attention over {tokens} tokens, '{self.name}' gave {wrong[-1]}")
@@ -265,6 +277,13 @@ def load_backbone(
         loaded = _find_weights(name, architecture, source)
         module = _build(architecture, size, tensors=loaded.tensors)
     return _wrap(name, module.to(_device(device)), loaded, size)
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is an alias or timm's, so that `load_backbone` may find its weights; other names stand for modules
+    that were wrapped.
+    """
+    return name in ALIASES or timm.is_model(name)
 
 
 def _architecture(name: str) -> str:

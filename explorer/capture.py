@@ -1,9 +1,10 @@
 """Reads attention out of a forward pass without touching the model.
 
 A `torch.overrides.TorchFunctionMode` intercepts `F.scaled_dot_product_attention`, where q and k already carry rotary
-embedding, normalisation and relative bias. Enters: any forward pass run inside of the `with` block. Leaves: softmax
-rows by call number. Calls that nobody asked for keep the fused kernel. The mode is local to its thread, and there is
-nothing to undo: no hooks, no flags, no unfusing. It knows nothing of layers, grids or models.
+embedding, normalisation and relative bias; and `nn.MultiheadAttention`, which is asked for its own weights. Enters: any
+forward pass run inside of the `with` block. Leaves: softmax rows by call number. Calls that nobody asked for keep the
+fused kernel. The mode is local to its thread, and there is nothing to undo: no hooks, no flags, no unfusing. It knows
+nothing of layers, grids or models.
 """
 
 from collections.abc import Collection
@@ -21,6 +22,8 @@ Rows = Literal["first", "mean", "all"]
 
 class AttentionCapture(TorchFunctionMode):
     """Collects the attention probabilities of chosen calls of `F.scaled_dot_product_attention`.
+
+    A call of `nn.MultiheadAttention` counts as one.
 
     Args:
         rows: which query rows are kept: the "first" (O(tokens) memory), the "mean" over the rows from `skip` on,
@@ -44,22 +47,40 @@ class AttentionCapture(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
+        if func is not F.scaled_dot_product_attention and func is not F.multi_head_attention_forward:
             return func(*args, **kwargs)
         call = self.seen
         self.seen += 1
         if self.calls is not None and call not in self.calls:
             return func(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            return self._from_module(call, *args, **kwargs)
         if self.rows != "first":
             probabilities, output = _attend(*args, **kwargs)
-            self._keep(call, probabilities if self.rows == "all" else _mean_rows(probabilities, self.skip))
+            self._keep(call, self._chosen(probabilities))
             return output
         self._keep(call, _first_row(*args, **kwargs))
         return func(*args, **kwargs)
 
+    def _from_module(self, call: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """`nn.MultiheadAttention` computes inside of one function, which gives its softmax where asked for it."""
+        asked, averaged = kwargs.get("need_weights", True), kwargs.get("average_attn_weights", True)
+        every = {**kwargs, "need_weights": True, "average_attn_weights": False}
+        output, probabilities = F.multi_head_attention_forward(*args, **every)
+        assert probabilities is not None
+        self._keep(call, self._chosen(probabilities))
+        if not asked:
+            return output, None
+        return output, probabilities.mean(dim=1) if averaged else probabilities
+
     def stacked(self) -> Float[Tensor, "batch layer head query token"]:
         """All kept calls in their order."""
         return torch.stack(list(self.kept.values()), dim=1) if self._stacked is None else self._stacked
+
+    def _chosen(self, probabilities: Tensor) -> Tensor:
+        if self.rows == "mean":
+            return _mean_rows(probabilities, self.skip)
+        return probabilities if self.rows == "all" else probabilities[:, :, :1]
 
     def _keep(self, call: int, rows: Float[Tensor, "batch head query token"]) -> None:
         if self.calls is None or torch.is_grad_enabled():  # some blocks may be frozen, and others not

@@ -556,6 +556,8 @@ def _check_fit(config: DistillConfig, teacher: Backbone) -> None:
             raise ValueError(
                 f"{name}={chosen!r}, but '{teacher.name}' has {teacher.depth} blocks (0 to {teacher.depth - 1})"
             )
+    if config.compile and teacher.reader.wrapped is not None:
+        raise ValueError(f"compile=True is for timm's models; '{teacher.name}' is a module of your own: compile=False")
     if config.heads is not None and max(config.heads) >= teacher.heads:
         raise ValueError(f"heads={config.heads!r}, but '{teacher.name}' has the heads 0 to {teacher.heads - 1}")
 

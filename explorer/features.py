@@ -201,6 +201,8 @@ class _Job:
             "generator": self.backbone.device.type if random else None,  # a GPU draws other numbers
             "layers": list(self.layers),
         }
+        if self.backbone.reader.wrapped is not None:
+            parts["wrapped"] = self.backbone.reader.wrapped
         if self.precision != "float32":
             parts["precision"] = self.precision
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

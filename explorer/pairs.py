@@ -32,7 +32,7 @@ import explorer
 from explorer._files import asset_path, atomic_path
 from explorer._replacement import current
 from explorer.adapters import Trainable, put_in
-from explorer.backbones import Backbone, ImageSize, as_height_width, load_backbone
+from explorer.backbones import Backbone, ImageSize, as_height_width, is_known, load_backbone
 from explorer.distortions import Distortion, check_own, distortion, own_record
 from explorer.weights import state_digest
 
@@ -255,6 +255,11 @@ def load_teacher(name: str, weights: Card, image_size: ImageSize, device: str | 
         PairError: what this name brings here are other weights.
         WeightsError: they cannot be had.
     """
+    if not is_known(name):
+        raise PairError(
+            f"'{name}' is neither an alias nor a timm model, but a module of somebody's own: wrap it with "
+            f"explorer.wrap_backbone as it was when the student was trained, and pass it: load_pair(..., teacher=...)"
+        )
     source, seed = ("auto", 0) if weights["seed"] is None else ("random", weights["seed"])
     backbone = load_backbone(name, image_size=image_size, source=source, device=device, seed=seed)
     _check_weights(name, weights, backbone)

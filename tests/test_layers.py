@@ -10,14 +10,15 @@ import explorer
 PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
     {"images", "trace", "onnx_weights", "_files", "_replacement"},
-    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows"},
-    {"backbones", "maps", "similarity", "projection", "probes", "losses", "targets", "labels"},
+    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows", "reading"},
+    {"backbones", "own_modules", "maps", "similarity", "projection", "probes", "losses", "targets", "labels"},
     {"comparison", "pairs", "distill_config", "distillation", "recovery", "attribution"}
     | {"features", "pair_embedding", "evaluation", "sweeping", "restoration", "finetuning"},
     {"scene", "map_scene", "plots", "charts", "animation", "widgets", "cli", "training_cli", "measuring_cli", "web"},
 )
 SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
 SIDEWAYS |= {("widgets", beside) for beside in ("charts", "map_scene", "plots", "scene", "web")}
+SIDEWAYS |= {("own_modules", "backbones")}
 SIDEWAYS |= {("cli", "training_cli"), ("training_cli", "cli")}  # one command line in two files
 SIDEWAYS |= {
     ("cli", "measuring_cli"),
