@@ -13,6 +13,7 @@ from browser_view import RECALL
 from embeddings_tab import CHANGED, build_embeddings_tab, connect_embeddings_tab, open_point
 from endpoints import build_endpoints
 from explorer import projection
+from limits import LIMITS, accounts
 from patches_tab import build_patches_tab, pick_layer, show_patches
 from robustness_tab import build_robustness_tab, connect_robustness_tab
 from sidebar import (
@@ -218,7 +219,13 @@ def _warm_up() -> None:
 demo = build()
 
 if __name__ == "__main__":
+    people = accounts()  # a mistake in them is told before any work begins
     threading.Thread(target=_warm_up, daemon=True).start()
     demo.queue(max_size=64).launch(
-        theme=THEME, css=CSS, head=HEAD, max_file_size="50mb", footer_links=["api", "gradio"]
+        theme=THEME,
+        css=CSS,
+        head=HEAD,
+        max_file_size=LIMITS.upload,
+        auth=people,
+        footer_links=["api", "gradio"] if LIMITS.endpoints else ["gradio"],
     )

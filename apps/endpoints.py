@@ -19,6 +19,7 @@ from explorer.comparison import VIEWS, Comparison
 from explorer.images import to_pil
 from explorer.plots import overlay, plot_comparison, plot_similarity, to_png
 from explorer.sweeping import strengths_of
+from limits import LIMITS
 from picture_sets import PHOTOS
 from runs import RUNS
 from sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
@@ -47,7 +48,7 @@ def build_endpoints() -> None:
     shared["method"] = gr.Textbox("pca", label="method", visible=False)
     shared["values"] = gr.Textbox("", label="values", visible=False)
     shared["pictures"] = gr.Number(64, label="pictures", precision=0, visible=False)
-    _publish(distill, shared, [], concurrency_limit=runs.MAX_WAITING)
+    _publish(distill, shared, [], concurrency_limit=LIMITS.waiting)
     _publish(embed, shared, [], table="embeddings", concurrency_id="embedding", concurrency_limit=1)
     _publish(sweep, shared, [], table="sweep", concurrency_id="sweep", concurrency_limit=1)
 
@@ -139,6 +140,8 @@ def sweep(
 def _publish(
     function: Any, shared: dict[str, Any], pictures: list[str], table: str | None = None, **queue: Any
 ) -> None:
+    if function.__name__ not in LIMITS.endpoints:
+        return
     names = function.__annotations__
     inputs = [shared[name] for name in names if name != "return"]
     outputs: list[Any] = [gr.Image(type="pil", format="png", label=name, visible=False) for name in pictures]

@@ -25,6 +25,7 @@ from explorer.map_scene import MOST_THUMBNAILS, sprite
 from explorer.pair_embedding import PairEmbedding
 from explorer.pairs import read_card
 from explorer.projection import METHODS, Projection
+from limits import LIMITS
 from picture_sets import picture_set
 
 SIZES = (224, 336, 448)
@@ -69,6 +70,7 @@ def load_backbone(name: str, size: int) -> ex.Backbone:
 
 def backbone_at(name: str, size: ImageSize) -> ex.Backbone:
     """A backbone at any image size, from memory where it was used lately."""
+    LIMITS.check_backbone(name)
     return _backbones.get((name, size), lambda: ex.load_backbone(name, image_size=size))
 
 

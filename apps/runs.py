@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections import OrderedDict
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,10 +26,10 @@ import explorer as ex
 import trained
 from explorer.pairs import read_card, read_pair
 from explorer.scene import Payload, moment_scene, recovery_scene
+from limits import LIMITS
 from picture_sets import PHOTOS, picture_folders, picture_set
 
 SIZES = (112, 224)
-MAX_STEPS, MAX_WAITING = 2000, 16
 MOMENTS = 48  # recorded of each run
 _REMEMBERED = 12  # ended runs, with what was recorded of them
 _PROBE = 8
@@ -140,8 +141,8 @@ class Run:
         """Train until the end, a stop or an error. Never raises."""
         self.now("running")
         try:
-            self._train()
-            self.now("finished" if len(self.records) == self.config.steps else "stopped")
+            late = self._train()
+            self.now("finished" if len(self.records) == self.config.steps else "stopped", late)
         except (ValueError, RuntimeError, OSError, MemoryError) as error:
             _log.warning("run %s failed", self.name, exc_info=not isinstance(error, ValueError))
             told = str(error).replace(f"{self.folder}{os.sep}", "").replace(f"'{self.folder}'", "its folder")
@@ -150,7 +151,9 @@ class Run:
             _log.exception("run %s failed", self.name)
             self.now("failed", f"{type(error).__name__}: {error}")
 
-    def _train(self) -> None:
+    def _train(self) -> str | None:
+        """Until the end or a stop; why it was stopped, if it took too long."""
+        deadline = time.monotonic() + 60 * LIMITS.minutes
         teacher = engine.backbone_at(self.backbone, self.config.image_size)
         pictures = _load(self.folder, self.config)
         if self.resumed:
@@ -158,12 +161,15 @@ class Run:
             self.records, self.before = list(history), card["metrics"].get("before")
         self._begin_watching(teacher)
         if self._stop.is_set():
-            return
+            return None
         with closing(ex.distill(teacher, pictures, self.config, self.folder, resume=self.resumed)) as records:  # type: ignore[type-var]
             for record in records:
                 self._take(record)
                 if self._stop.is_set():
-                    break
+                    return None
+                if time.monotonic() > deadline and record.step < record.steps:
+                    return f"Stopped: here a run may take {LIMITS.minutes:g} minutes. It can be resumed."
+        return None
 
     def _begin_watching(self, teacher: ex.Backbone) -> None:
         if self.watched is None:
@@ -217,11 +223,11 @@ class Runs:
             pictures: `PHOTOS`, the name of one of `picture_folders`, or the path of a zip file.
 
         Raises:
-            ValueError: too many steps, or too many runs wait.
+            ValueError: more than visitors may ask for (see `limits`), or too many runs wait.
             OSError: the disk is nearly full.
         """
-        if config.steps > MAX_STEPS:
-            raise ValueError(f"here a run may take {MAX_STEPS} steps; got {config.steps}. Use `vit-explorer distill`")
+        LIMITS.check_backbone(backbone)
+        LIMITS.check_run(config)
         self._check_waiting()
         folder = trained.new_folder()
         _keep_order(folder, pictures, watched)
@@ -296,8 +302,8 @@ class Runs:
             self._worker.join(60)
 
     def _check_waiting(self) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            raise ValueError(f"{MAX_WAITING} runs are waiting already; try again later")
+        if len(self._waiting) >= LIMITS.waiting:
+            raise ValueError(f"{LIMITS.waiting} runs are waiting already; try again later")
 
     def _enter(self, run: Run) -> Run:
         with self._lock:

@@ -18,6 +18,7 @@ from browser_view import REMEMBER, browser_view
 from explorer._files import atomic_path
 from explorer.animation import animate_recovery
 from explorer.pairs import export_pair
+from limits import LIMITS
 from picture_sets import PHOTOS, picture_folders
 from runs import RUNS, Run, Watched
 from sidebar import DEFAULT_DISTORTION, Sidebar
@@ -84,7 +85,6 @@ def build_train_tab(column: Sidebar) -> TrainTab:
         )
         student_file = gr.DownloadButton("student", visible="hidden", elem_id="student-file")
         animation_file = gr.DownloadButton("animation", visible="hidden", elem_id="animation-file")
-    recalled = gr.JSON([], visible=False)
     own, current, recalled = gr.State([]), gr.State(None), gr.JSON([], visible=False)
     files = (student, student_file, animation, animation_file, upload)
     return TrainTab(own, recalled, current, view, form, start, stop, resume, *files)
@@ -101,7 +101,7 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
                 elem_id="learn-from",
             )
             zipped = gr.File(label="Zip file", file_types=[".zip"], visible=False, elem_id="zip", height=120)
-            steps = gr.Slider(5, 500, 60, step=5, label="Steps", elem_id="steps")
+            steps = gr.Slider(5, min(500, LIMITS.steps), 60, step=5, label="Steps", elem_id="steps")
         with gr.Column(min_width=240):
             strength = gr.Radio([FIXED, VARYING], value=FIXED, label="Strength", elem_id="strength")
             low = gr.Slider(visible=False, label="from", elem_id="strength-low")
@@ -141,7 +141,7 @@ def connect_train_tab(
     """What the buttons do."""
     private: dict[str, Any] = {"api_visibility": "private"}
     watched = [column.picture, column.photo, column.spec, column.seed]
-    runs_on: dict[str, Any] = {"concurrency_limit": runs.MAX_WAITING, "show_progress": "hidden", **private}
+    runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "show_progress": "hidden", **private}
     begun = tab.start.click(
         _start, [tab.own, column.backbone, *watched, *tab.form], [problem, *tab.follows], trigger_mode="once", **runs_on
     )

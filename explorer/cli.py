@@ -153,6 +153,8 @@ examples:
   {PROGRAM} app --port 8000
   {PROGRAM} app --host 0.0.0.0      reachable from other computers, too: the app asks for no password
   {PROGRAM} app --pictures holiday  students may be trained on the pictures in this folder, too
+  {PROGRAM} app --host 0.0.0.0 --public --password-file people.txt --endpoints compare
+                                    for strangers: shorter runs, smaller files, no other backbones; docs/security.md
 
 Students that are trained in the app are kept in your data folder; set VIT_EXPLORER_RUNS to move them.
 
@@ -166,6 +168,11 @@ def _app_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures", action="append", type=_folder, metavar="DIR", help="a folder to learn from; may be repeated"
     )
+    parser.add_argument("--public", action="store_true", help="expect strangers: limits on runs, files and backbones")
+    parser.add_argument("--password-file", type=_file, metavar="FILE", help="who may come in: lines of name:password")
+    parser.add_argument(
+        "--endpoints", metavar="NAMES", help="which endpoints programs can reach, with commas; none (default: all)"
+    )
     parser.add_argument("rest", nargs="*", metavar="-- ...", help="arguments that are handed to the app as they are")
 
 
@@ -178,6 +185,12 @@ def _app(options: argparse.Namespace) -> None:
         os.environ["GRADIO_SERVER_PORT"] = str(options.port)
     if options.pictures:
         os.environ["VIT_EXPLORER_PICTURES"] = os.pathsep.join(map(str, options.pictures))  # read by the app
+    if options.public:
+        os.environ["VIT_EXPLORER_PUBLIC"] = "1"
+    if options.password_file is not None:
+        os.environ["VIT_EXPLORER_PASSWORD_FILE"] = str(options.password_file)
+    if options.endpoints is not None:
+        os.environ["VIT_EXPLORER_ENDPOINTS"] = options.endpoints
     sys.argv = [str(script), *options.rest]
     sys.path.insert(0, str(script.parent))  # as for `python apps/compare.py`: the tabs are modules beside it
     print("starting the app …", file=sys.stderr)
@@ -454,6 +467,10 @@ def size(text: str) -> int | tuple[int, int]:
 
 def _folder(text: str) -> Path:
     return Path(_checked(text, Path(text).is_dir(), "a folder that is there")).resolve()
+
+
+def _file(text: str) -> Path:
+    return Path(_checked(text, Path(text).is_file(), "a file that is there")).resolve()
 
 
 def _port(text: str) -> int:

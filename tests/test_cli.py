@@ -308,6 +308,10 @@ def test_app_refuses_ports_that_do_not_exist(run: Run, port: str) -> None:
     _refused(run("app", f"--port={port}"), "--port", "65535")
 
 
+def test_app_refuses_a_password_file_that_is_not_there(run: Run) -> None:
+    _refused(run("app", "--password-file=nobody.txt"), "--password-file", "a file that is there")
+
+
 def test_app_offers_no_sharing(run: Run) -> None:
     _refused(run("app", "--share"), "--share")
 

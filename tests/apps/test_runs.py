@@ -3,6 +3,7 @@
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import picture_sets
 import runs
 import trained
 from explorer.pairs import STUDENT, PairError, export_pair, read_card
+from limits import Limits
 from runs import Run, Runs, Watched
 
 OWL = "farm_animal/owl.webp"
@@ -204,9 +206,26 @@ def test_limits(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="is free where students are kept"):
         manager.start(BACKBONE, config())
     monkeypatch.undo()
-    monkeypatch.setattr(runs, "MAX_WAITING", 0)
+    monkeypatch.setattr(runs, "LIMITS", Limits(waiting=0))
     with pytest.raises(ValueError, match="waiting already"):
         manager.start(BACKBONE, config())
+
+
+def test_strangers_get_less(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "LIMITS", Limits(public=True, steps=20, minutes=0.0))
+    with pytest.raises(ValueError, match="offers the backbones s14, clip-b16"):
+        manager.start(BACKBONE, config())
+    with pytest.raises(ValueError, match="may take 20 steps; got 21"):
+        manager.start("s14", config(21))
+    with pytest.raises(ValueError, match="trains adapters"):
+        manager.start("s14", replace(config(), trainable="all"))
+    assert not trained.runs_dir().exists(), "nothing was kept of what was refused"
+    run = wait(manager.start("s14", config(20)), ended)
+    assert run.state == "stopped"
+    assert run.message is not None
+    assert "may take 0 minutes" in run.message
+    assert len(run.records) == read_card(run.folder)["step"] == 1
+    assert run.resumable
 
 
 UNKNOWN = "run-" + "0" * 20
