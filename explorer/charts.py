@@ -1,25 +1,44 @@
 """Further figures from data: where many pictures lie, how agreement falls with the damage, how accurate probes are,
-and what an answer was made from.
+what an answer was made from; and panes and curves of one's own.
 
-Enters: a `Projection`, a `Sweep`, an `Evaluation`, or views with an `Attribution` each. Leaves: a matplotlib figure.
-Nothing here computes; colours, and the rule that no window is opened, are those of `plots`.
+Enters: a `Projection`, a `Sweep`, an `Evaluation`, views with an `Attribution` each, maps, or numbers. Leaves: a
+matplotlib figure. Nothing here computes; colours, and the rule that no window is opened, are those of `plots`.
 """
 
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from explorer.attribution import Attribution
 from explorer.evaluation import Evaluation
-from explorer.plots import AGREEMENT, COLOURS, DIVERGING, INK, QUIET, empty_figure, own_axes, plot_map, root_figure
+from explorer.images import to_uint8
+from explorer.plots import (
+    AGREEMENT,
+    COLOURS,
+    DIVERGING,
+    INK,
+    QUIET,
+    empty_figure,
+    overlay,
+    own_axes,
+    plot_map,
+    root_figure,
+)
 from explorer.projection import Projection
 from explorer.sweeping import Sweep
 
+Pane = tuple[Float[Tensor, "3 height width"], Float[Tensor, "rows cols"] | None]
+STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
 MARKERS = {"clean": "o", "distorted": "X"}
 _MEASURES = ("cls_cosine", "patch_cosine", "attention_js", "nearest_label")
 _NAMES = {name: label for name, (label, _) in AGREEMENT.items()} | {"nearest_label": "1-NN accuracy"}
@@ -144,6 +163,76 @@ def plot_attribution(
     words = next(iter(named.values())).towards
     figure.suptitle(f"{methods[0].replace('_', ' ')} towards: {words}", size=10, color=INK, parse_math=False)
     return figure
+
+
+def plot_panes(
+    panes: Mapping[str, Pane],
+    columns: int | None = None,
+    label: str = "attention probability",
+    colormap: str = "viridis",
+    opacity: float = 0.75,
+    low: float = 0.0,
+    high: float | None = None,
+) -> Figure:
+    """Pictures and maps side by side, all maps under one colour scale.
+
+    Args:
+        panes: title -> (picture, map over it); None instead of a map shows the picture itself.
+        columns: so many panes in a row; None: all of them.
+        label: of the colour bar.
+        colormap, opacity: as in `plots.plot_comparison`.
+        low, high: ends of the scale; high=None is the largest value of all maps.
+
+    Raises:
+        ValueError: no pane, unknown colour map, opacity out of range.
+    """
+    if not panes:
+        raise ValueError("expected panes: title -> (picture, map or None); got none")
+    columns = len(panes) if columns is None else columns
+    rows = -(-len(panes) // columns)
+    maps = [values for _, values in panes.values() if values is not None]
+    top = max((float(values.max()) for values in maps), default=1.0) if high is None else high
+    figure = empty_figure((2.35 * columns + (0.8 if maps else 0), 2.7 * rows))
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (title, (picture, values)) in zip(axes.flat, panes.items(), strict=False):
+        style: dict[str, Any] = {"colormap": colormap, "opacity": opacity, "low": low, "high": top}
+        ax.imshow(to_uint8(picture) if values is None else overlay(picture, values, **style), interpolation="nearest")
+        ax.set_title(title, size=9.5, color=INK)
+    if maps:
+        bar = figure.colorbar(ScalarMappable(Normalize(low, top), colormap), ax=axes, fraction=0.035, pad=0.015)
+        bar.set_label(label, size=8.5, color=QUIET)
+        bar.ax.tick_params(labelsize=8, color=QUIET, labelcolor=QUIET)
+        bar.outline.set_visible(False)
+    return figure
+
+
+def plot_curves(
+    curves: Mapping[str, Sequence[float | int]],
+    xlabel: str,
+    ylabel: str,
+    x: Sequence[float | int] | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Curves over one axis, told apart by colour, line and marker.
+
+    Args:
+        curves: name -> values.
+        x: where the values lie; None: 0, 1, 2 and so on, such as layers.
+        ax: where to draw; None for a figure of its own.
+    """
+    ax = own_axes(ax, (6.4, 3.1))
+    for (name, values), (colour, line, marker) in zip(curves.items(), cycle(STYLES), strict=False):
+        places = range(len(values)) if x is None else x
+        ax.plot(places, values, color=colour, linestyle=line, marker=marker, ms=4, label=name)
+    ax.set_xlabel(xlabel, size=9.5)
+    ax.set_ylabel(ylabel, size=9.5)
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8.5)
+    return root_figure(ax)
 
 
 def _draw_ways(ax: Axes, projection: Projection, views: list[str]) -> None:

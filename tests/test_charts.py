@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from explorer import evaluate, sweep
 from explorer.attribution import METHODS, Attribution, Settings, attribute_views, attribution
-from explorer.charts import plot_attribution, plot_evaluation, plot_projection, plot_sweep
+from explorer.charts import plot_attribution, plot_curves, plot_evaluation, plot_panes, plot_projection, plot_sweep
 from explorer.data import ImageSet
+from explorer.images import to_uint8
 from explorer.pair_embedding import VIEWS, embed_pair
-from explorer.plots import to_png
+from explorer.plots import overlay, to_png
 from tests.small import NOISE, SIZE, pair, picture_set
 
 
@@ -88,3 +89,24 @@ def test_attributions_of_two_methods_have_no_common_scale() -> None:
     assert len(plot_attribution(first).axes) == 1
     with pytest.raises(ValueError, match="views of one method; got occlusion, saliency"):
         plot_attribution({"teacher_clean": first, "student_distorted": second})
+
+
+def test_panes_share_one_scale() -> None:
+    picture = torch.rand(3, 20, 20)
+    weak, strong = torch.full((2, 2), 0.25), torch.tensor([[0.0, 0.5], [0.25, 1.0]])
+    figure = plot_panes({"itself": (picture, None), "weak": (picture, weak), "strong": (picture, strong)}, columns=2)
+    shown = {ax.get_title(): ax.images[0].get_array() for ax in figure.axes if ax.get_title()}
+    np.testing.assert_array_equal(shown["itself"], to_uint8(picture))
+    for name, values in (("weak", weak), ("strong", strong)):
+        np.testing.assert_array_equal(shown[name], overlay(picture, values, high=1.0))
+    assert figure.axes[-1].get_ylim() == (0.0, 1.0)
+    with pytest.raises(ValueError, match="got none"):
+        plot_panes({})
+
+
+def test_curves_are_told_apart_without_colours() -> None:
+    curves = {f"curve {number}": [float(number), number + 1.0] for number in range(4)}
+    lines = plot_curves(curves, "layer", "cosine", x=[3, 7]).axes[0].lines
+    assert [list(line.get_ydata()) for line in lines] == list(curves.values())
+    assert all(list(line.get_xdata()) == [3, 7] for line in lines)
+    assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == 4
