@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 import plotly
 
-from explorer.web import VIEWS, module_source
+from explorer.web import VIEWS, module_source, page_modules, page_template, registration
 
 LINK_NAMES = {"attentionview": "attention", "patchview": "patches", "recoveryview": "train"}
 """What the query parameter `view` calls them in the links that the views make."""
@@ -28,10 +28,17 @@ REMEMBER = f"""(names) => {{
 _MOUNT = """
 const recall = %(recall)s;
 const remember = (name) => (%(remember)s)([...new Set([name, ...recall()])].slice(0, 20));
-const address = URL.createObjectURL(new Blob([%(source)s], { type: "text/javascript" }));
+const source = %(source)s;
+const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
 import(address).then((module) => {
   const root = element.querySelector(".vx-mount");
   const view = module.%(factory)s(root, {
+    page: {
+      view: %(view)s,
+      template: %(template)s,
+      modules: [source + %(registration)s, ...%(more)s],
+      get style() { return document.getElementById("vx-style").textContent; },
+    },
     onEvent: (name, data) => { if (%(events)s.includes(name)) trigger(name, data); },
     plotly: () => (window.vxPlotly ??= new Promise((done, failed) => {
       const script = document.createElement("script");
@@ -64,6 +71,10 @@ def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None)
     """
     script = _MOUNT % {
         "source": json.dumps(module_source(module)),
+        "view": json.dumps(module),
+        "template": json.dumps(page_template()),
+        "registration": json.dumps(registration(module)),
+        "more": json.dumps(page_modules(module)[1:]),
         "factory": VIEWS[module],
         "name": json.dumps(LINK_NAMES.get(module)),
         "events": json.dumps(EVENTS),

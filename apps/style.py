@@ -71,7 +71,7 @@ body.dark { background: var(--body-background-fill); }
 @media (max-width: 640px) { .gradio-container { padding: 8px !important; } }
 """
 
-HEAD = f"<style>{stylesheet()}</style>"
-"""The views' own rules; `css=` would put Gradio's prefix before each of them."""
+HEAD = f'<style id="vx-style">{stylesheet()}</style>'
+"""The views' own rules, which pages of their own take along; `css=` would put Gradio's prefix before each of them."""
 
 SWITCH_THEME = "() => { document.body.classList.toggle('dark'); }"

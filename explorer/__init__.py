@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from explorer.maps import attention_map, pca_rgb, rollout
     from explorer.metrics import top_mass
     from explorer.own_modules import wrap_backbone
+    from explorer.pages import Section, page, save_page
     from explorer.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
     from explorer.projection import Projection, project
     from explorer.recovery import Moment, Recovery
@@ -54,6 +55,7 @@ _HOME = {
     "maps": ("attention_map", "pca_rgb", "rollout"),
     "metrics": ("top_mass",),
     "own_modules": ("wrap_backbone",),
+    "pages": ("Section", "page", "save_page"),
     "pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
     "projection": ("Projection", "project"),
     "recovery": ("Moment", "Recovery"),
@@ -87,6 +89,7 @@ __all__ = [
     "Projection",
     "Record",
     "Recovery",
+    "Section",
     "Sweep",
     "Trace",
     "UnsupportedModelError",
@@ -108,11 +111,13 @@ __all__ = [
     "load_image",
     "load_images",
     "load_pair",
+    "page",
     "patch_similarity",
     "pca_rgb",
     "project",
     "register_distortion",
     "rollout",
+    "save_page",
     "sweep",
     "top_mass",
     "wrap_backbone",

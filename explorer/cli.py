@@ -265,13 +265,15 @@ Look at one picture clean and distorted, and see what becomes of the attention.
 
 Writes a figure: the picture, the attention maps of the clean and of the distorted one under one colour scale, and
 their difference. Prints how well the distorted view agrees with the reference, which is the teacher on the clean
-picture. Without a trained student the student is the untouched copy of the teacher.
+picture. Without a trained student the student is the untouched copy of the teacher. --html writes a page, too: the
+interactive views of attention and patches in one file below 2 MB, which needs neither server nor network.
 
 examples:
   {PROGRAM} compare cat.jpg
   {PROGRAM} compare cat.jpg --distortion "gaussian_blur(kernel=21, sigma=5)" --out figures/
   {PROGRAM} compare cat.jpg --distortion pixel_mask --layer 8 --head 3
   {PROGRAM} compare cat.jpg --student s14-noise
+  {PROGRAM} compare cat.jpg --student s14-noise --html cat.html
   {PROGRAM} compare cat.jpg --distortion "gaussian_noise:3 + patch_mask(fraction=0.5, patch=16)" --json cat.json
   {PROGRAM} compare cat.jpg --backbone clip-b16 --size 448 --out cat-448.png --force
 """
@@ -295,6 +297,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR_OR_PNG", help="where the figure goes (default: ./IMAGE-compare.png)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers and the maps here, too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the interactive views here, too, as one page")
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
     add_backbone_arguments(parser)
 
@@ -318,7 +321,9 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     figure_file = _figure_file(options)
-    _check_targets([figure_file, *([options.json] if options.json else [])], options)
+    if options.html and options.html.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--html takes a file that ends in .html; got '{options.html}'")
+    _check_targets([figure_file, *(file for file in (options.json, options.html) if file)], options)
     with progress("loading"):
         from explorer import compare, distortion, load_image
     damage = distortion(options.distortion)
@@ -331,8 +336,11 @@ def _compare(options: argparse.Namespace) -> None:
         write(figure_file, _figure_bytes(comparison, options))
     if options.json:
         write(options.json, _numbers_bytes(comparison, backbone, options))
+    if options.html:
+        with progress("making the page"):
+            write(options.html, _page_bytes(comparison, options))
     _print_comparison(comparison, backbone)
-    for file in (figure_file, options.json):
+    for file in (figure_file, options.json, options.html):
         if file is not None:
             print(f"wrote {file}")
 
@@ -384,15 +392,18 @@ def _figure_file(options: argparse.Namespace) -> Path:
 
 def _check_targets(targets: list[Path], options: argparse.Namespace) -> None:
     """Before any work: nothing is overwritten unasked, and the picture itself never."""
-    if len({target.resolve() for target in targets}) < len(targets):
-        raise ValueError(f"--out and --json name the same file: '{targets[0]}'")
-    for target in targets:
+    places = [target.resolve() for target in targets]
+    for target, place in zip(targets, places, strict=True):
+        if places.count(place) > 1:
+            raise ValueError(f"--out, --json and --html have to name different files; got '{target}' twice")
         if target.is_dir():
             raise ValueError(f"'{target}' is a folder; name a file in it")
         if target.exists() and options.image.exists() and target.samefile(options.image):
             raise ValueError(f"'{target}' is the picture itself; choose another name for the result")
         if target.exists() and not options.force:
-            raise ValueError(f"'{target}' is there already; --force overwrites it, --out and --json choose other names")
+            raise ValueError(
+                f"'{target}' is there already; --force overwrites it, --out, --json and --html choose other names"
+            )
 
 
 def write(target: Path, content: bytes) -> None:
@@ -407,6 +418,14 @@ def _figure_bytes(comparison: "explorer.comparison.Comparison", options: argpars
     from explorer import plots
 
     return plots.to_png(plots.plot_comparison(comparison, options.layer, options.head))
+
+
+def _page_bytes(comparison: "explorer.comparison.Comparison", options: argparse.Namespace) -> bytes:
+    from explorer.pages import page
+
+    settings = {"layer": options.layer, "head": options.head}
+    title = f"{options.image.name}: {comparison.distortion.spec}"
+    return page(comparison, title=title, settings=settings).encode()
 
 
 def _numbers_bytes(

@@ -36,11 +36,13 @@ class View:
         trace: all blocks, of a batch of one, on the CPU; attention="cls".
         rollout: attention rollout from the picture's own row; None where full attention would not fit.
         rows: attention among patches (query, token), mean of heads, per block, float16; None where it would not fit.
+        source: which weights saw it, in one line.
     """
 
     trace: Trace
     rollout: Float[Tensor, "rows cols"] | None
     rows: Float[Tensor, "layer patch patch"] | None
+    source: str
 
     @property
     def bytes(self) -> int:
@@ -73,6 +75,11 @@ class Comparison:
     def reference(self) -> View:
         """The teacher on the clean picture."""
         return self.views["teacher_clean"]
+
+    @property
+    def weights(self) -> tuple[str, str]:
+        """Where the teacher's and the student's weights came from, a line each."""
+        return self.reference.source, self.views["student_clean"].source
 
     def maps(self, layer: int = -1, head: Head = "mean") -> dict[str, Float[Tensor, "rows cols"]]:
         """The attention map of each view."""
@@ -199,13 +206,14 @@ def look(backbone: Backbone, image: Float[Tensor, "3 height width"]) -> View:
     pooled = backbone.query_kind == "attention pooling"
     trace = backbone.trace(image[None], attention="full" if fits and not pooled else "cls")
     if not fits or pooled:
-        return View(trace=trace.to("cpu"), rollout=None, rows=None)
+        return View(trace=trace.to("cpu"), rollout=None, rows=None, source=backbone.source)
     assert trace.attention is not None
     among = trace.attention[0, :, :, trace.prefix :, trace.prefix :]
     return View(
         trace=replace(trace, attention=trace.own_rows().unsqueeze(3).clone()).to("cpu"),
         rollout=rollout(trace)[0].cpu(),
         rows=reduce(among, "l h q t -> l q t", "mean").to("cpu", torch.float16),
+        source=backbone.source,
     )
 
 

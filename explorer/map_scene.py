@@ -17,7 +17,7 @@ from explorer.images import to_pil
 from explorer.pair_embedding import REFERENCE, PairEmbedding
 from explorer.probes import own_ranks
 from explorer.projection import Projection
-from explorer.scene import Payload, packed
+from explorer.scene import Payload, about, packed
 from explorer.sweeping import SEVERITY, Sweep
 
 MOST_DRAWN = 5000
@@ -95,6 +95,7 @@ def embedding_scene(
         "shown": len(drawn),
         "total": len(images),
         "untouched_student": embedding.features["student_distorted"] is embedding.features["teacher_distorted"],
+        "about": about(embedding.weights, embedding.distortion, embedding.seed),
         "caption": caption,
         "message": None,
         "link": link,
@@ -152,6 +153,7 @@ def sweep_scene(
         "seed": sweep.seed,
         "chosen": chosen,
         "progress": {"done": sweep.pictures, "total": sweep.total} if running else None,
+        "about": about(sweep.weights, f"{sweep.operator} by {sweep.parameter}", sweep.seed),
         "caption": caption,
         "message": None,
         "link": link,

@@ -40,6 +40,7 @@ class PairEmbedding:
         images: the pictures.
         distortion, seed: what damaged them.
         kind, layer: which features these are, as in `Features.of`.
+        weights: those of teacher and student, a line each.
     """
 
     features: dict[str, Float[np.ndarray, "image dim"]]
@@ -48,6 +49,7 @@ class PairEmbedding:
     seed: int
     kind: Kind
     layer: int
+    weights: tuple[str, str]
 
     @property
     def reference(self) -> Float[np.ndarray, "image dim"]:
@@ -134,7 +136,7 @@ def embed_pair(
         found[view] = np.asarray(features.of(kind, backbone.blocks(layer)[0]))  # of all its blocks
     for view in VIEWS:  # an untouched student sees what the teacher sees
         found.setdefault(view, found.get(view.replace("student", "teacher"), np.empty((0, 0))))
-    return PairEmbedding({view: found[view] for view in VIEWS}, images, damage, seed, kind, layer)
+    return PairEmbedding({view: found[view] for view in VIEWS}, images, damage, seed, kind, layer, pair.weights)
 
 
 def is_embedded(

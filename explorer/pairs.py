@@ -68,6 +68,11 @@ class Pair:
     card: Card
     history: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def weights(self) -> tuple[str, str]:
+        """Where the teacher's and the student's weights came from, a line each."""
+        return self.teacher.source, self.student.source
+
 
 def load_pair(
     name_or_path: str | os.PathLike,

@@ -56,6 +56,8 @@ class Recovery:
         reference: the teacher on the clean picture.
         moments: in the order in which they were added; the first is the untouched copy, at step 0.
         grid: of the patches.
+        distortion, seed: what damaged the picture.
+        weights: those of the teacher, in one line.
     """
 
     def __init__(
@@ -66,7 +68,8 @@ class Recovery:
         seed: int = 0,
     ) -> None:
         self.clean = image
-        self.distorted = parse_distortion(distortion)(image[None], seed=seed)[0]
+        self.distortion, self.seed, self.weights = parse_distortion(distortion), seed, teacher.source
+        self.distorted = self.distortion(image[None], seed=seed)[0]
         self.grid: Grid = teacher.grid
         self._seen = _look(teacher, self.clean)
         self.reference = self._moment(0, self._seen)

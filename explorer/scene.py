@@ -6,7 +6,10 @@ views together (uint16), patch features 393 kB and attention among patches 262 k
 """
 
 import base64
+import platform
+from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,9 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from torch import Tensor
 
+import explorer
 from explorer.comparison import Comparison
+from explorer.distortions import Distortion
 from explorer.images import encode_image
 from explorer.recovery import Moment, Recovery
 
@@ -80,6 +85,7 @@ def recovery_scene(recovery: Recovery) -> Payload:
         "size": list(recovery.clean.shape[1:]),
         "colormaps": _colormaps(),
         "pictures": {"clean": _picture(recovery.clean), "distorted": _picture(recovery.distorted)},
+        "about": about([recovery.weights], recovery.distortion, recovery.seed),
         "reference": moment_scene(recovery.reference),
     }
 
@@ -92,6 +98,27 @@ def moment_scene(moment: Moment) -> Payload:
         "patches": _features(moment.patches),
         "agreement": moment.agreement.as_dict(),
     }
+
+
+def about(weights: Sequence[str], distortion: Distortion | str, seed: int) -> list[list[str]]:
+    """What a picture has to say when it stands alone, as [term, text]: the views show it where they leave the app.
+
+    Args:
+        weights: those of the teacher and of the student, a line each; one line where the student is still learning.
+        distortion: what damaged the pictures.
+        seed: of the distortion.
+    """
+    teacher, *students = weights
+    told = [["Reference", "the teacher on the clean picture"], ["Teacher", teacher]]
+    told += [["Student", "the untouched copy of the teacher" if one == teacher else one] for one in students]
+    damage = distortion if isinstance(distortion, str) else distortion.spec
+    return [*told, ["Distortion", f"{damage}, seed {seed}"], ["Made with", _versions()]]
+
+
+@cache
+def _versions() -> str:
+    own = f"vit-explorer {explorer.__version__}"
+    return f"{own}, PyTorch {version('torch')}, timm {version('timm')}, Python {platform.python_version()}"
 
 
 def _common(comparison: Comparison, link: dict[str, str] | None, message: str | None) -> Payload:
@@ -116,6 +143,7 @@ def _common(comparison: Comparison, link: dict[str, str] | None, message: str | 
         "colormaps": _colormaps(),
         "panes": panes,
         "untouched_student": comparison.untouched,
+        "about": about(comparison.weights, comparison.distortion, comparison.seed),
         "message": message,
         "link": link,
     }

@@ -51,6 +51,7 @@ class Sweep:
         trained_range: smallest and largest strength of this operator in it; None if it was never trained on.
         pictures, total: how many pictures were measured so far, and will be in the end.
         seed: of the distortion.
+        weights: those of teacher and student, a line each.
     """
 
     operator: str
@@ -65,6 +66,7 @@ class Sweep:
     pictures: int
     total: int
     seed: int
+    weights: tuple[str, str]
 
     @property
     def never_trained(self) -> bool:
@@ -140,6 +142,7 @@ def sweep_steps(
         pictures=0,
         total=len(images),
         seed=seed,
+        weights=pair.weights,
     )
     clean = _Gallery(pair.teacher, images, gallery)
     return _measured(pair, images.resized(pair.teacher.image_size), empty, clean, batch_size)

@@ -130,6 +130,8 @@ def test_text_that_is_named_png(run: Run, tmp_path: Path) -> None:
         (["--device", "abacus"], ["abacus", "cpu"]),
         (["--out", "figure.jpg"], ["figure.jpg", ".png"]),
         (["--out", "same.png", "--json", "same.png"], ["same.png"]),
+        (["--json", "same.html", "--html", "same.html"], ["same.html"]),
+        (["--html", "page.txt"], ["page.txt", ".html"]),
         (["--out", "cat.png", "--force"], ["cat.png", "the picture itself"]),
         (["--json", "cat.png", "--force"], ["cat.png", "the picture itself"]),
     ],
@@ -248,14 +250,17 @@ def test_weights_refuses_unknown_aliases_and_wrong_wheels(run: Run, tmp_path: Pa
 def test_compare_end_to_end(run: Run, picture: Path) -> None:
     done = run(
         *("compare", picture.name, "--distortion", "gaussian_noise:3", "--layer", "8", "--head", "2", "--seed", "5"),
-        *("--size", "112x140", "--json", "numbers/cat.json", "--device", "cpu"),
+        *("--size", "112x140", "--json", "numbers/cat.json", "--html", "numbers/cat.html", "--device", "cpu"),
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     figure = picture.with_name("cat-compare.png")
     assert Image.open(figure).format == "PNG"
     assert sorted(file.name for file in picture.parent.iterdir()) == ["cat-compare.png", "cat.png", "numbers"]
-    assert [file.name for file in (picture.parent / "numbers").iterdir()] == ["cat.json"]
+    assert sorted(file.name for file in (picture.parent / "numbers").iterdir()) == ["cat.html", "cat.json"]
+    page = (picture.parent / "numbers" / "cat.html").read_text(encoding="utf-8")
+    assert "<title>cat.png: " in page
+    assert page.count('"state":{"layer":8,"head":2}') == 2
 
     numbers = json.loads((picture.parent / "numbers" / "cat.json").read_text())
     image = explorer.load_image(picture, size=(112, 140))

@@ -14,9 +14,11 @@ FLOORS = (
     {"backbones", "own_modules", "maps", "similarity", "projection", "probes", "losses", "targets", "labels"},
     {"comparison", "pairs", "distill_config", "distillation", "recovery", "attribution"}
     | {"features", "pair_embedding", "evaluation", "sweeping", "restoration", "finetuning"},
-    {"scene", "map_scene", "plots", "charts", "animation", "widgets", "cli", "training_cli", "measuring_cli", "web"},
+    {"scene", "map_scene", "pages", "plots", "charts", "animation", "widgets", "web"}
+    | {"cli", "training_cli", "measuring_cli"},
 )
 SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
+SIDEWAYS |= {("pages", beside) for beside in ("scene", "map_scene", "web")} | {("cli", "pages"), ("widgets", "pages")}
 SIDEWAYS |= {("widgets", beside) for beside in ("charts", "map_scene", "plots", "scene", "web")}
 SIDEWAYS |= {("own_modules", "backbones")}
 SIDEWAYS |= {("cli", "training_cli"), ("training_cli", "cli")}  # one command line in two files

@@ -3,7 +3,11 @@
 `attentionview.js`, `patchview.js`, `recoveryview.js` and `embeddingview.js` take a JSON payload and draw it without any
 server; `common.js` is what they share and `views.css` is how they look. What leaves this module is text: a view with
 everything that it needs as one ES module, and the style sheet. Only the embedding view needs more than that: whoever
-mounts it hands it plotly.js. Who mounts the views, and where the payloads come from, is none of this module's business.
+mounts it hands it plotly.js, or `flatplot.js`, which draws less and is small. Who mounts the views, and where the
+payloads come from, is none of this module's business.
+
+`page.html` is the frame of a page that needs nothing else at all, filled by `explorer.pages` or, in the browser, by
+`common.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for that.
 """
 
 import re
@@ -42,6 +46,33 @@ def stylesheet() -> str:
     """The style sheet of all views. All its rules are about elements whose class begins with `vx`."""
     own = files(__name__) / "sweepview.css"  # the rules of one view alone, kept beside it
     return _read("views.css") + (own.read_text(encoding="utf-8") if own.is_file() else "")
+
+
+def page_template() -> str:
+    """A page with a place for each of TITLE, STYLE, DATA and MODULES, written %%VX_TITLE%% and so on."""
+    return _read("page.html")
+
+
+def page_modules(name: str) -> list[str]:
+    """What a page needs to draw a view: ES modules that leave their function in the page's `vxViews`.
+
+    Raises:
+        ValueError: there is no such view.
+    """
+    sources = [module_source(name) + registration(name)]
+    if name == "embeddingview":
+        sources.append(_read("flatplot.js") + _register("flatplot", "flatplot"))
+    assert not any("</script" in source or "<!--" in source for source in sources), "they stand inside of script tags"
+    return sources
+
+
+def registration(name: str) -> str:
+    """The line after a view's module that leaves its function in `vxViews`."""
+    return _register(name, VIEWS[name])
+
+
+def _register(name: str, value: str) -> str:
+    return f"\n(globalThis.vxViews ??= {{}}).{name} = {value};\n"
 
 
 def _read(name: str) -> str:

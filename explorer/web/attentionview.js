@@ -3,7 +3,7 @@
 // Enters: the attention payload (pictures, attention of every layer and head, numbers). Leaves: settings through
 // onState, "pick" through onEvent. Everything is computed here; no server is asked.
 
-import { MINUS, composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches, viewLink } from "./common.js";
+import { MINUS, composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, titleOf, trackPatches, viewLink } from "./common.js";
 
 const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];
 const MODELS = ["teacher", "student"];
@@ -101,7 +101,7 @@ export function createAttentionView(root, options = {}) {
     make("p", { class: "vx-hint", text: "Each small map is scaled by the maximum of its layer and head over the four panes. Pick one to enlarge it." }),
     make("div", { class: "vx-scroll" }, tiles),
   );
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, link: makeLink });
+  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
   shell.body.append(controls, stage, details, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -533,6 +533,10 @@ export function createAttentionView(root, options = {}) {
       link: data.link,
     };
     return { name: fileName(), content };
+  }
+
+  function makePage() {
+    return { name: fileName(), title: titleOf(`Attention of the ${data.queryKind}`, data.link), payload: data.payload, state: { ...state } };
   }
 
   function makeLink() {

@@ -1,10 +1,10 @@
 // Where pictures lie: clean ones as a frozen teacher sees them, and where damage carries them, teacher and student.
 //
 // Enters: the embedding payload (points in two or three components, distances and neighbours measured in feature space,
-// thumbnails) and plotly.js through options.plotly. Leaves: settings through onState, "open" and "select" through
+// thumbnails) and plotly.js through options.plotly, or flatplot.js in its place. Leaves: settings through onState, "open" and "select" through
 // onEvent. Nothing is measured on the picture: distances and neighbours are those of the payload. No server is asked.
 
-import { composeFigure, createActions, createHelp, createSelect, createShell, decodeArray, formatFixed, make, oncePerFrame, readChoice, tableOf, viewLink } from "./common.js";
+import { composeFigure, createActions, createHelp, createSelect, createShell, decodeArray, formatFixed, make, oncePerFrame, readChoice, tableOf, titleOf, viewLink } from "./common.js";
 
 const LEGS = [["teacher_clean", "teacher_distorted", "teacher"], ["teacher_distorted", "student_distorted", "student"]];
 const COLOURINGS = ["label", "view"];
@@ -16,6 +16,9 @@ const CLICK_PX = 5; // what moves farther is a drag
 const SETTLE_MS = 400;
 const REOPEN_MS = 400; // a double click opens once
 const SKETCH = "Distances in the picture are only a sketch; the numbers beside it are measured in feature space.";
+const HOW_TO_READ = "Arrows lead from the clean picture to where its damage carries it for the teacher, and on to where the student puts it. Point at a mark to see its picture and its neighbours.";
+const WITH_TOOLS = "Click opens the picture. Lasso or box of the tool bar select pictures, a double click or Escape lets them go. With the plot in focus, the left and right arrow keys step through the pictures and Enter opens one.";
+const ALONE = "Drag moves the map, the buttons above it change its scale, a double click takes both back. With the plot in focus, the left and right arrow keys step through the pictures.";
 const WITHOUT_PLOTLY = "The plot is drawn with plotly.js, which could not be loaded";
 
 // Pictures tell teacher and student apart by shape, clean and distorted by filling; so no colour is needed for that.
@@ -85,8 +88,8 @@ export function createEmbeddingView(root, options = {}) {
   const unselect = make("button", { class: "vx-button vx-unpin", type: "button", text: "Clear", onclick: () => select(null) });
   const selection = make("div", { class: "vx-selection", hidden: true }, chosenText, unselect);
   const measures = make("div", { class: "vx-embedmeasures" });
-  const panel = createPanel(shell, (index) => open(index));
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, link: makeLink });
+  const panel = createPanel(shell, (index) => open(index), !options.saved);
+  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
   shell.body.append(
     make("div", { class: "vx-embedtop" },
       make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node),
@@ -94,7 +97,7 @@ export function createEmbeddingView(root, options = {}) {
     make("div", { class: "vx-embedmain" }, pending, stage, selection, sketch, notes),
     make("div", { class: "vx-embedside" }, measures, panel.node),
     make("div", { class: "vx-embedmore" },
-      make("p", { class: "vx-hint", text: "Arrows lead from the clean picture to where its damage carries it for the teacher, and on to where the student puts it. Point at a mark to see its picture and its neighbours; click opens the picture. Lasso or box of the tool bar select pictures, a double click or Escape lets them go. With the plot in focus, the left and right arrow keys step through the pictures and Enter opens one." }),
+      make("p", { class: "vx-hint", text: options.saved ? `${HOW_TO_READ} ${ALONE}` : `${HOW_TO_READ} ${WITH_TOOLS}` }),
       actions.node),
   );
 
@@ -165,6 +168,7 @@ export function createEmbeddingView(root, options = {}) {
       const found = await (options.plotly ? options.plotly() : window.Plotly);
       if (!found?.react) throw new Error("there is none on this page");
       plotly = found;
+      if (mine === turn) refreshNotes();
     } catch (error) {
       if (mine === turn) tellInstead(`${WITHOUT_PLOTLY}: ${error?.message ?? error}. The numbers and the neighbours do without it.`);
       return;
@@ -180,8 +184,8 @@ export function createEmbeddingView(root, options = {}) {
   // ------------------------------------------------------------ what is shown
   const colouring = () => (data?.labels ? state.colour ?? "label" : "view");
   const arrowing = () => state.arrows ?? (data && data.count <= MANY_PICTURES ? "all" : "pointed");
-  const isFlat = () => data.components === 2 || !hasWebgl();
-  const isMany = () => isFlat() && data.count * data.views.length > MANY_POINTS && hasWebgl();
+  const isFlat = () => data.components === 2 || Boolean(plotly?.onlyFlat) || !hasWebgl();
+  const isMany = () => isFlat() && !plotly?.onlyFlat && data.count * data.views.length > MANY_POINTS && hasWebgl();
   const shownViews = () => data.views.filter(({ id }) => !state.hiddenViews.has(id));
   const isKept = (index) => !state.hiddenLabels.has(data.labelOf(index));
   const keptPictures = () => data.indices.filter(isKept);
@@ -227,7 +231,7 @@ export function createEmbeddingView(root, options = {}) {
     refreshNotes();
     refreshSelection();
     refreshPanel();
-    stage.setAttribute("aria-label", `${keptPictures().length} pictures in ${shownViews().length} views. Left and right arrow keys step through them, Enter opens one, Escape clears.`);
+    stage.setAttribute("aria-label", `${keptPictures().length} pictures in ${shownViews().length} views. Left and right arrow keys step through them, ${options.saved ? "" : "Enter opens one, "}Escape clears.`);
     paint();
   }
 
@@ -244,7 +248,7 @@ export function createEmbeddingView(root, options = {}) {
       data.caption,
       data.shown < data.total && `${withCommas(data.shown)} of ${withCommas(data.total)} pictures are drawn`,
       isMany() && "drawn with WebGL: many points",
-      data.components === 3 && isFlat() && "this browser offers no WebGL, which three dimensions need: the first two components are drawn",
+      data.components === 3 && isFlat() && `${plotly?.onlyFlat ? "pages of their own are flat" : "this browser offers no WebGL, which three dimensions need"}: the first two components are drawn`,
       repeat && `${theme.labels.length} colours for ${data.classes.length} labels: some repeat`,
     ].filter(Boolean).join(" \u00b7 "));
   }
@@ -604,6 +608,10 @@ export function createEmbeddingView(root, options = {}) {
     return { name: fileName(), content };
   }
 
+  function makePage() {
+    return { name: fileName(), title: titleOf("Where the pictures lie: teacher and student", data.link), payload: data.payload, state: snapshot() };
+  }
+
   function makeLink() {
     if (!data) return null;
     const parameters = { view: "embedding", colour: state.colour, arrows: state.arrows };
@@ -710,6 +718,7 @@ function readEmbedding(payload) {
     caption: payload.caption ?? "",
     message: payload.message ?? null,
     link: payload.link ?? null,
+    payload,
   };
 }
 
@@ -1161,7 +1170,7 @@ function measuresTable(shell, data) {
 // ---------------------------------------------------------------- the picture and its neighbours
 
 /** The panel of one picture: how far it moved in each view, and which clean pictures lie next to it there. */
-function createPanel(shell, open) {
+function createPanel(shell, open, canOpen) {
   const node = make("section", { class: "vx-embedpanel", "aria-label": "The picture and its neighbours" });
   let shown = "";
 
@@ -1178,7 +1187,7 @@ function createPanel(shell, open) {
       node.replaceChildren(make("p", { class: "vx-hint", text: "Point at a mark to see its picture and the clean pictures next to it." }));
       return;
     }
-    node.replaceChildren(panelHead(data, index, isChosen, now, open), panelTable(shell, data, index, go), panelKey(data));
+    node.replaceChildren(panelHead(data, index, isChosen || !canOpen, now, open), panelTable(shell, data, index, go), panelKey(data));
   };
   return { node, set };
 }

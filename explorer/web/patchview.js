@@ -3,7 +3,7 @@
 // Enters: the patch payload (pictures, patch features of one layer, what each patch attends to, joint PCA colours).
 // Leaves: settings through onState; "layer", "pin" and "unpin" through onEvent. Only another layer needs a server.
 
-import { composeFigure, createActions, createCheckbox, createColourBar, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintColours, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches, viewLink } from "./common.js";
+import { composeFigure, createActions, createCheckbox, createColourBar, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintColours, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, titleOf, trackPatches, viewLink } from "./common.js";
 
 const MODES = ["similarity", "attention", "pca"];
 const RANGES = { auto: "auto", "0..1": "0 .. 1", "-1..1": "\u22121 .. 1" };
@@ -62,7 +62,7 @@ export function createPatchView(root, options = {}) {
     mode.node, layer.node, range.node, colours.node, opacity.node,
     make("div", { class: "vx-checks" }, smooth.node),
   );
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, link: makeLink });
+  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
   shell.body.append(controls, stage, bar.node, result, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -498,6 +498,12 @@ export function createPatchView(root, options = {}) {
       link: data.link,
     };
     return { name: fileName(), content };
+  }
+
+  /** Only the layer that is here can be shown where there is no server. */
+  function makePage() {
+    const payload = { ...data.payload, layers: [data.layer] };
+    return { name: fileName(), title: titleOf(`Patches, block ${data.layer}`, data.link), payload, state: snapshot() };
   }
 
   function makeLink() {

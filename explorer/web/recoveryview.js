@@ -10,6 +10,7 @@ const ROWS = ["attention", "similarity"];
 const COLUMNS = ["reference", "before", "student"];
 const RECOVERY_DEFAULTS = { head: "mean", pin: null, wipe: 0, colours: "viridis", opacity: 0.75, smooth: false };
 const PLAY_MS = 4000; // from the first moment to the last
+const PAGE_CHARACTERS = 1.6e6; // of moments on a page of its own, which stays below 2 MB
 const SPEECH_MS = 5000; // a screen reader hears of a running training this often at most
 
 const STATES = ["waiting", "running", "stopping", "stopped", "finished", "failed"];
@@ -105,7 +106,7 @@ export function createRecoveryView(root, options = {}) {
   };
   const table = createAgreementTable(shell);
   const hint = make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys: what resembles this patch of the clean picture? A ring marks its best match. Click, Enter or Space pins the patch, Escape lets it go." });
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, link: () => null });
+  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: () => null, options });
   const side = make("div", { class: "vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), table.node);
   const more = make("div", { class: "vx-recoverymore" }, hint, controls, actions.node);
   shell.body.append(status.node, scrub, maps, side, more);
@@ -182,6 +183,7 @@ export function createRecoveryView(root, options = {}) {
       steps: payload.steps ?? payload.records?.at(-1)?.steps ?? 0,
       records: payload.records ?? [],
       before: payload.before ?? null,
+      payload,
     };
   }
 
@@ -467,6 +469,19 @@ export function createRecoveryView(root, options = {}) {
 
   function fileName() {
     return `vit-explorer-recovery-step${data.moments[indexNow()].step}-row${query.row}-col${query.col}`;
+  }
+
+  /** As many of the recorded steps as there is room for, the one that is shown among them. */
+  function makePage() {
+    const all = data.payload.moments ?? [];
+    const room = Math.max(2, Math.floor(PAGE_CHARACTERS / Math.max(...all.map((moment) => JSON.stringify(moment).length))));
+    const kept = all.length <= room ? new Set(all.keys()) : new Set(Array.from({ length: room }, (_, i) => Math.round((i * (all.length - 1)) / (room - 1))));
+    const moments = all.filter((moment, i) => kept.has(i) || (filled() && moment.step === data.moments[indexNow()].step));
+    const ended = ["finished", "stopped", "failed"].includes(data.state);
+    const payload = { ...data.payload, moments, state: ended ? data.state : null };
+    const facts = moments.length < all.length ? [["Steps", `${moments.length} of the ${all.length} recorded`]] : [];
+    const state = { ...snapshot(), index: null, playing: false };
+    return { name: filled() ? fileName() : "vit-explorer-recovery", title: "A student learns to see", payload, state, facts };
   }
 
   function makeFigure() {

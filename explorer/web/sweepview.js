@@ -5,7 +5,7 @@
 // chooses, through onEvent("strength", {index, value, spec}). It measures nothing itself, and draws no number that
 // has not come yet.
 
-import { MINUS, composeFigure, createActions, createHelp, createShell, formatFixed, make, oncePerFrame, readFlag, readNumber, viewLink } from "./common.js";
+import { MINUS, composeFigure, createActions, createHelp, createShell, formatFixed, make, oncePerFrame, readFlag, readNumber, titleOf, viewLink } from "./common.js";
 
 const PLOT = { height: 204, left: 40, right: 16, top: 16, bottom: 44, inset: 8 };
 const CLOSEST = 14; // px; strengths closer together than this could not be told apart, nor hit with a finger
@@ -37,7 +37,7 @@ export function createSweepView(root, options = {}) {
   const hint = make("p", { class: "vx-hint", text: "Point at a strength to read it in all charts; click to choose it. With a chart in focus: arrow keys, then Enter." });
   const numbers = make("details", { class: "vx-sweepnumbers" }, make("summary", { text: "Numbers" }));
   let table = null;
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, link: makeLink });
+  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
   shell.body.append(head.node, legend.node, stage, hint, numbers, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -251,6 +251,12 @@ export function createSweepView(root, options = {}) {
     return { name: fileName(), content };
   }
 
+  function makePage() {
+    const payload = { ...data.payload, progress: null };
+    const facts = data.progress ? [["Measured", `the first ${data.progress.done} of ${data.progress.total} pictures`]] : [];
+    return { name: fileName(), title: `${data.label}: how teacher and student hold up`, payload, state: snapshot(), facts };
+  }
+
   function makeLink() {
     return viewLink(data?.link, { view: "sweep", strength: data && chosen !== null ? data.values[chosen] : null });
   }
@@ -311,6 +317,7 @@ function readSweep(payload) {
     caption: payload.caption ? String(payload.caption) : "",
     message: payload.message ? String(payload.message) : null,
     link: payload.link ?? null,
+    payload,
   };
 }
 

