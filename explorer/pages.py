@@ -132,7 +132,7 @@ def _comparison_page(
     text, scenes = _render([attention], title, note, _no_room(wanted)), []
     for layer in dict.fromkeys(wanted):
         scenes.append(patch_scene(comparison, layer))
-        patches = Section(view="patchview", scenes=_among_themselves(scenes), state={**settings, "layer": wanted[0]})
+        patches = Section(view="patchview", scenes=tuple(scenes), state={**settings, "layer": wanted[0]})
         larger = _render([attention, patches], title, note)
         if len(larger.encode()) > MOST_BYTES:
             if layers is not None:
@@ -146,12 +146,6 @@ def _favourites(layers: tuple[int, ...], first: int) -> list[int]:
     """The one that is asked for, then the last, the middle, and the quarters."""
     depth = len(layers)
     return [first, layers[-1], *(layers[depth * part // 8] for part in (4, 2, 6))]
-
-
-def _among_themselves(scenes: list[Payload]) -> tuple[Payload, ...]:
-    """A page can offer only the layers that it holds."""
-    held = sorted(scene["layer"] for scene in scenes)
-    return tuple({**scene, "layers": held} for scene in scenes)
 
 
 def _no_room(wanted: list[int]) -> list[list[str]]:
@@ -197,7 +191,7 @@ def _render(sections: Sequence[Section], title: str, note: str, facts: Sequence[
     title = title or "vit-explorer"
     shared: dict[str, int] = {}
     packed = [
-        {"view": section.view, "scenes": _shared(section.scenes, shared), "state": dict(section.state)}
+        {"view": section.view, "scenes": _shared(_among_themselves(section), shared), "state": dict(section.state)}
         for section in sections
     ]
     content = {
@@ -216,6 +210,14 @@ def _render(sections: Sequence[Section], title: str, note: str, facts: Sequence[
     return _PLACE.sub(
         lambda place: parts[place[1]], page_template()
     )  # in one pass: what is filled in is not read again
+
+
+def _among_themselves(section: Section) -> tuple[Payload, ...]:
+    """The scenes; those of the patch view offer only the layers that the page holds."""
+    if section.view != "patchview":
+        return section.scenes
+    held = sorted(scene["layer"] for scene in section.scenes)
+    return tuple({**scene, "layers": held} for scene in section.scenes)
 
 
 def _shared(node: Any, shared: dict[str, int]) -> Any:

@@ -35,7 +35,7 @@ def opened(browser: Browser, file: Path, **settings: object) -> Iterator[Page]:
     found.on("pageerror", lambda error: complaints.append(str(error)))
     found.on("request", lambda request: complaints.append(request.url) if not _is_own(request.url, file) else None)
     found.goto(file.as_uri())
-    found.wait_for_function("document.querySelector('.vx-mount')?.view")
+    found.wait_for_function("document.querySelector('.page-section:not([hidden]) .vx-mount')?.view")
     yield found
     context.close()
     assert not [line for line in complaints if "willReadFrequently" not in line]
@@ -52,6 +52,11 @@ def heats(found: Page) -> list[int]:
           .map((canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
             .reduce((hash, byte) => (31 * hash + byte) | 0, 17))"""
     )
+
+
+def settle(found: Page) -> None:
+    """Until two frames have been painted."""
+    found.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def state(found: Page) -> dict:
@@ -97,7 +102,7 @@ def test_a_page_from_disk_follows_the_pointer(browser: Browser, comparison: Comp
             box = found.locator('.vx-box[data-pane="student_distorted"]').locator("visible=true").bounding_box()
             assert box is not None
             found.mouse.move(box["x"] + place / 16 * box["width"], box["y"] + place / 16 * box["height"])
-            found.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            settle(found)
             assert all(old != new for old, new in zip(before, heats(found), strict=True)), "every pane was repainted"
             repaints.append(found.evaluate("document.querySelectorAll('.vx-mount')[1].view.stats.lastRepaintMs"))
         print(f"{file.stat().st_size / 1e6:.2f} MB; four panes repainted in {statistics.median(repaints):.1f} ms")
@@ -117,7 +122,6 @@ def test_a_page_from_disk_follows_the_pointer(browser: Browser, comparison: Comp
         again = tmp_path / "again.html"
         download.value.save_as(again)
     with opened(browser, again) as found:
-        found.wait_for_function("document.querySelector('.page-section:not([hidden]) .vx-mount')?.view")
         assert (state(found)["layer"], state(found)["pin"]) == (6, pinned), "a page is saved again as it is now"
         assert found.locator("h1").inner_text() == HOSTILE
 
@@ -142,18 +146,20 @@ def test_a_map_from_disk_without_plotly(browser: Browser, tmp_path: Path) -> Non
     with opened(browser, file, viewport={"width": 1280, "height": 900}) as found:
         view = "document.querySelector('.vx-mount').view"
         assert "the first two components are drawn" in found.locator(".vx-embednotes").inner_text()
-        places = {name: found.evaluate(f"{view}.pixel('{name}', 0)") for name in ("teacher_clean", "student_distorted")}
-        assert places["teacher_clean"] != places["student_distorted"]
-        found.mouse.move(places["teacher_clean"]["x"], places["teacher_clean"]["y"])
+        settle(found)
+        place = found.evaluate(f"{view}.pixel('teacher_clean', 0)")
+        assert place != found.evaluate(f"{view}.pixel('student_distorted', 0)")
+        found.mouse.move(place["x"] + 1, place["y"])
+        found.mouse.move(place["x"], place["y"])
         found.wait_for_function("!document.querySelector('.vx-tip').hidden")
         assert HOSTILE in found.locator(".vx-chips").nth(1).inner_text()
         assert found.locator(".vx-panelname").inner_text() in scene["pictures"]["names"]
         assert found.get_by_role("button", name="Open this picture").count() == 0
         found.get_by_role("button", name="Magnify").click()
         nearer = found.evaluate(f"{view}.pixel('teacher_clean', 0)")
-        assert nearer != places["teacher_clean"]
+        assert nearer != place
         found.get_by_role("button", name="Show all").click()
-        assert found.evaluate(f"{view}.pixel('teacher_clean', 0)") == pytest.approx(places["teacher_clean"], abs=0.5)
+        assert found.evaluate(f"{view}.pixel('teacher_clean', 0)") == pytest.approx(place, abs=0.5)
         with found.expect_download() as download:
             found.get_by_role("button", name="Save figure").click()
         assert Path(download.value.path()).stat().st_size > 20_000
