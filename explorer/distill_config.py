@@ -195,8 +195,8 @@ def _check_blocks(name: str, value: object) -> None:
 
 
 def _check_numbers(name: str, value: object, low: int | None = None) -> None:
-    valid = isinstance(value, tuple) and value and len(set(value)) == len(value)
-    if not valid or not all(type(one) is int and (low is None or one >= low) for one in value):  # type: ignore[attr-defined]
+    whole = isinstance(value, tuple) and all(type(one) is int and (low is None or one >= low) for one in value)
+    if not whole or not 0 < len(set(value)) == len(value):  # type: ignore[call-overload,arg-type]
         raise ValueError(f"{name} are different whole numbers, such as (0, 3); got {value!r}")
 
 

@@ -7,6 +7,7 @@ pickle. Deliberately ignored: training, and the files that a run keeps beside th
 """
 
 import copy
+import errno
 import io
 import json
 import os
@@ -373,6 +374,10 @@ def _unpack(file: Path, folder: Path) -> None:
         raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise PairError(f"'{file.name}' cannot be read as a zip file ({error})") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a full disk is no fault of the file
+            raise
+        raise PairError(f"'{file.name}' is a damaged zip file: it names places that it does not have") from error
 
 
 def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
