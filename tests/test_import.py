@@ -10,6 +10,7 @@ import pytest
 import explorer
 
 HEAVY = ("gradio", "matplotlib", "plotly", "umap", "numba", "captum", "sklearn", "pandas", "onnx", "peft", "kornia")
+HEAVY += ("ipywidgets", "anywidget", "IPython")
 
 
 def modules_after(code: str) -> set[str]:

@@ -10,16 +10,10 @@ Reading order: `background` (work in threads), `base` (one anywidget for all vie
 ignored: what any number means.
 """
 
-try:
-    from explorer.widgets.comparing import AttentionExplorer, PatchExplorer
-    from explorer.widgets.embedding import EmbeddingExplorer
-    from explorer.widgets.monitor import DistillationMonitor
-    from explorer.widgets.showing import show
-except ModuleNotFoundError as error:
-    if error.name not in ("ipywidgets", "anywidget"):
-        raise
-    raise ImportError(
-        f'explorer.widgets needs {error.name}, which is not installed: pip install "vit-explorer[notebooks]"'
-    ) from error
+from explorer.widgets import _required  # noqa: F401  (first: the others need what it looks for)
+from explorer.widgets.comparing import AttentionExplorer, PatchExplorer
+from explorer.widgets.embedding import EmbeddingExplorer
+from explorer.widgets.monitor import DistillationMonitor
+from explorer.widgets.showing import show
 
 __all__ = ["AttentionExplorer", "DistillationMonitor", "EmbeddingExplorer", "PatchExplorer", "show"]

@@ -3,11 +3,15 @@
 Enters: functions. Leaves: nothing; a function puts its result where it belongs. Nothing here knows a widget.
 """
 
+import atexit
 import threading
 from collections.abc import Callable
+from weakref import WeakSet
 
 Check = Callable[[], None]
 """Raises `Left` inside of work that nobody waits for any more."""
+
+_LAST_SECONDS = 10.0
 
 
 class Left(Exception):  # noqa: N818  (not an error: nobody waits any more)
@@ -26,6 +30,7 @@ class Latest:
         self._thread: threading.Thread | None = None
         self._stale = threading.Event()  # the work under way is not wanted any more
         self._closed = False
+        _living.add(self)
 
     @property
     def busy(self) -> bool:
@@ -84,3 +89,17 @@ class Latest:
     def _check(self) -> None:
         if self._stale.is_set():
             raise Left
+
+
+_living: "WeakSet[Latest]" = WeakSet()
+
+
+def _end_all() -> None:
+    """The kernel ends: a thread that is in the middle of something native would bring it down."""
+    for latest in list(_living):
+        latest.close()
+    for latest in list(_living):
+        latest.settle(_LAST_SECONDS)
+
+
+atexit.register(_end_all)

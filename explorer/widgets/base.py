@@ -19,6 +19,7 @@ from weakref import WeakSet
 import anywidget
 import ipywidgets
 import traitlets
+from matplotlib.figure import Figure
 
 from explorer.backbones import Backbone
 from explorer.distortions import distortion
@@ -119,6 +120,7 @@ class Explorer(ipywidgets.VBox):
         self._latest = Latest()
         self._closed = False
         column = ipywidgets.VBox(list(controls), layout={"flex": "0 0 264px", "max_width": "100%"})
+        column.add_class("vx-column")
         row = ipywidgets.HBox([column, view], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
         row.layout.grid_gap = "16px"
         super().__init__([row])
@@ -133,7 +135,8 @@ class Explorer(ipywidgets.VBox):
     def close(self) -> None:
         """End all work, and take the widget off the page."""
         self._closed = True
-        self._latest.close()
+        if "_latest" in vars(self):  # else it could not be made at all
+            self._latest.close()
         for widget in _all_within(self):
             ipywidgets.Widget.close(widget)
 
@@ -142,14 +145,15 @@ class Explorer(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget; and a picture of what it shows now, for places where no widget runs."""
+        self._latest.settle()
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options) or {}
         bundle["text/plain"] = words = repr(self)
-        with self._telling():
-            self._latest.settle()
-            picture = self._picture()
-            if picture is not None:
-                bundle["image/png"] = small_png(picture)
-        return bundle, {"image/png": {"alt": words[1:-1]}} if "image/png" in bundle else {}
+        try:
+            bundle["image/png"] = small_png(self._picture())
+        except Exception:  # the widget itself is shown without it
+            _log.exception("the picture of a widget could not be drawn")
+            return bundle, {}
+        return bundle, {"image/png": {"alt": words[1:-1]}}
 
     def _ask(self, work: Callable[[Check], None]) -> None:
         """Do something in the background, instead of whatever else was asked for."""
@@ -186,13 +190,13 @@ class Explorer(ipywidgets.VBox):
     def _on_event(self, name: str, data: dict[str, Any]) -> None:
         """Somebody did something in the view."""
 
-    def _picture(self) -> Any:
-        """A matplotlib figure of what is shown, or None."""
-        return None
+    def _picture(self) -> Figure:
+        """A figure of what is shown."""
+        raise NotImplementedError
 
     def _words(self) -> str:
         """What is shown, for those who do not see it."""
-        return ""
+        raise NotImplementedError
 
 
 def one_line(error: BaseException) -> str:

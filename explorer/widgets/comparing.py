@@ -13,6 +13,7 @@ from torch import Tensor
 
 from explorer.comparison import Comparison, assemble, look
 from explorer.comparison import View as Seen
+from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.images import Source
 from explorer.maps import Head
@@ -29,7 +30,7 @@ class _Comparing(Explorer):
     """What both have in common."""
 
     def __init__(
-        self, view: str, model: Model, image: Source, distortion: str, seed: int, settings: dict[str, Any]
+        self, view: str, model: Model, image: Source, distortion: str | Distortion, seed: int, settings: dict[str, Any]
     ) -> None:
         self.model = as_pair(model)
         self._pictures = PictureControls(image, self.model.teacher.height_width)
@@ -52,7 +53,7 @@ class _Comparing(Explorer):
         return self._damage.spec
 
     @distortion.setter
-    def distortion(self, spec: str) -> None:
+    def distortion(self, spec: str | Distortion) -> None:
         self._damage.spec = spec
 
     @property
@@ -143,7 +144,7 @@ class AttentionExplorer(_Comparing):
         self,
         model: Model,
         image: Source,
-        distortion: str = GAUSSIAN_NOISE,
+        distortion: str | Distortion = GAUSSIAN_NOISE,
         seed: int = 0,
         *,
         layer: int = -1,
@@ -192,7 +193,7 @@ class PatchExplorer(_Comparing):
     """
 
     def __init__(
-        self, model: Model, image: Source, distortion: str = GAUSSIAN_NOISE, seed: int = 0, layer: int = -1
+        self, model: Model, image: Source, distortion: str | Distortion = GAUSSIAN_NOISE, seed: int = 0, layer: int = -1
     ) -> None:
         self._layer = as_pair(model).teacher.blocks(layer)[0]
         super().__init__("patchview", model, image, distortion, seed, {"layer": self._layer})

@@ -21,8 +21,8 @@ from explorer.images import Source, load_image
 NONE = "none"
 LARGEST_SEED = 2**31 - 1
 _GIVEN, _UPLOADED = "the one that was given", "the uploaded one"
-_WIDE: dict[str, Any] = {"width": "100%"}
-_STYLE: dict[str, Any] = {"description_width": "84px"}
+WIDE: dict[str, Any] = {"width": "auto"}
+STYLE: dict[str, Any] = {"description_width": "64px"}
 
 
 def heading(text: str) -> ipywidgets.Widget:
@@ -39,22 +39,22 @@ class DistortionControls(ipywidgets.VBox):
         refused: is called with the error when a text cannot be read; spec stays as it was.
     """
 
-    def __init__(self, spec: str, seed: int) -> None:
+    def __init__(self, spec: str | Distortion, seed: int) -> None:
         self.changed: Callable[[], None] = lambda: None
         self.refused: Callable[[ValueError], None] = lambda error: None  # noqa: ARG005
         self._spec = parse_distortion(spec).spec
         self._quiet = False
         names = [(entry.label, name) for name, entry in DISTORTIONS.items()]
-        self._operator = ipywidgets.Dropdown(options=[*names, ("None", NONE)], value=NONE, layout=_WIDE)
-        self._sliders = ipywidgets.VBox(layout=_WIDE)
+        self._operator = ipywidgets.Dropdown(options=[*names, ("None", NONE)], value=NONE, layout=WIDE)
+        self._sliders = ipywidgets.VBox(layout=WIDE)
         self._severity = ipywidgets.ToggleButtons(
-            options=[1, 2, 3, 4, 5], value=None, style={"button_width": "28px"}, tooltips=["ImageNet-C severity"] * 5
+            options=[1, 2, 3, 4, 5], value=None, style={"button_width": "36px"}, tooltips=["ImageNet-C severity"] * 5
         )
         self._severity_row = ipywidgets.HBox([ipywidgets.Label("severity"), self._severity])
         self._clip = ipywidgets.Checkbox(description="clip to [0, 1]", indent=False, layout={"width": "120px"})
-        self._text = ipywidgets.Text(continuous_update=False, layout=_WIDE, placeholder="gaussian_noise(sigma=0.3)")
+        self._text = ipywidgets.Text(continuous_update=False, layout=WIDE, placeholder="gaussian_noise(sigma=0.3)")
         self._seed = ipywidgets.BoundedIntText(
-            min=0, max=LARGEST_SEED, value=seed, description="seed", style=_STYLE, layout={"width": "170px"}
+            min=0, max=LARGEST_SEED, value=seed, description="seed", style=STYLE, layout={"width": "170px"}
         )
         self._dice = ipywidgets.Button(description="Re-roll", layout={"width": "76px"})
         self._show(parse_distortion(spec))
@@ -155,9 +155,9 @@ class DistortionControls(ipywidgets.VBox):
             max=parameter.high,
             step=step,
             description=parameter.name,
-            description_tooltip=f"{parameter.description} ({parameter.unit})",
-            style=_STYLE,
-            layout=_WIDE,
+            tooltip=f"{parameter.description} ({parameter.unit})",
+            style=STYLE,
+            layout=WIDE,
         )
         slider.parameter = parameter.name
         slider.observe(lambda _: self._from_sliders(), "value")
@@ -193,8 +193,8 @@ class PictureControls(ipywidgets.VBox):
         self.picture: Float[Tensor, "3 height width"] = load_image(image, size)
         self._own = {_GIVEN: self.picture}
         self._photos = _photos()
-        self._choice = ipywidgets.Dropdown(options=self._options(), value=_GIVEN, layout=_WIDE)
-        self._file = ipywidgets.FileUpload(accept="image/*", multiple=False, layout=_WIDE, description="Upload")
+        self._choice = ipywidgets.Dropdown(options=self._options(), value=_GIVEN, layout=WIDE)
+        self._file = ipywidgets.FileUpload(accept="image/*", multiple=False, layout=WIDE, description="Upload")
         self._choice.observe(self._choose, "value")
         self._file.observe(self._take_in, "value")
         super().__init__([heading("Picture"), self._choice, self._file])

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from explorer.charts import plot_projection
 from explorer.data import ImageSet
+from explorer.distortions import Distortion
 from explorer.features import Kind, Told
 from explorer.map_scene import embedding_scene, sprite
 from explorer.pair_embedding import PairEmbedding, embed_pair, is_embedded
@@ -21,12 +22,10 @@ from explorer.projection import Projection
 from explorer.scene import Payload
 from explorer.widgets.background import Check
 from explorer.widgets.base import Explorer, Model, View, as_pair
-from explorer.widgets.controls import DistortionControls, heading
+from explorer.widgets.controls import STYLE, WIDE, DistortionControls, heading
 
 Method = Literal["pca", "umap"]
 _KINDS = (("global embedding", "embedding"), ("class token of a layer", "cls"), ("mean patch of a layer", "mean patch"))
-_STYLE = {"description_width": "84px"}
-_WIDE = {"width": "100%"}
 
 
 class EmbeddingExplorer(Explorer):
@@ -53,7 +52,7 @@ class EmbeddingExplorer(Explorer):
         self,
         model: Model,
         images: ImageSet,
-        distortion: str | None = None,
+        distortion: str | Distortion | None = None,
         seed: int = 0,
         method: Method = "pca",
         *,
@@ -69,10 +68,10 @@ class EmbeddingExplorer(Explorer):
         spec = self.model.distortion.spec if distortion is None else distortion
         self._damage = DistortionControls(spec, seed)
         self._form = _Form(kind, self.model.teacher.blocks(layer)[0], self.model.teacher.depth, method, components)
-        self._sprite = sprite(self.images)
         self._embedding = self._embed_now()
         self._projection = self._embedding.project(method, components, seed)
-        super().__init__(View("embeddingview", payload=self._scene()), [self._damage, self._form])
+        view = View("embeddingview", payload=self._scene(), scene={"sprite": sprite(self.images)})
+        super().__init__(view, [self._damage, self._form])
         self._connect()
 
     @property
@@ -93,7 +92,7 @@ class EmbeddingExplorer(Explorer):
         return self._damage.spec
 
     @distortion.setter
-    def distortion(self, spec: str) -> None:
+    def distortion(self, spec: str | Distortion) -> None:
         self._damage.spec = spec
 
     def compute(self) -> None:
@@ -170,16 +169,20 @@ class EmbeddingExplorer(Explorer):
         embedding = self._embedding
         kind = embedding.kind if embedding.kind == "embedding" else f"{embedding.kind} of layer {embedding.layer}"
         caption = f"{len(embedding.images)} pictures · {embedding.distortion.spec}, seed {embedding.seed} · {kind}"
-        return embedding_scene(
-            embedding, self._projection, self._sprite, chosen=self.chosen, pending=pending, caption=caption
-        )
+        return embedding_scene(embedding, self._projection, chosen=self.chosen, pending=pending, caption=caption)
 
     def _on_event(self, name: str, data: dict[str, Any]) -> None:
         if name == "open":
             self.chosen = str(data["name"])
-            self.view.payload = {**self.view.payload, "chosen": self.images.names.index(self.chosen)}
+            self.view.payload = {**self.view.payload, "chosen": self._drawn.index(self.chosen)}
         elif name == "select":
-            self.selected = tuple(self.view.payload["pictures"]["names"][index] for index in data["indices"])
+            self.selected = tuple(self._drawn[index] for index in data["indices"])
+
+    @property
+    def _drawn(self) -> list[str]:
+        """The names of the pictures on the map, of which there may be fewer than were looked at."""
+        names: list[str] = self.view.payload["pictures"]["names"]
+        return names
 
     def _picture(self) -> Figure:
         return plot_projection(self._projection, arrows=len(self.images) <= 300)
@@ -197,7 +200,7 @@ class _Form(ipywidgets.VBox):
     """Which features and which map, Compute and Stop, and how far it is."""
 
     def __init__(self, kind: str, layer: int, depth: int, method: str, components: int) -> None:
-        wide: dict[str, Any] = {"style": _STYLE, "layout": _WIDE}
+        wide: dict[str, Any] = {"style": STYLE, "layout": WIDE}
         self.kind = ipywidgets.Dropdown(options=_KINDS, value=kind, description="features", **wide)
         self.layer = ipywidgets.IntSlider(
             layer, min=0, max=depth - 1, description="layer", continuous_update=False, **wide
@@ -208,7 +211,7 @@ class _Form(ipywidgets.VBox):
         self.components.description = "axes"
         self.compute = ipywidgets.Button(description="Compute", button_style="primary", layout={"width": "96px"})
         self.stop = ipywidgets.Button(description="Stop", layout={"width": "76px"})
-        self.bar = ipywidgets.FloatProgress(0.0, min=0.0, max=1.0, layout={"width": "100%", "display": "none"})
+        self.bar = ipywidgets.FloatProgress(0.0, min=0.0, max=1.0, layout={**WIDE, "display": "none"})
         self.note = ipywidgets.Label("", layout={"display": "none"})
         self._show_layer({"new": kind})
         self.kind.observe(self._show_layer, "value")

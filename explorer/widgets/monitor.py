@@ -4,6 +4,7 @@ Enters: what `explorer.distill` takes, and a picture. Leaves: the records, the r
 on in a thread, so that other cells can be run meanwhile.
 """
 
+import logging
 import tempfile
 import threading
 import time
@@ -28,6 +29,7 @@ from explorer.widgets.training import MOMENTS, State, Training
 
 SLOTS = MOMENTS + 2
 _REST_SECONDS = 0.25
+_log = logging.getLogger(__name__)
 
 
 class DistillationMonitor(Explorer):
@@ -62,13 +64,11 @@ class DistillationMonitor(Explorer):
     ) -> None:
         self.out = Path(tempfile.mkdtemp(prefix="vit-explorer-run-"), "pair") if out is None else Path(out)
         self._training = Training(backbone, images, config, self.out, watch)
-        self._pair: tuple[int, Pair] | None = None
         self._start = ipywidgets.Button(button_style="primary", layout={"width": "96px"})
         self._stop = ipywidgets.Button(description="Stop", layout={"width": "76px"})
         view = View("recoveryview", slots=SLOTS)
         self._shown: list[Moment | None] = [None] * SLOTS
         self._pushed, self._push_lock = 0.0, threading.Lock()
-        self._sent: dict[int, Moment] = {}
         super().__init__(view, [])
         self.children = [ipywidgets.HBox([self._start, self._stop, _summary(config, self.out)]), view]
         view.layout.flex = "1 1 auto"
@@ -107,12 +107,11 @@ class DistillationMonitor(Explorer):
             PairError: there is no checkpoint yet.
         """
         try:
-            pair = load_pair(self.out, teacher=self._training.teacher)
+            return load_pair(self.out, teacher=self._training.teacher)
         except PairError as error:
             if self._training.history:
                 raise
             raise PairError(f"there is no student in '{self.out}' yet: start the run, and wait for a record") from error
-        return pair
 
     def start(self, resume: bool | None = None) -> None:
         """Begin to train, in the background; or go on from the last checkpoint.
@@ -145,8 +144,9 @@ class DistillationMonitor(Explorer):
     def close(self) -> None:
         """Stop the run, wait until its folder is up to date, and take the widget off the page."""
         self._closed = True
-        self.stop()
-        self._training.wait()
+        if "_training" in vars(self):  # else it could not be made at all
+            self.stop()
+            self._training.wait()
         super().close()
 
     def _happened(self) -> None:
@@ -155,7 +155,10 @@ class DistillationMonitor(Explorer):
             return
         if self._training.going_on and time.monotonic() - self._pushed < _REST_SECONDS:
             return
-        self._push()
+        try:
+            self._push()
+        except Exception:  # what is shown must not end what is learned
+            _log.exception("the run in '%s' could not be shown", self.out)
 
     def _push(self) -> None:
         training = self._training
@@ -191,7 +194,7 @@ class DistillationMonitor(Explorer):
             return "Looking at the pictures for the first time."
         return None
 
-    def _picture(self) -> Figure | None:
+    def _picture(self) -> Figure:
         return plot_run(self._training.history, self.recovery)
 
     def _words(self) -> str:

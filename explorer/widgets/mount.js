@@ -57,9 +57,10 @@ async function vxAskPlotly(model) {
 function vxPayload(model) {
   const payload = model.get("payload");
   const slots = model.get("slots");
-  if (!payload || !slots) return payload;
-  const moments = Array.from({ length: slots }, (_, i) => model.get(`moment_${i}`)).filter(Boolean);
-  return { ...payload, ...model.get("scene"), moments: moments.sort((a, b) => a.step - b.step) };
+  if (!payload) return null;
+  const whole = { ...payload, ...model.get("scene") };
+  if (!slots) return whole;
+  return { ...whole, moments: Array.from({ length: slots }, (_, i) => model.get(`moment_${i}`)).filter(Boolean) };
 }
 
 function render({ model, el }) {
@@ -76,9 +77,10 @@ function render({ model, el }) {
 
   let told = JSON.stringify(model.get("settings"));
   const view = vxStart(root, {
-    onState: (state) => {
-      told = JSON.stringify(state);
-      model.set("settings", state);
+    onState: ({ playing, index, step, query, ...settings }) => {
+      // What belongs to this very moment is not for a page that is opened later.
+      told = JSON.stringify(settings);
+      model.set("settings", settings);
       model.save_changes();
     },
     onEvent: (name, data) => model.send({ type: "event", name, data }),

@@ -23,7 +23,8 @@ def small_png(figure: Figure) -> bytes:
     while True:
         picture = Image.open(io.BytesIO(to_png(figure, dpi))).convert("RGB")
         stream = io.BytesIO()
-        picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+        few = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
+        few.save(stream, "PNG", optimize=True)
         if stream.tell() <= MOST_BYTES or dpi <= 20:
             return stream.getvalue()
         dpi = int(dpi * 0.8)

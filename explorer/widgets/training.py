@@ -63,7 +63,8 @@ class Training:
         self.recovery: Recovery | None = None
         self.happened: Callable[[], None] = lambda: None
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._ended.set()
         self._lock = threading.Lock()
         if watch is not None:
             picture = load_image(watch, self.teacher.height_width)
@@ -104,9 +105,9 @@ class Training:
             self.failure = None
             self.state = "running"
             goes_on = begun if resume is None else resume
-            self._thread = threading.Thread(target=self._work, args=(goes_on,), name="vit-explorer run", daemon=True)
+            self._ended.clear()
             _living.add(self)
-            self._thread.start()
+            threading.Thread(target=self._work, args=(goes_on,), name="vit-explorer run", daemon=True).start()
         self.happened()
 
     def stop(self) -> None:
@@ -118,10 +119,7 @@ class Training:
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until the run has ended, or the time is over; whether it has ended."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(seconds)
-        return thread is None or not thread.is_alive()
+        return self._ended.wait(seconds)  # not `Thread.join`, which takes a thread for ended after an interrupt
 
     # The thread's part.
 
@@ -137,6 +135,7 @@ class Training:
         finally:
             self.state = state
             self.happened()
+            self._ended.set()
 
     def _train(self, resume: bool) -> None:
         if resume and current(self.out, CARD).is_file():
