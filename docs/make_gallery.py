@@ -92,7 +92,7 @@ PAGES = {
     "panda-mask": Entry(
         make=lambda: compared("s14-mask", "wild_animal/panda.webp", "pixel_mask(fraction=0.5)"),
         title="A panda of which half the pixels are missing: what resembles this patch?",
-        note="Point at a patch of any of the four pictures. The one that is pinned lies on the panda's ear.",
+        note="Point at a patch of any of the four pictures. The one that is pinned lies on the panda's white fur.",
         view="patches",
         settings={"pin": "teacher_clean,3,9"},
     ),
