@@ -26,6 +26,7 @@ from explorer.widgets.controls import STYLE, WIDE, DistortionControls, heading
 
 Method = Literal["pca", "umap"]
 _KINDS = (("global embedding", "embedding"), ("class token of a layer", "cls"), ("mean patch of a layer", "mean patch"))
+_PATIENCE_SECONDS = 2.0
 
 
 class EmbeddingExplorer(Explorer):
@@ -120,9 +121,9 @@ class EmbeddingExplorer(Explorer):
         return {**wanted, "layer": layer, "keep": -1 if layer == self.model.teacher.depth - 1 else "all"}
 
     def _embed_now(self) -> PairEmbedding:
-        """The first features, with a bar in the cell where they are not kept yet."""
+        """The first features, with a bar in the cell where they take their time."""
         wanted = self._wanted()
-        with tqdm(desc="features", leave=False, disable=is_embedded(self.model, self.images, **wanted)) as bar:
+        with tqdm(desc="features", leave=False, delay=_PATIENCE_SECONDS) as bar:
 
             def told(done: int, total: int) -> None:
                 bar.total = total
