@@ -18,8 +18,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from explorer.animation import animate_recovery
+    from explorer.architectures import UnsupportedModelError, list_backbones
     from explorer.attribution import Attribution, attribute
-    from explorer.backbones import Backbone, CaptureError, UnsupportedModelError, load_backbone
+    from explorer.backbones import Backbone, CaptureError, load_backbone
     from explorer.comparison import Comparison, compare
     from explorer.data import ImageSet, load_images
     from explorer.distill_config import DistillConfig
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "animation": ("animate_recovery",),
+    "architectures": ("UnsupportedModelError", "list_backbones"),
     "attribution": ("Attribution", "attribute"),
-    "backbones": ("Backbone", "CaptureError", "UnsupportedModelError", "load_backbone"),
+    "backbones": ("Backbone", "CaptureError", "load_backbone"),
     "comparison": ("Comparison", "compare"),
     "data": ("ImageSet", "load_images"),
     "distill_config": ("DistillConfig",),
@@ -106,6 +108,7 @@ __all__ = [
     "evaluate",
     "export_pair",
     "import_pair",
+    "list_backbones",
     "list_pairs",
     "load_backbone",
     "load_image",

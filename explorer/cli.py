@@ -107,10 +107,11 @@ def _parser() -> _Parser:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # late: they are made of parts of this module
+    from explorer.backbones_cli import COMMANDS as BACKBONES
     from explorer.measuring_cli import COMMANDS as MEASURING
     from explorer.training_cli import COMMANDS as TRAINING
 
-    for command in (*COMMANDS, *TRAINING, *MEASURING):
+    for command in (*COMMANDS, *TRAINING, *MEASURING, *BACKBONES):
         _add_command(commands, command)
     return parser
 

@@ -14,16 +14,16 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from explorer.architectures import is_known
 from explorer.backbones import Backbone, CaptureError, ImageSize, as_height_width
 from explorer.capture import AttentionCapture
 from explorer.reading import Calls, Tokens
 from explorer.trace import Grid
-from explorer.weights import ALIASES, state_digest
+from explorer.weights import state_digest
 
 Embed = Callable[[nn.Module, Tensor], Tensor]
 
@@ -67,7 +67,7 @@ def wrap_backbone(
         CaptureError: its attention cannot be read.
     """
     name = name or f"own:{type(module).__name__}"
-    if name in ALIASES or timm.is_model(name):
+    if is_known(name):
         raise ValueError(f"the name '{name}' stands for other weights: give your module another one")
     height, width = as_height_width(image_size)
     rows, cols = _whole_grid(grid, height, width)

@@ -33,7 +33,8 @@ import explorer
 from explorer._files import asset_path, atomic_path
 from explorer._replacement import current
 from explorer.adapters import Trainable, put_in
-from explorer.backbones import Backbone, ImageSize, as_height_width, is_known, load_backbone
+from explorer.architectures import is_known
+from explorer.backbones import Backbone, ImageSize, as_height_width, load_backbone
 from explorer.distortions import Distortion, check_own, distortion, own_record
 from explorer.weights import state_digest
 

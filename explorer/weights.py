@@ -28,15 +28,12 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from explorer._files import CACHE_VARIABLE, atomic_path, cache_dir
+from explorer.checkpoints import WeightsError, read_checkpoint
 from explorer.onnx_weights import StateDict, rename_clip, rename_dinov2, timm_tensors
 
 HUB_LIMIT_SECONDS = 2.0
 _DOWNLOAD_LIMIT_SECONDS = 1800
 _log = logging.getLogger(__name__)
-
-
-class WeightsError(RuntimeError):
-    """Weights could not be had, or are not what they should be. The message says how to mend it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,20 +137,7 @@ def load_file(path: str | Path) -> LoadedWeights:
         WeightsError: the file is missing, damaged, or a pickle, which is refused because it can run code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"no file at '{path}'; expected a .safetensors file with timm's parameter names")
-    if path.suffix != ".safetensors":
-        raise WeightsError(
-            f"'{path.name}' is not a .safetensors file. Pickled checkpoints (.pt, .pth, .bin, .ckpt) can run code when "
-            f"they are opened and are refused; convert it where you trust it: "
-            f"safetensors.torch.save_file(torch.load(path, weights_only=True), 'weights.safetensors')"
-        )
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"'{path.name}' cannot be read as safetensors ({error}); save or download it again"
-        ) from error
+    tensors = read_checkpoint(path)
     digest = state_digest(tensors)
     return LoadedWeights(tensors=tensors, description=f"{path.name} (own file, SHA-256 {digest[:12]})", sha256=digest)
 

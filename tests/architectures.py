@@ -1,5 +1,6 @@
 """Untrained models with peaked attention, and what timm itself says about them with fused attention switched off."""
 
+import copy
 from typing import Any
 
 import timm
@@ -8,7 +9,10 @@ from timm.layers.config import set_fused_attn
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from explorer.backbones import Backbone, load_backbone
+from explorer.architectures import create, patch_of, skeleton
+from explorer.backbones import Backbone, _wrap, load_backbone
+from explorer.trace import Trace
+from explorer.weights import LoadedWeights
 
 ARCHITECTURES = {  # timm name -> (patch, tokens before the patches)
     "vit_tiny_patch16_224": (16, 1),
@@ -28,6 +32,54 @@ ARCHITECTURES = {  # timm name -> (patch, tokens before the patches)
     "vit_pe_core_tiny_patch16_384": (16, 1),
     "vit_small_r26_s32_224": (32, 1),
 }
+FAMILIES = {  # what people call it -> one of its names
+    "ViT (AugReg, ImageNet)": "vit_tiny_patch16_224",
+    "ViT, mean of patches": "vit_base_patch16_gap_224",
+    "ViT, shape-optimised": "vit_so150m_patch16_reg4_map_256",
+    "ViT, norms after the branches": "vit_base_patch16_rpn_224",
+    "ViT, two parallel attentions a block": "vit_small_patch16_18x2_224",
+    "ViT, attention beside the perceptron": "vit_base_patch16_xp_224",
+    "DeiT": "deit_tiny_patch16_224",
+    "DeiT, distilled": "deit_tiny_distilled_patch16_224",
+    "DeiT III": "deit3_small_patch16_224",
+    "DINO": "vit_small_patch8_224.dino",
+    "DINOv2": "vit_small_patch14_dinov2.lvd142m",
+    "DINOv2, registers": "vit_small_patch14_reg4_dinov2.lvd142m",
+    "DINOv3": "vit_small_patch16_dinov3.lvd1689m",
+    "MAE": "vit_base_patch16_224.mae",
+    "BEiT": "beit_base_patch16_224",
+    "BEiT v2": "beitv2_base_patch16_224",
+    "BEiT-3": "beit3_base_patch16_224",
+    "EVA": "eva_large_patch14_196",
+    "EVA, CLIP": "eva_giant_patch14_clip_224",
+    "EVA-02": "eva02_tiny_patch14_224",
+    "CLIP": "vit_base_patch32_clip_224.openai",
+    "CLIP, QuickGELU": "vit_base_patch16_clip_quickgelu_224.openai",
+    "SigLIP": "vit_base_patch16_siglip_224",
+    "SigLIP, mean of patches": "vit_base_patch16_siglip_gap_224",
+    "AIMv2": "aimv2_large_patch14_224",
+    "TIPSv2": "vit_base_patch14_reg1_tipsv2",
+    "RADIO": "vit_base_patch16_radio_v3",
+    "FlexiViT": "flexivit_small",
+    "NaFlex": "naflexvit_base_patch16_gap",
+    "NaFlex, attention pooling": "naflexvit_base_patch16_map",
+    "NaFlex, SigLIP 2": "naflexvit_base_patch16_siglip",
+    "relative position": "vit_relpos_small_patch16_224",
+    "relative position, class token": "vit_relpos_base_patch16_cls_224",
+    "relative position, shared": "vit_srelpos_small_patch16_224",
+    "RoPE": "vit_small_patch16_rope_224",
+    "RoPE, mixed": "vit_small_patch16_rope_mixed_224",
+    "RoPE, registers": "vit_medium_patch16_rope_reg1_gap_256",
+    "Perception Encoder, core": "vit_pe_core_tiny_patch16_384",
+    "Perception Encoder, spatial": "vit_pe_spatial_tiny_patch16_512",
+    "Sapiens 2": "vit_base_patch16_sapiens2",
+    "LingBot": "vit_small_patch16_lingbot",
+    "ViT behind a ResNet (R26)": "vit_small_r26_s32_224",
+    "ViT behind a ResNet (R50)": "vit_base_r50_s16_224",
+    "MobileCLIP": "vit_base_mci_224",
+    "ViTamin": "vitamin_small_224",
+}
+GROUPED = tuple(timm.list_models("vit_*_sapiens2"))
 NO_CLASS_TOKEN = ("vit_base_patch16_siglip_224", "vit_relpos_small_patch16_224")
 SIZE = (6, 8)
 """Rows and columns: pictures that are not square, and few enough tokens for every architecture to be quick."""
@@ -41,7 +93,8 @@ def peaked(module: nn.Module, factor: float = 8.0, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if "attn" in name and any(part in name for part in ("qkv.w", "q_proj.w", "k_proj.w", ".q.w", ".kv.w")):
+            queries_and_keys = ("qkv.w", "q_proj.w", "k_proj.w", ".q.w", ".kv.w")
+            if ("attn" in name and any(part in name for part in queries_and_keys)) or name.endswith(".in_proj.weight"):
                 parameter.mul_(factor)
             elif not parameter.any():  # biases, tables of relative positions
                 parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
@@ -51,11 +104,43 @@ def peaked(module: nn.Module, factor: float = 8.0, seed: int = 0) -> None:
 
 def backbone(name: str, **arguments: Any) -> Backbone:
     """The architecture with random, peaked weights in float64, for 6 x 8 patches unless told otherwise."""
-    patch, _ = ARCHITECTURES[name]
-    arguments = {"image_size": (SIZE[0] * patch, SIZE[1] * patch), "device": "cpu", **arguments}
+    patch = patch_of(skeleton(name))
+    arguments = {"image_size": (SIZE[0] * patch[0], SIZE[1] * patch[1]), "device": "cpu", **arguments}
     loaded = load_backbone(name, source="random", **arguments)
     peaked(loaded.module)
     return loaded.with_module(loaded.module.double())
+
+
+def shallow(
+    name: str, grid: tuple[int, int] = SIZE, depth: int = 2, narrow: bool = False, whole: Any = None
+) -> Backbone:
+    """The architecture as it is, but for its depth (and four heads where `narrow`): random, peaked weights, float64.
+
+    Args:
+        whole: its skeleton, where there is one already.
+    """
+    whole = whole or skeleton(name)
+    patch, heads = patch_of(whole), whole.blocks[0].attn.num_heads if hasattr(whole.blocks[0], "attn") else 0
+    size = (grid[0] * patch[0], grid[1] * patch[1])
+    arguments: dict[str, Any] = {"img_size": size, "depth": depth}
+    if narrow and heads > 4:
+        arguments |= {"embed_dim": whole.num_features // heads * 4, "num_heads": 4}
+    if name in GROUPED:  # has a list with an entry for every block
+        arguments["num_kv_heads"] = [2] * depth
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = create(name, **arguments)
+    peaked(module)
+    return _wrap(name, module.double(), LoadedWeights(tensors={}, description="random", sha256="-"), size)
+
+
+def switched(module: nn.Module) -> nn.Module:
+    """A copy whose attention is timm's unfused one, without building the model once more."""
+    copied = copy.deepcopy(module)
+    for part in copied.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = False
+    return copied
 
 
 def unfused(loaded: Backbone, **arguments: Any) -> nn.Module:
@@ -84,15 +169,17 @@ def normalised(loaded: Backbone, images: Tensor) -> Tensor:
 
 def timm_attention(module: nn.Module, x: Tensor) -> list[Tensor]:
     """The softmax of each block, seen by hooks on timm's unfused attention: "batch head query token" each."""
-    seen: list[Tensor] = []
+    seen: list[list[Tensor]] = [[] for _ in module.blocks]  # type: ignore[union-attr]
     handles = [
-        block.attn.attn_drop.register_forward_hook(lambda _, __, output: seen.append(output))
-        for block in module.blocks  # type: ignore[union-attr]
+        part.register_forward_hook(lambda _, __, output, maps=maps: maps.append(output))
+        for block, maps in zip(module.blocks, seen, strict=True)  # type: ignore[arg-type]
+        for name, part in block.named_modules()
+        if name.endswith("attn_drop")
     ]
     module.forward_features(x)  # type: ignore[operator]
     for handle in handles:
         handle.remove()
-    return seen
+    return [torch.cat(maps, dim=1) for maps in seen]  # parallel attentions: side by side, as heads
 
 
 class Softmaxes(TorchFunctionMode):
@@ -107,3 +194,42 @@ class Softmaxes(TorchFunctionMode):
         if func in (Tensor.softmax, torch.softmax, torch.nn.functional.softmax):
             self.seen.append(output)
         return output
+
+
+def differences(loaded: Backbone) -> tuple[float, float]:
+    """How far maps, and tokens and embedding, of a backbone are from timm's own unfused ones, at most."""
+    reference = switched(loaded.module)
+    images = pictures(loaded)
+    x = normalised(loaded, images)
+    with torch.no_grad():
+        expected = torch.stack(timm_attention(reference, x), dim=1)
+        tokens = reference.forward_features(x)  # type: ignore[operator]
+        embedding = reference.forward_head(tokens, pre_logits=True)  # type: ignore[operator]
+    full, row = loaded.trace(images, attention="full"), loaded.trace(images, attention="cls")
+    assert full.attention is not None
+    assert row.attention is not None
+    count = loaded.prefix + loaded.grid.patches
+    assert full.attention.shape == (2, loaded.depth, loaded.heads, count, count) == expected.shape
+    assert expected.amax(dim=-1).mean() > 3 / count, "rows are nearly uniform: this proves nothing"
+    rows = own_row(loaded, reference, tokens, expected)
+    maps = [(full.attention - expected).abs().max(), (row.attention[:, -1:] - rows).abs().max()]
+    seen = torch.cat([tokens[:, : loaded.prefix], full.patches[:, -1]], dim=1)
+    outputs = [(seen - tokens).abs().max(), (full.embedding - embedding).abs().max(), _cls_difference(full, tokens)]
+    return max(map(float, maps)), max(map(float, outputs))
+
+
+def own_row(loaded: Backbone, reference: nn.Module, tokens: Tensor, maps: Tensor) -> Tensor:
+    """The last block's row that stands for the picture: "batch 1 head 1 token"."""
+    if loaded.query_kind == "class token":
+        return maps[:, -1:, :, :1]
+    if loaded.query_kind == "mean of patches":
+        return maps[:, -1:, :, loaded.prefix :].mean(dim=3, keepdim=True)
+    with Softmaxes() as softmaxes:
+        reference.forward_head(tokens)  # type: ignore[operator]
+    (pooling,) = softmaxes.seen
+    blind = loaded.prefix + loaded.grid.patches - pooling.shape[-1]  # prefix tokens that the pooling leaves out
+    return torch.nn.functional.pad(pooling, (blind, 0))[:, None]
+
+
+def _cls_difference(trace: Trace, tokens: Tensor) -> Tensor:
+    return torch.zeros(()) if trace.cls is None else (trace.cls[:, -1] - tokens[:, 0]).abs().max()

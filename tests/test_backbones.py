@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -201,12 +202,13 @@ REFUSED = {
     "tiny_vit_5m_224": "windows",
     "hiera_tiny_224": "shrinks",
     "mixer_b16_224": "no attention",
-    "samvit_base_patch16": "not one of timm's plain",
-    "naflexvit_base_patch16_gap": "not one of timm's plain",
-    "vit_small_patch16_18x2_224": "ParallelThingsBlock",
-    "vit_base_patch16_xp_224": "ParallelScalingBlock",
+    "samvit_base_patch16": "windows",
+    "maxvit_tiny_tf_224": "grids that shrink",
+    "tnt_s_patch16_224": "two grids",
+    "qwen3_vit_88m": "wrap_backbone",
     "vit_dwee_patch16_reg1_gap_256": "difference of two softmax maps",
-    "nfnet_f7": "not one of timm's plain",
+    "vit_dpwee_patch16_reg1_gap_256": "difference of two softmax maps",
+    "nfnet_f7": "no attention",
 }
 
 
@@ -299,19 +301,56 @@ def test_position_embedding_is_resampled_to_the_size(own: tuple[Path, dict[str, 
 MISFITS = {
     "empty": (lambda s: {}, "no tensor of a backbone"),
     "a head alone": (lambda s: {"head.weight": s["head.weight"]}, "no tensor of a backbone"),
-    "one missing": (lambda s: {n: t for n, t in s.items() if n != "blocks.3.mlp.fc1.bias"}, r"Missing.*blocks.3.mlp"),
-    "one too many": (lambda s: {**s, "foo": torch.zeros(3)}, "Unexpected.*foo"),
+    "one missing": (
+        lambda s: {n: t for n, t in s.items() if n != "blocks.3.mlp.fc1.bias"},
+        "1 missing of 150: blocks.3.mlp.fc1.bias$",
+    ),
+    "one too many": (lambda s: {**s, "foo": torch.zeros(3)}, "1 unexpected: foo$"),
     "wrong shape": (
         lambda s: {**s, "blocks.0.attn.qkv.weight": torch.zeros(3, 3)},
-        r"size mismatch.*\[3, 3\].*576, 192",
+        r"1 of another shape: blocks.0.attn.qkv.weight \(3 x 3 instead of 576 x 192\)$",
+    ),
+    "all of it": (
+        lambda s: {"foo": torch.zeros(3), **{n: t[:1] for n, t in s.items() if "norm1" not in n}},
+        r"24 missing of 150: .*norm1.bias.* and 20 more; 1 unexpected: foo; 126 of another shape: .* and 122 more$",
+    ),
+    "whole numbers": (
+        lambda s: {**s, "norm.weight": torch.zeros(192, dtype=torch.int8)},
+        r"1 not floating-point numbers: norm.weight \(torch.int8\)",
     ),
     "other patches": (
         lambda s: {**s, "patch_embed.proj.weight": torch.zeros(192, 3, 8, 8)},
-        r"\(192, 3, 8, 8\).*16, 16",
+        r"192 x 3 x 8 x 8 instead of 192 x 3 x 16 x 16",
     ),
-    "grey pictures": (lambda s: {**s, "patch_embed.proj.weight": torch.zeros(192, 1, 16, 16)}, "do not fit"),
+    "grey pictures": (lambda s: {**s, "patch_embed.proj.weight": torch.zeros(192, 1, 16, 16)}, "192 x 1 x 16 x 16"),
     "positions": (lambda s: {**s, "pos_embed": torch.zeros(1, 190, 192)}, "do not fit"),
+    "a prefix, and one missing": (
+        lambda s: {f"module.{n}": t for n, t in s.items() if n != "norm.bias"},
+        "150 missing of 150",
+    ),
 }
+
+
+@pytest.mark.parametrize(
+    ("prefix", "others", "said"),
+    [
+        ("module.", {}, r"prefix 'module.' taken off\)$"),
+        (
+            "teacher.backbone.",
+            {"student.backbone.norm.bias": torch.ones(192), "teacher.head.weight": torch.ones(3)},
+            r"prefix 'teacher.backbone.' taken off, 2 others left out\)$",
+        ),
+    ],
+)
+def test_a_common_prefix_is_taken_off_and_said(own, prefix: str, others, said: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path, state = own
+    safetensors.torch.save_file({**others, **{prefix + n: t for n, t in state.items()}}, tmp_path / "p.safetensors")
+    plain, prefixed = (
+        load_backbone(TINY, source=file, image_size=64, device="cpu") for file in (path, tmp_path / "p.safetensors")
+    )
+    assert re.search(said, prefixed.source)
+    assert "taken off" not in plain.source
+    assert state_digest(plain.module.state_dict()) == state_digest(prefixed.module.state_dict())
 
 
 @pytest.mark.timeout(20)

@@ -19,6 +19,7 @@ from tests.architectures import (
     backbone,
     normalised,
     pictures,
+    shallow,
     timm_attention,
     unfused,
 )
@@ -158,12 +159,12 @@ def test_half_precision_is_computed_in_float32() -> None:
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request: pytest.FixtureRequest) -> Backbone:
-    return backbone(request.param)
+    return shallow(request.param, depth=3)
 
 
 @pytest.fixture(scope="module")
 def reference(model: Backbone) -> nn.Module:
-    return unfused(model)
+    return unfused(model, depth=model.depth)
 
 
 def test_full_attention_equals_timm_unfused(model: Backbone, reference: nn.Module) -> None:

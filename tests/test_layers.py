@@ -10,18 +10,36 @@ import explorer
 PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
     {"images", "trace", "onnx_weights", "_files", "_replacement"},
-    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows", "reading"},
-    {"backbones", "own_modules", "maps", "similarity", "projection", "probes", "losses", "targets", "labels"},
+    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows", "reading"}
+    | {"checkpoints"},
+    {
+        "architectures",
+        "backbones",
+        "own_modules",
+        "maps",
+        "similarity",
+        "projection",
+        "probes",
+        "losses",
+        "targets",
+        "labels",
+    },
     {"comparison", "pairs", "distill_config", "distillation", "recovery", "attribution"}
     | {"features", "pair_embedding", "evaluation", "sweeping", "restoration", "finetuning"},
     {"scene", "map_scene", "pages", "plots", "charts", "animation", "widgets", "web"}
-    | {"cli", "training_cli", "measuring_cli"},
+    | {"cli", "training_cli", "measuring_cli", "backbones_cli"},
 )
 SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
 SIDEWAYS |= {("pages", beside) for beside in ("scene", "map_scene", "web")} | {("cli", "pages"), ("widgets", "pages")}
 SIDEWAYS |= {("widgets", beside) for beside in ("charts", "map_scene", "plots", "scene", "web")}
-SIDEWAYS |= {("own_modules", "backbones")}
+SIDEWAYS |= {
+    ("weights", "checkpoints"),
+    ("own_modules", "backbones"),
+    ("own_modules", "architectures"),
+    ("backbones", "architectures"),
+}
 SIDEWAYS |= {("cli", "training_cli"), ("training_cli", "cli")}  # one command line in two files
+SIDEWAYS |= {("cli", "backbones_cli"), ("backbones_cli", "cli")}
 SIDEWAYS |= {
     ("cli", "measuring_cli"),
     ("measuring_cli", "cli"),
