@@ -24,9 +24,10 @@ from sidebar import (
     build_sidebar,
     fit_students,
     operator_controls,
+    take_checkpoint,
 )
 from style import CSS, HEAD, SWITCH_THEME, THEME, TITLE
-from tabs import ToldError, notice, on_change, sidebar_changes, told
+from tabs import MODEL_QUEUE, ToldError, notice, on_change, sidebar_changes, told
 from train_tab import build_train_tab, connect_train_tab, own_students, restore
 
 PROGRESS = gr.Progress(track_tqdm=True)
@@ -85,6 +86,13 @@ def build() -> gr.Blocks:
         column.backbone.input(
             fit_students, [column.backbone, training.own], column.pair, api_visibility="private"
         ).then(**redraw)
+        column.checkpoint.upload(
+            take_checkpoint,
+            [column.checkpoint, column.architecture, column.size, column.own],
+            [column.own, column.backbone, column.pair],
+            api_visibility="private",
+            **MODEL_QUEUE,
+        ).success(**redraw)
         connect_train_tab(training, column, shown, problem, redraw)
         opened = {}
         for tab, name in (

@@ -6,6 +6,7 @@ another visitor's picture, and the same question is answered from memory. No Gra
 
 import hashlib
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
@@ -13,10 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import timm
 from jaxtyping import Float
 from torch import Tensor
 
 import explorer as ex
+import own_weights
 import trained
 from explorer.backbones import ImageSize
 from explorer.comparison import Comparison, View, assemble, look
@@ -32,6 +35,7 @@ SIZES = (224, 336, 448)
 UNTOUCHED = "untouched copy"
 VIEW_CACHE_BYTES = 400 * 1024**2
 BACKBONES_KEPT = 3
+PICTURE_BYTES = 50 << 20
 
 Value = TypeVar("Value")
 
@@ -69,9 +73,41 @@ def load_backbone(name: str, size: int) -> ex.Backbone:
 
 
 def backbone_at(name: str, size: ImageSize) -> ex.Backbone:
-    """A backbone at any image size, from memory where it was used lately."""
+    """A backbone at any image size, from memory where it was used lately; a visitor's checkpoint by its secret name."""
     LIMITS.check_backbone(name)
+    if own_weights.is_own(name):
+        return _backbones.get((name, size), lambda: own_weights.load(name, size))
     return _backbones.get((name, size), lambda: ex.load_backbone(name, image_size=size))
+
+
+def backbones(own: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """The backbones that can be chosen, as (label, name): a visitor's own, the aliases, and timm's by their names."""
+    mine = [(own_weights.label_of(name), name) for name in own if own_weights.is_own(name)]
+    aliases = [(pinned.label, alias) for alias, pinned in ex.ALIASES.items()]
+    return [*mine, *aliases, *((name, name) for name in architectures())]
+
+
+@lru_cache(maxsize=1)
+def architectures() -> tuple[str, ...]:
+    """timm's names that are supported; none on a public page."""
+    if LIMITS.public:
+        return ()
+    return tuple(name for name in ex.list_backbones() if name not in ex.ALIASES)
+
+
+def about_size(backbone: str) -> str:
+    """The sizes that a backbone was made for, in words; empty where its name does not tell."""
+    if own_weights.is_own(backbone):
+        return ""
+    name = ex.ALIASES[backbone].architecture if backbone in ex.ALIASES else backbone
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    patch = re.search(r"patch(\d+)", name)
+    if config is None or patch is None:
+        return ""
+    side = int(patch[1])
+    unfit = [str(size) for size in SIZES if size % side]
+    refused = f"; {' and '.join(unfit)} px do not fit" if unfit else ""
+    return f"Patches of {side} px, trained at {config.input_size[1]} px{refused}."
 
 
 def students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
@@ -135,6 +171,8 @@ def _place(pair: str) -> str | Path:
 
 def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]:
     """The centre square of a picture file."""
+    if path and os.path.getsize(path) > PICTURE_BYTES:
+        raise ValueError(f"this picture's file has more than {PICTURE_BYTES >> 20} MiB: save it smaller")
     if not path:
         raise ValueError("there is no picture: choose a sample, upload one, paste one or take one with the camera")
     try:

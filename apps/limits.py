@@ -25,7 +25,7 @@ class Limits:
             machine download and keep what the visitor chose, and students are adapters alone, of a megabyte each.
         steps, minutes: of a run.
         waiting: how many runs may wait for their turn.
-        upload: of one file, as Gradio writes it.
+        upload: of one file, as Gradio writes it; a checkpoint may be large, a picture may not (see `engine`).
         endpoints: which of `ENDPOINTS` programs can reach.
     """
 
@@ -33,7 +33,7 @@ class Limits:
     steps: int = 2000
     minutes: float = float("inf")
     waiting: int = 16
-    upload: str = "50mb"
+    upload: str = "700mb"
     endpoints: tuple[str, ...] = ENDPOINTS
 
     def check_backbone(self, name: str) -> None:

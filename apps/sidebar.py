@@ -12,14 +12,18 @@ from gradio.data_classes import ImageData
 
 import engine
 import explorer as ex
+import own_weights
 from corruption_sheet import build_corruption_sheet, draw_sheet, picked
 from explorer.distortions.parameters import Description, Parameter
+from limits import LIMITS
+from tabs import ToldError, told
 
 DEFAULT_PHOTO = "farm_animal/owl.webp"
 DEFAULT_DISTORTION = "gaussian_noise"
 DEFAULT_BACKBONE = "s14"
 DEFAULT_PAIR = "s14-noise"
 NO_DISTORTION = "none"
+SEARCHED = "Type to search timm's names, or a full one such as vit_small_patch14_dinov2.lvd142m."
 SLIDERS = max(len(entry.parameters) for entry in ex.DISTORTIONS.values())
 SAMPLES = (
     DEFAULT_PHOTO,
@@ -72,6 +76,9 @@ class Sidebar:
     backbone: gr.Dropdown
     pair: gr.Dropdown
     size: gr.Radio
+    own: gr.State
+    architecture: gr.Dropdown
+    checkpoint: gr.UploadButton
     operator: gr.Dropdown
     sliders: tuple[gr.Slider, ...]
     severity: gr.Radio
@@ -91,8 +98,7 @@ def build_sidebar() -> Sidebar:
     """Lay out the column and connect its parts with each other."""
     picture, photo, samples, catalogue = _picture_part()
     operator, sliders, severity, corruptions, clip, text, spec, seed = _distortion_part()
-    backbone, pair, size = _model_part()
-    pictures, model = (picture, photo, samples, catalogue), (backbone, pair, size)
+    pictures, model = (picture, photo, samples, catalogue), _model_part()
     column = Sidebar(*pictures, *model, operator, sliders, severity, corruptions, clip, text, spec, seed)
     _connect(column)
     return column
@@ -159,19 +165,44 @@ def _distortion_part() -> tuple[Any, ...]:
     return operator, sliders, severity, corruptions, clip, text, gr.State(_default_spec()), seed
 
 
-def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio]:
+def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.State, gr.Dropdown, gr.UploadButton]:
     gr.Markdown("### Model")
     backbone = gr.Dropdown(
-        [(pinned.label, alias) for alias, pinned in ex.ALIASES.items()],
+        engine.backbones(),
         value=DEFAULT_BACKBONE,
         label="Backbone",
-        info="Or type the timm name of a plain Vision Transformer.",
+        info=None if LIMITS.public else SEARCHED,
         allow_custom_value=True,
         elem_id="backbone",
     )
     pair = gr.Dropdown(engine.students(DEFAULT_BACKBONE), value=DEFAULT_PAIR, label="Student", elem_id="student")
-    size = gr.Radio(list(engine.SIZES), value=engine.SIZES[0], label="Size in pixels", elem_id="size")
-    return backbone, pair, size
+    size = gr.Radio(
+        list(engine.SIZES),
+        value=engine.SIZES[0],
+        label="Size in pixels",
+        info=engine.about_size(DEFAULT_BACKBONE),
+        elem_id="size",
+    )
+    with gr.Accordion("Your own checkpoint", open=False, visible=not LIMITS.public, elem_id="own-checkpoint"):
+        architecture = gr.Dropdown(
+            list(engine.architectures()),
+            value="vit_base_patch16_224",
+            label="Its architecture",
+            info="timm's name.",
+            allow_custom_value=True,
+            elem_id="architecture",
+        )
+        checkpoint = gr.UploadButton(
+            "Open a safetensors file",
+            file_types=[".safetensors"],
+            elem_id="open-checkpoint",
+            size="sm",
+        )
+        gr.Markdown(
+            f"Its tensors' names are timm's; up to {own_weights.LARGEST_BYTES >> 20} MiB. Pickles (.pt, .pth) are "
+            f"refused. Nobody else is shown it."
+        )
+    return backbone, pair, size, gr.State([]), architecture, checkpoint
 
 
 def _connect(column: Sidebar) -> None:
@@ -192,6 +223,7 @@ def _connect(column: Sidebar) -> None:
         _from_severity, [column.operator, column.severity], [*column.sliders, column.clip, *written], **quick
     )
     column.text.submit(_from_text, column.text, written, **quick)
+    column.backbone.change(lambda name: gr.Radio(info=engine.about_size(name)), column.backbone, column.size, **quick)
     _connect_corruptions(column, controls, written, quick)
 
 
@@ -209,6 +241,18 @@ def _connect_corruptions(column: Sidebar, controls: list[Any], written: list[Any
         **drawn,
     )
     sheet.pick(choose_corruption, outputs=[*controls, column.severity, *written], **quick)
+
+
+def take_checkpoint(file: str, architecture: str, size: int, own: list[str]) -> list[Any]:
+    """The visitor's own backbones, the lists of backbones and students, after a checkpoint was brought."""
+    try:
+        with told():
+            name = own_weights.take_in(file, architecture, int(size))
+    except ToldError as error:
+        words = html.escape(str(error))  # the page takes it for HTML
+        raise gr.Error(words, title="This checkpoint cannot be used", duration=None, print_exception=False) from error
+    names = [name, *own]
+    return [names, gr.Dropdown(engine.backbones(names), value=name), fit_students(name, [])]
 
 
 def fit_students(backbone: str, own: list[str], pair: str | None = None) -> gr.Dropdown:

@@ -1,0 +1,101 @@
+"""Checkpoints that visitors bring: one file and one note each, found by a name that nobody can guess.
+
+Whoever knows a name may use that backbone; nobody is shown the names of others. The store is bounded: what was not used
+for longest goes first. No Gradio in here.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import explorer as ex
+import trained
+from explorer._files import atomic_path
+from explorer.backbones import ImageSize
+from limits import LIMITS
+
+LARGEST_BYTES = 700 << 20
+"""Of one checkpoint: a ViT-B/16 has 345 MB in single, a ViT-L/16 608 MB in half precision."""
+KEPT_BYTES = 4 << 30
+_NAME = re.compile(r"weights-[0-9a-f]{20}")
+
+
+def weights_dir() -> Path:
+    """The folder of all checkpoints: beside the visitors' students."""
+    return trained.runs_dir() / "weights"
+
+
+def take_in(file: str, architecture: str, size: int) -> str:
+    """Keep a visitor's safetensors file; its new name.
+
+    Args:
+        file: where the upload lies; read once to see that it fits, and copied.
+        architecture: the timm name that it is said to fit.
+        size: image size in pixels at which it is tried.
+
+    Raises:
+        ValueError: too large, no such architecture, or an architecture that does not take the size.
+        WeightsError: it is no safetensors file, or does not fit.
+        OSError: the disk is nearly full.
+    """
+    if LIMITS.public:
+        raise ValueError("this public page takes no checkpoints; run the app yourself for your own")
+    given = Path(file)
+    if given.stat().st_size > LARGEST_BYTES:
+        raise ValueError(
+            f"'{given.name}' has {given.stat().st_size >> 20} MiB; expected {LARGEST_BYTES >> 20} MiB at most: save it "
+            f"in half precision, or use it on your own machine with load_backbone('{architecture}', source='file')"
+        )
+    ex.load_backbone(architecture, image_size=size, source=given, device="cpu")
+    root = weights_dir()
+    root.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(root).free < trained.FREE_BYTES + LARGEST_BYTES:
+        raise OSError("too little space is free where checkpoints are kept")
+    name = f"weights-{secrets.token_hex(10)}"
+    with atomic_path(root / f"{name}.safetensors") as part:
+        shutil.copyfile(given, part)
+    with atomic_path(root / f"{name}.json") as part:
+        part.write_text(json.dumps({"architecture": architecture, "file": given.name}), encoding="utf-8")
+    _make_room(root, keep=name)
+    return name
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is one of a visitor's checkpoint that is still there."""
+    return _NAME.fullmatch(name) is not None and (weights_dir() / f"{name}.json").is_file()
+
+
+def load(name: str, size: ImageSize) -> ex.Backbone:
+    """The backbone of a visitor's checkpoint, under its secret name."""
+    note = _note(name)
+    file = weights_dir() / f"{name}.safetensors"
+    os.utime(file)
+    backbone = ex.load_backbone(note["architecture"], image_size=size, source=file)
+    source = backbone.source.replace(file.name, f"{note['file']} as {note['architecture']}")
+    return replace(backbone, name=name, source=source)
+
+
+def label_of(name: str) -> str:
+    """What a visitor's checkpoint is called in lists."""
+    note = _note(name)
+    return f"yours: {note['file']} ({note['architecture']})"
+
+
+def _note(name: str) -> dict[str, str]:
+    if not is_own(name):
+        raise ValueError(f"there is no checkpoint '{name}' any more: upload it again")
+    return json.loads((weights_dir() / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _make_room(root: Path, keep: str) -> None:
+    files = sorted(root.glob("weights-*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        if total > KEPT_BYTES and file.stem != keep:
+            file.with_suffix(".json").unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
