@@ -59,7 +59,7 @@ def take_in(file: str, architecture: str, size: int) -> str:
     with atomic_path(root / f"{name}.safetensors") as part:
         shutil.copyfile(given, part)
     with atomic_path(root / f"{name}.json") as part:
-        part.write_text(json.dumps({"architecture": architecture, "file": given.name}), encoding="utf-8")
+        part.write_text(json.dumps({"architecture": architecture, "file": given.name[-80:]}), encoding="utf-8")
     _make_room(root, keep=name)
     return name
 
