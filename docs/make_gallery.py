@@ -62,7 +62,7 @@ def mapped() -> ex.Section:
 def swept() -> ex.Sweep:
     """Noise of seven strengths on a few photos."""
     photos = ex.load_images("photos", size=112)
-    few = photos.subset(fraction=0.15, seed=SEED)
+    few = photos.subset(fraction=0.1, seed=SEED)
     return ex.sweep(ex.load_pair("s14-noise", image_size=112), few, "gaussian_noise", seed=SEED, gallery=photos)
 
 
@@ -73,10 +73,10 @@ def recovered() -> ex.Recovery:
     recovery = ex.Recovery(teacher, photos[watched][0], "gaussian_noise(sigma=0.3)", seed=SEED)
     learned = photos.subset(fraction=0.5, seed=SEED)
     assert "wild_animal/koala.webp" not in learned.names, "another seed leaves the watched photo out"
-    config = ex.DistillConfig(steps=40, batch_size=8, image_size=112, eval_every=40, checkpoint_every=40, seed=SEED)
+    config = ex.DistillConfig(steps=30, batch_size=8, image_size=112, eval_every=30, checkpoint_every=30, seed=SEED)
     with tempfile.TemporaryDirectory() as folder:
         for record in tqdm(ex.distill(teacher, learned, config, out=folder), total=config.steps, leave=False):
-            if record.step % 4 == 0:
+            if record.step % 3 == 0:
                 recovery.add(record.step, record.student)
     return recovery
 
@@ -128,7 +128,7 @@ PAGES = {
     "recovery": Entry(
         make=recovered,
         title="A student learns to see a koala through noise",
-        note="Forty steps of eight photos on two CPU cores. Press Play, or pull the step.",
+        note="Thirty steps of eight photos on two CPU cores. Press Play, or pull the step.",
         view="recovery",
     ),
 }

@@ -100,18 +100,25 @@ def page(
         return _comparison_page(shown, title, note, chosen, layers)
     if layers is not None:
         raise ValueError("layers are chosen for the page of a Comparison only")
-    sections, facts = _sections(shown)
-    return _render([replace(each, state={**each.state, **chosen}) for each in sections], title, note, facts)
+    facts: list[list[str]] = []
+    sections = []
+    for section in _sections(shown):
+        if section.view == "recoveryview" and section.scenes:
+            section = _thinned(section, facts)
+        sections.append(replace(section, state={**section.state, **chosen}))
+    return _render(sections, title, note, facts)
 
 
-def _sections(shown: Recovery | Sweep | Section | Sequence[Section]) -> tuple[list[Section], list[list[str]]]:
+def _sections(shown: Recovery | Sweep | Section | Sequence[Section]) -> list[Section]:
     if isinstance(shown, Recovery):
-        return _recovery_sections(shown)
+        moments = [moment_scene(moment) for moment in shown.moments]
+        run = {"state": "finished", "steps": moments[-1]["step"], "records": [], "moments": moments}
+        return [Section(view="recoveryview", scenes=({**recovery_scene(shown), **run},))]
     if isinstance(shown, Sweep):
         caption = f"{shown.pictures} pictures, neighbours among {shown.gallery}"
         untouched = shown.weights[0] == shown.weights[1]
-        return [Section(view="sweepview", scenes=(sweep_scene(shown, untouched=untouched, caption=caption),))], []
-    return [shown] if isinstance(shown, Section) else list(shown), []
+        return [Section(view="sweepview", scenes=(sweep_scene(shown, untouched=untouched, caption=caption),))]
+    return [shown] if isinstance(shown, Section) else list(shown)
 
 
 # A comparison: attention of all blocks, patches of as many as there is room for
@@ -163,15 +170,17 @@ def _too_large(scenes: list[Payload], size: int) -> str:
 # A recovery: as many of its moments as there is room for
 
 
-def _recovery_sections(recovery: Recovery) -> tuple[list[Section], list[list[str]]]:
-    base, moments = recovery_scene(recovery), [moment_scene(moment) for moment in recovery.moments]
-    room = MOST_BYTES - len(_render([Section(view="recoveryview", scenes=(base,))], "", "").encode())
-    each = max(len(json.dumps(moment)) for moment in moments)
-    kept = _spread(moments, max(2, room // each))
-    last = moments[-1]["step"]
-    scene = {**base, "state": "finished", "steps": last, "records": [], "moments": kept, "before": None, "run": None}
-    facts = [["Steps", f"{len(kept)} of the {len(moments)} recorded"]]
-    return [Section(view="recoveryview", scenes=(scene,))], facts
+def _thinned(section: Section, facts: list[list[str]]) -> Section:
+    scene = section.scenes[0]
+    moments = scene.get("moments") or []
+    if not moments:
+        return section
+    alone = _render([replace(section, scenes=({**scene, "moments": []},))], "", "")
+    largest = max(len(json.dumps(moment)) for moment in moments)
+    kept = _spread(moments, max(2, (MOST_BYTES - len(alone.encode())) // largest))
+    facts.append(["Steps", f"{len(kept)} of the {len(moments)} recorded"])
+    ended = scene["state"] if scene.get("state") in ("finished", "stopped", "failed") else None
+    return replace(section, scenes=({**scene, "moments": kept, "state": ended},))
 
 
 def _spread(moments: list[Payload], count: int) -> list[Payload]:

@@ -128,6 +128,20 @@ def test_a_map_from_disk_without_plotly(browser: Browser, tmp_path: Path) -> Non
 
 
 @pytest.mark.browser
+def test_a_widget_saves_what_it_shows(browser: Browser, tmp_path: Path) -> None:
+    from explorer.widgets import PatchExplorer
+
+    widget = PatchExplorer(pair(), torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(4)), NOISE)
+    widget.view.settings = {"pin": {"pane": "student_clean", "row": 1, "col": 0}, "colours": "magma"}
+    with opened(browser, widget.save_page(tmp_path / "widget.html")) as found:
+        assert state(found)["pin"] == {"pane": "student_clean", "row": 1, "col": 0}
+        assert state(found)["colours"] == "magma"
+        assert found.locator("select[name=layer] option").count() == 1
+        assert "sigma=0.3" in found.locator("#page-facts").inner_text()
+    widget.close()
+
+
+@pytest.mark.browser
 def test_a_recovery_and_a_sweep_from_disk(browser: Browser, tmp_path: Path) -> None:
     recovery = Recovery(network(0), torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2)), NOISE, seed=3)
     for step in (1, 2, 5):

@@ -8,6 +8,7 @@ widget leaves a picture, too.
 
 import gzip
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -23,6 +24,7 @@ from matplotlib.figure import Figure
 
 from explorer.backbones import Backbone
 from explorer.distortions import distortion
+from explorer.pages import Section, save_page
 from explorer.pairs import Pair
 from explorer.web import VIEWS, module_source, stylesheet
 from explorer.widgets.background import Check, Latest, Left
@@ -89,9 +91,16 @@ class View(anywidget.AnyWidget):
         self._esm, self._css = _script(name), _style()
         moments = {f"moment_{place}": traitlets.Any(None, allow_none=True).tag(sync=True) for place in range(slots)}
         self.add_traits(**moments)
+        self.view_name = name
         super().__init__(slots=slots, layout={"flex": "1 1 520px", "min_width": "0"}, **state)
         self.told: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # noqa: ARG005
         self.on_msg(self._heard)
+
+    def whole(self) -> dict[str, Any]:
+        """The payload with what was handed over in parts, as the page puts it together."""
+        whole = {**(self.payload or {}), **(self.scene or {})}
+        moments = [getattr(self, f"moment_{place}") for place in range(self.slots)]
+        return {**whole, "moments": [moment for moment in moments if moment]} if self.slots else whole
 
     def _heard(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         if content.get("type") == "plotly":
@@ -131,6 +140,18 @@ class Explorer(ipywidgets.VBox):
         """What is shown inside as being wrong; waits for work under way."""
         self._latest.settle()
         return self.view.error
+
+    def save_page(self, path: str | os.PathLike, *, title: str = "", note: str = "") -> Path:
+        """Write what is shown, as it is set now, as one HTML page without server and network; see `explorer.save_page`.
+
+        Args:
+            path: ends in .html; a file of that name is replaced.
+            title: "" for what is shown, in words.
+            note: a few words below the title.
+        """
+        self._latest.settle()
+        shown = Section(view=self.view.view_name, scenes=(self.view.whole(),), state=self.view.settings)
+        return save_page(shown, path, title=title or self._words(), note=note)
 
     def close(self) -> None:
         """End all work, and take the widget off the page."""
