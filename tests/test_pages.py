@@ -189,3 +189,13 @@ def test_what_cannot_be_a_page_is_refused(small: Comparison, tmp_path: Path) -> 
         page(Section(view="attention", scenes=(attention_scene(small),)))
     with pytest.raises(ValueError, match="Comparison only"):
         page(Section(view="attentionview", scenes=(attention_scene(small),)), layers=(1,))
+
+
+def test_the_gallery_is_whole_and_small() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    links = re.findall(r"\]\(([^)]+)\)", (docs / "gallery.md").read_text(encoding="utf-8"))
+    assert all((docs / link).is_file() for link in links)
+    pages = sorted((docs / "gallery").glob("*.html"))
+    assert {f"gallery/{file.name}" for file in pages} <= set(links)
+    assert all(file.stat().st_size < MOST_BYTES for file in pages)
+    assert sum(file.stat().st_size for file in (docs / "gallery").iterdir()) < 10_000_000
