@@ -36,7 +36,7 @@ class EmbeddingExplorer(Explorer):
     of the distortion, Compute starts the work.
 
     Args:
-        model: a pair; or a backbone, whose student is then the untouched copy.
+        pair: a pair; or a backbone, whose student is then the untouched copy.
         images: at least two pictures; labels are their classes.
         distortion: a spec; None for the one that the student was trained on.
         seed: of the distortion, and of UMAP.
@@ -51,7 +51,7 @@ class EmbeddingExplorer(Explorer):
 
     def __init__(
         self,
-        model: Model,
+        pair: Model,
         images: ImageSet,
         distortion: str | Distortion | None = None,
         seed: int = 0,
@@ -62,7 +62,7 @@ class EmbeddingExplorer(Explorer):
         layer: int = -1,
         labels: Sequence[str] | None = None,
     ) -> None:
-        self.model = as_pair(model)
+        self.model = as_pair(pair)
         self.images = images if labels is None else _labelled(images, labels)
         self.chosen: str | None = None
         self.selected: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ def show(figure: Figure, alt: str) -> None:
         raise ValueError("alt is a sentence that says what is to be seen; got none")
     picture = Image.open(io.BytesIO(to_png(figure, 2 * _DPI))).convert("RGB")
     stream = io.BytesIO()
-    picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    few = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
+    few.save(stream, "PNG", optimize=True)
     metadata = {"image/png": {"alt": alt, "width": round(_DPI * figure.get_size_inches()[0])}}
     display({"image/png": stream.getvalue(), "text/plain": alt}, metadata=metadata, raw=True)
