@@ -23,7 +23,18 @@ from notebooks.run import (
 )
 
 MOST_BYTES = 2_500_000
-REDUCED: dict[str, dict[str, Any]] = {}
+REDUCED: dict[str, dict[str, Any]] = {
+    "01_what_attention_sees": {"IMAGE_SIZE": 112, "PICTURES": 4, "SEEDS": 1},
+    "02_patches_and_similarity": {"IMAGE_SIZE": 112, "PICTURES": 3},
+    "03_distil_a_student": {
+        "FULL_SIZE": 112,
+        "TRAIN_PICTURES": 12,
+        "TEST_PICTURES": 4,
+        "STEPS": 3,
+        "SHORT_STEPS": 2,
+        "BATCH": 4,
+    },
+}
 """Notebook -> parameter -> a value that takes less time."""
 
 ALL = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
