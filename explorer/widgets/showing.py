@@ -1,7 +1,7 @@
 """Figures in lessons: `show` puts one into a cell's output, with words for those who do not see it.
 
-Enters: a matplotlib figure and its description. Leaves: an output that is small enough to be stored, and sharp enough
-for screens of twice the pixels.
+Enters: a matplotlib figure and its description. Leaves: an output that is small enough to be stored, and sharper than
+it is laid out, for screens with more pixels.
 """
 
 import io
@@ -12,7 +12,8 @@ from PIL import Image
 
 from explorer.plots import to_png
 
-_DPI = 84  # as it is laid out on the page; it is drawn with twice as many dots
+_DPI, _DRAWN_DPI = 84, 126  # as it is laid out on the page, and as it is drawn
+_EXACT_BYTES = 100_000
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -27,9 +28,19 @@ def show(figure: Figure, alt: str) -> None:
     """
     if not alt.strip():
         raise ValueError("alt is a sentence that says what is to be seen; got none")
-    picture = Image.open(io.BytesIO(to_png(figure, 2 * _DPI))).convert("RGB")
-    stream = io.BytesIO()
-    few = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
-    few.save(stream, "PNG", optimize=True)
     metadata = {"image/png": {"alt": alt, "width": round(_DPI * figure.get_size_inches()[0])}}
-    display({"image/png": stream.getvalue(), "text/plain": alt}, metadata=metadata, raw=True)
+    display({"image/png": _compressed(to_png(figure, _DRAWN_DPI)), "text/plain": alt}, metadata=metadata, raw=True)
+
+
+def _compressed(png: bytes) -> bytes:
+    """The same picture; in 256 colours, dithered, if it is large. White and black stay what they are."""
+    if len(png) <= _EXACT_BYTES:
+        return png
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    palette = picture.quantize(254, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    colours = palette.getpalette()
+    assert colours is not None, "a quantised picture has a palette"
+    palette.putpalette([*colours[: 3 * 254], 255, 255, 255, 0, 0, 0])
+    stream = io.BytesIO()
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
