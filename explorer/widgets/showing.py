@@ -37,7 +37,8 @@ def _compressed(png: bytes) -> bytes:
     if len(png) <= _EXACT_BYTES:
         return png
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    palette = picture.quantize(254, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    every_third = picture.resize((picture.width // 3, picture.height // 3), Image.Resampling.NEAREST)  # is faster
+    palette = every_third.quantize(254, Image.Quantize.MAXCOVERAGE, kmeans=1)
     colours = palette.getpalette()
     assert colours is not None, "a quantised picture has a palette"
     palette.putpalette([*colours[: 3 * 254], 255, 255, 255, 0, 0, 0])
