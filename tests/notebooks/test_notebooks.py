@@ -26,10 +26,18 @@ MOST_BYTES = 2_500_000
 REDUCED: dict[str, dict[str, Any]] = {
     "01_what_attention_sees": {"IMAGE_SIZE": 112, "PICTURES": 4, "SEEDS": 1},
     "02_patches_and_similarity": {"IMAGE_SIZE": 112, "PICTURES": 3},
+    "03_distil_a_student": {
+        "FULL_SIZE": 112,
+        "TRAIN_PICTURES": 8,
+        "TEST_PICTURES": 4,
+        "STEPS": 2,
+        "SHORT_STEPS": 2,
+        "BATCH": 2,
+    },
 }
 """Notebook -> parameter -> a value that takes less time."""
 
-COMING = ("03_distil_a_student.ipynb", "04_embeddings_and_probes.ipynb")
+COMING = ("04_embeddings_and_probes.ipynb", "05_which_level_matters.ipynb")
 """Lessons that are linked already, and still being written."""
 
 ALL = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
