@@ -227,8 +227,8 @@ export function createHelp(shell, term, explanation) {
 
 /** Buttons below a view: figure, numbers, page, link. Each action returns what it needs, null where it cannot.
  *
- * options: the view's own. `options.page` is what a page of its own is made of, see `composePage`; without it, there is
- * no such button. `options.saved` says that this is such a page, which no link leads to.
+ * options: the view's own. `options.page` is what a page of its own is made of, see `composePage`, or `load` of it, which
+ * brings that; without it, there is no such button. `options.saved` says that this is such a page, which no link leads to.
  */
 export function createActions({ figure, numbers, page, link, options }) {
   const status = make("span", { class: "vx-status", role: "status" });
@@ -252,7 +252,7 @@ export function createActions({ figure, numbers, page, link, options }) {
   const savePage = async () => {
     report("making the page \u2026");
     const { name, ...content } = page();
-    const text = options.page.again ? options.page.again() : await composePage(options.page, content);
+    const text = options.page.again ? options.page.again() : await composePage((await options.page.load?.()) ?? options.page, content);
     const blob = new Blob([text], { type: "text/html" });
     downloadBlob(`${name}.html`, blob);
     report(`page saved (${(blob.size / 1e6).toFixed(1)} MB); it needs no network`);

@@ -26,7 +26,7 @@ from explorer.backbones import Backbone
 from explorer.distortions import distortion
 from explorer.pages import Section, save_page
 from explorer.pairs import Pair
-from explorer.web import VIEWS, module_source, stylesheet
+from explorer.web import VIEWS, module_source, page_modules, page_template, stylesheet
 from explorer.widgets.background import Check, Latest, Left
 from explorer.widgets.pictures import small_png
 
@@ -105,6 +105,9 @@ class View(anywidget.AnyWidget):
     def _heard(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         if content.get("type") == "plotly":
             self._hand_over_plotly()
+        elif content.get("type") == "page":
+            made_of = {"template": page_template(), "style": stylesheet(), "modules": page_modules(self.view_name)}
+            self.send({"type": "page", "view": self.view_name, **made_of})
         elif content.get("type") == "event":
             self.told(str(content["name"]), content["data"])
 

@@ -53,6 +53,15 @@ async function vxAskPlotly(model) {
   return globalThis.vxPlotlyModule;
 }
 
+/** What a page of its own is made of: the kernel hands it over when it is wanted. */
+function vxAskPage(model) {
+  return new Promise((done, failed) => {
+    model.on("msg:custom", (message) => message.type === "page" && done(message));
+    model.on("destroy", () => failed(new Error("the widget was closed")));
+    model.send({ type: "page" });
+  });
+}
+
 /** What was handed over in parts, so that little is sent while a run goes on, as the one payload of the view. */
 function vxPayload(model) {
   const payload = model.get("payload");
@@ -85,6 +94,7 @@ function render({ model, el }) {
     },
     onEvent: (name, data) => model.send({ type: "event", name, data }),
     plotly: () => vxPlotly(model),
+    page: { load: () => vxAskPage(model) },
   });
   const adopt = () => {
     const settings = model.get("settings");

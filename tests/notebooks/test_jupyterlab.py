@@ -1,20 +1,12 @@
 """The widgets in JupyterLab, in a real browser: each is moved and clicked, and what it shows changes."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
+from lab import RUN, Lab, opened, serving
+from playwright.sync_api import Browser
 
-ROOT = Path(__file__).parents[2]
 CELLS = {
     "start": """
 import explorer as ex
@@ -36,119 +28,13 @@ monitor
 """,
     "scratch": "",
 }
-PLACES = {name: place for place, name in enumerate(CELLS)}
-WAIT_MS = 60_000
-READ_BACK = "willReadFrequently"  # only these tests read the canvases
-RUN = """async ([place, code]) => {
-  const notebook = jupyterapp.shell.currentWidget.content;
-  if (code !== null) notebook.widgets[place].model.sharedModel.setSource(code);
-  notebook.deselectAll();
-  notebook.activeCellIndex = place;
-  await jupyterapp.commands.execute("notebook:run-cell");
-  return notebook.widgets[place].model.outputs.toJSON();
-}"""
-PIXELS = """(canvas) => { const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  let hash = 17; for (const byte of data) hash = (31 * hash + byte) | 0; return hash; }"""
-COUNT_LIBRARIES = """
-window.libraries = 0;
-const make = URL.createObjectURL.bind(URL);
-URL.createObjectURL = (blob) => {
-  if (blob.type === "text/javascript" && blob.size > 3e6) window.libraries += 1;
-  return make(blob);
-};
-"""
-
-
-class Lab:
-    """A notebook that is open in JupyterLab.
-
-    Attributes:
-        complaints: errors and warnings on the console, uncaught errors, requests to other hosts.
-    """
-
-    def __init__(self, page: Page, address: str) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        known = (address, address.replace("http:", "ws:"), "data:", "blob:")
-        page.on("console", self._listen)
-        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
-        page.on("request", lambda one: one.url.startswith(known) or self.complaints.append(f"asked {one.url}"))
-
-    def run(self, name: str, code: str | None = None) -> str:
-        """Run a cell, and give back what it printed; errors fail."""
-        outputs = self.page.evaluate(RUN, [PLACES[name], code])
-        bad = [out for out in outputs if out["output_type"] == "error" or out.get("name") == "stderr"]
-        assert [out for out in bad if not _is_progress(out)] == []
-        return "".join(out["text"] for out in outputs if out.get("name") == "stdout").strip()
-
-    def cell(self, name: str) -> Locator:
-        """A cell of the notebook."""
-        return self.page.locator(".jp-Notebook-cell").nth(PLACES[name])
-
-    def show(self, name: str) -> Locator:
-        """Run a cell with a widget, and wait until its maps are painted."""
-        self.run(name)
-        widget = self.cell(name).locator(".vx-mount")
-        self.until(lambda: len(set(self.heats(widget).values())) > 1)
-        return widget
-
-    def heats(self, widget: Locator) -> dict[str, int]:
-        """A number for the pixels of each map."""
-        boxes = widget.locator(".vx-box").all()
-        return {str(box.get_attribute("data-pane")): box.locator(".vx-heat").first.evaluate(PIXELS) for box in boxes}
-
-    def until(self, reached: Callable[[], bool]) -> None:
-        """Wait for something that is asked for again and again."""
-        end = time.monotonic() + WAIT_MS / 1000
-        while not reached():
-            assert time.monotonic() < end, f"it did not come; the page complained: {self.complaints}"
-            self.page.wait_for_timeout(50)
-
-    def _listen(self, line: ConsoleMessage) -> None:
-        if line.type in ("error", "warning") and READ_BACK not in line.text:
-            self.complaints.append(f"{line.type}: {line.text}")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A JupyterLab of its own, with a small notebook; its address."""
-    root = tmp_path_factory.mktemp("lab")
-    cells = [nbformat.v4.new_code_cell(code.strip()) for code in CELLS.values()]
-    (root / "work").mkdir()
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # else it is asked for
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / "work" / "widgets.ipynb")
-    settings = root / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {"port": port, "root_dir": root / "work", "open_browser": False}
-    command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--expose-app-in-browser"]
-    command += ["--IdentityProvider.token=", *(f"--ServerApp.{name}={value}" for name, value in options.items())]
-    with (root / "log").open("w") as log:
-        running = subprocess.Popen(command, env=_environment(root), stdout=log, stderr=log)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/api", root / "log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.terminate()
-        running.wait(30)
-
-
-@pytest.fixture(scope="module")
-def lab(server: str, browser: Browser) -> Iterator[Lab]:
-    """The notebook, with its first cell run."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    context.set_default_timeout(WAIT_MS)
-    context.add_init_script(COUNT_LIBRARIES)
-    lab = Lab(context.new_page(), server)
-    lab.page.goto(f"{server}/lab/tree/widgets.ipynb?reset")
-    lab.page.locator(".jp-Notebook-cell").first.wait_for()
-    lab.page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
-    lab.run("start")
-    yield lab
-    context.close()
+def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One notebook for all tests."""
+    with serving(tmp_path_factory.mktemp("lab"), CELLS) as address, opened(browser, address, CELLS) as window:
+        yield window
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +44,7 @@ def no_complaints(lab: Lab) -> Iterator[None]:
 
 
 @pytest.mark.browser
-def test_attention_follows_the_controls(lab: Lab) -> None:
+def test_attention_follows_the_controls(lab: Lab, tmp_path: Path) -> None:
     widget = lab.show("attention")
     before = lab.heats(widget)
     sigma = lab.cell("attention").locator(".noUi-handle").first
@@ -177,6 +63,14 @@ def test_attention_follows_the_controls(lab: Lab) -> None:
     lab.until(lambda: lab.run("scratch", "print(attention.head)") == "2")
     lab.run("scratch", "attention.layer = 0")
     lab.until(lambda: widget.locator("input[name=layer]").input_value() == "0")
+
+    with lab.page.expect_download() as saved:
+        widget.get_by_role("button", name="Save page (HTML)").click()
+    page = lab.page.context.new_page()
+    page.goto(Path(saved.value.path()).rename(tmp_path / "saved.html").as_uri())
+    page.wait_for_function("document.querySelector('.vx-mount')?.dataset.repaintMs")
+    assert page.locator("select[name=head]").input_value() == "2", "it opens as it was saved"
+    page.close()
 
     shown = lab.heats(widget)
     text = lab.cell("attention").locator(".widget-text input[type=text]").first
@@ -230,7 +124,7 @@ def test_a_run_is_watched_stopped_interrupted_and_left(lab: Lab) -> None:
     kept = "print(monitor.state, monitor.pair.card['step'] == len(monitor.records) > 0)"
     assert lab.run("scratch", kept) == "stopped True"
 
-    waiting = [PLACES["scratch"], "monitor.start()\nmonitor.wait()"]
+    waiting = [lab.places["scratch"], "monitor.start()\nmonitor.wait()"]
     lab.page.evaluate(f"(cell) => {{ window.waiting = ({RUN})(cell); }}", waiting)
     button("Resume").wait_for(state="detached")
     lab.page.evaluate("jupyterapp.commands.execute('notebook:interrupt-kernel')")
@@ -241,27 +135,3 @@ def test_a_run_is_watched_stopped_interrupted_and_left(lab: Lab) -> None:
     lab.run("scratch", "monitor.start()")
     lab.run("monitor")  # again: what the cell made before ends
     assert lab.run("scratch", "print(earlier.state, earlier.comm, monitor.state)") == "stopped None ready"
-
-
-def _is_progress(output: dict) -> bool:
-    """A slow machine is shown how far the first map is; then the line is blank again."""
-    text = output.get("text", "")
-    return output["output_type"] == "stream" and (not text.strip() or "features:" in text)
-
-
-def _environment(root: Path) -> dict[str, str]:
-    """Nothing of the user's own Jupyter, and this very library."""
-    homes = {f"JUPYTER_{name}_DIR": str(root / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    homes |= {f"JUPYTERLAB_{name}_DIR": str(root / name.lower()) for name in ("SETTINGS", "WORKSPACES")}
-    return {**os.environ, **homes, "PYTHONPATH": str(ROOT)}
-
-
-def _wait_for(address: str, log: Path) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')}")
