@@ -154,7 +154,9 @@ def test_the_module_is_left_as_it_was_and_other_threads_do_not_mix() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(torch.equal(patches, alone[seed]) for seed in range(4) for patches in seen[seed])
+    assert all(len(found) == 5 for found in seen.values())
+    for seed, found in seen.items():  # to rounding: how a product is summed may depend on where its memory lies
+        torch.testing.assert_close(torch.stack(found), alone[seed].expand(5, *alone[seed].shape), atol=1e-5, rtol=0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert not any(part._forward_hooks for part in module.modules())
     assert not _global_forward_hooks

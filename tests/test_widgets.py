@@ -59,6 +59,11 @@ def monitor(both: ex.Pair, pictures: ex.ImageSet, tmp_path: Path) -> Iterator[Di
     widget.close()
 
 
+def assert_near(found: object, wanted: object) -> None:
+    """Equal to rounding, which may differ from thread to thread."""
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
 def wait_for_step(monitor: DistillationMonitor, step: int) -> None:
     for _ in range(600):
         if len(monitor.records) >= step:
@@ -77,8 +82,12 @@ def test_a_moved_slider_gives_what_compare_gives(attention: AttentionExplorer) -
     attention.seed = 7
     model = attention.model
     expected = ex.compare(model.teacher, attention.image, "gaussian_noise(sigma=0.6)", model.student, seed=7)
-    assert attention.comparison.numbers() == expected.numbers() != before.numbers()
-    assert attention.view.payload["numbers"]["student"] == expected.alignments["student"].as_dict()
+    found, wanted = attention.comparison.numbers(), expected.numbers()
+    words = {name for name, value in wanted.items() if isinstance(value, str)}
+    assert [found.pop(name) for name in words] == [wanted.pop(name) for name in words]
+    assert_near(found, wanted)
+    assert abs(found["cls_cosine"] - before.numbers()["cls_cosine"]) > 0.01
+    assert attention.view.payload["numbers"]["student"] == attention.comparison.alignments["student"].as_dict()
     assert attention.distortion == attention._damage._text.value == "gaussian_noise(sigma=0.6)"
 
 
@@ -240,7 +249,7 @@ def test_a_run_to_its_end(both: ex.Pair, pictures: ex.ImageSet, tmp_path: Path) 
     widget._start.click()
     widget.wait()
     expected = list(ex.distill(both.teacher, pictures, CONFIG, out=tmp_path / "again"))
-    assert [record.losses for record in widget.records] == [record.losses for record in expected]
+    assert_near([record.losses for record in widget.records], [record.losses for record in expected])
     assert widget.state == widget.view.payload["state"] == "finished"
     assert widget.pair.card["step"] == CONFIG.steps
     assert widget.view.payload["records"] == [record.as_dict() for record in widget.records]

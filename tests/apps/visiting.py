@@ -101,8 +101,8 @@ class Visit:
         tab.click()
 
     def notice(self) -> str:
-        """What stands above the tabs."""
-        return self.page.locator("#notice").inner_text().strip()
+        """The problem that is told above the tabs; while the server works, Gradio shows its clock in the same place."""
+        return " ".join(self.page.locator("#notice .notice").all_inner_texts()).strip()
 
     def wait_for_notice(self, text: str) -> None:
         """Until the line above the tabs contains a text."""
