@@ -1,5 +1,6 @@
 """The app: `gradio apps/compare.py`, or `python apps/compare.py`. This file only puts the parts together."""
 
+import signal
 import threading
 from typing import Any
 
@@ -227,6 +228,8 @@ def _warm_up() -> None:
 demo = build()
 
 if __name__ == "__main__":
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: runs that go on are saved
     people = accounts()  # a mistake in them is told before any work begins
     threading.Thread(target=_warm_up, daemon=True).start()
     demo.queue(max_size=64).launch(

@@ -9,12 +9,13 @@ import os
 import re
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import explorer as ex
 import trained
-from explorer._files import atomic_path
+from explorer._files import atomic_path, last_used, scratch_folder
 from explorer.backbones import ImageSize
 from limits import LIMITS
 
@@ -56,17 +57,18 @@ def take_in(file: str, architecture: str, size: int) -> str:
     if shutil.disk_usage(root).free < trained.FREE_BYTES + LARGEST_BYTES:
         raise OSError("too little space is free where checkpoints are kept")
     name = f"weights-{secrets.token_hex(10)}"
-    with atomic_path(root / f"{name}.safetensors") as part:
-        shutil.copyfile(given, part)
-    with atomic_path(root / f"{name}.json") as part:
-        part.write_text(json.dumps({"architecture": architecture, "file": given.name[-80:]}), encoding="utf-8")
+    with trained.kept_secret("checkpoints"), scratch_folder(root, "upload") as scratch:
+        shutil.copyfile(given, scratch / "file")
+        with atomic_path(root / f"{name}.json") as part:
+            part.write_text(json.dumps({"architecture": architecture, "file": given.name[-80:]}), encoding="utf-8")
+        os.replace(scratch / "file", root / f"{name}.safetensors")
     _make_room(root, keep=name)
     return name
 
 
 def is_own(name: str) -> bool:
     """Whether a name is one of a visitor's checkpoint that is still there."""
-    return _NAME.fullmatch(name) is not None and (weights_dir() / f"{name}.json").is_file()
+    return _NAME.fullmatch(name) is not None and (weights_dir() / f"{name}.safetensors").is_file()
 
 
 def load(name: str, size: ImageSize) -> ex.Backbone:
@@ -92,10 +94,13 @@ def _note(name: str) -> dict[str, str]:
 
 
 def _make_room(root: Path, keep: str) -> None:
-    files = sorted(root.glob("weights-*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    files = []
+    for file in root.glob("weights-*.safetensors"):
+        with suppress(FileNotFoundError):  # another server makes room, too
+            files.append((last_used(file), file.stat().st_size, file))
     total = 0
-    for file in files:
-        total += file.stat().st_size
+    for _, size, file in sorted(files, reverse=True):
+        total += size
         if total > KEPT_BYTES and file.stem != keep:
-            file.with_suffix(".json").unlink(missing_ok=True)
             file.unlink(missing_ok=True)
+            file.with_suffix(".json").unlink(missing_ok=True)

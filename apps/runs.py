@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ import torch
 import engine
 import explorer as ex
 import trained
+from explorer._files import claimed
 from explorer.pairs import read_card, read_pair
 from explorer.scene import Payload, moment_scene, recovery_scene
 from limits import LIMITS
@@ -76,6 +77,7 @@ class Run:
         self.version = 0
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._claim = ExitStack()  # of the folder, until there is a checkpoint
 
     @property
     def ended(self) -> bool:
@@ -135,21 +137,46 @@ class Run:
         if earlier.recovery is not None and earlier.watched == self.watched:
             self.recovery, self.scene, self.moments = earlier.recovery, earlier.scene, list(earlier.moments)
 
+    def keep_order(self, pictures: str) -> None:
+        """Make the folder, with what is needed to load the same pictures when the run is resumed.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        try:
+            with trained.kept_secret("runs"):
+                self._claim.enter_context(claimed(self.folder))
+                _keep_order(self.folder, pictures, self.watched)
+        except OSError:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Nobody works here any more; a folder without a checkpoint is of no use, but may hold a large zip file."""
+        if not self.resumed and trained.folder_of(self.name) is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._claim.close()
+
     # The worker's part.
 
     def work(self) -> None:
         """Train until the end, a stop or an error. Never raises."""
         self.now("running")
+        state, message = self._outcome()
+        self.leave()
+        self.now(state, message)
+
+    def _outcome(self) -> tuple[State, str | None]:
         try:
             late = self._train()
-            self.now("finished" if len(self.records) == self.config.steps else "stopped", late)
+            return "finished" if len(self.records) == self.config.steps else "stopped", late
         except (ValueError, RuntimeError, OSError, MemoryError) as error:
             _log.warning("run %s failed", self.name, exc_info=not isinstance(error, ValueError))
             told = str(error).replace(f"{self.folder}{os.sep}", "").replace(f"'{self.folder}'", "its folder")
-            self.now("failed", told or type(error).__name__)
+            return "failed", told or type(error).__name__
         except Exception as error:
             _log.exception("run %s failed", self.name)
-            self.now("failed", f"{type(error).__name__}: {error}")
+            return "failed", f"{type(error).__name__}: {error}"
 
     def _train(self) -> str | None:
         """Until the end or a stop; why it was stopped, if it took too long."""
@@ -192,6 +219,7 @@ class Run:
             moment = moment_scene(self.recovery.add(record.step, record.student))
         if self.before is None:
             self.before = read_card(self.folder)["metrics"].get("before")
+        self._claim.close()
         with self._changed:
             self.records.append(record.as_dict())
             if moment is not None:
@@ -224,14 +252,14 @@ class Runs:
 
         Raises:
             ValueError: more than visitors may ask for (see `limits`), or too many runs wait.
-            OSError: the disk is nearly full.
+            OSError: the disk is nearly full, or cannot be written to.
         """
         LIMITS.check_backbone(backbone)
         LIMITS.check_run(config)
         self._check_waiting()
-        folder = trained.new_folder()
-        _keep_order(folder, pictures, watched)
-        return self._enter(Run(folder, backbone, config, watched))
+        run = Run(trained.new_folder(), backbone, config, watched)
+        run.keep_order(pictures)
+        return self._enter(run)
 
     def resume(self, name: str, watched: Watched | None = None) -> Run:
         """Ask for a run to go on from its last checkpoint.
@@ -263,6 +291,7 @@ class Runs:
                 return
             if run in self._waiting:
                 self._waiting.remove(run)
+                run.leave()
                 run.now("stopped", "Stopped before it began.")
             else:
                 run.ask_to_stop()

@@ -8,10 +8,13 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 
+from explorer._files import claimed
 from explorer._replacement import current
 from explorer.pairs import CARD, PairError, import_pair, read_card
 
@@ -31,16 +34,43 @@ def new_folder() -> Path:
     """A folder for a new student, which is not there yet; its name is the student's.
 
     Raises:
-        OSError: the disk is nearly full.
+        OSError: the disk is nearly full, or cannot be written to.
     """
     root = runs_dir()
-    root.mkdir(parents=True, exist_ok=True)
+    with kept_secret("students"):
+        root.mkdir(parents=True, exist_ok=True)
+    _remove_deserted(root)
     if shutil.disk_usage(root).free < FREE_BYTES:
         raise OSError(
             f"less than {FREE_BYTES >> 30} GiB is free where students are kept: delete some of the folders in "
             f"{RUNS_VARIABLE}, or point it elsewhere"
         )
     return root / f"run-{secrets.token_hex(10)}"
+
+
+@contextmanager
+def kept_secret(what: str) -> Iterator[None]:
+    """Tell what could not be written, and how to mend it, without telling visitors where this machine keeps files.
+
+    Raises:
+        OSError: whatever kept the block from writing.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"nothing can be written where {what} are kept ({error.strerror or 'no reason is known'}): free some space "
+            f"there, or point {RUNS_VARIABLE} to a folder that can be written to"
+        ) from error
+
+
+def _remove_deserted(root: Path) -> None:
+    """Folders of runs whose server was killed before their first checkpoint: there is nothing to go on from."""
+    for folder in root.iterdir():
+        if _NAME.fullmatch(folder.name) and not current(folder, CARD).is_file():
+            with suppress(OSError), claimed(folder):
+                if not current(folder, CARD).is_file():  # nor was one written by whoever had claimed it until now
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def folder_of(name: str) -> Path | None:

@@ -1,11 +1,12 @@
 """The command `vit-explorer`: one function for each subcommand, registered in `COMMANDS` at the foot of this module.
 
 Enters: words of a command line. Leaves: files where the user asked for them, a few lines on standard output, and an
-exit code: 0; 2 and one readable line on standard error for bad input; 130 when stopped by Ctrl-C.
+exit code: 0; 2 and one readable line on standard error for bad input; 130 when stopped by Ctrl-C, 143 by SIGTERM.
 Everything heavy is imported inside of the commands, so that help answers at once.
 """
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import explorer.comparison
 
 PROGRAM = "vit-explorer"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,9 @@ def _run(options: argparse.Namespace) -> int:
     try:
         options.run(options)
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"{PROGRAM}: stopped", file=sys.stderr)
-        return 130
+        return int(stop.args[0]) if stop.args else 130
     except BrokenPipeError:  # the reader of a pipe, such as head, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -87,7 +89,8 @@ def _is_for_users(error: Exception) -> bool:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.strerror}: '{error.filename}'"
+        advice = "; free some space, or write elsewhere" if error.errno in _NO_ROOM else ""
+        return f"{error.strerror}: '{error.filename}'{advice}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

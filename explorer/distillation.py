@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from jaxtyping import Float
@@ -53,6 +54,7 @@ from explorer.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.targets import SCRATCH, Targets
 from explorer.trace import Trace
 from explorer.views import Batches, Pictures, Stream, collate, whole
+from explorer.weights import state_digest
 
 OPTIMIZER = "optimizer.safetensors"
 _PROBE_SAMPLES = 1 << 40  # sample numbers of the probe's distortions; no run gets that far
@@ -240,7 +242,7 @@ class _Run:
             if parameter in self.optimizer.state
             for kind in _MOMENTS
         }
-        write_tensors(moments, folder / OPTIMIZER, like=folder / CARD)
+        write_tensors(moments, folder / OPTIMIZER, like=folder / CARD, sha256=state_digest(moments))
 
     def _unwritten(self, error: Exception) -> str:
         reason = getattr(error, "strerror", None) or str(error)
@@ -261,9 +263,12 @@ class _Run:
 
     def _resume_optimizer(self, step: int) -> None:
         try:
-            moments = safetensors.torch.load_file(current(self.out, OPTIMIZER))
+            moments = _moments(current(self.out, OPTIMIZER))
         except (OSError, SafetensorError) as error:
-            raise PairError(f"'{self.out}' cannot be resumed: {OPTIMIZER} is missing or damaged ({error})") from error
+            raise PairError(
+                f"'{self.out}' cannot be resumed: {OPTIMIZER} is missing or damaged ({error}). Its student of step "
+                f"{step} is whole, and can be loaded; start a new run in another folder"
+            ) from error
         for name, parameter in self.parameters.items():
             found = {kind: moments[f"{kind}/{name}"] for kind in _MOMENTS if f"{kind}/{name}" in moments}
             if not found:
@@ -443,6 +448,15 @@ class _Run:
 
 
 # Parts of a run.
+
+
+def _moments(file: Path) -> dict[str, Tensor]:
+    with safetensors.safe_open(file, framework="pt") as opened:
+        digest = (opened.metadata() or {}).get("sha256")
+    tensors = safetensors.torch.load_file(file)
+    if state_digest(tensors) != digest:
+        raise SafetensorError("it is not as it was written")
+    return tensors
 
 
 class _Tensors(Dataset):

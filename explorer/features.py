@@ -9,13 +9,12 @@ features are good for.
 
 import hashlib
 import json
+import logging
 import os
 import re
-import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,10 +23,11 @@ import numpy as np
 import safetensors.numpy
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from explorer._files import asset_path, cache_dir
+from explorer._files import CACHE_VARIABLE, allocate, asset_path, cache_dir, file_digest, last_used, scratch_folder
 from explorer.backbones import Backbone, Layers
 from explorer.data import ImageSet
 from explorer.distortions import Distortion
@@ -43,15 +43,17 @@ CACHE_BYTES = 8 << 30
 
 _FORMAT = 1
 _ABOUT = "about.json"
-_OURS = re.compile(
-    r"[0-9a-f]{64}|\.[0-9a-f]{64}\.[0-9a-f]{8}\.part"
-)  # what may be removed from a folder that a user named
-_STALE_S = 24 * 3600
+_OURS = re.compile(r"[0-9a-f]{64}")  # what may be removed from a folder that a user named
 _CLOSE = 5e-3  # cosine distance; half precision and another processor's arithmetic stay far below
 
 Precision = Literal["float32", "bfloat16"]
 Told = Callable[[int, int], object]
 """Is told (pictures done, pictures in all) as the work goes on."""
+_log = logging.getLogger(__name__)
+
+
+class CacheError(OSError):
+    """Features could not be kept in a folder (read-only, full, no folder). The message says which, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,12 +126,14 @@ def embed(
         precision: "float32", or "bfloat16" autocast, two to three times faster on processors and GPUs that have it.
         workers: processes that decode pictures.
         cache: True for the user's cache, False for none (kept in memory, by a single process), or another folder. A
-            distortion of your own is never kept: its name does not say what its function does today.
+            distortion of your own is never kept: its name does not say what its function does today. Where the user's
+            cache cannot be written to, a warning is logged, and they are kept in memory.
         progress: is told (pictures done, pictures in all) as the work goes on.
 
     Raises:
         ValueError: no pictures, an unknown distortion or block, several processes without a cache.
         ImageError: a picture is damaged; the message names it.
+        CacheError: the folder named by `cache` cannot be written to, or several processes have none that can.
     """
     if not len(images):
         raise ValueError("there are no pictures to embed")
@@ -142,7 +146,13 @@ def embed(
         if progress is not None:
             progress(len(images), len(images))
         return found
-    return job.on_disk(root, workers, progress)
+    try:
+        return job.on_disk(root, workers, progress)
+    except CacheError as error:
+        if cache is not True or job.processes.count > 1:
+            raise
+        _log.warning("%s. They are computed without being kept", error)
+        return job.in_memory(workers, progress)
 
 
 def is_embedded(
@@ -222,7 +232,11 @@ class _Job:
         file = self.shipped_file()
         if file is None:
             return None
-        tensors = safetensors.numpy.load_file(file)
+        try:
+            tensors = safetensors.numpy.load_file(file)
+        except (SafetensorError, OSError) as error:
+            _log.warning("the features in %s cannot be read (%s): they are computed", file, error)
+            return None
         arrays = {name: values.astype(np.float32) for name, values in tensors.items()}
         tried = [0, len(self.images) - 1]
         now = self._computed(self._loaded(tried), tried)
@@ -241,29 +255,32 @@ class _Job:
 
     def on_disk(self, root: Path, workers: int, progress: Told | None) -> Features:
         """Written by all processes into one folder, which takes its final name when it is complete."""
-        scratch = root / self.processes.agreed(f".{self.key}.{secrets.token_hex(4)}.part")
-        try:
-            if self.processes.first:
-                scratch.mkdir(parents=True)
+        with ExitStack() as stack:
+            with _unkept(root):
+                mine = stack.enter_context(scratch_folder(root, "features")) if self.processes.first else None
+            scratch = self.processes.agreed(mine)
             files: dict[str, np.ndarray] = {}
             for rows, values in self._batches(workers, progress):
-                files = files or self._files(scratch, values)
+                if not files:
+                    with _unkept(root):
+                        files = self._files(scratch, values)
                 for name, array in values.items():
                     files[name][rows.start : rows.stop] = array
             for file in files.values():
                 file.flush()  # type: ignore[attr-defined]
             self.processes.wait()
             if self.processes.first:
-                (scratch / _ABOUT).write_text(json.dumps({"key": self.key, "layers": list(self.layers)}))
+                with _unkept(root):
+                    _write_about(scratch, self.key, self.layers)
                 with suppress(OSError):  # another program was faster, with the very same features
                     os.rename(scratch, root / self.key)
                 _prune(root, keep=self.key)
             self.processes.wait()
-        finally:
-            if self.processes.first:
-                shutil.rmtree(scratch, ignore_errors=True)
         kept = _kept(root / self.key, self.key)
-        assert kept is not None, "what was written just now can be read"
+        if kept is None:
+            raise CacheError(
+                f"the features that were written to '{root}' just now cannot be read; is the disk healthy?"
+            )
         return kept
 
     def _files(self, folder: Path, example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -272,6 +289,7 @@ class _Job:
             for name, array in example.items():
                 shape = (len(self.images), *array.shape[1:])
                 np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
+                allocate(folder / f"{name}.npy")
         self.processes.wait()
         return {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in example}
 
@@ -330,33 +348,50 @@ def _close(kept: np.ndarray, now: np.ndarray) -> bool:
 # The folder of kept features: one sub-folder for each key.
 
 
+@contextmanager
+def _unkept(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(
+            f"features cannot be kept in '{root}' ({error.strerror or error}); free some space there, or choose "
+            f"another folder: {CACHE_VARIABLE}, or embed(..., cache=...)"
+        ) from error
+
+
+def _write_about(folder: Path, key: str, layers: tuple[int, ...]) -> None:
+    digests = {file.name: file_digest(file) for file in sorted(folder.glob("*.npy"))}
+    (folder / _ABOUT).write_text(json.dumps({"key": key, "layers": list(layers), "sha256": digests}))
+
+
 def _kept(folder: Path, key: str) -> Features | None:
     """What a folder holds; None where it is missing or damaged, so that it is made again."""
     try:
         about = json.loads((folder / _ABOUT).read_text())
-        arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
-        rows = {len(array) for array in arrays.values()}
-        if about["key"] != key or len(rows) != 1:
+        if about["key"] != key or "embedding.npy" not in about["sha256"]:
             raise ValueError("not what its name says")
-        os.utime(folder)  # it was used: see `_prune`
+        if any(file_digest(folder / name) != digest for name, digest in about["sha256"].items()):
+            raise ValueError("not what was written")
+        arrays = {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in about["sha256"]}
+        with suppress(OSError):  # it was used: see `_prune`; a cache may be read-only
+            os.utime(folder)
         return _features(arrays, tuple(about["layers"]), key)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError):
-        shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        if folder.is_dir():
+            _log.warning("the kept features %s are damaged (%s); they are made again", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
 def _prune(root: Path, keep: str) -> None:
-    """Remove what nobody used for the longest time, until the rest fits, and what a crash left behind."""
-    ours = [path for path in root.iterdir() if _OURS.fullmatch(path.name)]
+    """Remove what nobody used for the longest time, until the rest fits."""
     known = []
-    for path in ours:
-        with suppress(OSError):  # another program prunes, too
-            known.append((path.stat().st_mtime, sum(file.stat().st_size for file in path.iterdir()), path))
+    for path in root.iterdir():
+        if _OURS.fullmatch(path.name):
+            with suppress(OSError):  # another program prunes, too
+                known.append((last_used(path), sum(file.stat().st_size for file in path.iterdir()), path))
     total = sum(size for _, size, _ in known)
-    for used, size, path in sorted(known):
-        stale = path.name.endswith(".part") and time.time() - used > _STALE_S
-        if stale or (total > CACHE_BYTES and path.name != keep and not path.name.startswith(".")):
+    for _, size, path in sorted(known):
+        if total > CACHE_BYTES and path.name != keep:
             shutil.rmtree(path, ignore_errors=True)
             total -= size

@@ -8,6 +8,7 @@ pickle. Deliberately ignored: training, and the files that a run keeps beside th
 
 import copy
 import errno
+import hashlib
 import io
 import json
 import os
@@ -30,7 +31,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import explorer
-from explorer._files import asset_path, atomic_path
+from explorer._files import asset_path, atomic_path, scratch_folder
 from explorer._replacement import current
 from explorer.adapters import Trainable, put_in
 from explorer.architectures import is_known
@@ -44,6 +45,8 @@ MAX_BYTES = {STUDENT: 4 << 30, CARD: 1 << 20, HISTORY: 256 << 20}
 _MAX_SIDE = 4096
 _RANDOM = re.compile(r"random weights \(seed (\d{1,19})\)")
 _ATTEMPTS = 3
+_OWN_DIGEST = "card_sha256"
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can name; a clock that was never set is before it
 
 Card = dict[str, Any]
 
@@ -151,7 +154,7 @@ def export_pair(name_or_path: str | os.PathLike, target: str | os.PathLike, half
         write_pair(Path(scratch), tensors, card, history)
         with zipfile.ZipFile(part, "w") as archive:
             for name in (CARD, HISTORY, STUDENT):
-                archive.write(Path(scratch, name), name)
+                archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), Path(scratch, name).read_bytes())
     return Path(target)
 
 
@@ -171,22 +174,17 @@ def import_pair(file: str | os.PathLike, into: str | os.PathLike) -> Path:
     target = Path(into)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"'{target}' is there already; name a folder that is not")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    try:
+    with scratch_folder(target.parent, "import") as scratch:
         _unpack(Path(file), scratch)
         read_pair(scratch)
-        scratch.chmod(0o755)  # mkdtemp's folders are its owner's alone
         if target.exists():
             target.rmdir()
         os.rename(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
 def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metrics: Card, step: int, data: Card) -> Card:
-    """What `card.json` holds, but for the student's SHA-256, which `write_pair` adds."""
+    """What `card.json` holds, but for the digests of the files and of itself, which `write_pair` adds."""
     return {
         "format": FORMAT,
         "backbone": teacher.name,
@@ -211,16 +209,17 @@ def weights_of(teacher: Backbone) -> Card:
 
 def write_pair(folder: Path, tensors: dict[str, Tensor], card: Card, history: Sequence[dict[str, Any]]) -> None:
     """Write the three files into a folder that nobody reads yet."""
-    text = json.dumps({**card, "student_sha256": state_digest(tensors)}, indent=1, allow_nan=False)
+    lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in history).encode()
+    card = {**card, "student_sha256": state_digest(tensors), "history_sha256": hashlib.sha256(lines).hexdigest()}
+    text = json.dumps({**card, _OWN_DIGEST: _card_digest(card)}, indent=1, allow_nan=False)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
-    lines = [json.dumps(record, allow_nan=False) + "\n" for record in history]
-    (folder / HISTORY).write_text("".join(lines), encoding="utf-8")
+    (folder / HISTORY).write_bytes(lines)
     write_tensors(tensors, folder / STUDENT, like=folder / CARD)
 
 
-def write_tensors(tensors: dict[str, Tensor], file: Path, like: Path) -> None:
+def write_tensors(tensors: dict[str, Tensor], file: Path, like: Path, **metadata: str) -> None:
     """Write a safetensors file that the same people may read as the file `like`; alone, only its owner might."""
-    safetensors.torch.save_file(tensors, file, metadata={"format": "pt"})
+    safetensors.torch.save_file(tensors, file, metadata={"format": "pt", **metadata})
     shutil.copymode(like, file)
 
 
@@ -232,18 +231,23 @@ def read_pair(folder: Path) -> tuple[Card, dict[str, Tensor], tuple[dict[str, An
     """
     for attempt in range(_ATTEMPTS):
         card = _card(_bytes(folder, CARD))
-        history = _history(_bytes(folder, HISTORY))
+        lines = _bytes(folder, HISTORY)
         try:
             tensors = safetensors.torch.load(_bytes(folder, STUDENT))
         except (SafetensorError, ValueError, KeyError) as error:
             raise PairError(f"{STUDENT} in '{folder}' cannot be read as safetensors ({error})") from error
-        if state_digest(tensors) == card["student_sha256"]:
-            return card, tensors, history
+        written = {STUDENT: card["student_sha256"], HISTORY: card.get("history_sha256")}
+        found = {STUDENT: state_digest(tensors), HISTORY: hashlib.sha256(lines).hexdigest()}
+        wrong = next((name for name in found if written[name] not in (found[name], None)), None)
+        if wrong is None:
+            return card, tensors, _history(lines)
         if attempt + 1 < _ATTEMPTS:
             time.sleep(0.2)  # a run that goes on replaced the files while they were read
+    assert wrong is not None
     raise PairError(
-        f"{STUDENT} and {CARD} in '{folder}' do not belong together: the card was written for the SHA-256 "
-        f"{card['student_sha256'][:12]}, the student has {state_digest(tensors)[:12]}"
+        f"{wrong} and {CARD} in '{folder}' do not belong together: the card was written for the SHA-256 "
+        f"{str(written[wrong])[:12]}, the file has {found[wrong][:12]}. One of them was damaged or exchanged: take the "
+        f"pair from a copy, or train it again"
     )
 
 
@@ -306,6 +310,7 @@ def _bytes(folder: Path, name: str) -> bytes:
 def _card(content: bytes) -> Card:
     try:
         card = json.loads(content)
+        digest = _card_digest(card) if isinstance(card, dict) else None
     except (ValueError, RecursionError) as error:
         raise PairError(f"{CARD} is not JSON ({error})") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
@@ -315,7 +320,17 @@ def _card(content: bytes) -> Card:
         if not isinstance(card.get(name), kind) or isinstance(card[name], bool):
             raise PairError(f"{CARD}: '{name}' should be {kind.__name__}; got {card.get(name)!r}")
     _check_fields(card)
+    if card.pop(_OWN_DIGEST, digest) != digest:
+        raise PairError(
+            f"{CARD} is not as it was written: it was damaged, or changed by hand. Take it from a copy; if you changed "
+            f"it yourself, delete its line '{_OWN_DIGEST}'"
+        )
     return card
+
+
+def _card_digest(card: Card) -> str:
+    rest = {name: value for name, value in card.items() if name != _OWN_DIGEST}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 _FIELDS = {

@@ -74,17 +74,23 @@ class Processes:
 
         Raises:
             BlockingIOError: somebody else is writing there.
+            OSError: nothing can be written there.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         if not self.first:
             self.wait()
             yield
             return
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             held = filelock.FileLock(folder / ".lock").acquire(timeout=0)
         except filelock.Timeout as error:
             raise BlockingIOError(
                 f"another run is writing to '{folder}'; wait for it, or choose another folder"
+            ) from error
+        except OSError as error:
+            raise OSError(
+                f"nothing can be written to the folder '{folder}' ({error.strerror or error}); free some space there, "
+                f"or choose another folder"
             ) from error
         with held:
             self.wait()

@@ -6,7 +6,6 @@ or where even the disk is too small.
 """
 
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer._files import allocate
 from explorer.trace import Trace
 
 SCRATCH = ".targets-"
@@ -71,6 +71,7 @@ class Targets:
         self._kept.clear()
         if self._scratch is not None:
             self._scratch.cleanup()
+            self._scratch = None
 
     def _missing(self, slots: list[int], one_by_one: bool) -> list[list[int]]:
         """Places in the batch of the slots that are not kept yet, each slot once, in groups to be computed together."""
@@ -89,17 +90,22 @@ class Targets:
         total = self._slots * sum(tensor[0].nbytes for tensor in tensors.values())
         self._like = trace
         self.place = "memory" if total <= self._bound else "disk"
-        if self.place == "disk" and total > shutil.disk_usage(self._folder).free * _DISK_SHARE:
+        try:
+            if self.place == "disk" and total > shutil.disk_usage(self._folder).free * _DISK_SHARE:
+                raise OSError("too little space")
+            if self.place == "disk":
+                self._scratch = tempfile.TemporaryDirectory(
+                    dir=self._folder, prefix=SCRATCH, ignore_cleanup_errors=True
+                )
+            self._kept = {name: self._storage(name, tensor) for name, tensor in tensors.items()}
+        except OSError as error:  # also a quota, or a limit on the size of files
+            self.close()
             self.place = "off"
             _log.warning(
-                "the teacher's targets would take %.1f GB, more than memory (%.1f GB) and disk may hold: they are "
-                "computed anew in each step; fewer views, smaller pictures or rows='own' take less",
-                *(total / 1e9, self._bound / 1e9),
+                "the teacher's targets would take %.1f GB, more than memory (%.1f GB) and disk may hold (%s): they "
+                "are computed anew in each step; fewer views, smaller pictures or rows='own' take less",
+                *(total / 1e9, self._bound / 1e9, error.strerror or error),
             )
-            return
-        if self.place == "disk":
-            self._scratch = tempfile.TemporaryDirectory(dir=self._folder, prefix=SCRATCH, ignore_cleanup_errors=True)
-        self._kept = {name: self._storage(name, tensor) for name, tensor in tensors.items()}
 
     def _storage(self, name: str, like: Tensor) -> Tensor:
         shape = (self._slots or 0, *like.shape[1:])
@@ -108,8 +114,8 @@ class Targets:
         size = int(np.prod(shape)) * like.element_size()
         path = Path(self._scratch.name, name)
         with path.open("wb") as file:
-            if hasattr(os, "posix_fallocate"):  # else a disk that fills up later would kill the process (SIGBUS)
-                os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(size)
+        allocate(path)
         mapped = np.memmap(path, dtype=np.uint8, mode="r+", shape=(size,))
         return torch.from_numpy(mapped).view(like.dtype).reshape(shape)
 

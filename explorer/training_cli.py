@@ -1,7 +1,7 @@
 """The subcommands `distill` and `pairs` of `vit-explorer`; `explorer.cli` registers them.
 
 Enters and leaves: as in `explorer.cli`. Ctrl-C ends a run after the step that it is in, with everything saved, and
-exit code 130. Like there, everything heavy is imported inside of the commands.
+exit code 130; so does SIGTERM, with 143. Like there, everything heavy is imported inside of the commands.
 """
 
 import argparse
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 _DISTILL_HELP = f"""\
 Train a student of a backbone to see in distorted pictures what its frozen teacher sees in the clean ones.
 
-From the first step on the folder holds a pair: student.safetensors, card.json and history.jsonl. Ctrl-C stops after
-the step that is being computed and saves; the same command with --resume goes on, to the same result as if it had
-never been stopped. With several GPUs: accelerate launch -m explorer distill …; with several processes on
-CPUs: torchrun --nproc_per_node 2 -m explorer distill …
+From the first step on the folder holds a pair: student.safetensors, card.json and history.jsonl. Ctrl-C (or SIGTERM, as
+a machine sends it that is shut down) stops after the step that is being computed and saves; the same command with
+--resume goes on, to the same result as if it had never been stopped. With several GPUs: accelerate launch -m explorer
+distill …; with several processes on CPUs: torchrun --nproc_per_node 2 -m explorer distill …
 
 examples:
   {PROGRAM} distill --steps 100 --out runs/noise
@@ -88,7 +88,7 @@ def _distill(options: argparse.Namespace) -> None:
         _follow(records, config, stopped)
     if stopped:
         print(f"saved in '{options.out}'; go on with: {_resume_command()}", file=sys.stderr)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(128 + stopped[0])
     print(f"{_agreements([options.out])}\n\nwrote {options.out}")
 
 
@@ -130,20 +130,21 @@ def _follow(
 
 @contextmanager
 def _stoppable() -> Iterator[list[int]]:
-    """A list that fills at the first Ctrl-C, so that a step is not torn apart; the second one interrupts as usual."""
+    """A list that fills at the first Ctrl-C or SIGTERM, so that a step is not torn apart; the second one interrupts."""
     signals: list[int] = []
 
     def note(number: int, _frame: object) -> None:
         if signals:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(128 + number)
         signals.append(number)
         print("\nstopping after this step; Ctrl-C again: at once", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield signals
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _resume_command() -> str:

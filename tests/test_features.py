@@ -1,6 +1,7 @@
 """Features of many pictures: the same as by hand, in every way of computing them, and never those of something else."""
 
 import copy
+import hashlib
 import json
 import os
 import subprocess
@@ -211,4 +212,9 @@ def test_a_damaged_picture_is_named(backbone: Backbone, tmp_path: Path) -> None:
 
 def test_a_folder_says_what_it_holds(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:
     found = embed(backbone, images, layers=(0, 5), cache=tmp_path)
-    assert json.loads((tmp_path / found.key / "about.json").read_text()) == {"key": found.key, "layers": [0, 5]}
+    about = json.loads((tmp_path / found.key / "about.json").read_text())
+    assert (about["key"], about["layers"]) == (found.key, [0, 5])
+    for name in ("cls", "embedding", "patches"):
+        content = (tmp_path / found.key / f"{name}.npy").read_bytes()
+        assert about["sha256"].pop(f"{name}.npy") == hashlib.sha256(content).hexdigest()
+    assert about["sha256"] == {}

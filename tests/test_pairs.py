@@ -77,7 +77,9 @@ def own(folder: Path, tmp_path: Path) -> Path:
 
 
 def changed(card: Path, **fields: object) -> None:
-    card.write_text(json.dumps({**json.loads(card.read_text()), **fields}))
+    """A card that somebody changed and signed again."""
+    content = {**json.loads(card.read_text()), **fields}
+    card.write_text(json.dumps({**content, "card_sha256": pairs._card_digest(content)}))
 
 
 # What is trained.
