@@ -217,9 +217,13 @@ def write_pair(folder: Path, tensors: dict[str, Tensor], card: Card, history: Se
     write_tensors(tensors, folder / STUDENT, like=folder / CARD)
 
 
-def write_tensors(tensors: dict[str, Tensor], file: Path, like: Path, **metadata: str) -> None:
-    """Write a safetensors file that the same people may read as the file `like`; alone, only its owner might."""
-    safetensors.torch.save_file(tensors, file, metadata={"format": "pt", **metadata})
+def write_tensors(tensors: dict[str, Tensor], file: Path, like: Path, sha256: str | None = None) -> None:
+    """Write a safetensors file that the same people may read as the file `like`; alone, only its owner might.
+
+    Args:
+        sha256: is kept in the file, alone: several entries would stand in another order each time.
+    """
+    safetensors.torch.save_file(tensors, file, metadata={"format": "pt"} if sha256 is None else {"sha256": sha256})
     shutil.copymode(like, file)
 
 
