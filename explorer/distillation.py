@@ -8,6 +8,7 @@ which would disturb targets that are compared patch by patch. Deliberately ignor
 how well a student does on labels.
 """
 
+import atexit
 import copy
 import hashlib
 import json
@@ -17,10 +18,12 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import safetensors
@@ -117,8 +120,9 @@ def distill(
             print(record.step, record.losses["loss"])
         pair = load_pair("runs/noise")
 
-    Closing the generator (or leaving the loop and dropping it) stops the run after the current step and brings the
-    folder up to date. From the first record on the folder is a loadable pair, whatever happens to the process.
+    Closing the generator (or leaving the loop and dropping it, or ending the program) stops the run after the current
+    step and brings the folder up to date. From the first record on the folder is a loadable pair, whatever happens to
+    the process.
 
     Args:
         backbone: the teacher, which is not changed; the student begins as its copy.
@@ -143,10 +147,25 @@ def distill(
         raise FileExistsError(
             f"'{out}' holds a run already; go on with resume=True (--resume), or choose another folder for a new one"
         )
-    return _locked_run(teacher, pictures, config, Path(out))
+    records = _locked_run(teacher, pictures, config, Path(out))
+    _open.add(records)
+    return records
 
 
-def _locked_run(teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path) -> Iterator[Record]:
+_open: "WeakSet[Generator[Record, None, None]]" = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A script may end with a run in its hands: when its variables are cleared, torch is half taken apart already."""
+    for records in list(_open):
+        with suppress(ValueError):  # it is going on in another thread
+            records.close()
+
+
+def _locked_run(
+    teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path
+) -> Generator[Record, None, None]:
     processes = Processes()
     if config.batch_size % processes.count:
         raise ValueError(f"batch_size={config.batch_size} cannot be shared evenly by {processes.count} processes")

@@ -477,6 +477,25 @@ def test_a_run_in_a_folder_that_cannot_be_written_to(backbone: Backbone, picture
         list(distill(backbone, pictures, settings(), tmp_path / "run"))
 
 
+LEFT = """
+import sys, torch
+from explorer import DistillConfig, distill, load_backbone
+backbone = load_backbone("vit_tiny_patch16_224", image_size=32, source="random", device="cpu")
+config = DistillConfig(image_size=32, batch_size=2, probe=2, views="fixed", cache_gib=0.0)
+records = distill(backbone, torch.rand(10, 3, 32, 32), config, sys.argv[1])
+for record in records:
+    if record.step == 3:
+        break
+"""
+
+
+def test_a_program_that_ends_with_a_run_in_its_hands(backbone: Backbone, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT, str(tmp_path / "run")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert pairs.read_card(tmp_path / "run")["step"] == 3
+    assert not list((tmp_path / "run").glob(".targets-*"))
+
+
 def test_the_folder_of_a_run_is_free_when_its_process_has_died(
     backbone: Backbone, pictures: Tensor, whole: Path, tmp_path: Path
 ) -> None:
