@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _is_for_users(error: Exception) -> bool:
     """Whether the message says what to mend; anything else is our own mistake and keeps its traceback."""
-    if isinstance(error, ValueError | OSError | ImportError):
+    if isinstance(error, ValueError | OSError | ImportError | MemoryError):
         return True
     homes = (
         ("explorer.weights", "WeightsError"),

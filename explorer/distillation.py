@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
@@ -38,8 +39,10 @@ from explorer import losses
 from explorer._replacement import current, finish, replacing
 from explorer.adapters import Trainable, load_trained, prepare, trained_tensors
 from explorer.backbones import Backbone, ImageSize, as_height_width
+from explorer.data import ImageSet
 from explorer.distill_config import LAYER_FIELDS, DistillConfig
 from explorer.distortions import distortion as parse_distortion
+from explorer.fitting import Parts
 from explorer.pairs import (
     CARD,
     Card,
@@ -62,6 +65,7 @@ from explorer.weights import state_digest
 OPTIMIZER = "optimizer.safetensors"
 _PROBE_SAMPLES = 1 << 40  # sample numbers of the probe's distortions; no run gets that far
 _PROBE_BATCH = 4
+_DECODED_BYTES = 512 << 20  # of training pictures, which come again
 _REFERENCE_BYTES = 256 << 20  # the teacher's view of the probe is kept up to this size
 _MAY_CHANGE = ("eval_every", "checkpoint_every", "workers", "cache_gib")  # the weights do not depend on these
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
@@ -137,6 +141,8 @@ def distill(
         BlockingIOError: another run is writing to `out`.
         DivergedError: a loss is not finite; the last checkpoint is the last good student.
         CheckpointError: the folder could not be written; the last checkpoint is still there.
+        MemoryError: not even one picture fits. More of them are shared out, with a warning: a step's gradients are
+            then summed over parts of its batch.
     """
     pictures = _Tensors(images) if isinstance(images, Tensor) else images
     if len(pictures) == 0:
@@ -190,7 +196,10 @@ class _Run:
         held_out, training = _split(len(pictures), config.probe)
         self.data = _described(pictures, held_out, training)
         self.probe = torch.stack([whole(pictures[index][0], teacher.height_width) for index in held_out])
-        self.stream = Stream(_Chosen(pictures, training), teacher.height_width, config.views, config.area, config.seed)
+        keep = 0 if config.workers else _DECODED_BYTES  # each worker would keep its own
+        self.stream = Stream(
+            _Chosen(pictures, training, keep), teacher.height_width, config.views, config.area, config.seed
+        )
         repeats = config.steps * config.accumulate * config.batch_size > (self.stream.slots or math.inf)
         bound = int(config.cache_gib * (1 << 30))
         self.targets = Targets(self._see_clean, self.stream.slots if repeats else None, bound, out)
@@ -198,6 +207,7 @@ class _Run:
         self.parameters = {n: p for n, p in self.student.module.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(_decay_groups(self.parameters, config.weight_decay))
         self.layers = _traced(config, teacher.depth)
+        self.parts = _parts(config)
         self.step, self.saved = 0, -1
         self.history: list[dict[str, Any]] = []
         self.metrics: Card = {}
@@ -339,10 +349,10 @@ class _Run:
         totals: dict[str, Tensor] = {}
         for _ in range(self.config.accumulate):
             clean, samples, slots = next(batches)
-            terms = self._terms(clean.to(self.teacher.device, non_blocking=True), samples, slots)
-            (terms["loss"] / self.config.accumulate).backward()
-            for name, value in terms.items():
-                totals[name] = totals.get(name, 0) + value.detach() / self.config.accumulate
+            learned = self.parts(partial(self._gradients, clean, samples, slots), len(samples))
+            for _part, terms in learned:
+                for name, value in terms.items():
+                    totals[name] = totals.get(name, 0) + value
         numbers, norm = self._agreed(totals)
         self._check_terms(numbers, f"step {self.step + 1}")
         if not math.isfinite(norm):
@@ -356,6 +366,24 @@ class _Run:
         self.sound = True
         self.optimizer.zero_grad(set_to_none=True)
         return numbers
+
+    def _gradients(self, clean: Tensor, samples: list[int], slots: list[int], part: slice) -> dict[str, Tensor]:
+        """A part's share of the losses; its gradients are added to those before, all of them or, on an error, none."""
+        share = (part.stop - part.start) / len(samples) / self.config.accumulate
+        before = [parameter.grad for parameter in self.parameters.values()]
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            shown = clean[part].to(self.teacher.device, non_blocking=True)
+            terms = self._terms(shown, samples[part], slots[part])
+            (terms["loss"] * share).backward()
+        except BaseException:
+            for parameter, kept in zip(self.parameters.values(), before, strict=True):
+                parameter.grad = kept
+            raise
+        for parameter, kept in zip(self.parameters.values(), before, strict=True):
+            if kept is not None:
+                parameter.grad = kept if parameter.grad is None else kept.add_(parameter.grad)
+        return {name: value.detach() * share for name, value in terms.items()}
 
     def _terms(self, clean: Tensor, samples: list[int], slots: list[int]) -> dict[str, Tensor]:
         config = self.config
@@ -492,16 +520,29 @@ class _Tensors(Dataset):
 
 
 class _Chosen(Dataset):
-    """Some pictures of a data set."""
+    """Some pictures of a data set.
 
-    def __init__(self, pictures: Pictures, indices: list[int]) -> None:
+    Args:
+        keep: how many bytes of decoded pictures are kept for their next visits; of an `ImageSet` alone, for any other
+            data set may hand out something else each time.
+    """
+
+    def __init__(self, pictures: Pictures, indices: list[int], keep: int = 0) -> None:
         self.pictures, self.indices = pictures, indices
+        self.room = keep if isinstance(pictures, ImageSet) else 0
+        self.kept: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Any:
-        return self.pictures[self.indices[index]]
+        if index in self.kept:
+            return self.kept[index]
+        item = self.pictures[self.indices[index]]
+        if self.room > 0 and item[0].nbytes <= self.room:
+            self.room -= item[0].nbytes
+            self.kept[index] = item
+        return item
 
 
 def _split(count: int, probe: int) -> tuple[list[int], list[int]]:
@@ -528,6 +569,13 @@ def _student(teacher: Backbone, trainable: Trainable, config: DistillConfig) -> 
     if config.compile:
         module.forward_intermediates = torch.compile(module.forward_intermediates)
     return teacher.with_module(module)
+
+
+def _parts(config: DistillConfig) -> Parts:
+    if config.contrastive:
+        advice = "its contrastive term compares the pictures of a batch with each other: take a smaller batch_size"
+        return Parts("a training step", advice, smallest=config.batch_size)
+    return Parts("a training step", "take a smaller image_size, fewer attention_layers, rows='own' or 'bfloat16'")
 
 
 def _decay_groups(parameters: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

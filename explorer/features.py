@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,7 @@ from explorer.backbones import Backbone, Layers
 from explorer.data import ImageSet
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.fitting import Parts
 from explorer.processes import Processes
 from explorer.trace import Trace
 from explorer.weights import state_digest
@@ -122,7 +124,7 @@ def embed(
         seed: of the distortion.
         layers: blocks whose class token and mean patch are kept, too: "all", a number or several; None for the global
             embedding alone.
-        batch_size: pictures in a forward pass.
+        batch_size: pictures in a forward pass; fewer, with a warning, where they need more memory than there is.
         precision: "float32", or "bfloat16" autocast, two to three times faster on processors and GPUs that have it.
         workers: processes that decode pictures.
         cache: True for the user's cache, False for none (kept in memory, by a single process), or another folder. A
@@ -134,6 +136,7 @@ def embed(
         ValueError: no pictures, an unknown distortion or block, several processes without a cache.
         ImageError: a picture is damaged; the message names it.
         CacheError: the folder named by `cache` cannot be written to, or several processes have none that can.
+        MemoryError: not even a single picture fits.
     """
     if not len(images):
         raise ValueError("there are no pictures to embed")
@@ -197,6 +200,7 @@ class _Job:
         self.images = images.resized(backbone.image_size)
         self.damage, self.seed, self.precision, self.batch_size = damage, seed, precision, batch_size
         self.layers = () if layers is None else backbone.blocks(layers)
+        self.parts = Parts("a forward pass", "take a smaller picture size or a smaller backbone")
         self.key = self._key(state_digest(backbone.module.state_dict()))
 
     def _key(self, weights: str) -> str:
@@ -300,10 +304,17 @@ class _Job:
         batches = [range(start, min(start + self.batch_size, count)) for start in starts]
         # every process takes part in making the files, so that each needs a batch: the last ones may be done twice
         mine = batches[self.processes.rank :: self.processes.count] or batches[-1:]
-        loader = DataLoader(self.images, batch_sampler=mine, num_workers=workers, collate_fn=_stacked)  # type: ignore[arg-type]
+        loader = DataLoader(
+            self.images,
+            batch_sampler=mine,  # type: ignore[arg-type]
+            num_workers=workers,
+            collate_fn=_stacked,
+            pin_memory=self.backbone.device.type == "cuda",
+        )
         done = 0
         for rows, pictures in zip(mine, loader, strict=True):
-            yield rows, self._computed(pictures, rows)
+            found = [values for _, values in self.parts(partial(self._part, pictures, rows), len(rows))]
+            yield rows, {name: np.concatenate([values[name] for values in found]) for name in found[0]}
             done += len(rows)
             if progress is not None:
                 progress(min(count, done * self.processes.count), count)
@@ -311,11 +322,14 @@ class _Job:
     def _loaded(self, indices: list[int]) -> Float[Tensor, "batch 3 height width"]:
         return torch.stack([self.images[index][0] for index in indices])
 
+    def _part(self, pictures: Float[Tensor, "batch 3 height width"], rows: range, part: slice) -> dict[str, np.ndarray]:
+        return self._computed(pictures[part], rows[part])
+
     @torch.inference_mode()
     def _computed(
         self, pictures: Float[Tensor, "batch 3 height width"], numbers: range | list[int]
     ) -> dict[str, np.ndarray]:
-        damaged = self.damage(pictures.to(self.backbone.device), seed=self.seed, indices=numbers)
+        damaged = self.damage(pictures.to(self.backbone.device, non_blocking=True), seed=self.seed, indices=numbers)
         with torch.autocast(damaged.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             trace = self.backbone.trace(damaged, layers=self.layers or -1, attention=None)
         return _arrays(trace, inner=bool(self.layers))

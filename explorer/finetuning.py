@@ -226,7 +226,7 @@ def _steps(
     start = time.perf_counter()
     for step, (clean, samples, labels) in enumerate(batches, start=1):
         device = classifier.backbone.device
-        distorted = damage(clean.to(device), seed=config.seed, indices=samples)
+        distorted = damage(clean.to(device, non_blocking=True), seed=config.seed, indices=samples)
         loss = _update(classifier, optimizer, distorted, labels.to(device), config)
         if not math.isfinite(loss):
             raise FloatingPointError(

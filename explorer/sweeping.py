@@ -21,6 +21,7 @@ from explorer.distortions import DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
 from explorer.features import embed
+from explorer.fitting import Parts
 from explorer.pairs import Pair
 from explorer.probes import nearest
 from explorer.similarity import ATTENTION_LAYERS, Alignment, alignment
@@ -206,19 +207,29 @@ def _measured(pair: Pair, images: ImageSet, empty: Sweep, gallery: "_Gallery", b
     if pair.student is not pair.teacher:
         networks["student"] = pair.student
     cells = {name: [_Cell() for _ in empty.values] for name in networks}
-    for start in range(0, len(images), batch_size):
-        numbers = range(start, min(start + batch_size, len(images)))
+
+    def measure(part: slice) -> tuple[Tensor, dict[str, list[tuple[Alignment, Tensor]]]]:
+        numbers = range(part.start, part.stop)
         clean = images.stack(numbers).to(pair.teacher.device)
         reference = _seen(pair.teacher, clean)
-        gallery.add(reference.embedding)
-        for place, damage in enumerate(empty.distortions):
+        found: dict[str, list[tuple[Alignment, Tensor]]] = {name: [] for name in networks}
+        for damage in empty.distortions:
             damaged = damage(clean, seed=empty.seed, indices=numbers)
             for name, backbone in networks.items():
-                cells[name][place].add(reference, _seen(backbone, damaged))
+                seen = _seen(backbone, damaged)
+                found[name].append((alignment(reference, seen), seen.embedding.cpu()))
+        return reference.embedding, found
+
+    parts = Parts("a sweep", "take a smaller picture size or a smaller backbone", size=batch_size)
+    for part, (embedding, found) in parts(measure, len(images)):
+        gallery.add(embedding)
+        for name, measured in found.items():
+            for cell, (agreement, seen) in zip(cells[name], measured, strict=True):
+                cell.add(agreement, seen)
         rows = {name: tuple(cell.numbers(gallery) for cell in found) for name, found in cells.items()}
         rows.setdefault("student", rows["teacher"])
         ceiling = gallery.neighbours(gallery.queries())["nearest_label"]
-        yield replace(empty, rows=rows, ceiling=ceiling, gallery=len(gallery.features), pictures=numbers.stop)
+        yield replace(empty, rows=rows, ceiling=ceiling, gallery=len(gallery.features), pictures=part.stop)
 
 
 class _Cell:
@@ -228,9 +239,9 @@ class _Cell:
         self.parts: list[Alignment] = []
         self.embeddings: list[Tensor] = []
 
-    def add(self, reference: Trace, seen: Trace) -> None:
-        self.parts.append(alignment(reference, seen))
-        self.embeddings.append(seen.embedding.cpu())
+    def add(self, agreement: Alignment, embedding: Float[Tensor, "batch dim"]) -> None:
+        self.parts.append(agreement)
+        self.embeddings.append(embedding)
 
     def numbers(self, gallery: "_Gallery") -> dict[str, float | None]:
         agreement: dict[str, float | None] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(1800)  # the fixture starts a dozen interpreters, which a busy machine is slow at
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a dozen interpreters, which a busy machine is slow at
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 BLOCKS = 6  # of timm's test_vit

@@ -16,7 +16,7 @@ from pathlib import Path
 from report import Section, machine, markdown
 from timing import in_fresh_process
 
-NAMES = ("capture", "memory", "latency", "imports", "distillation", "extraction", "corruptions")
+NAMES = ("capture", "memory", "latency", "imports", "distillation", "extraction", "settings", "corruptions")
 
 
 def main() -> None:

@@ -1,0 +1,136 @@
+"""What makes forward passes and training faster, and what does not: settings of torch, and how pictures are read."""
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+from report import Section, Table
+from timing import Case, paired, stopwatch
+
+import explorer as ex
+from explorer import distillation
+from explorer._files import asset_path
+
+BASELINE = "as the library does it: float32, no_grad"
+AGAIN = "decoded at each visit"
+CASE = Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=8, rounds=9)
+QUICK = Case(label="test_vit at 160 px", name="test_vit", image_size=160, batch=2, rounds=2)
+MEGAPIXELS = (4000, 3000)
+
+
+def run(quick: bool) -> Section:
+    """Both tables."""
+    case = QUICK if quick else CASE
+    return Section(
+        title="Settings: what pays on a CPU",
+        intro=(
+            "Random seeded weights. *Forward passes* are `trace(attention=None, layers=-1)` on a batch that is ready; "
+            "torch.compile has compiled before the clock starts. *Training* is `explorer.distill`, three levels, from "
+            "record to record after every picture was met; the pictures are photos of the project enlarged to "
+            f"{MEGAPIXELS[0]} x {MEGAPIXELS[1]} px JPEGs, as a phone makes them."
+        ),
+        tables=(_forward(case, quick), _training(case, quick)),
+    )
+
+
+def _forward(case: Case, quick: bool) -> Table:
+    backbone = ex.load_backbone(case.name, image_size=case.image_size, source="random", device="cpu")
+    images = torch.rand(case.batch, 3, case.image_size, case.image_size, generator=torch.Generator().manual_seed(0))
+    last = backbone.with_module(copy.deepcopy(backbone.module).to(memory_format=torch.channels_last))
+    trace = partial(_trace, backbone, images)
+    ways: dict[str, Callable[[], object]] = {
+        BASELINE: trace,
+        "inference_mode": torch.inference_mode()(trace),
+        "channels_last": partial(_trace, last, images.to(memory_format=torch.channels_last)),
+        "one thread": partial(_with_threads, 1, trace),
+        "one picture at a time": lambda: [_trace(backbone, image[None]) for image in images],
+        "bfloat16 autocast": torch.autocast("cpu", torch.bfloat16)(trace),
+    }
+    if not quick:  # takes a C++ compiler and a minute
+        compiled = copy.deepcopy(backbone.module)
+        compiled.forward_intermediates = torch.compile(compiled.forward_intermediates)  # type: ignore[assignment,arg-type]
+        ways["torch.compile"] = partial(_trace, backbone.with_module(compiled), images)
+    return _table(f"Forward passes: {case.label}, batch {case.batch}", ways, BASELINE, case)
+
+
+def _trace(backbone: ex.Backbone, images: torch.Tensor) -> ex.Trace:
+    return backbone.trace(images, layers=-1, attention=None)
+
+
+def _with_threads(count: int, work: Callable[[], object]) -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _training(case: Case, quick: bool) -> Table:
+    backbone = ex.load_backbone(case.name, image_size=case.image_size, source="random", device="cpu")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        photos = _large_photos(folder / "photos", 2 * case.batch, (400, 300) if quick else MEGAPIXELS)
+        images = ex.load_images(photos, size=round(case.image_size * 4 / 3))
+        runs = {
+            AGAIN: stack.enter_context(_steps(backbone, images, case, folder / "again", kept=0)),
+            "decoded by one worker": stack.enter_context(_steps(backbone, images, case, folder / "worker", workers=1)),
+            "decoded once": stack.enter_context(_steps(backbone, images, case, folder / "once")),
+        }
+        return _table(f"Training: {case.label}, batch {case.batch}", runs, AGAIN, case)
+
+
+@contextmanager
+def _steps(
+    backbone: ex.Backbone, images: ex.ImageSet, case: Case, out: Path, workers: int = 0, kept: int | None = None
+) -> Iterator[Callable[[], object]]:
+    """A run that has met all pictures; each call is one more step of it."""
+    never = 1 << 20
+    config = ex.DistillConfig(
+        image_size=case.image_size,
+        batch_size=case.batch,
+        steps=never,
+        probe=1,
+        eval_every=never,
+        checkpoint_every=never,
+        workers=workers,
+    )
+    usual = distillation._DECODED_BYTES
+    distillation._DECODED_BYTES = usual if kept is None else kept
+    records = ex.distill(backbone, images, config, out)
+    try:
+        for _ in range(2):
+            next(records)
+    finally:
+        distillation._DECODED_BYTES = usual
+    yield partial(next, records)
+    records.close()  # type: ignore[attr-defined]
+
+
+def _large_photos(folder: Path, count: int, size: tuple[int, int]) -> Path:
+    folder.mkdir()
+    for path in sorted(asset_path("photos").glob("*/*.webp"))[:count]:
+        Image.open(path).convert("RGB").resize(size, Image.Resampling.BICUBIC).save(folder / f"{path.stem}.jpg")
+    return folder
+
+
+def _table(title: str, ways: dict[str, Callable[[], object]], baseline: str, case: Case) -> Table:
+    timings = paired({name: stopwatch(way) for name, way in ways.items()}, baseline=baseline, rounds=case.rounds)
+    rows = [
+        (
+            name,
+            timing.best_ms,
+            timing.median_ms,
+            1000 * case.batch / timing.median_ms,
+            timing.best_ratio,
+            timing.median_ratio,
+        )
+        for name, timing in timings.items()
+    ]
+    columns = ("setting", "best ms", "median ms", "images/s", "least ratio", "median ratio")
+    return Table(title=title, columns=columns, rows=tuple(rows), notes=(f"{case.rounds} rounds.",))
