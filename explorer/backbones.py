@@ -129,8 +129,8 @@ class Backbone:
         has_class_token = self.query_kind == "class token"
         return Trace(
             embedding=embedding,
-            cls=torch.stack([before[:, 0] for before in tokens.prefix], dim=1) if has_class_token else None,
-            patches=torch.stack(tokens.patches, dim=1),
+            cls=tokens.prefix[:, :, 0] if has_class_token else None,
+            patches=tokens.patches,
             attention=captured,
             layers=chosen,
             grid=self.grid,
@@ -163,9 +163,9 @@ class Backbone:
         their tokens is: the pooling was trained on the last block alone.
         """
         rows = []
-        for before, after in zip(tokens.prefix, tokens.patches, strict=True):
+        for block in torch.cat([tokens.prefix, tokens.patches], dim=2).unbind(dim=1):
             with AttentionCapture(rows="first", calls=(0,)) as capture:
-                self.reader.pool(self.module, torch.cat([before, after], dim=1))
+                self.reader.pool(self.module, block)
             if capture.seen != 1:
                 raise CaptureError(
                     f"the pooling of '{self.name}' called attention {capture.seen} times instead of once"

@@ -8,8 +8,7 @@ nothing of layers, grids or models.
 """
 
 from collections.abc import Collection
-from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,10 +55,10 @@ class AttentionCapture(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             return self._from_module(call, *args, **kwargs)
         if self.rows != "first":
-            probabilities, output = _attend(*args, **kwargs)
+            probabilities, output = _attend(_Call(*args, **kwargs))
             self._keep(call, self._chosen(probabilities))
             return output
-        self._keep(call, _first_row(*args, **kwargs))
+        self._keep(call, _first_row(_Call(*args, **kwargs)))
         return func(*args, **kwargs)
 
     def _from_module(self, call: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -97,61 +96,59 @@ def _mean_rows(probabilities: Tensor, skip: int) -> Tensor:
     return probabilities[:, :, skip:].mean(dim=2, keepdim=True)
 
 
-def _first_row(query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+class _Call(NamedTuple):
+    """Arguments of one call of `F.scaled_dot_product_attention`, in torch's order and under its names."""
+
+    query: Float[Tensor, "batch head query channel"]
+    key: Float[Tensor, "batch key_head token channel"]
+    value: Tensor
+    attn_mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+
+def _first_row(call: _Call) -> Float[Tensor, "batch head query token"]:
     """The first query's row alone; the output of all queries stays with the fused kernel."""
-    rest = _options(*args, **kwargs)
-    mask = rest["attn_mask"]
+    mask = call.attn_mask
     if mask is not None and mask.shape[-2] > 1:
         mask = mask[..., :1, :]
-    return _probabilities(query[..., :1, :], key, mask, rest["is_causal"], rest["scale"], rest["enable_gqa"])
+    return _probabilities(call._replace(query=call.query[..., :1, :], attn_mask=mask))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+def _attend(call: _Call) -> tuple[Tensor, Tensor]:
     """All rows, and the output made from them, so that a backward pass goes through one softmax alone."""
-    rest = _options(value, *args, **kwargs)
-    probabilities = _probabilities(query, key, rest["attn_mask"], rest["is_causal"], rest["scale"], rest["enable_gqa"])
-    weights = F.dropout(probabilities, rest["dropout_p"]) if rest["dropout_p"] > 0 else probabilities
-    value = _repeat_heads(value, query) if rest["enable_gqa"] else value
+    probabilities = _probabilities(call)
+    weights = F.dropout(probabilities, call.dropout_p) if call.dropout_p > 0 else probabilities
+    value = _repeat_heads(call.value, call.query) if call.enable_gqa else call.value
     return probabilities, weights.to(value.dtype) @ value
 
 
-def _options(
-    value: Tensor | None = None,  # noqa: ARG001  (positional like in torch's signature)
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> dict[str, Any]:
-    """What follows query and key in torch's signature, by name."""
-    names = ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
-    return dict(zip(names, (attn_mask, dropout_p, is_causal, scale, enable_gqa), strict=True))
-
-
-def _probabilities(
-    query: Float[Tensor, "batch head query channel"],
-    key: Float[Tensor, "batch key_head token channel"],
-    mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None,
-    is_causal: bool,
-    scale: float | None,
-    grouped: bool,
-) -> Float[Tensor, "batch head query token"]:
+def _probabilities(call: _Call) -> Float[Tensor, "batch head query token"]:
     """softmax(q k^T * scale + mask) as torch documents it, in float32 at least (autocast would take bfloat16)."""
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    key = _repeat_heads(key, query) if grouped else key
-    device = query.device.type
-    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
-        scaled = query.to(dtype) * (query.shape[-1] ** -0.5 if scale is None else scale)
-        logits = scaled @ key.to(dtype).transpose(-2, -1)
-        if is_causal:
-            rows, cols = logits.shape[-2:]
-            mask = torch.ones(rows, cols, dtype=torch.bool, device=logits.device).tril()
-        if mask is None:
-            return logits.softmax(dim=-1)
-        if mask.dtype != torch.bool:
-            return (logits + mask.to(dtype)).softmax(dim=-1)
-        blind = ~mask.any(dim=-1, keepdim=True)  # such rows are zero in torch's kernels; a bare softmax makes NaN
-        return logits.masked_fill(~mask & ~blind, -torch.inf).softmax(dim=-1).masked_fill(blind, 0.0)
+    device = call.query.device.type
+    if not torch.is_autocast_enabled(device):
+        return _softmax(call)
+    with torch.autocast(device, enabled=False):
+        return _softmax(call)
+
+
+def _softmax(call: _Call) -> Float[Tensor, "batch head query token"]:
+    query, key, mask = call.query, call.key, call.attn_mask
+    if query.dtype.itemsize < torch.float32.itemsize:
+        query, key = query.float(), key.float()
+    key = _repeat_heads(key, query) if call.enable_gqa else key
+    logits = (query * (query.shape[-1] ** -0.5 if call.scale is None else call.scale)) @ key.mT
+    if call.is_causal:
+        rows, cols = logits.shape[-2:]
+        mask = torch.ones(rows, cols, dtype=torch.bool, device=logits.device).tril()
+    if mask is None:
+        return logits.softmax(dim=-1)
+    if mask.dtype != torch.bool:
+        return (logits + mask.to(logits.dtype)).softmax(dim=-1)
+    blind = ~mask.any(dim=-1, keepdim=True)  # such rows are zero in torch's kernels; a bare softmax makes NaN
+    return logits.masked_fill(~mask & ~blind, -torch.inf).softmax(dim=-1).masked_fill(blind, 0.0)
 
 
 def _repeat_heads(tensor: Tensor, like: Tensor) -> Tensor:

@@ -208,11 +208,11 @@ def look(backbone: Backbone, image: Float[Tensor, "3 height width"]) -> View:
     if not fits or pooled:
         return View(trace=trace.to("cpu"), rollout=None, rows=None, source=backbone.source)
     assert trace.attention is not None
-    among = trace.attention[0, :, :, trace.prefix :, trace.prefix :]
+    means = (reduce(block, "h q t -> q t", "mean") for block in trace.attention[0])  # by block: they stay in the cache
     return View(
         trace=replace(trace, attention=trace.own_rows().unsqueeze(3).clone()).to("cpu"),
         rollout=rollout(trace)[0].cpu(),
-        rows=reduce(among, "l h q t -> l q t", "mean").to("cpu", torch.float16),
+        rows=torch.stack([mean[trace.prefix :, trace.prefix :].to("cpu", torch.float16) for mean in means]),
         source=backbone.source,
     )
 

@@ -60,15 +60,33 @@ def rollout(trace: Trace, head: Head = "mean") -> Float[Tensor, "batch rows cols
         raise ValueError("rollout multiplies whole attention matrices: trace(images, attention='full') keeps them")
     if trace.layers != tuple(range(len(trace.layers))):
         raise ValueError(f"rollout needs every block from the first one: layers='all'; got {list(trace.layers)}")
-    rolled: Tensor | None = None
-    for block in range(attention.shape[1]):
-        mixed = _one_head(attention[:, block], head)
-        mixed = mixed / mixed.sum(dim=-1, keepdim=True)  # the maximum over heads no longer sums to 1
-        step = (mixed + torch.eye(mixed.shape[-1], device=mixed.device, dtype=mixed.dtype)) / 2
-        rolled = step if rolled is None else step @ rolled
-    assert rolled is not None
-    row = rolled[:, 0] if trace.query_kind == "class token" else rolled[:, trace.prefix :].mean(dim=1)
+    # One row from the last block down: vector times matrix, O(tokens^2) a block, where the product is O(tokens^3).
+    row = _own_query(trace, attention)
+    for block in range(attention.shape[1] - 1, -1, -1):
+        row = (row + _attended(row, attention[:, block], head)) / 2
     return rearrange(row[:, trace.prefix :], "b (r c) -> b r c", r=trace.grid.rows)
+
+
+def _own_query(trace: Trace, like: Tensor) -> Float[Tensor, "batch token"]:
+    """The rows of the identity that rollout starts from: the class token's, or the mean of the patches'."""
+    row = like.new_zeros(like.shape[0], like.shape[-1])
+    if trace.query_kind == "class token":
+        row[:, 0] = 1.0
+    else:
+        row[:, trace.prefix :] = 1.0 / trace.grid.patches
+    return row
+
+
+def _attended(
+    row: Float[Tensor, "batch token"], matrices: Float[Tensor, "batch head token token"], head: Head
+) -> Float[Tensor, "batch token"]:
+    """row @ A, with the heads of A put together."""
+    if head == "mean":  # the heads' results are averaged instead of the heads: no matrix is written
+        return reduce(row[:, None, None] @ matrices, "b h 1 t -> b t", "mean")
+    mixed = _one_head(matrices, head)
+    if head == "max":  # over heads, which no longer sums to 1
+        row = row / mixed.sum(dim=-1)
+    return (row[:, None] @ mixed)[:, 0]
 
 
 def pca_rgb(

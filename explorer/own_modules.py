@@ -125,8 +125,9 @@ class OwnReader:
         seen = outputs.in_order(self.blocks)
         norm = nn.Identity() if self.norm is None else module.get_submodule(self.norm)
         normed = {number: norm(seen[number]) for number in {*blocks, len(seen) - 1}}
-        before = [normed[number][:, :prefix] for number in blocks]
-        return Tokens(normed[len(seen) - 1], before, [normed[number][:, prefix:] for number in blocks])
+        parts = slice(prefix), slice(prefix, None)
+        before, after = (torch.stack([normed[number][:, part] for number in blocks], dim=1) for part in parts)
+        return Tokens(normed[len(seen) - 1], before, after)
 
     def embedding(self, module: nn.Module, final: Tensor) -> Tensor:
         """The global embedding."""

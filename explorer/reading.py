@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,8 +19,8 @@ class Tokens(NamedTuple):
     """
 
     final: Float[Tensor, "batch token dim"]
-    prefix: list[Tensor]
-    patches: list[Tensor]
+    prefix: Float[Tensor, "batch layer prefix dim"]
+    patches: Float[Tensor, "batch layer patch dim"]
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ class TimmReader:
 
     def tokens(self, module: nn.Module, x: Tensor, blocks: tuple[int, ...], prefix: int) -> Tokens:
         """Run normalised pictures through the module."""
-        final, intermediates = module.forward_intermediates(  # type: ignore[operator]
-            x, indices=list(blocks), return_prefix_tokens=prefix > 0, norm=True, output_fmt="NLC"
+        model: Any = module
+        final, intermediates = model.forward_intermediates(
+            x, indices=list(blocks), return_prefix_tokens=prefix > 0, norm=False, output_fmt="NLC"
         )
         pairs = [pair if isinstance(pair, tuple) else (pair, pair[:, :0]) for pair in intermediates]
-        return Tokens(final, [pair[1] for pair in pairs], [pair[0] for pair in pairs])
+        after, before = (torch.stack(part, dim=1) for part in zip(*pairs, strict=True))
+        return Tokens(final, model.norm(before), model.norm(after))  # as norm=True would, but for all blocks at once
 
     def embedding(self, module: nn.Module, final: Tensor) -> Tensor:
         """The global embedding."""

@@ -2,10 +2,12 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import log
 from pathlib import Path
+from statistics import linear_regression
 
 Cell = str | int | float | None
 
@@ -29,28 +31,33 @@ class Section:
     tables: tuple[Table, ...]
 
 
-def markdown(sections: Sequence[Section], machine: str, command: str, quick: bool) -> str:
-    """The whole report."""
-    head = ["# Benchmarks", "", f"Made by `{command}`. {machine}", ""]
-    if quick:
-        head += [
-            "**Made with --quick: the smallest models and few rounds, to see that it runs. No number counts.**",
-            "",
-        ]
-    head += [_METHOD, ""]
-    return "\n".join(head + [line for section in sections for line in _section(section)]).rstrip() + "\n"
+def markdown(parts: Mapping[str, str]) -> str:
+    """The whole report, of the Markdown of its sections by title."""
+    return "\n".join(["# Benchmarks", "", _METHOD, "", *parts.values()]).rstrip() + "\n"
 
 
-def machine(threads: int) -> str:
-    """One sentence on what ran the benchmarks; nothing in it names a host."""
+def section_markdown(section: Section, made: str) -> str:
+    """One section; `made` says where and how its numbers were measured."""
+    tables = [line for table in section.tables for line in _table(table)]
+    return "\n".join([f"## {section.title}", "", made, "", section.intro, "", *tables])
+
+
+def sections_of(report: str) -> dict[str, str]:
+    """The sections of a report that was written before, by title."""
+    _, *found = f"\n{report}".split("\n## ")
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in found}
+
+
+def made_by(command: str, threads: int, quick: bool) -> str:
+    """How and on what the numbers of a section were measured; nothing in it names a host."""
     names = ("torch", "torchvision", "timm", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
-    cores = os.cpu_count()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    warning = "**Made with --quick: the smallest models and few rounds, to see that it runs. No number counts.** "
     return (
-        f"Machine: {platform.system()} {platform.machine()}, {_processor()}, {cores} cores; torch used {threads} "
-        f"threads on the CPU; Python {platform.python_version()}, {versions}. Load average at the start: {load} "
-        f"(0 is quiet)."
+        f"{warning * quick}*Made by* `{command}`. *Machine: {platform.system()} {platform.machine()}, {_processor()}, "
+        f"{os.cpu_count()} cores; torch used {threads} threads on the CPU; Python {platform.python_version()}, "
+        f"{versions}. Load average at the start: {load} (0 is quiet).*"
     )
 
 
@@ -60,16 +67,19 @@ def aim(name: str, ratio: float, limit: float) -> str:
     return f"Aim: {name} <= {limit:.2f}x, median of the paired ratio. Measured {ratio:.3f}x: {verdict}."
 
 
+def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
+    """The k of times ~ sizes^k that fits best, by least squares of the logarithms."""
+    x, y = ([log(value) for value in values] for values in (sizes, times))
+    return linear_regression(x, y).slope
+
+
 _METHOD = (
-    "All variants run in turn within each round, in an order drawn anew for each round, on the same weights. A *ratio* "
+    "`python tests/benchmarks/run.py --out docs/benchmarks.md` makes all of it again, with `--only NAME --update` one "
+    "section in its place; each says how and where it was measured. All variants run in turn within each round, in an "
+    "order drawn anew for each round, on the same weights. A *ratio* "
     "is a variant's time divided by the baseline's time of the same round; its median is what counts, its minimum "
     "flatters. Memory is measured in a fresh process for each variant."
 )
-
-
-def _section(section: Section) -> list[str]:
-    tables = [line for table in section.tables for line in _table(table)]
-    return [f"## {section.title}", "", section.intro, "", *tables]
 
 
 def _table(table: Table) -> list[str]:

@@ -1,9 +1,9 @@
 """Measures vit-explorer side by side with what it is compared to, and writes one Markdown file.
 
-    python tests/benchmarks/run.py [--quick] [--only NAME] [--out docs/benchmarks.md]
+    python tests/benchmarks/run.py [--quick] [--only NAME] [--out docs/benchmarks.md [--update]]
 
 Each benchmark runs in a process of its own; this one imports no torch and stays small, see `memory`. Nothing is
-downloaded. Takes about half an hour on two cores that do nothing else.
+downloaded. Takes about an hour on two cores that do nothing else; with --update it can be done in parts.
 """
 
 import argparse
@@ -13,22 +13,26 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
-from report import Section, machine, markdown
+from report import Section, made_by, markdown, section_markdown, sections_of
 from timing import in_fresh_process
 
 NAMES = ("capture", "memory", "latency", "imports", "distillation", "extraction", "settings", "corruptions")
+NAMES += ("rivals", "projection", "growth", "app")
 
 
 def main() -> None:
     """Run what was asked for and write the report."""
     options = _options()
     names = options.only or NAMES
-    setting = machine(in_fresh_process(_threads))
-    sections = []
+    threads = in_fresh_process(_threads)
+    known = options.out.read_text(encoding="utf-8") if options.update and options.out.exists() else ""
+    parts, sections = sections_of(known), []
     for name in names:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        made = made_by(_command(options, name), threads, options.quick)
         sections.append(in_fresh_process(_measure, name, options.quick))
-    report = markdown(sections, setting, _command(options), options.quick)
+        parts[sections[-1].title] = section_markdown(sections[-1], made)
+    report = markdown(parts)
     if options.out is None:
         print(report)
     else:
@@ -43,14 +47,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smallest models, few rounds: only to see that it runs")
     parser.add_argument("--only", action="append", choices=NAMES, help="one benchmark; may be given several times")
     parser.add_argument("--out", type=Path, help="the Markdown file to write, such as docs/benchmarks.md; else printed")
+    parser.add_argument("--update", action="store_true", help="replace only the measured sections of the file --out")
     parser.add_argument("--json", type=Path, help="also write the tables as JSON")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.update and options.out is None:
+        parser.error("--update needs the file to be updated: --out docs/benchmarks.md")
+    return options
 
 
-def _command(options: argparse.Namespace) -> str:
-    only = "".join(f" --only {name}" for name in options.only or ())
-    target = options.out or "docs/benchmarks.md"
-    return f"python tests/benchmarks/run.py{' --quick' * options.quick}{only} --out {target}"
+def _command(options: argparse.Namespace, name: str) -> str:
+    """What makes this one section again."""
+    target = f"--out {options.out or 'docs/benchmarks.md'} --update"
+    return f"python tests/benchmarks/run.py{' --quick' * options.quick} --only {name} {target}"
 
 
 def _measure(name: str, quick: bool) -> Section:

@@ -75,7 +75,7 @@ def build(name: str, subject: Subject) -> Variant:
     return VARIANTS[name](subject)
 
 
-def _twin(subject: Subject, *, fused: bool) -> nn.Module:
+def twin(subject: Subject, *, fused: bool) -> nn.Module:
     """A copy of the module with the same parameters, whose attention is fused or written out."""
     module = subject.backbone.module
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
@@ -87,7 +87,7 @@ def _twin(subject: Subject, *, fused: bool) -> nn.Module:
 
 
 def _plain(subject: Subject, *, fused: bool) -> Variant:
-    module = _twin(subject, fused=fused)
+    module = twin(subject, fused=fused)
 
     def run() -> Tensor:
         return module.forward_head(module.forward_features(subject.normalised))  # type: ignore[operator]
@@ -115,7 +115,7 @@ def _trace(subject: Subject, attention: Any) -> Variant:
 
 
 def _timm(subject: Subject, *, fused: bool, method: str) -> Variant:
-    extract = AttentionExtract(_twin(subject, fused=fused), method=method)
+    extract = AttentionExtract(twin(subject, fused=fused), method=method)
     return Variant(run=lambda: extract(subject.normalised), maps=lambda result: list(result.values()))
 
 
