@@ -17,7 +17,7 @@ def opened(browser: Browser, file: Path, **settings: object) -> Iterator[Page]:
     found.on("pageerror", lambda error: complaints.append(str(error)))
     found.on("request", lambda request: complaints.append(request.url) if not _is_own(request.url, file) else None)
     found.goto(file.as_uri())
-    found.wait_for_function("document.querySelector('.page-section:not([hidden]) .vx-mount')?.view")
+    until(found, "document.querySelector('.page-section:not([hidden]) .vx-mount')?.view")
     yield found
     context.close()
     assert not [line for line in complaints if "willReadFrequently" not in line]
@@ -34,6 +34,16 @@ def heats(found: Page) -> list[int]:
           .map((canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
             .reduce((hash, byte) => (31 * hash + byte) | 0, 17))"""
     )
+
+
+def until(found: Page, expression: str) -> None:
+    """Until a JavaScript expression is true. Playwright's own waiting evaluates text in the page, which the page's
+    policy forbids from the second look on."""
+    for _ in range(600):
+        if found.evaluate(f"Boolean({expression})"):
+            return
+        found.wait_for_timeout(50)
+    raise AssertionError(f"never true: {expression}")
 
 
 def settle(found: Page) -> None:

@@ -172,6 +172,7 @@ class Window(nn.Module):
     def __init__(self, row: int, col: int) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        self.norm = nn.Identity()
         weight = torch.zeros(16)
         weight[4 * row + col] = 1
         self.register_buffer("weight", weight)

@@ -18,7 +18,7 @@ from explorer.pair_embedding import embed_pair
 from explorer.recovery import Recovery
 from explorer.scene import attention_scene
 from explorer.sweeping import sweep
-from tests.saved_pages import heats, opened, settle, state
+from tests.saved_pages import heats, opened, settle, state, until
 from tests.small import NOISE, network, pair, picture_set
 
 HOSTILE = '</script><script>window.stolen = 1</script><img src=x onerror="window.stolen = 2"> & %%VX_DATA%%.png'
@@ -56,7 +56,7 @@ def test_a_page_from_disk_follows_the_pointer(browser: Browser, comparison: Comp
         found.evaluate("document.querySelector('.vx-mount').view.set({ layer: 3 })")
         assert not set(before) & set(heats(found))
         found.get_by_role("tab", name="Patches").click()
-        found.wait_for_function("document.querySelectorAll('.vx-mount')[1]?.view")
+        until(found, "document.querySelectorAll('.vx-mount')[1]?.view")
         repaints = []
         for place in range(1, 16):
             before = heats(found)
@@ -75,7 +75,7 @@ def test_a_page_from_disk_follows_the_pointer(browser: Browser, comparison: Comp
         assert offered == ["block 6", "block 11"]
         before, pinned = heats(found), state(found)["pin"]
         found.locator(".page-section:not([hidden]) select[name=layer]").select_option("6")
-        found.wait_for_function("document.querySelectorAll('.vx-mount')[1].view.state().layer === 6")
+        until(found, "document.querySelectorAll('.vx-mount')[1].view.state().layer === 6")
         assert state(found)["pin"] == pinned
         assert not set(before) & set(heats(found))
         with found.expect_download() as download:
@@ -112,7 +112,7 @@ def test_a_map_from_disk_without_plotly(browser: Browser, tmp_path: Path) -> Non
         assert place != found.evaluate(f"{view}.pixel('student_distorted', 0)")
         found.mouse.move(place["x"] + 1, place["y"])
         found.mouse.move(place["x"], place["y"])
-        found.wait_for_function("!document.querySelector('.vx-tip').hidden")
+        until(found, "!document.querySelector('.vx-tip').hidden")
         assert HOSTILE in found.locator(".vx-chips").nth(1).inner_text()
         assert found.locator(".vx-panelname").inner_text() in scene["pictures"]["names"]
         assert found.get_by_role("button", name="Open this picture").count() == 0
