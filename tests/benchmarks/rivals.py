@@ -15,8 +15,8 @@ from report import Section, Table
 from timing import Case, in_fresh_process, paired, stopwatch
 
 CASES = (
-    Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=1, rounds=20),
-    Case(label="ViT-S/14 at 448 px", name="s14", image_size=448, batch=1, rounds=8),
+    Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=1, rounds=12),
+    Case(label="ViT-S/14 at 448 px", name="s14", image_size=448, batch=1, rounds=5),
 )
 QUICK = (Case(label="test_vit at 160 px", name="test_vit", image_size=160, batch=1, rounds=2),)
 PROCESSES = 2

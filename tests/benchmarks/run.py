@@ -26,17 +26,18 @@ def main() -> None:
     names = options.only or NAMES
     threads = in_fresh_process(_threads)
     parts, sections = {}, []
+    if options.update and options.out.exists():
+        parts = sections_of(options.out.read_text(encoding="utf-8"))
     for name in names:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         made = made_by(_command(options, name), threads, options.quick)
         sections.append(in_fresh_process(_measure, name, options.quick))
         parts[sections[-1].title] = section_markdown(sections[-1], made)
+        if options.out is not None:  # at once: what was measured is not lost with what follows
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(markdown(parts), encoding="utf-8")
     if options.out is None:
         print(markdown(parts))
-    else:
-        known = sections_of(options.out.read_text(encoding="utf-8")) if options.update and options.out.exists() else {}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(markdown({**known, **parts}), encoding="utf-8")
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(section) for section in sections], indent=1), encoding="utf-8")
 
