@@ -78,7 +78,9 @@ _METHOD = (
     "section in its place; each says how and where it was measured. All variants run in turn within each round, in an "
     "order drawn anew for each round, on the same weights. A *ratio* "
     "is a variant's time divided by the baseline's time of the same round; its median is what counts, its minimum "
-    "flatters. Memory is measured in a fresh process for each variant."
+    "flatters. Memory is measured in a fresh process for each variant. Kept in files of "
+    "their own, made by the same program: [distillation](distillation.md), [corruptions](corruptions.md), "
+    "[settings](settings.md)."
 )
 
 
