@@ -118,9 +118,8 @@ def explained(
     clean = engine.load_picture(picture, size)
     patch = clean.shape[1] // both.teacher.grid.rows
     settings = Settings(steps=16, patch=_OCCLUSION_PATCHES * patch)
-    views = attribute_views(
-        both.teacher, both.student, clean, ex.distortion(spec), method=method, settings=settings, seed=seed
-    )
+    damage = ex.distortion(engine.remembered(spec))
+    views = attribute_views(both.teacher, both.student, clean, damage, method=method, settings=settings, seed=seed)
     if not judge:
         return views, {}
     networks = {name: both.student if name.startswith("student") else both.teacher for name in views}

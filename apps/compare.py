@@ -14,6 +14,7 @@ from browser_view import RECALL
 from embeddings_tab import CHANGED, build_embeddings_tab, connect_embeddings_tab, open_point
 from endpoints import build_endpoints
 from explorer import projection
+from housekeeping import PAGES, keep_house
 from limits import LIMITS, accounts
 from patches_tab import build_patches_tab, pick_layer, show_patches
 from robustness_tab import build_robustness_tab, connect_robustness_tab
@@ -31,6 +32,9 @@ from style import CSS, HEAD, SWITCH_THEME, THEME, TITLE
 from tabs import MODEL_QUEUE, ToldError, notice, on_change, sidebar_changes, told
 from train_tab import build_train_tab, connect_train_tab, own_students, restore
 
+POLL_SECONDS = 0.01
+"""Gradio looks a thousand times a second whether somebody asks, which alone takes 6 % of a core."""
+FORGOTTEN = ToldError(engine.FORGOTTEN)
 PROGRESS = gr.Progress(track_tqdm=True)
 ABOUT = """
 ### What you see
@@ -78,7 +82,7 @@ def build() -> gr.Blocks:
                     gr.Markdown(
                         ABOUT.format(weights="\n".join(f"- **{p.label}**: {p.credit}" for p in ex.ALIASES.values()))
                     )
-        shown, drawn = gr.State("attention"), gr.State({})
+        shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
         outputs = [attention, patches, problem, weights, drawn, embeddings.status]
         inputs = [drawn, shown, layer, *column.inputs]
         on_change(sidebar_changes(column), refresh, inputs, outputs)
@@ -136,11 +140,11 @@ def build() -> gr.Blocks:
 
 def refresh(
     drawn: dict[str, Any],
-    shown: str,
+    shown: str | None,
     layer: int | None,
     picture: str | None,
     photo: str | None,
-    spec: str,
+    spec: str | None,
     backbone: str,
     pair: str,
     size: int,
@@ -148,6 +152,8 @@ def refresh(
     progress: gr.Progress = PROGRESS,  # noqa: ARG001  (Gradio then shows the download of weights)
 ) -> list[Any]:
     """Draw the tab that is open, unless it shows this already; the other one is drawn when it is opened."""
+    if shown is None:
+        return [gr.skip(), gr.skip(), notice(FORGOTTEN), *[gr.skip()] * 3]
     inputs = (picture, photo, spec, backbone, pair, size, seed)
     wanted = (layer if shown == "patches" else None, *inputs, engine.version_of(pair))
     if shown == "embeddings":
@@ -232,11 +238,15 @@ if __name__ == "__main__":
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: runs that go on are saved
     people = accounts()  # a mistake in them is told before any work begins
     threading.Thread(target=_warm_up, daemon=True).start()
-    demo.queue(max_size=64).launch(
+    demo.queue(max_size=64)
+    demo._queue.sleep_when_free = POLL_SECONDS
+    keep_house(demo)
+    demo.launch(
         theme=THEME,
         css=CSS,
         head=HEAD,
         max_file_size=LIMITS.upload,
         auth=people,
+        state_session_capacity=PAGES,
         footer_links=["api", "gradio"] if LIMITS.endpoints else ["gradio"],
     )

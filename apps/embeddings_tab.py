@@ -153,9 +153,9 @@ def _draw(
 ) -> Iterator[list[Any]]:
     """(view, status) as the work goes on."""
     whole = int(seed or 0)
-    what = (source, kind, int(layer), spec, backbone, pair, int(size), whole)
     try:
         with told():
+            what = (source, kind, int(layer), engine.remembered(spec), backbone, pair, int(size), whole)
             if not asked and not _is_ready(*what):
                 yield [gr.skip(), _ask(source, int(size))]
                 return

@@ -33,9 +33,10 @@ from picture_sets import picture_set
 
 SIZES = (224, 336, 448)
 UNTOUCHED = "untouched copy"
-VIEW_CACHE_BYTES = 400 * 1024**2
-BACKBONES_KEPT = 3
+VIEW_CACHE_BYTES = 256 << 20
+MODEL_CACHE_BYTES = 1536 << 20
 PICTURE_BYTES = 50 << 20
+FORGOTTEN = "this page was left for so long that the server has forgotten it: reload it"
 
 Value = TypeVar("Value")
 
@@ -59,8 +60,7 @@ class BoundedCache(Generic[Value]):
             return self.kept[key]
 
 
-_backbones: BoundedCache[ex.Backbone] = BoundedCache(BACKBONES_KEPT, lambda _: 1)
-_students: BoundedCache[ex.Backbone] = BoundedCache(BACKBONES_KEPT, lambda _: 1)
+_models: BoundedCache[ex.Backbone] = BoundedCache(MODEL_CACHE_BYTES, lambda model: _bytes(model))
 _projections: dict[str, BoundedCache[Projection]] = {method: BoundedCache(16, lambda _: 1) for method in METHODS}
 _views: BoundedCache[View] = BoundedCache(VIEW_CACHE_BYTES, lambda view: view.bytes)
 
@@ -76,8 +76,8 @@ def backbone_at(name: str, size: ImageSize) -> ex.Backbone:
     """A backbone at any image size, from memory where it was used lately; a visitor's checkpoint by its secret name."""
     LIMITS.check_backbone(name)
     if own_weights.is_own(name):
-        return _backbones.get((name, size), lambda: own_weights.load(name, size))
-    return _backbones.get((name, size), lambda: ex.load_backbone(name, image_size=size))
+        return _models.get((name, size), lambda: own_weights.load(name, size))
+    return _models.get((name, size), lambda: ex.load_backbone(name, image_size=size))
 
 
 def backbones(own: Iterable[str] = ()) -> list[tuple[str, str]]:
@@ -158,7 +158,7 @@ def load_student(pair: str | None, teacher: ex.Backbone) -> ex.Backbone | None:
         return None
     place = _place(pair)
     key = (pair, read_card(place)["student_sha256"], teacher.height_width)  # a run that is resumed changes its student
-    return _students.get(key, lambda: ex.load_pair(place, teacher=teacher).student)
+    return _models.get(key, lambda: ex.load_pair(place, teacher=teacher).student)
 
 
 def _place(pair: str) -> str | Path:
@@ -171,6 +171,8 @@ def _place(pair: str) -> str | Path:
 
 def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]:
     """The centre square of a picture file."""
+    if path and not os.path.isfile(path):
+        raise ValueError("this picture is not kept any more: choose it, or upload it, again")
     if path and os.path.getsize(path) > PICTURE_BYTES:
         raise ValueError(f"this picture's file has more than {PICTURE_BYTES >> 20} MiB: save it smaller")
     if not path:
@@ -181,9 +183,9 @@ def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]
         raise ValueError(str(error).replace(f"{Path(path).parent}{os.sep}", "")) from error
 
 
-def compare(path: str | None, distortion: str, backbone: str, pair: str, size: int, seed: int) -> Comparison:
+def compare(path: str | None, distortion: str | None, backbone: str, pair: str, size: int, seed: int) -> Comparison:
     """The four views of a picture; only those that were not seen lately cost a forward pass."""
-    damage = ex.distortion(distortion)
+    damage = ex.distortion(remembered(distortion))
     teacher = load_backbone(backbone, size)
     student = load_student(pair, teacher)
     clean = load_picture(path, size)
@@ -192,6 +194,21 @@ def compare(path: str | None, distortion: str, backbone: str, pair: str, size: i
     if student is not None:
         views |= {"student_clean": _look(student, clean), "student_distorted": _look(student, distorted)}
     return assemble(clean, distorted, views, damage, seed)
+
+
+def remembered(spec: str | None) -> str:
+    """The distortion of a page, as the server remembers it.
+
+    Raises:
+        ValueError: it was left for so long that it was forgotten; see `housekeeping`.
+    """
+    if spec is None:
+        raise ValueError(FORGOTTEN)
+    return spec
+
+
+def _bytes(model: ex.Backbone) -> int:
+    return sum(tensor.nbytes for tensor in model.module.parameters())
 
 
 def _look(backbone: ex.Backbone, image: Float[Tensor, "3 height width"]) -> View:

@@ -97,7 +97,7 @@ def measure(
     whole = int(seed or 0)
     try:
         with told():
-            strengths = strengths_of(spec, numbers(values))
+            strengths = strengths_of(engine.remembered(spec), numbers(values))
             for swept in sweep(source, int(count), strengths, backbone, pair, int(size), whole):
                 running = swept.pictures < swept.total
                 yield [scene(swept, backbone, pair, int(size), running=running), strengths, notice()]

@@ -4,7 +4,6 @@ A run lies in a folder of its own (see `trained`); one that was stopped, or whos
 """
 
 import atexit
-import ctypes
 import gc
 import json
 import logging
@@ -27,6 +26,7 @@ import trained
 from explorer._files import claimed
 from explorer.pairs import read_card, read_pair
 from explorer.scene import Payload, moment_scene, recovery_scene
+from housekeeping import give_memory_back
 from limits import LIMITS
 from picture_sets import PHOTOS, picture_folders, picture_set
 
@@ -34,6 +34,7 @@ SIZES = (112, 224)
 MOMENTS = 48  # recorded of each run
 _REMEMBERED = 12  # ended runs, with what was recorded of them
 _PROBE = 8
+_NICENESS = 10
 _ORDER, _ZIP = "order.json", "pictures.zip"
 _log = logging.getLogger(__name__)
 
@@ -348,6 +349,7 @@ class Runs:
         return run
 
     def _work(self) -> None:
+        _let_others_go_first()
         while True:
             with self._lock:
                 if not self._waiting:
@@ -357,7 +359,8 @@ class Runs:
                 for other in self._waiting:
                     other.now("waiting")
             self._current.work()
-            _give_memory_back()
+            gc.collect()
+            give_memory_back()
 
 
 def configuration(distortion: str, steps: int, size: int, **options: Any) -> ex.DistillConfig:
@@ -378,12 +381,11 @@ def _precision() -> str:
     return "bfloat16" if fast and not torch.cuda.is_available() else "auto"
 
 
-def _give_memory_back() -> None:
-    """What a run has freed, to the system: glibc keeps it in pieces, and a server grew by 200 MB with every run."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+def _let_others_go_first() -> None:
+    """Whoever looks at something gets the processor before this thread, and before those that compute for it."""
+    if sys.platform == "linux":  # where niceness is a thread's own
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + _NICENESS)
 
 
 def _keep_order(folder: Path, pictures: str, watched: Watched | None) -> None:

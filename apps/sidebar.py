@@ -133,7 +133,7 @@ def _picture_part() -> tuple[gr.Image, gr.State, gr.Gallery, gr.Dropdown]:
         info="CC0 or public domain; type to search.",
         elem_id="catalogue",
     )
-    return picture, gr.State(DEFAULT_PHOTO), samples, catalogue
+    return picture, gr.State(None), samples, catalogue  # the states are set when the page opens
 
 
 def _distortion_part() -> tuple[Any, ...]:
@@ -162,7 +162,7 @@ def _distortion_part() -> tuple[Any, ...]:
             max_lines=3,
         )
     dice.click(lambda: random.randrange(10_000), outputs=seed, api_visibility="private", queue=False)
-    return operator, sliders, severity, corruptions, clip, text, gr.State(_default_spec()), seed
+    return operator, sliders, severity, corruptions, clip, text, gr.State(None), seed
 
 
 def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.State, gr.Dropdown, gr.UploadButton]:

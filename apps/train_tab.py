@@ -235,7 +235,7 @@ def _resume(
 def _watched(picture: str | None, photo: str | None, spec: str, seed: float | None) -> Watched:
     if not picture:
         raise ValueError("there is no picture in the left column to be watched: choose one")
-    return Watched(path=picture, distortion=spec, seed=int(seed or 0), photo=photo)
+    return Watched(path=picture, distortion=engine.remembered(spec), seed=int(seed or 0), photo=photo)
 
 
 def _follow(run: Run, own: list[str]) -> Iterator[list[Any]]:

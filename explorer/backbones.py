@@ -334,6 +334,8 @@ def _build(
             raise WeightsError(f"these weights do not fit '{architecture}': {report or _mismatch(error)}") from error
         except (AssertionError, TypeError) as error:
             raise ValueError(_size_message(architecture, size, error)) from error
+    # timm would keep the weights a second time, and so would every copy of the model.
+    getattr(module, "pretrained_cfg", {}).pop("state_dict", None)
     _check_patches(module, architecture, size, tensors or {})
     return module
 

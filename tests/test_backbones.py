@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -431,3 +432,12 @@ def test_s14_at_other_sizes(size: int | tuple[int, int], s14: Backbone) -> None:
     assert (model.sha256, model.source) == (s14.sha256, s14.source)
     blocks = [name for name in s14.module.state_dict() if name != "pos_embed"]
     assert all(torch.equal(s14.module.state_dict()[name], model.module.state_dict()[name]) for name in blocks)
+
+
+def test_the_weights_are_held_once(tmp_path: Path) -> None:
+    """timm keeps what a model was loaded from, and copies of the model copy that, too."""
+    file = tmp_path / "tiny.safetensors"
+    safetensors.torch.save_file(load_backbone(TINY, source="random", device="cpu").module.state_dict(), file)
+    loaded = load_backbone(TINY, source=file, device="cpu")
+    weights = sum(tensor.nbytes for tensor in loaded.module.state_dict().values())
+    assert len(pickle.dumps(loaded.module)) < 1.1 * weights

@@ -23,10 +23,11 @@ PATIENCE = 120
 
 @dataclass(frozen=True)
 class Served:
-    """A running app: where it answers, what it has printed, when its process was started."""
+    """A running app: where it answers, what it has printed, its process, and when that was started."""
 
     url: str
     log: Path
+    process: int
     started: float
 
     def printed(self) -> str:
@@ -45,7 +46,7 @@ def serving(*command: str, **environment: str) -> Iterator[Served]:
     port = free_port()
     given = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1", **environment}
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w") as stream:
-        served = Served(f"http://127.0.0.1:{port}", Path(stream.name), time.perf_counter())
+        started = time.perf_counter()
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -54,6 +55,7 @@ def serving(*command: str, **environment: str) -> Iterator[Served]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        served = Served(f"http://127.0.0.1:{port}", Path(stream.name), process.pid, started)
         try:
             _wait(process, served)
             yield served

@@ -1,6 +1,7 @@
 """What the app remembers: bounded, and never the answer to another question."""
 
 import threading
+from collections import OrderedDict
 
 import pytest
 
@@ -55,6 +56,20 @@ def test_many_threads_make_each_value_once_and_get_their_own():
     assert sorted(made) == list(range(40))
 
 
+def test_models_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch):
+    name, load = "vit_tiny_patch16_224", ex.load_backbone
+    weights = sum(each.nbytes for each in load(name, source="random", device="cpu").module.parameters())
+    monkeypatch.setattr(ex, "load_backbone", lambda *args, **given: load(*args, **given, source="random", device="cpu"))
+    monkeypatch.setattr(engine._models, "limit", 2.5 * weights)
+    monkeypatch.setattr(engine._models, "kept", OrderedDict())
+    first = engine.load_backbone(name, 224)
+    assert engine._models.size(first) == weights
+    for size in (336, 224, 448):
+        engine.load_backbone(name, size)
+    assert list(engine._models.kept) == [(name, 224), (name, 448)]
+    assert engine.load_backbone(name, 224) is first
+
+
 @pytest.fixture
 def backbone(monkeypatch: pytest.MonkeyPatch) -> ex.Backbone:
     """A small untrained model in place of all others, and an empty cache of views."""
@@ -87,6 +102,7 @@ def test_a_view_is_kept_by_what_was_seen(backbone, monkeypatch):
     ("changed", "words"),
     [
         ({"path": None}, "there is no picture"),
+        ({"path": "/nowhere/owl.webp"}, "this picture is not kept any more"),
         ({"distortion": "gaussian_nois"}, "gaussian_noise"),
         ({"pair": "somebody"}, "unknown student 'somebody'"),
     ],

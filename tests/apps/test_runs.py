@@ -1,5 +1,8 @@
 """Runs of the app's visitors, without a page: they take turns, stop at once, and go on."""
 
+import os
+import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -189,6 +192,18 @@ def test_folders_are_those_that_were_named_at_the_start(
     run = wait(manager.start(BACKBONE, config(1), pictures="holiday"), ended)
     assert run.state == "finished"
     assert read_card(run.folder)["data"]["pictures"] == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness is not a thread's own")
+def test_whoever_looks_at_something_goes_first(manager: Runs) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    run = manager.start(BACKBONE, config(500), watched=watched())
+    wait(run, lambda run: len(run.records) >= 1)
+    assert manager._worker is not None
+    assert os.getpriority(os.PRIO_PROCESS, manager._worker.native_id or 0) == before + runs._NICENESS
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+    manager.stop(run)
+    wait(run, ended)
 
 
 def test_closing_stops_and_saves(manager: Runs) -> None:
