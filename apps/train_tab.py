@@ -38,7 +38,7 @@ TRAINABLE = [
     ("the last two blocks", "last:2"),
     ("everything", "all"),
 ]
-_POLL_SECONDS, _REST_SECONDS = 1.0, 0.15
+_POLL_SECONDS, _REST_SECONDS, _LEAVE_SECONDS = 1.0, 0.15, 10.0
 CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 
 
@@ -176,7 +176,15 @@ def restore(recalled: Any) -> list[Any]:
     run = RUNS.remembered(kept[0]) if kept else None
     if run is None:
         return [None, None, kept, *_buttons(None)]
+    _await_end(run)
     return [run.payload(RUNS.ahead(run)), run.name, kept, *_buttons(run)]
+
+
+def _await_end(run: Run) -> None:
+    """The page that followed it may have been closed or reloaded just now: then it ends within a step."""
+    version, last = -1, time.monotonic() + _LEAVE_SECONDS
+    while not run.ended and time.monotonic() < last:
+        version = run.wait(version, _POLL_SECONDS)
 
 
 def _start(

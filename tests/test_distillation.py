@@ -500,7 +500,8 @@ def folder(tmp_path: Path, pictures: Tensor) -> Iterator[Path]:
     return tmp_path
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(folder: Path, backbone: Backbone) -> None:
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_who_stops_it_is_told_how_to_go_on(folder: Path, backbone: Backbone, kind: signal.Signals, code: int) -> None:
     words = [
         "distill",
         "--images",
@@ -519,11 +520,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder: Path, backbone: Backbone) ->
         for line in process.stderr:
             if line.startswith("step 3/"):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(kind)
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, said
+    assert process.returncode == code, said
     assert f"--out {folder / 'run'} --resume" in said
     step = load_pair(folder / "run", teacher=backbone).card["step"]
     assert 3 <= step < 1000

@@ -547,3 +547,13 @@ def test_scratch_folders_go_with_their_process(tmp_path: Path) -> None:
     with scratch_folder(tmp_path, "work") as mine, scratch_folder(tmp_path, "work") as second:
         assert sorted(tmp_path.glob(".work-*.part")) == sorted([mine, second]), "those that are in use stay"
     assert there(tmp_path) == []
+
+
+# What is written about them.
+
+
+def test_the_tests_that_are_named_in_the_documentation_are_there() -> None:
+    root = Path(__file__).resolve().parents[1]
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (root / "docs" / "faults.md").read_text(encoding="utf-8"))
+    assert len(named) > 40
+    assert [each for each in named if f"def {each[1]}(" not in (root / each[0]).read_text(encoding="utf-8")] == []

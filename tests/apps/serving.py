@@ -41,9 +41,9 @@ def serving(*command: str, **environment: str) -> Iterator[Served]:
 
     Args:
         command: `PYTHON` or `GRADIO`.
-        environment: on top of the one of the tests.
+        environment: on top of the one of the tests; GRADIO_SERVER_PORT for a port that is chosen.
     """
-    port = free_port()
+    port = int(environment.get("GRADIO_SERVER_PORT", free_port()))
     given = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1", **environment}
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w") as stream:
         started = time.perf_counter()

@@ -26,26 +26,7 @@ OWL = "farm_animal/owl.webp"
 NOISE = "gaussian_noise(sigma=0.3)"
 BACKBONE = "vit_tiny_patch16_224"
 
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A small untrained model of any size in place of all others, few photos, and a folder of runs of its own."""
-    loaded: dict[Any, ex.Backbone] = {}
-
-    def backbone_at(name: str, size: Any) -> ex.Backbone:
-        if size not in loaded:
-            loaded[size] = ex.load_backbone(BACKBONE, image_size=size, source="random", device="cpu")
-        return loaded[size]
-
-    monkeypatch.setattr(engine, "backbone_at", backbone_at)
-    monkeypatch.setenv(trained.RUNS_VARIABLE, str(tmp_path / "runs"))
-
-
-@pytest.fixture
-def manager() -> Any:
-    made = Runs()
-    yield made
-    made.close()
+pytestmark = pytest.mark.usefixtures("small_runs")
 
 
 def config(steps: int = 4, **changes: Any) -> ex.DistillConfig:
