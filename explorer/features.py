@@ -382,6 +382,9 @@ def _kept(folder: Path, key: str) -> Features | None:
     """What a folder holds; None where it is missing or damaged, so that it is made again."""
     try:
         about = json.loads((folder / _ABOUT).read_text())
+        if "sha256" not in about:  # written before digests were kept: no damage
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
         if about["key"] != key or "embedding.npy" not in about["sha256"]:
             raise ValueError("not what its name says")
         if any(file_digest(folder / name) != digest for name, digest in about["sha256"].items()):

@@ -59,6 +59,7 @@ def numbers(classifier: Classifier) -> dict[str, Tensor]:
     return {**classifier.backbone.module.state_dict(), **classifier.head.state_dict(prefix="head.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"trainable": "all", "lr": 3e-4, "steps": 50}, {"trainable": "lora:8", "lr": 5e-3, "steps": 60}],

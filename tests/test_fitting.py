@@ -53,6 +53,7 @@ torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
 
 
 @linux
+@pytest.mark.slow
 def test_what_cannot_be_shared_out_says_what_takes_less(tmp_path):
     script = """
 limit(1300)

@@ -42,6 +42,7 @@ def library(pictures: list[list[Path]]) -> Library:
     return look_at([each for own in pictures for each in own], models=[("s14", 224)])
 
 
+@pytest.mark.slow
 def test_three_users_at_once_are_told_of_their_own_pictures(app, pictures, library, tmp_path):
     users = [User(app.url, number, own, library, tmp_path / str(number)) for number, own in enumerate(pictures)]
     answers: list[Answer] = []

@@ -58,7 +58,8 @@ class Lab:
         """Run a cell, and give back what it printed; errors fail."""
         outputs = self.page.evaluate(RUN, [self.places[name], code])
         bad = [out for out in outputs if out["output_type"] == "error" or out.get("name") == "stderr"]
-        assert [out for out in bad if not _is_progress(out)] == []
+        bad = [out for out in bad if not _is_progress(out)]
+        assert not bad, str(bad)
         return "".join(out["text"] for out in outputs if out.get("name") == "stdout").strip()
 
     def cell(self, name: str) -> Locator:

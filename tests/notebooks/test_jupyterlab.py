@@ -7,6 +7,8 @@ import pytest
 from lab import RUN, Lab, opened, serving
 from playwright.sync_api import Browser
 
+from tests.saved_pages import until
+
 CELLS = {
     "start": """
 import explorer as ex
@@ -68,7 +70,7 @@ def test_attention_follows_the_controls(lab: Lab, tmp_path: Path) -> None:
         widget.get_by_role("button", name="Save page (HTML)").click()
     page = lab.page.context.new_page()
     page.goto(Path(saved.value.path()).rename(tmp_path / "saved.html").as_uri())
-    page.wait_for_function("document.querySelector('.vx-mount')?.dataset.repaintMs")
+    until(page, "document.querySelector('.vx-mount')?.dataset.repaintMs")
     assert page.locator("select[name=head]").input_value() == "2", "it opens as it was saved"
     page.close()
 
