@@ -3,18 +3,16 @@
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 import engine
 import explorer as ex
 from background import Background
 from explorer.attribution import METHODS, Attribution, Quality, Settings, attribute_views, quality
 from explorer.charts import plot_attribution
-from explorer.plots import to_png
+from explorer.plots import to_image
 from sidebar import Sidebar
 from tabs import ToldError, notice, told
 
@@ -104,7 +102,7 @@ def explain(
                 waiting = '<div class="progress"><progress></progress> looking for what made the answer …</div>'
                 yield [gr.skip(), gr.skip(), waiting, notice()]
             views, judged = work.result
-            figure = Image.open(BytesIO(to_png(plot_attribution(views))))
+            figure = to_image(plot_attribution(views))
             yield [gr.Image(figure, visible=True), table(views, judged), "", notice()]
     except ToldError as error:
         yield [gr.skip(), gr.skip(), "", notice(error)]

@@ -5,9 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -18,15 +15,13 @@ import robustness_tab
 import runs
 from explorer.comparison import VIEWS, Comparison
 from explorer.images import to_pil
-from explorer.plots import overlay, plot_comparison, plot_similarity
+from explorer.plots import overlay, plot_comparison, plot_similarity, to_image
 from explorer.sweeping import strengths_of
 from limits import LIMITS
 from picture_sets import PHOTOS
 from runs import RUNS
 from sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
 from tabs import MODEL_QUEUE, ToldError, told
-
-FIGURE_DPI = 130
 
 
 def build_endpoints() -> None:
@@ -67,7 +62,7 @@ def compare(
         which = _head(head)
         maps = comparison.maps(layer, which)
         numbers = comparison.numbers(layer, which)
-    figure = _drawn(plot_comparison(comparison, layer=layer, head=which))
+    figure = to_image(plot_comparison(comparison, layer=layer, head=which))
     pictures = [to_pil(comparison.clean), to_pil(comparison.distorted.clamp(0, 1))]
     return figure, *pictures, *_panes(comparison, maps), numbers
 
@@ -87,7 +82,7 @@ def patch_similarity(
         "similarity": {name: values.tolist() for name, values in maps.items()},
         "best_match": {name: list(divmod(int(values.argmax()), values.shape[1])) for name, values in maps.items()},
     }
-    return _drawn(plot_similarity(comparison, row, col, layer=layer)), *_panes(comparison, maps), numbers
+    return to_image(plot_similarity(comparison, row, col, layer=layer)), *_panes(comparison, maps), numbers
 
 
 def distill(
@@ -192,11 +187,3 @@ def _refused() -> Iterator[None]:
             yield
     except ToldError as readable:
         raise gr.Error(str(readable), print_exception=False) from readable
-
-
-def _drawn(figure: Figure) -> Image.Image:
-    """A figure's pixels; Gradio makes the PNG file."""
-    figure.set_dpi(FIGURE_DPI)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 from torch import Tensor
 
 from explorer.comparison import VIEWS, Comparison
@@ -50,6 +51,7 @@ AGREEMENT = {
 
 _CELL = 2.5  # width of a pane in inches
 _GAP = 0.1
+_DPI = 130
 _PERCENTILE = 0.995
 
 
@@ -246,7 +248,15 @@ def overlay(
     return np.round(255 * (weight * heat + (1 - weight) * picture)).astype(np.uint8)
 
 
-def to_png(figure: Figure, dpi: int = 130) -> bytes:
+def to_image(figure: Figure, dpi: int = _DPI) -> Image.Image:
+    """A figure's pixels, RGB, without a PNG file between; the figure keeps this resolution."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def to_png(figure: Figure, dpi: int = _DPI) -> bytes:
     """The bytes of a figure as a PNG file; equal figures give equal bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})

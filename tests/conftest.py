@@ -31,6 +31,15 @@ def unchecked() -> Iterator[None]:
     jaxtyping_config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch computes on one thread, as forked processes do: the last bits of a result depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def s14(request: pytest.FixtureRequest) -> Backbone:
     """The real ViT-S/14, from the user's cache; fetched on first use."""

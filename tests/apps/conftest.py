@@ -1,6 +1,7 @@
 """The app is started once; every visitor's page is watched for complaints."""
 
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(engine, "backbone_at", backbone_at)
     monkeypatch.setenv(trained.RUNS_VARIABLE, str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """A visitor's zip file of six photos."""
+    import engine
+
+    file = tmp_path / "mine.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in engine.photos().names[:6]:
+            archive.write(engine.photo_path(name), name.replace("/", "_"))
+    return file
 
 
 @pytest.fixture

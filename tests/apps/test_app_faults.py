@@ -6,22 +6,18 @@ import shutil
 import signal
 import subprocess
 import time
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
 
 import pytest
 import safetensors.torch
 import timm
-import torch
 from playwright.sync_api import Browser, Page
 from serving import PYTHON, Served, serving
 from test_runs import BACKBONE, config, ended, student, wait, watched
 from test_training import on_train_tab, step, wait_for, wait_for_step
 from visiting import Visit
 
-import engine
 import own_weights
 import train_tab
 import trained
@@ -30,23 +26,7 @@ from runs import Run, Runs
 from tests.disks import end_of, forked, killed, read_only, small_disk
 from tests.together import free_port
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As forked processes have: the last bits of a student depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def packed(tmp_path: Path) -> str:
-    """A visitor's zip file."""
-    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
-        for name in engine.photos().names[:6]:
-            archive.write(engine.photo_path(name), name.replace("/", "_"))
-    return str(tmp_path / "mine.zip")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def has_begun(run: Run) -> bool:
@@ -85,11 +65,11 @@ def test_a_run_outlives_its_server_that_is_killed(manager: Runs) -> None:
 
 
 @pytest.mark.usefixtures("small_runs")
-def test_what_waited_when_a_server_was_killed_does_not_pile_up(manager: Runs, packed: str) -> None:
+def test_what_waited_when_a_server_was_killed_does_not_pile_up(manager: Runs, packed: Path) -> None:
     def serve() -> None:
         mine = Runs()
         wait(mine.start(BACKBONE, config(500), watched=watched()), has_begun)
-        mine.start(BACKBONE, config(), pictures=packed)
+        mine.start(BACKBONE, config(), pictures=str(packed))
         killed()
 
     assert end_of(forked(serve)) == -signal.SIGKILL
@@ -101,9 +81,9 @@ def test_what_waited_when_a_server_was_killed_does_not_pile_up(manager: Runs, pa
 
 
 @pytest.mark.usefixtures("small_runs")
-def test_runs_that_never_began_leave_no_folder(manager: Runs, packed: str, tmp_path: Path) -> None:
+def test_runs_that_never_began_leave_no_folder(manager: Runs, packed: Path, tmp_path: Path) -> None:
     first = wait(manager.start(BACKBONE, config(500), watched=watched()), has_begun)
-    waiting = manager.start(BACKBONE, config(), pictures=packed)
+    waiting = manager.start(BACKBONE, config(), pictures=str(packed))
     assert waiting.folder.is_dir()
     manager.stop(waiting)
     (tmp_path / "bad.zip").write_bytes(b"this is no zip file")
@@ -114,13 +94,13 @@ def test_runs_that_never_began_leave_no_folder(manager: Runs, packed: str, tmp_p
 
 
 @pytest.mark.usefixtures("small_runs")
-def test_two_servers_share_the_folder_of_runs(manager: Runs, packed: str) -> None:
+def test_two_servers_share_the_folder_of_runs(manager: Runs, packed: Path) -> None:
     names, go_on = os.pipe(), os.pipe()
 
     def serve() -> None:
         mine = Runs()
         first = wait(mine.start(BACKBONE, config(500), watched=watched()), has_begun)
-        waiting = mine.start(BACKBONE, config(1), pictures=packed)
+        waiting = mine.start(BACKBONE, config(1), pictures=str(packed))
         os.write(names[1], f"{first.name} {waiting.name}".encode())
         os.read(go_on[0], 1)
         mine.stop(first)
@@ -159,11 +139,11 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is
 
 
 @pytest.mark.usefixtures("small_runs")
-def test_a_folder_of_runs_that_cannot_be_written_to(manager: Runs, packed: str, tmp_path: Path) -> None:
+def test_a_folder_of_runs_that_cannot_be_written_to(manager: Runs, packed: Path, tmp_path: Path) -> None:
     trained.runs_dir().mkdir()
     message = "nothing can be written where runs are kept .*: free some space there, or point VIT_EXPLORER_RUNS"
     with read_only(trained.runs_dir()), pytest.raises(OSError, match=message) as error:
-        manager.start(BACKBONE, config(), pictures=packed)
+        manager.start(BACKBONE, config(), pictures=str(packed))
     assert str(tmp_path) not in str(error.value), "where files lie on the server is nobody's business"
 
 

@@ -4,7 +4,6 @@ import os
 import sys
 import threading
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -139,12 +138,8 @@ def test_what_fails_says_why_and_the_next_run_goes_on(manager: Runs, tmp_path: P
 
 
 def test_a_zip_is_kept_so_that_the_run_can_be_resumed_by_another_process(
-    manager: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manager: Runs, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed = tmp_path / "mine.zip"
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name in engine.photos().names[:6]:
-            archive.write(engine.photo_path(name), name.replace("/", "_"))
     run = manager.start(BACKBONE, config(8), pictures=str(packed), watched=watched())
     wait(run, lambda run: len(run.records) >= 1)
     manager.stop(run)

@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, Page, expect
 from serving import Served
 from visiting import Open, Visit
 
-import engine
 from explorer.pairs import MAX_BYTES
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
@@ -186,11 +185,7 @@ def test_two_visitors_take_turns_and_who_leaves_makes_room(open_page: Open, app:
     assert step(other) == 5
 
 
-def test_a_zip_of_pictures(open_page: Open, tmp_path: Path) -> None:
-    packed = tmp_path / "mine.zip"
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name in engine.photos().names[:6]:
-            archive.write(engine.photo_path(name), name.replace("/", "_"))
+def test_a_zip_of_pictures(open_page: Open, packed: Path) -> None:
     visit = open_page()
     page = on_train_tab(visit, steps=5)
     visit.choose("learn-from", "your zip file")
