@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from cores import CORES
 from explorer.features import Told
 
 Result = TypeVar("Result")
@@ -30,7 +31,13 @@ class Background(Generic[Result]):
 
     def _run(self, work: Callable[[Told], Result]) -> None:
         try:
-            self._result = work(self._told)
+            with CORES.share() as share_again:
+
+                def told(done: int, total: int) -> None:
+                    share_again()
+                    self._told(done, total)
+
+                self._result = work(told)
         except Left:
             pass
         except Exception as error:

@@ -13,6 +13,7 @@ import engine
 import explorer as ex
 import robustness_tab
 import runs
+from cores import CORES
 from explorer.comparison import VIEWS, Comparison
 from explorer.images import to_pil
 from explorer.plots import overlay, plot_comparison, plot_similarity, to_image
@@ -21,7 +22,10 @@ from limits import LIMITS
 from picture_sets import PHOTOS
 from runs import RUNS
 from sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
-from tabs import MODEL_QUEUE, ToldError, told
+from tabs import ToldError, told
+
+PROGRAMS = {"concurrency_id": "programs", "concurrency_limit": 2}
+"""Pages, which people look at, have a queue of their own."""
 
 
 def build_endpoints() -> None:
@@ -51,6 +55,7 @@ def build_endpoints() -> None:
     _publish(sweep, shared, [], table="sweep", concurrency_id="sweep", concurrency_limit=1)
 
 
+@CORES.share()
 def compare(
     image: str, distortion: str, backbone: str, pair: str, layer: int, head: str, size: int, seed: int
 ) -> tuple[Any, ...]:
@@ -67,6 +72,7 @@ def compare(
     return figure, *pictures, *_panes(comparison, maps), numbers
 
 
+@CORES.share()
 def patch_similarity(
     image: str, distortion: str, backbone: str, pair: str, row: int, col: int, layer: int, size: int, seed: int
 ) -> tuple[Any, ...]:
@@ -147,7 +153,7 @@ def _publish(
         outputs.append(gr.Dataframe(label=table, visible=False))
     numbers = gr.JSON(label="numbers", visible=False)
     trigger = gr.Button(visible=False)
-    trigger.click(function, inputs, [*outputs, numbers], api_name=function.__name__, **(queue or MODEL_QUEUE))
+    trigger.click(function, inputs, [*outputs, numbers], api_name=function.__name__, **(queue or PROGRAMS))
 
 
 def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]:

@@ -21,6 +21,7 @@ from torch import Tensor
 import explorer as ex
 import own_weights
 import trained
+from cores import CORES
 from explorer.backbones import ImageSize
 from explorer.comparison import Comparison, View, assemble, look
 from explorer.images import to_uint8
@@ -33,7 +34,7 @@ from picture_sets import picture_set
 
 SIZES = (224, 336, 448)
 UNTOUCHED = "untouched copy"
-VIEW_CACHE_BYTES = 256 << 20
+VIEW_CACHE_BYTES = 512 << 20  # the last pictures of ten visitors, seen four ways each
 MODEL_CACHE_BYTES = 1536 << 20
 PICTURE_BYTES = 50 << 20
 FORGOTTEN = "this page was left for so long that the server has forgotten it: reload it"
@@ -42,22 +43,34 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Value]):
-    """The most recently used values whose sizes together stay below a limit. One thread makes a value at a time."""
+    """The most recently used values whose sizes together stay below a limit. Each is made once, whoever asks."""
 
     def __init__(self, limit: float, size: Callable[[Value], float]) -> None:
         self.limit, self.size = limit, size
         self.kept: OrderedDict[Hashable, Value] = OrderedDict()
-        self.lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._making: dict[Hashable, threading.Lock] = {}
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key, made now if it is not kept."""
-        with self.lock:
-            if key not in self.kept:
-                self.kept[key] = make()
-            self.kept.move_to_end(key)
-            while len(self.kept) > 1 and sum(map(self.size, self.kept.values())) > self.limit:
-                self.kept.popitem(last=False)
-            return self.kept[key]
+        """The value of a key, made now if it is not kept; other keys are not waited for."""
+        with self._lock:
+            turn = self._making.setdefault(key, threading.Lock())
+        with turn:
+            try:
+                with self._lock:
+                    found = [self.kept[key]] if key in self.kept else []
+                value = found[0] if found else make()
+                with self._lock:
+                    self._keep(key, value)
+            finally:
+                self._making.pop(key, None)
+        return value
+
+    def _keep(self, key: Hashable, value: Value) -> None:
+        self.kept[key] = value
+        self.kept.move_to_end(key)
+        while len(self.kept) > 1 and sum(map(self.size, self.kept.values())) > self.limit:
+            self.kept.popitem(last=False)
 
 
 _models: BoundedCache[ex.Backbone] = BoundedCache(MODEL_CACHE_BYTES, lambda model: _bytes(model))
@@ -213,7 +226,12 @@ def _bytes(model: ex.Backbone) -> int:
 
 def _look(backbone: ex.Backbone, image: Float[Tensor, "3 height width"]) -> View:
     picture = hashlib.sha256(image.contiguous().numpy()).hexdigest()  # type: ignore[arg-type]
-    return _views.get((backbone.sha256, backbone.height_width, picture), lambda: look(backbone, image))
+    return _views.get((backbone.sha256, backbone.height_width, picture), lambda: _look_now(backbone, image))
+
+
+def _look_now(backbone: ex.Backbone, image: Float[Tensor, "3 height width"]) -> View:
+    with CORES.share():
+        return look(backbone, image)
 
 
 def pair_of(name: str, backbone: str, size: int) -> ex.Pair:

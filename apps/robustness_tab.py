@@ -8,6 +8,7 @@ import gradio as gr
 
 import engine
 from browser_view import browser_view
+from cores import CORES, each
 from explorer.features import is_embedded
 from explorer.map_scene import sweep_scene
 from explorer.scene import attention_scene
@@ -113,7 +114,8 @@ def sweep(
     images = picture_set(source, size, count)
     whole = picture_set(source, size)  # as a gallery only if that costs nothing
     gallery = whole if len(whole) <= _LARGEST_GALLERY and is_embedded(both.teacher, whole) else None
-    yield from sweep_steps(both, images, strengths, seed=seed, gallery=gallery, batch_size=_BATCH)
+    steps = sweep_steps(both, images, strengths, seed=seed, gallery=gallery, batch_size=_BATCH)
+    yield from each(steps, CORES.share)
 
 
 def numbers(text: str) -> tuple[int | float, ...] | None:

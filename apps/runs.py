@@ -23,6 +23,7 @@ import torch
 import engine
 import explorer as ex
 import trained
+from cores import CORES, each
 from explorer._files import claimed
 from explorer.pairs import read_card, read_pair
 from explorer.scene import Payload, moment_scene, recovery_scene
@@ -34,7 +35,7 @@ SIZES = (112, 224)
 MOMENTS = 48  # recorded of each run
 _REMEMBERED = 12  # ended runs, with what was recorded of them
 _PROBE = 8
-_NICENESS = 10
+_NICENESS = 5
 _ORDER, _ZIP = "order.json", "pictures.zip"
 _log = logging.getLogger(__name__)
 
@@ -191,7 +192,7 @@ class Run:
         if self._stop.is_set():
             return None
         with closing(ex.distill(teacher, pictures, self.config, self.folder, resume=self.resumed)) as records:  # type: ignore[type-var]
-            for record in records:
+            for record in each(records, CORES.spare):
                 self._take(record)
                 if self._stop.is_set():
                     return None

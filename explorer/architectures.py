@@ -17,6 +17,7 @@ from timm.layers import DiffAttention
 from timm.layers.config import set_fused_attn
 from timm.models import beit, eva, naflexvit, vision_transformer, vision_transformer_relpos
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from explorer.reading import Calls
 from explorer.trace import QueryKind
@@ -105,7 +106,7 @@ def reason_against_module(module: nn.Module) -> str | None:
 
 def skeleton(architecture: str) -> nn.Module:
     """The architecture without storage."""
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         return create(architecture)
 
 
@@ -121,6 +122,26 @@ def create(architecture: str, **arguments: Any) -> nn.Module:
         return timm.create_model(architecture, num_classes=0, **arguments).eval()
     finally:
         set_fused_attn(fused, experimental=experimental)
+
+
+class Unfilled(TorchFunctionMode):
+    """While it lasts, parameters are not drawn: for a model whose weights are loaded over them at once.
+
+    Drawing them takes longer than loading them. Buffers, which no weights need to bring, are filled as ever.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leaves out what would only fill a parameter."""
+        kwargs = kwargs or {}
+        if func in _FILLS:
+            filled = args[0] if args else kwargs["tensor"]
+            if isinstance(filled, nn.Parameter):
+                return filled
+        return func(*args, **kwargs)
+
+
+_FILLS = {getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")}
+_FILLS |= {nn.init.kaiming_uniform_, nn.init.kaiming_normal_, nn.init.uniform_, nn.init.normal_}
 
 
 # What of a model differs from family to family.

@@ -21,6 +21,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from explorer.architectures import (
+    Unfilled,
     architecture_of,
     calls_of,
     check_supported,
@@ -328,7 +329,8 @@ def _build(
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            module = create(architecture, **arguments)
+            with Unfilled() if tensors is not None else nullcontext():
+                module = create(architecture, **arguments)
         except RuntimeError as error:
             report = misfit(body, whole) if tensors is not None and whole is not None else None
             raise WeightsError(f"these weights do not fit '{architecture}': {report or _mismatch(error)}") from error

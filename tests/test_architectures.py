@@ -4,13 +4,15 @@ import csv
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
+import torch
 
 from explorer import ALIASES, UnsupportedModelError, list_backbones, load_backbone
-from explorer.architectures import check_supported, reason_against
-from tests.architectures import FAMILIES, backbone, differences, shallow
+from explorer.architectures import Unfilled, check_supported, create, reason_against
+from tests.architectures import FAMILIES, GROUPED, backbone, differences, shallow
 
 TABLE = Path(__file__).parents[1] / "docs" / "backbones.csv"
 ONE_WIDTH = ("vit_base_mci_224", "vitamin_small_224")
@@ -37,6 +39,22 @@ def test_maps_tokens_and_embedding_equal_timm_unfused(name: str) -> None:
     maps, outputs = differences(shallow(name, (3, 5), narrow=name not in ONE_WIDTH))
     assert maps < 1e-6
     assert outputs < 1e-6
+
+
+@pytest.mark.parametrize("name", FAMILIES.values())
+def test_undrawn_parameters_leave_all_else_as_it_is(name: str) -> None:
+    """Buffers are those of a drawn model, and weights that are loaded over the parameters are all that it takes."""
+    depth: dict[str, Any] = {"depth": 2} | ({"num_kv_heads": [2] * 2} if name in GROUPED else {})
+    drawn = create(name, **depth)
+    generator = torch.get_rng_state()
+    with Unfilled():
+        undrawn = create(name, **depth)
+    if "rope_mixed" not in name:  # which computes its frequencies from drawn angles
+        assert torch.equal(generator, torch.get_rng_state()), "something was drawn"
+    for key, buffer in drawn.named_buffers():
+        assert torch.equal(buffer, undrawn.get_buffer(key)), key
+    undrawn.load_state_dict(drawn.state_dict())
+    assert all(map(torch.equal, drawn.parameters(), undrawn.parameters()))
 
 
 def test_families_and_the_page_agree() -> None:

@@ -3,28 +3,34 @@
 import copy
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from PIL import Image
 from report import Section, Table
+from threadpoolctl import ThreadpoolController
 from timing import Case, paired, stopwatch
 
 import explorer as ex
-from explorer import distillation
+from explorer import backbones, distillation
 from explorer._files import asset_path
 
 BASELINE = "as the library does it: float32, no_grad"
 AGAIN = "decoded at each visit"
 CASE = Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=8, rounds=9)
 QUICK = Case(label="test_vit at 160 px", name="test_vit", image_size=160, batch=2, rounds=2)
+DRAWN = "parameters drawn, then loaded over"
+ALL_CORES = "each with all cores"
 MEGAPIXELS = (4000, 3000)
+TOGETHER = 3
 
 
 def run(quick: bool) -> Section:
-    """Both tables."""
+    """The tables."""
     case = QUICK if quick else CASE
     return Section(
         title="Settings: what pays on a CPU",
@@ -32,9 +38,11 @@ def run(quick: bool) -> Section:
             "Random seeded weights. *Forward passes* are `trace(attention=None, layers=-1)` on a batch that is ready; "
             "torch.compile has compiled before the clock starts. *Training* is `explorer.distill`, three levels, from "
             "record to record after every picture was met; the pictures are photos of the project enlarged to "
-            f"{MEGAPIXELS[0]} x {MEGAPIXELS[1]} px JPEGs, as a phone makes them."
+            f"{MEGAPIXELS[0]} x {MEGAPIXELS[1]} px JPEGs, as a phone makes them. *Two at once* are two threads that "
+            f"look at {TOGETHER} pictures each, one at a time, with all attention. *Loading* is `load_backbone` from a "
+            "file in the disk's cache."
         ),
-        tables=(_forward(case, quick), _training(case, quick)),
+        tables=(_forward(case, quick), _together(case), _loading(case), _training(case, quick)),
     )
 
 
@@ -55,7 +63,7 @@ def _forward(case: Case, quick: bool) -> Table:
         compiled = copy.deepcopy(backbone.module)
         compiled.forward_intermediates = torch.compile(compiled.forward_intermediates)  # type: ignore[assignment,arg-type]
         ways["torch.compile"] = partial(_trace, backbone.with_module(compiled), images)
-    return _table(f"Forward passes: {case.label}, batch {case.batch}", ways, BASELINE, case)
+    return _table(f"Forward passes: {case.label}, batch {case.batch}", ways, BASELINE, case, case.batch)
 
 
 def _trace(backbone: ex.Backbone, images: torch.Tensor) -> ex.Trace:
@@ -71,6 +79,47 @@ def _with_threads(count: int, work: Callable[[], object]) -> object:
         torch.set_num_threads(before)
 
 
+def _together(case: Case) -> Table:
+    backbone = ex.load_backbone(case.name, image_size=case.image_size, source="random", device="cpu")
+    images = torch.rand(TOGETHER, 3, case.image_size, case.image_size, generator=torch.Generator().manual_seed(0))
+    pools, cores = ThreadpoolController().select(user_api="openmp"), torch.get_num_threads()
+
+    def look(threads: int) -> None:
+        torch.get_num_threads()  # torch sets a new thread's number when it is first asked
+        with pools.limit(limits=threads):
+            for image in images:
+                backbone.trace(image[None])
+
+    def both(threads: int) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(look, [threads] * 2))
+
+    ways = {
+        ALL_CORES: partial(both, cores),
+        "each with half of them, as in the app": partial(both, max(1, cores // 2)),
+        "one after the other, with all": lambda: [look(cores) for _ in range(2)],
+    }
+    return _table(f"Two at once: {case.label}", ways, ALL_CORES, case, 2 * TOGETHER)
+
+
+def _loading(case: Case) -> Table:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "weights.safetensors")
+        module = ex.load_backbone(case.name, image_size=case.image_size, source="random", device="cpu").module
+        safetensors.torch.save_file(module.state_dict(), file)
+        load = partial(ex.load_backbone, case.name, case.image_size, file, "cpu")
+
+        def drawn() -> None:
+            usual, backbones.Unfilled = backbones.Unfilled, nullcontext  # type: ignore[misc,assignment]
+            try:
+                load()
+            finally:
+                backbones.Unfilled = usual  # type: ignore[misc]
+
+        ways: dict[str, Callable[[], object]] = {DRAWN: drawn, "left as allocated, as the library does it": load}
+        return _table(f"Loading: {case.label}", ways, DRAWN, case, None)
+
+
 def _training(case: Case, quick: bool) -> Table:
     backbone = ex.load_backbone(case.name, image_size=case.image_size, source="random", device="cpu")
     with ExitStack() as stack:
@@ -82,7 +131,7 @@ def _training(case: Case, quick: bool) -> Table:
             "decoded by one worker": stack.enter_context(_steps(backbone, images, case, folder / "worker", workers=1)),
             "decoded once": stack.enter_context(_steps(backbone, images, case, folder / "once")),
         }
-        return _table(f"Training: {case.label}, batch {case.batch}", runs, AGAIN, case)
+        return _table(f"Training: {case.label}, batch {case.batch}", runs, AGAIN, case, case.batch)
 
 
 @contextmanager
@@ -119,14 +168,15 @@ def _large_photos(folder: Path, count: int, size: tuple[int, int]) -> Path:
     return folder
 
 
-def _table(title: str, ways: dict[str, Callable[[], object]], baseline: str, case: Case) -> Table:
+def _table(title: str, ways: dict[str, Callable[[], object]], baseline: str, case: Case, images: int | None) -> Table:
+    """One row for each way; `images` is how many one call sees."""
     timings = paired({name: stopwatch(way) for name, way in ways.items()}, baseline=baseline, rounds=case.rounds)
     rows = [
         (
             name,
             timing.best_ms,
             timing.median_ms,
-            1000 * case.batch / timing.median_ms,
+            None if images is None else 1000 * images / timing.median_ms,
             timing.best_ratio,
             timing.median_ratio,
         )
