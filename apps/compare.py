@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,7 @@ import explorer as ex
 from attention_tab import build_attention_tab, show_attention
 from attribution_tab import build_attribution_tab, connect_attribution_tab
 from browser_view import RECALL
+from cores import CORES
 from embeddings_tab import CHANGED, build_embeddings_tab, connect_embeddings_tab, open_point
 from endpoints import build_endpoints
 from explorer import projection
@@ -34,6 +36,7 @@ from train_tab import build_train_tab, connect_train_tab, own_students, restore
 
 POLL_SECONDS = 0.01
 """Gradio looks a thousand times a second whether somebody asks, which alone takes 6 % of a core."""
+QUIET_SECONDS = 20.0
 FORGOTTEN = ToldError(engine.FORGOTTEN)
 PROGRESS = gr.Progress(track_tqdm=True)
 ABOUT = """
@@ -221,11 +224,13 @@ def _header() -> None:
 
 
 def _warm_up() -> None:
-    """Load the default model and picture before the first visitor asks; without weights the page says so itself. Then
-    get UMAP ready, which is compiled for half a minute when it is first used."""
+    """Load the default model and picture before the first visitor asks; without weights the page says so itself. Then,
+    when nobody looks, get UMAP ready, which is compiled for half a minute when it is first used."""
     try:
         damage = ex.distortion(DEFAULT_DISTORTION).spec
         engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, DEFAULT_PAIR, engine.SIZES[0], 0)
+        while not CORES.quiet(QUIET_SECONDS):
+            time.sleep(1)
         projection.warm_up()
     except (RuntimeError, OSError, ImportError) as error:
         print(f"vit-explorer: {error}")

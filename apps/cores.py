@@ -55,9 +55,12 @@ class Cores:
 
     def spare(self) -> AbstractContextManager[object]:
         """For work that goes on by itself: one core while somebody's work goes on or has just ended, else all."""
+        return self._limited(self.total if self.quiet(_REST_SECONDS) else 1)
+
+    def quiet(self, seconds: float) -> bool:
+        """Whether nobody's work goes on, nor did within so many seconds."""
         with self._lock:
-            watched = self._busy or time.monotonic() - self._last < _REST_SECONDS
-        return self._limited(1 if watched else self.total)
+            return not self._busy and time.monotonic() - self._last >= seconds
 
     def _part(self) -> int:
         return max(1, self.total // max(1, self._busy))

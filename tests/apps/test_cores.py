@@ -65,6 +65,15 @@ def check(pool: Cores, expected: int) -> None:
         assert threads() == expected
 
 
+def test_it_is_quiet_when_nobody_has_worked_for_a_while():
+    pool = Cores(4)
+    assert pool.quiet(1e9), "nobody has worked yet"
+    with pool.share():
+        assert not pool.quiet(0.0)
+    assert pool.quiet(0.0)
+    assert not pool.quiet(60.0)
+
+
 def test_work_within_work_counts_once():
     pool = Cores(4)
     with pool.share():

@@ -121,8 +121,9 @@ def _pictures(users: int) -> list[list[Path]]:
 
 def _idle(samples: Samples, seconds: float) -> float:
     """The share of a core that the app takes while nobody asks, once it is warm."""
+    time.sleep(30)  # when nobody has asked for a while, it compiles UMAP
     deadline = time.perf_counter() + 120
-    while time.perf_counter() < deadline:  # until it has compiled UMAP
+    while time.perf_counter() < deadline:
         before = samples.processor()
         time.sleep(3)
         if samples.processor() - before < 1:
