@@ -105,8 +105,8 @@ def test_a_full_queue_is_told(browser: Browser, forgetful: Served, tmp_path: Pat
     visit.context.set_default_timeout(60_000)
     client = Client(forgetful.url, verbose=False, download_files=tmp_path)
     slow = {"distortion": NOISE, "backbone": "clip-b16", "size": 448, "api_name": "/compare"}
-    held = client.submit(image=handle_file(OWL), **slow)
-    while held.status().code.name != "PROCESSING":
+    held = [client.submit(image=handle_file(OWL), seed=seed, **slow) for seed in range(2)]
+    while any(job.status().code.name != "PROCESSING" for job in held):
         time.sleep(0.05)
     quick = {
         "data": [None, NOISE, "s14", engine.UNTOUCHED, None, "mean", 224, 0]
@@ -121,7 +121,7 @@ def test_a_full_queue_is_told(browser: Browser, forgetful: Served, tmp_path: Pat
         client.predict(image=handle_file(OWL), distortion=NOISE, api_name="/compare")
     visit.page.locator("#reroll").click()
     visit.page.get_by_text("currently busy").first.wait_for()
-    assert len(held.result(timeout=120)) == 8, "who waited is answered"
+    assert all(len(job.result(timeout=120)) == 8 for job in held), "who waited is answered"
     before = visit.numbers()
     visit.page.wait_for_timeout(1000)
     visit.page.locator("#reroll").click()
@@ -129,6 +129,25 @@ def test_a_full_queue_is_told(browser: Browser, forgetful: Served, tmp_path: Pat
     visit.close()
     client.close()
     assert [each for each in visit.complaints if "503" not in each] == []
+
+
+@pytest.mark.browser
+def test_a_page_does_not_wait_behind_programs(browser: Browser, forgetful: Served, tmp_path: Path) -> None:
+    client = Client(forgetful.url, verbose=False, download_files=tmp_path)
+    asked = {"distortion": NOISE, "size": 448, "api_name": "/compare"}
+    jobs = [client.submit(image=handle_file(OWL), seed=seed, **asked) for seed in range(100, 112)]
+    while jobs[0].status().code.name != "PROCESSING":
+        time.sleep(0.05)
+    visit = Visit(browser, forgetful.url)
+    visit.context.set_default_timeout(60_000)
+    visit.open()
+    answered = sum(job.done() for job in jobs)
+    for job in jobs:
+        job.cancel()
+    assert answered < len(jobs) - 3, "the page came before them"
+    visit.close()
+    client.close()
+    assert visit.complaints == []
 
 
 @pytest.mark.slow
