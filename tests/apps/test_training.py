@@ -123,8 +123,9 @@ def test_it_goes_on_to_the_end_and_can_be_chosen_in_every_tab(trained: Visit) ->
     assert "untouched copy" not in page.locator("#attention-view").inner_text()
     ours = trained.heat("student_distorted")
     assert ours != trained.heat("teacher_distorted")
+    before = trained.numbers()
     trained.choose("student", "s14-noise: trained on gaussian_noise(sigma=0.3)")
-    trained.wait_for_other_numbers(trained.numbers())
+    trained.wait_for_other_numbers(before)
     assert trained.heat("student_distorted") != ours
     assert trained.notice() == ""
 
