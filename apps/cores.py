@@ -1,7 +1,7 @@
 """A share of the processor's cores for each computation. No Gradio in here.
 
 Two computations that use all cores wait for each other's threads at every matrix product, which costs more than it
-gives (docs/settings.md): visitors' work shares the cores, and training keeps to one while somebody looks.
+gives (tests/benchmarks/settings.py): visitors' work shares the cores, and training keeps to one while somebody looks.
 """
 
 import threading
