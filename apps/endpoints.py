@@ -1,6 +1,7 @@
 """Named endpoints for `gradio_client`: pictures as PNG files, and one JSON object of numbers."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +27,7 @@ from tabs import ToldError, told
 
 PROGRAMS = {"concurrency_id": "programs", "concurrency_limit": 2}
 """Pages, which people look at, have a queue of their own."""
+_POLL_SECONDS = 0.1
 
 
 def build_endpoints() -> None:
@@ -91,23 +93,25 @@ def patch_similarity(
     return to_image(plot_similarity(comparison, row, col, layer=layer)), *_panes(comparison, maps), numbers
 
 
-def distill(
+async def distill(
     backbone: str, distortion: str, cls: float, patch: float, attention: float, steps: int, size: int, seed: int
-) -> Iterator[dict[str, Any]]:
+) -> AsyncIterator[dict[str, Any]]:
     """Train a student on the embedded photos, and stream one JSON object for each step: step, losses, lr, alignment of
     held-out photos (at some steps) and so on, as in a pair's history, and the name of the student, which the other
-    endpoints take as `pair`. Runs take their turn; cancelling the job stops the run after the current step."""
+    endpoints take as `pair`. Runs take their turn; cancelling the job stops the run after the current step.
+    """
+    # Gradio cannot close a synchronous generator that waits, and lets everybody else wait with it.
     with _refused():
         _all_given(cls=cls, patch=patch, attention=attention, steps=steps, size=size, seed=seed)
         config = runs.configuration(distortion, steps, size, cls=cls, patch=patch, attention=attention, seed=seed)
         run = RUNS.start(backbone, config)
-    sent, version = 0, -1
+    sent = 0
     try:
         while not run.ended or sent < len(run.records):
             for record in run.records[sent:]:
                 sent += 1
                 yield {**record, "pair": run.name}
-            version = run.wait(version, 1.0)
+            await asyncio.sleep(_POLL_SECONDS)
     finally:
         RUNS.stop(run)
     if run.state == "failed":

@@ -42,7 +42,8 @@ class DistillConfig:
         trainable: "lora:8" (adapter of rank 8), "all", or "last:2" (the last two blocks and the final norm).
         image_size: pixels a side, or (height, width).
         views: "fresh", a new random crop and flip at every visit; K, so many for each picture, which repeat; "fixed",
-            the pictures as they are. With the latter two the teacher's targets are computed once and kept.
+            the pictures as they are. With the latter two the teacher's targets are computed once and kept (on a CPU;
+            a GPU computes them again sooner than they are copied to it).
         area: the smallest and largest share of a picture that a crop covers. Load pictures somewhat larger than
             `image_size` (or with size=None), so that crops need not be enlarged.
         cache_gib: kept targets may take this much memory, in GiB; beyond it they go to a file in the run's folder.

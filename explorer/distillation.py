@@ -201,8 +201,9 @@ class _Run:
             _Chosen(pictures, training, keep), teacher.height_width, config.views, config.area, config.seed
         )
         repeats = config.steps * config.accumulate * config.batch_size > (self.stream.slots or math.inf)
+        keeps = repeats and teacher.device.type == "cpu"  # a GPU computes them sooner than they are copied to it
         bound = int(config.cache_gib * (1 << 30))
-        self.targets = Targets(self._see_clean, self.stream.slots if repeats else None, bound, out)
+        self.targets = Targets(self._see_clean, self.stream.slots if keeps else None, bound, out)
         self.student = _student(teacher, self.trainable, config)
         self.parameters = {n: p for n, p in self.student.module.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(_decay_groups(self.parameters, config.weight_decay))

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: real processes, their output, exit codes and files."""
+"""The command line as a person meets it: its output, exit codes and files, some of it of real processes."""
 
 import importlib.util
 import json
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,13 @@ from PIL import Image
 
 import explorer
 from explorer import cli, measuring_cli, training_cli
+from tests.together import Run
 
 COMMANDS = [command.name for part in (cli, training_cli, measuring_cli) for command in part.COMMANDS]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def process(tmp_path: Path) -> Run:
     """Run `python -m explorer` in an empty folder."""
 
     def command(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -56,8 +55,8 @@ def _refused(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
 # Help
 
 
-def test_help_names_every_command(run: Run) -> None:
-    done = run("--help")
+def test_help_names_every_command(process: Run) -> None:
+    done = process("--help")
     assert done.returncode == 0
     assert all(f"    {command} " in done.stdout for command in COMMANDS)
 
@@ -108,8 +107,8 @@ def test_unknown_command(run: Run) -> None:
     _refused(run("compair"), "compair", "compare")
 
 
-def test_missing_picture(run: Run) -> None:
-    _refused(run("compare", "none.png"), "none.png")
+def test_missing_picture(process: Run) -> None:
+    _refused(process("compare", "none.png"), "none.png")
 
 
 def test_text_that_is_named_png(run: Run, tmp_path: Path) -> None:
@@ -157,9 +156,12 @@ def test_what_the_model_does_not_have(run: Run, picture: Path, arguments: list[s
     assert [file.name for file in picture.parent.iterdir()] == [picture.name]
 
 
-def test_debug_shows_the_traceback(run: Run) -> None:
-    for arguments in (["--debug", "compare", "none.png"], ["compare", "none.png", "--debug"]):
-        done = run(*arguments)
+def test_debug_shows_the_traceback(run: Run, process: Run) -> None:
+    for command, arguments in (
+        (process, ["--debug", "compare", "none.png"]),
+        (run, ["compare", "none.png", "--debug"]),
+    ):
+        done = command(*arguments)
         assert done.returncode == 2
         assert "Traceback" in done.stderr
         assert done.stderr.splitlines()[-1].startswith("vit-explorer: ")
@@ -247,8 +249,8 @@ def test_weights_refuses_unknown_aliases_and_wrong_wheels(run: Run, tmp_path: Pa
 
 
 @pytest.mark.weights
-def test_compare_end_to_end(run: Run, picture: Path) -> None:
-    done = run(
+def test_compare_end_to_end(process: Run, picture: Path) -> None:
+    done = process(
         *("compare", picture.name, "--distortion", "gaussian_noise:3", "--layer", "8", "--head", "2", "--seed", "5"),
         *("--size", "112x140", "--json", "numbers/cat.json", "--html", "numbers/cat.html", "--device", "cpu"),
     )

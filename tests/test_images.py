@@ -389,7 +389,11 @@ def test_colour_profiles_are_applied() -> None:
     close(load_image(encoded(noise(8, 8), icc_profile=icc_profile("sRGB"))), expected(noise(8, 8)), atol=LEVEL)
 
 
-@pytest.mark.parametrize("profile", [b"broken", b"\0" * 200, icc_profile("LAB"), swapped_profile()[:400]])
+@pytest.mark.parametrize(
+    "profile",
+    [b"broken", b"\0" * 200, icc_profile("LAB"), swapped_profile()[:400]],
+    ids=["broken", "empty", "of Lab", "cut off"],  # they hold the time, and tests are named alike in all processes
+)
 def test_a_profile_that_cannot_apply_counts_as_srgb(profile: bytes) -> None:
     close(load_image(encoded(noise(8, 8), icc_profile=profile)), expected(noise(8, 8)))
 

@@ -3,33 +3,19 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from explorer import cli
 from tests.small import picture_folder
+from tests.together import Run
 
 pytestmark = pytest.mark.weights
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Refused = Callable[[list[object], str], None]
 SMALL = ("--size", 28)  # two patches a side: quick, and good for nothing else
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Run `python -m explorer` in an empty folder."""
-
-    def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
-        words = [sys.executable, "-m", "explorer", *map(str, arguments)]
-        return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-
-    return command
 
 
 @pytest.fixture
@@ -38,16 +24,15 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Check that a command line is answered by exit code 2 and one line that says this; in this process."""
+def refused(run: Run) -> Refused:
+    """Check that a command line is answered by exit code 2 and one line that says this."""
 
     def check(words: list[object], part: str) -> None:
-        monkeypatch.chdir(tmp_path)
-        assert cli.main([str(word) for word in words]) == 2
-        said = capsys.readouterr()
-        assert len(said.err.splitlines()) == 1, said.err
-        assert part in said.err
-        assert said.out == ""
+        done = run(*words)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert part in done.stderr
+        assert done.stdout == ""
 
     return check
 

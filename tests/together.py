@@ -1,9 +1,13 @@
-"""Two processes that work together on the CPU, as `accelerate launch` and `torchrun` start them."""
+"""Processes beside the tests' own: two that work together, as `accelerate launch` and `torchrun` start them."""
 
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+"""Runs a command line."""
 
 
 def run_together(*words: str) -> list[str]:

@@ -17,45 +17,48 @@ CACHED = "cached teacher"
 FRESH = "teacher in each step"
 VIEWS = (FRESH, CACHED)
 LEVELS_LIMIT, CACHED_LIMIT = 1.25, 0.90
-TRAINABLES = ("lora:8", "last:2", "all")
 PEAK_STEPS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Where and how it is computed."""
+    """Where and how it is computed, and what is."""
 
     label: str
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
     compile: bool = False
+    trainables: tuple[str, ...] = ("lora:8", "last:2", "all")
 
 
 FLOAT32 = Setting(label="float32", device="cpu", precision="float32")
 BFLOAT16 = Setting(label="bfloat16", device="cpu", precision="bfloat16")
 CUDA = Setting(label="bfloat16", device="cuda", precision="bfloat16")
-COMPILED = Setting(label="bfloat16, torch.compile", device="cuda", precision="bfloat16", compile=True)
+COMPILED = Setting(  # compilation takes most of the time
+    label="bfloat16, torch.compile", device="cuda", precision="bfloat16", compile=True, trainables=("lora:8",)
+)
 CASES = {
-    "cpu": (Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=8, rounds=4),),
-    "cuda": (
-        Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=64, rounds=40),
-        Case(label="ViT-B/16 at 224 px", name="clip-b16", image_size=224, batch=64, rounds=40),
+    FLOAT32: (Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=8, rounds=4),),
+    CUDA: (
+        Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=64, rounds=20),
+        Case(label="ViT-B/16 at 224 px", name="clip-b16", image_size=224, batch=64, rounds=20),
     ),
 }
+CASES |= {BFLOAT16: CASES[FLOAT32], COMPILED: CASES[CUDA][:1]}
 QUICK = Case(label="test_vit at 160 px", name="test_vit", image_size=160, batch=2, rounds=3)
 
 
 def run(quick: bool) -> Section:
     """Measure all cases in all settings of this machine."""
     settings = (FLOAT32,) if quick else in_fresh_process(_settings)
-    pairs = [(case, setting) for setting in settings for case in ((QUICK,) if quick else CASES[setting.device])]
+    pairs = [(case, setting) for setting in settings for case in ((QUICK,) if quick else CASES[setting])]
     steps = [
         in_fresh_process(_steps, case, setting, trainable)
         for case, setting in pairs
-        for trainable in TRAINABLES
+        for trainable in setting.trainables
         if trainable != "last:2"
     ]
-    throughput = [_runs(case, setting, TRAINABLES[:1] if quick else TRAINABLES) for case, setting in pairs]
+    throughput = [_runs(case, setting, setting.trainables[: 1 if quick else None]) for case, setting in pairs]
     return Section(
         title="Distillation: what a step costs",
         intro=(
