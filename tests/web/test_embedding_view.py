@@ -12,9 +12,11 @@ import numpy as np
 import plotly
 import pytest
 from embedding_fixtures import CLASSES, COLUMNS, SIDE
-from opening import Opener, decode, events, next_frame, number
+from opening import START, Opener, decode, events, next_frame, number
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
+
+from explorer.web import VIEWS, module_source
 
 pytestmark = pytest.mark.browser
 
@@ -51,16 +53,61 @@ def deep() -> dict:
     return embedding_fixtures.embedding_payload(components=3)
 
 
+class Restarted(Opener):
+    """Plotly takes longest to load: where nothing else is asked for, views come and go on one page, as in the app."""
+
+    def __init__(self, browser: Browser) -> None:
+        super().__init__(browser)
+        self.page = self("embeddingview", None)
+        self.page.add_script_tag(path=LIBRARY)
+
+    def restart(self, width: int) -> Page:
+        """The page as it was when it was opened."""
+        self.page.mouse.move(0, 0)
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.evaluate("() => { view.destroy(); document.getElementById('root').replaceChildren(); }")
+        self.page.evaluate("scrollTo(0, 0)")
+        self.page.evaluate(START, [module_source("embeddingview"), VIEWS["embeddingview"], None])
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def restarted(browser: Browser) -> Iterator[Restarted]:
+    opener = Restarted(browser)
+    yield opener
+    opener.page.context.close()
+
+
+@pytest.fixture
+def open_view(restarted: Restarted) -> Iterator[Restarted]:
+    restarted.complaints.clear()
+    yield restarted
+    for context in restarted.contexts[1:]:
+        context.close()
+    del restarted.contexts[1:]
+    assert not restarted.complaints, f"the page complained: {restarted.complaints}"
+
+
 @pytest.fixture(autouse=True)
-def gl_may_be_slow(open_view: Opener) -> Iterator[None]:
+def gl_may_be_slow(open_view: Restarted) -> Iterator[None]:
     """A browser without a graphics card remarks on its own slowness; nothing else may be said."""
     yield
     open_view.complaints[:] = [line for line in open_view.complaints if "GL Driver Message" not in line]
 
 
-def show(open_view: Opener, payload: dict | None, attributes: str = "", before: str = "", **context: object) -> Page:
-    page = open_view("embeddingview", None, attributes, **context)
-    page.add_script_tag(path=LIBRARY)
+def show(
+    open_view: Restarted,
+    payload: dict | None,
+    attributes: str = "",
+    before: str = "",
+    width: int = 1280,
+    **context: object,
+) -> Page:
+    if attributes or before or context:
+        page = open_view("embeddingview", None, attributes, **context)
+        page.add_script_tag(path=LIBRARY)
+    else:
+        page = open_view.restart(width)
     if before:
         page.evaluate(before)
     page.evaluate(UPDATE, payload)
@@ -656,7 +703,7 @@ def test_the_plot_follows_the_theme(open_view, payload, attributes):
 
 @pytest.mark.parametrize("width", [390, 700, 950, 1280, 1440])
 def test_no_width_overflows(open_view, payload, width):
-    page = show(open_view, payload, viewport={"width": width, "height": 900})
+    page = show(open_view, payload, width=width)
     page.add_style_tag(content="body { font-family: sans-serif }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     spilled = page.evaluate(
