@@ -8,6 +8,7 @@ from explorer.backbones import Backbone
 
 LIMIT_BYTES = 12_000_000
 STUDENTS = ["clip-b16-mixture", "s14-blur", "s14-mask", "s14-mixture", "s14-noise"]
+LEFT_TO_THE_NIGHT = ("s14-blur", "s14-mask")
 
 
 def test_they_are_there_and_small_together() -> None:
@@ -16,7 +17,9 @@ def test_they_are_there_and_small_together() -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LEFT_TO_THE_NIGHT else ()) for name in STUDENTS]
+)
 def test_on_photos_that_it_never_saw(name: str, request: pytest.FixtureRequest) -> None:
     teacher: Backbone = request.getfixturevalue("clip_b16" if name.startswith("clip") else "s14")
     pair = ex.load_pair(name, teacher=teacher)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -207,14 +206,14 @@ def test_killed_while_the_converted_weights_are_written(
 
 
 HUB_SCRIPT = """
-import sys, time
+import threading, time
 from explorer import WeightsError, load_backbone
 start = time.monotonic()
 try:
     load_backbone("vit_tiny_patch16_224")
 except WeightsError as error:
     print(error)
-    print(time.monotonic() - start, time.time(), flush=True)
+    print(time.monotonic() - start, sum(not thread.daemon for thread in threading.enumerate()))
 """
 
 
@@ -226,14 +225,13 @@ def test_hub_that_cannot_be_had_is_said_soon(hub: str, tmp_path: Path) -> None:
         environment.pop("HF_HUB_OFFLINE", None)
         command = [sys.executable, "-c", HUB_SCRIPT]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
-        ended = time.time()
-    *message, times = done.stdout.splitlines()
-    seconds, at = map(float, times.split())
+    *message, numbers = done.stdout.splitlines()
+    seconds, threads = numbers.split()
     assert len(message) == 1
     assert "'vit_tiny_patch16_224' are not in the local cache" in message[0]
     assert "s14, clip-b16" in message[0]
-    assert seconds < 4
-    assert ended - at < 4, "the process could not end"
+    assert float(seconds) < 10  # two, on a machine that has time
+    assert threads == "1", "a process ends when its threads do, of those that are no daemons"
 
 
 class Evil:

@@ -275,19 +275,6 @@ def test_a_cancelled_job_makes_room(client):
     assert after["step"] == 1, "its turn came"
 
 
-def test_a_job_that_waits_is_cancelled_at_once(client):
-    """Gradio's client gives up on the server's answer after five seconds."""
-    first = client.submit("s14", NOISE, steps=2000, size=112, api_name="/distill")
-    while len(first.outputs()) < 1:
-        time.sleep(0.1)
-    second = client.submit("s14", NOISE, steps=2000, size=112, api_name="/distill")
-    while second.status().code.name != "PROCESSING":
-        time.sleep(0.1)
-    second.cancel()
-    first.cancel()
-    assert client.submit("s14", NOISE, steps=1, size=112, api_name="/distill").result(timeout=120)["step"] == 1
-
-
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -10,6 +10,7 @@ from visiting import SHOWN, VIEWS, Visit
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_first_map_after_a_cold_start(browser, s14):
     """`s14` has put the weights into the cache."""

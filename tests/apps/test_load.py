@@ -56,6 +56,7 @@ def test_three_users_at_once_are_told_of_their_own_pictures(app, pictures, libra
     assert {answer.endpoint for answer in answers} >= {"/compare", "/patch_similarity", "/embed", "/sweep", "/distill"}
 
 
+@pytest.mark.slow
 def test_an_answer_of_another_picture_is_noticed(app, pictures, library, tmp_path):
     """The check itself: a user whose picture is not the one that it believes to have sent."""
     (mine, *_), (other, *_), _ = pictures
@@ -79,6 +80,7 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_page_that_was_forgotten_says_so(browser: Browser, forgetful: Served) -> None:
     """Its states are those of a new page: another distortion, another tab. It must not show a picture of these."""
@@ -131,6 +133,7 @@ def test_a_full_queue_is_told(browser: Browser, forgetful: Served, tmp_path: Pat
     assert [each for each in visit.complaints if "503" not in each] == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_page_does_not_wait_behind_programs(browser: Browser, forgetful: Served, tmp_path: Path) -> None:
     client = Client(forgetful.url, verbose=False, download_files=tmp_path)

@@ -1,5 +1,6 @@
 """Runs of the app's visitors, without a page: they take turns, stop at once, and go on."""
 
+import asyncio
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import endpoints
 import engine
 import explorer as ex
 import picture_sets
@@ -68,6 +70,28 @@ def test_a_run_ends_with_a_student_that_can_be_looked_at(manager: Runs) -> None:
     assert run.name in [name for _, name in engine.students(BACKBONE, [run.name])]
     assert run.name not in [name for _, name in engine.students(BACKBONE)], "nobody else is offered it"
     assert run.name not in [name for _, name in engine.students("s14", [run.name])]
+
+
+def test_a_cancelled_job_of_a_program_stops_its_run_at_once(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it waits for its turn or its next step. Gradio cancels the task, then closes the generator."""
+    monkeypatch.setattr(endpoints, "RUNS", manager)
+
+    async def story() -> None:
+        first, second = (endpoints.distill(BACKBONE, NOISE, 1.0, 1.0, 1.0, 2000, 32, 0) for _ in range(2))
+        record = await anext(first)
+        turn = asyncio.create_task(anext(second))  # type: ignore[arg-type]
+        while len(manager._known) < 2:
+            await asyncio.sleep(0.01)
+        names = list(manager._known)
+        assert names[0] == record["pair"]
+        turn.cancel()
+        assert isinstance((await asyncio.gather(turn, return_exceptions=True))[0], asyncio.CancelledError)
+        await second.aclose()  # type: ignore[attr-defined]
+        assert [manager._known[name].state for name in names] == ["running", "stopped"]
+        await first.aclose()  # type: ignore[attr-defined]
+        wait(manager._known[names[0]], ended)
+
+    asyncio.run(story())
 
 
 def test_the_watched_photo_is_not_learned_from(manager: Runs) -> None:

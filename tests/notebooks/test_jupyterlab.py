@@ -1,11 +1,13 @@
 """The widgets in JupyterLab, in a real browser: each is moved and clicked, and what it shows changes."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from browsing import chromium
 from lab import RUN, Lab, opened, serving
-from playwright.sync_api import Browser
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.saved_pages import until
 
@@ -33,9 +35,18 @@ monitor
 
 
 @pytest.fixture(scope="module")
-def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One notebook for all tests."""
-    with serving(tmp_path_factory.mktemp("lab"), CELLS) as address, opened(browser, address, CELLS) as window:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One notebook for all tests. A browser that dies while JupyterLab loads, as happened once, is started again."""
+    with serving(tmp_path_factory.mktemp("lab"), CELLS) as address, ExitStack() as stack:
+        browser = stack.enter_context(chromium())
+        try:
+            window = stack.enter_context(opened(browser, address, CELLS))
+        except PlaywrightError:
+            if browser.is_connected():
+                raise
+            stack.close()
+            browser = stack.enter_context(chromium())
+            window = stack.enter_context(opened(browser, address, CELLS))
         yield window
 
 

@@ -44,6 +44,7 @@ def restart(manager: KernelManager, client: BlockingKernelClient) -> None:
     client.wait_for_ready(timeout=60)
 
 
+@pytest.mark.slow
 def test_the_same_cell_goes_on_in_the_new_kernel(
     kernel: tuple[KernelManager, BlockingKernelClient], tmp_path: Path
 ) -> None:
