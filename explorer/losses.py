@@ -180,7 +180,8 @@ def _pair(what: str, reference: Tensor, student: Tensor) -> tuple[Tensor, Tensor
     return reference.detach().to(wide), student.to(wide)
 
 
-def _positions(trace: Trace, layers: Blocks) -> list[int]:
+def _positions(trace: Trace, layers: Blocks) -> list[int] | slice:
+    """Places of these blocks in a trace; as a slice, which copies nothing, where they are the last ones."""
     if not isinstance(layers, int):
         if not layers:
             raise ValueError("no block was chosen; name block numbers, or how many of the last ones")
@@ -189,7 +190,7 @@ def _positions(trace: Trace, layers: Blocks) -> list[int]:
         raise ValueError(
             f"cannot take the last {layers} blocks: this trace holds {len(trace.layers)} ({list(trace.layers)})"
         )
-    return list(range(len(trace.layers)))[-layers:]
+    return slice(len(trace.layers) - layers, None)
 
 
 def _rows(trace: Trace, rows: Rows) -> Float[Tensor, "batch layer head query token"]:

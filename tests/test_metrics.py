@@ -67,6 +67,24 @@ def test_divergences_have_finite_gradients_at_zero_probability() -> None:
     assert b.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("constant", [True, False], ids=["of a constant reference", "of both"])
+def test_the_gradient_of_kl_is_that_of_its_definition(constant: bool) -> None:
+    a, b = (rows(3, 2, 7, seed=seed).requires_grad_() for seed in (0, 1))
+    with torch.no_grad():
+        b[0, 0, 2] = 0
+        a[1, 1, 3] = 0
+    reference = a.detach() if constant else a
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    (kl_divergence(reference, b) * weights).sum().backward()
+    found = [None if tensor.grad is None else tensor.grad.clone() for tensor in (a, b)]
+    a.grad = b.grad = None
+    terms = reference * (reference.clamp_min(1e-12).log() - b.clamp_min(1e-12).log())
+    (terms.sum(-1).mean(1) * weights).sum().backward()
+    assert (found[0] is None) == constant
+    for gradient, tensor in zip(found, (a, b), strict=True):
+        torch.testing.assert_close(gradient, tensor.grad, atol=1e-12, rtol=1e-10)
+
+
 @pytest.mark.parametrize("fraction", [0.1, 0.6, 0.95, 1.0])
 def test_top_mass_against_a_loop(fraction: float) -> None:
     maps = rows(4, 30).reshape(4, 5, 6)
