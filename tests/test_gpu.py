@@ -4,6 +4,8 @@ Left out where there is none. Everything else in these tests runs on either.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +137,13 @@ def test_too_little_memory_is_shared_out(
     close(np.array(large.embedding), np.array(ex.embed(gpu, many, batch_size=8, cache=False).embedding), 1e-3)
 
 
-class limited:  # noqa: N801  (reads as a statement)
+@contextmanager
+def limited(mebibytes: int) -> Iterator[None]:
     """So many MiB more than what is reserved now."""
-
-    def __init__(self, mebibytes: int) -> None:
-        torch.cuda.empty_cache()
-        total = torch.cuda.get_device_properties(0).total_memory
-        self.share = (torch.cuda.memory_reserved() + (mebibytes << 20)) / total
-
-    def __enter__(self) -> None:
-        torch.cuda.set_per_process_memory_fraction(self.share)
-
-    def __exit__(self, *_: object) -> None:
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (mebibytes << 20)) / total)
+    try:
+        yield
+    finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -62,7 +62,7 @@ class Restarted(Opener):
         self.page.add_script_tag(path=LIBRARY)
 
     def restart(self, width: int) -> Page:
-        """The page as it was when it was opened."""
+        """A new view on it; what a test did to the page around the view stays."""
         self.page.mouse.move(0, 0)
         self.page.set_viewport_size({"width": width, "height": 900})
         self.page.evaluate("() => { view.destroy(); document.getElementById('root').replaceChildren(); }")
