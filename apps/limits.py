@@ -47,7 +47,7 @@ class Limits:
                 f"this public page offers the backbones {', '.join(ex.ALIASES)}; run the app yourself for others"
             )
 
-    def check_run(self, config: ex.DistillConfig) -> None:
+    def check_run(self, config: "ex.DistillConfig") -> None:
         """Refuse a run that is too large.
 
         Raises:

@@ -7,6 +7,7 @@ Everything heavy is imported inside of the commands, so that help answers at onc
 
 import argparse
 import errno
+import importlib
 import json
 import logging
 import os
@@ -197,6 +198,7 @@ def _app(options: argparse.Namespace) -> None:
         os.environ["VIT_EXPLORER_ENDPOINTS"] = options.endpoints
     sys.argv = [str(script), *options.rest]
     sys.path.insert(0, str(script.parent))  # as for `python apps/compare.py`: the tabs are modules beside it
+    importlib.import_module("limits").accounts()  # a mistake is told now: the imports of the app take many seconds
     print("starting the app …", file=sys.stderr)
     runpy.run_path(str(script), run_name="__main__")
 

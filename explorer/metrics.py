@@ -24,15 +24,12 @@ def kl_divergence(
     reference: Float[Tensor, "batch *rest token"], other: Float[Tensor, "batch *rest token"]
 ) -> Float[Tensor, " batch"]:
     """KL(reference || other) of rows that sum to 1, in nats, averaged over everything but the batch."""
-    if reference.requires_grad:
-        rows = (reference * (reference.clamp_min(_TINY) / other.clamp_min(_TINY)).log()).sum(dim=-1)
-    else:
-        rows = _Divergence.apply(reference, other)
+    rows = _Divergence.apply(reference, other)
     return rows.reshape(rows.shape[0], -1).mean(dim=1)
 
 
 class _Divergence(torch.autograd.Function):
-    """KL of each row for a constant reference, in less than half of the time that autograd takes.
+    """KL of each row, in less than half of the time that autograd takes.
 
     Probabilities below 1e-12 count as 1e-12: float32 softmax rows hold exact zeros, where the logarithm is infinite.
     """
@@ -40,16 +37,25 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, reference: Tensor, other: Tensor) -> Tensor:
         ctx.save_for_backward(reference, other)
-        ratio = other.clamp_min(_TINY)
-        return torch.div(reference.clamp_min(_TINY), ratio, out=ratio).log_().mul_(reference).sum(dim=-1)
+        return _log_ratio(reference, other).mul_(reference).sum(dim=-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         reference, other = ctx.saved_tensors
-        ratio = other.clamp_min(_TINY)
-        torch.div(reference, ratio, out=ratio)
-        return None, ratio.mul_(-gradient[..., None]).masked_fill_(other < _TINY, 0)
+        of_reference = of_other = None
+        if ctx.needs_input_grad[0]:
+            of_reference = _log_ratio(reference, other).add_(reference >= _TINY).mul_(gradient[..., None])
+        if ctx.needs_input_grad[1]:
+            of_other = other.clamp_min(_TINY)
+            torch.div(reference, of_other, out=of_other)
+            of_other.mul_(-gradient[..., None]).masked_fill_(other < _TINY, 0)
+        return of_reference, of_other
+
+
+def _log_ratio(reference: Tensor, other: Tensor) -> Tensor:
+    ratio = other.clamp_min(_TINY)
+    return torch.div(reference.clamp_min(_TINY), ratio, out=ratio).log_()
 
 
 def js_divergence(

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Targets:
     """The teacher's traces by slot.
 
-    On the CPU each view goes through the teacher by itself when it is first seen: in a batch the last bits of a result
+    Each view goes through the teacher by itself when it is first seen: in a batch the last bits of a result
     depend on its neighbours, and a run that is resumed meets a view among others than the run that never stopped.
 
     Args:
@@ -57,13 +57,13 @@ class Targets:
         """The teacher's trace of these clean views, on their device."""
         if self.place == "off":
             return self._compute(views)
-        for group in self._missing(slots, one_by_one=views.device.type == "cpu"):
-            trace = self._compute(views[group])
+        for place in self._missing(slots):
+            trace = self._compute(views[place : place + 1])
             if self.place == "unknown":
                 self._open(trace)
             if self.place == "off":
                 return self._compute(views)
-            self._keep(trace, [slots[place] for place in group])
+            self._keep(trace, slots[place])
         return self._look_up(slots, views.device)
 
     def close(self) -> None:
@@ -73,11 +73,10 @@ class Targets:
             self._scratch.cleanup()
             self._scratch = None
 
-    def _missing(self, slots: list[int], one_by_one: bool) -> list[list[int]]:
-        """Places in the batch of the slots that are not kept yet, each slot once, in groups to be computed together."""
+    def _missing(self, slots: list[int]) -> list[int]:
+        """Places in the batch of the slots that are not kept yet, each slot once."""
         first = {slot: place for place, slot in reversed(list(enumerate(slots))) if not self._filled[slot]}
-        places = sorted(first.values())
-        return [[place] for place in places] if one_by_one else [places] * bool(places)
+        return sorted(first.values())
 
     def _compute(self, views: Tensor) -> Trace:
         self.computed += len(views)
@@ -119,10 +118,10 @@ class Targets:
         mapped = np.memmap(path, dtype=np.uint8, mode="r+", shape=(size,))
         return torch.from_numpy(mapped).view(like.dtype).reshape(shape)
 
-    def _keep(self, trace: Trace, slots: list[int]) -> None:
+    def _keep(self, trace: Trace, slot: int) -> None:
         for name, tensor in _tensors(trace).items():
-            self._kept[name][slots] = tensor.cpu()
-        self._filled[slots] = True
+            self._kept[name][slot] = tensor[0].cpu()
+        self._filled[slot] = True
 
     def _look_up(self, slots: list[int], device: torch.device) -> Trace:
         assert self._like is not None

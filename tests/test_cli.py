@@ -326,6 +326,7 @@ def test_app_offers_no_sharing(run: Run) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs gradio")
 def test_app_runs_the_script_with_host_port_and_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "neighbour.py").write_text("answer = 42\n")
+    (tmp_path / "limits.py").write_text("accounts = list\n")
     (tmp_path / "compare.py").write_text(
         "import os, sys, neighbour\n"
         "host, port = os.environ['GRADIO_SERVER_NAME'], os.environ['GRADIO_SERVER_PORT']\n"
