@@ -225,7 +225,7 @@ def _header() -> None:
 
 def _warm_up() -> None:
     """Load the default model and picture before the first visitor asks; without weights the page says so itself. Then,
-    when nobody looks, get UMAP ready, which is compiled for half a minute when it is first used."""
+    when nobody looks, get UMAP ready, which is compiled for up to a minute when it is first used on a computer."""
     try:
         damage = ex.distortion(DEFAULT_DISTORTION).spec
         engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, DEFAULT_PAIR, engine.SIZES[0], 0)

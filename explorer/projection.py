@@ -7,8 +7,11 @@ What is ignored: distances on a UMAP picture mean little, so how far a picture m
 """
 
 import difflib
+import functools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -130,9 +133,10 @@ def project(
 
 
 def warm_up() -> None:
-    """Import umap and have it compiled, which takes some 20 seconds, so that the first real map is quick.
+    """Import umap and have it compiled, so that the first real map is quick.
 
-    It may run in a background thread; a map that is asked for meanwhile waits for it. The second call does nothing.
+    It takes some 5 seconds; a minute the first time on a computer, since what is compiled is kept on its disk. It may
+    run in a background thread; a map that is asked for meanwhile waits for it. The second call does nothing.
 
     Raises:
         ImportError: umap-learn is not installed.
@@ -196,6 +200,7 @@ def _new_umap(wanted: _Wanted, pictures: int) -> Any:
             'UMAP needs umap-learn, which is not installed: pip install "vit-explorer[umap]"; '
             'method="pca" needs nothing'
         ) from error
+    _keep_what_is_compiled()
     # A seed alone is not enough: the default spectral start differs from fit to fit where the graph of neighbours
     # falls into pieces. One job, because umap would otherwise warn that a seed allows no more.
     return UMAP(
@@ -209,6 +214,20 @@ def _new_umap(wanted: _Wanted, pictures: int) -> Any:
         transform_seed=wanted.seed,
         n_jobs=1,
     )
+
+
+@functools.cache
+def _keep_what_is_compiled() -> None:
+    """Let numba keep umap's functions on the disk, as umap lets it do for some of them only.
+
+    The others would be compiled anew in each process, for half a minute. It keeps them where it keeps those: beside
+    umap's source, or in the user's cache folder, or in NUMBA_CACHE_DIR. Where none can be written, nothing is kept.
+    """
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("umap.")]
+    for function in [function for module in modules for function in vars(module).values()]:
+        if hasattr(function, "enable_caching"):
+            with suppress(RuntimeError):
+                function.enable_caching()
 
 
 def _laid_onto(
