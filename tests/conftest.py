@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where a browser is driven, the work is done elsewhere: coverage would only slow this process down."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker("no_cover")
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Shapes are not checked, as for users: what comes then has to be the library's own error."""
