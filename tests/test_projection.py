@@ -127,7 +127,7 @@ def test_umap_keeps_groups_together(warmed: None) -> None:
 
 
 def test_two_maps_at_once_and_the_same_map_in_another_process(tmp_path: Path, warmed: None) -> None:
-    """In a fresh process that is asked for two maps at once, where numba takes no two calls. It compiles nothing anew."""
+    """A fresh process is asked for two maps at once, where numba takes no two calls. It compiles nothing anew."""
     np.savez(tmp_path / "features.npz", **made())
     command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "features.npz"), str(tmp_path / "maps.npz")]
     environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
