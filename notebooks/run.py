@@ -11,17 +11,23 @@ stored; a widget's callback that raised is a failure, too.
 import ast
 import hashlib
 import json
+import math
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import nbformat
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from traitlets import Type
+from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -41,6 +47,30 @@ def read(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
+class ShellChannel(AsyncZMQSocketChannel):
+    """Looks for replies every second, told of one or not.
+
+    nbclient writes to this channel, to bring an Output widget up to date, while it waits for a cell's reply on it. The
+    reply's arrival can go unnoticed then, for as long as a cell may take (nbclient's issue 312).
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = end - time.monotonic()
+            try:
+                return await super().get_msg(max(0.0, min(1.0, left)))
+            except Empty:
+                if left <= 1:
+                    raise
+
+
+class KernelClient(AsyncKernelClient):
+    """Jupyter's own, with this channel."""
+
+    shell_channel_class = Type(ShellChannel)
+
+
 def execute(notebook: NotebookNode, seconds: int = 1800) -> list[str]:
     """Run all cells in this folder with this package, and keep the outputs in the notebook.
 
@@ -50,8 +80,11 @@ def execute(notebook: NotebookNode, seconds: int = 1800) -> list[str]:
     Raises:
         CellExecutionError: a cell raised an error.
     """
+    config = Config({"AsyncKernelManager": {"client_factory": KernelClient}})
     place = {"metadata": {"path": str(FOLDER)}}
-    client = NotebookClient(notebook, timeout=seconds, kernel_name="python3", resources=place, record_timing=False)
+    client = NotebookClient(
+        notebook, timeout=seconds, kernel_name="python3", resources=place, record_timing=False, config=config
+    )
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     client.execute(env={**os.environ, "PYTHONPATH": path})
     captured = [{"outputs": getattr(output, "outputs", [])} for output in client.comm_objects.values()]

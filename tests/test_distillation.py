@@ -329,6 +329,7 @@ list(distill(backbone, pictures, config, out.with_name("whole")))  # here: the l
 """
 
 
+@pytest.mark.slow  # the fast set has the same in tests/test_faults.py, with fewer deaths
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1000)
     code = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(seed)]

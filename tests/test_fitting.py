@@ -36,6 +36,7 @@ def run(script, folder, *arguments):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @linux
 def test_a_step_that_does_not_fit_is_shared_out(tmp_path):
     script = """

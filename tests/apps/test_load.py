@@ -101,6 +101,7 @@ def test_a_page_that_was_forgotten_says_so(browser: Browser, forgetful: Served) 
     assert not visit.complaints
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_full_queue_is_told(browser: Browser, forgetful: Served, tmp_path: Path) -> None:
     visit = Visit(browser, forgetful.url).open()

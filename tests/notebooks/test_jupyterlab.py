@@ -124,6 +124,7 @@ def test_the_map_is_drawn_without_a_network_and_answers(lab: Lab) -> None:
     lab.until(lambda: lab.run("scratch", "print(embedding.chosen == few.names[2])") == "True")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_run_is_watched_stopped_interrupted_and_left(lab: Lab) -> None:
     widget = lab.show("monitor")

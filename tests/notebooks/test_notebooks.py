@@ -1,6 +1,7 @@
 """Every notebook runs from top to bottom, with smaller numbers; and what is stored is of the code that is there."""
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def test_an_exception_in_a_callback_is_a_fault() -> None:
     """None of them stops a cell."""
     found = "\n".join(execute(of_code("import ipywidgets", *RAISING)))
     assert [error for error in NOTICED if error not in found] == []
+
+
+def test_no_reply_is_missed_while_a_widget_is_written_to() -> None:
+    """nbclient alone misses one in most of such runs, and waits for it until the cell's time is over."""
+    started = time.monotonic()
+    writing = ["with caught:\n    print('written', flush=True)"] * 150
+    execute(of_code("import ipywidgets\ncaught = ipywidgets.Output()", *writing), seconds=90)
+    assert time.monotonic() - started < 90
 
 
 def test_tidied_outputs_keep_what_a_reader_needs() -> None:
