@@ -131,7 +131,8 @@ def test_two_maps_at_once_and_the_same_map_in_another_process(tmp_path: Path, wa
     np.savez(tmp_path / "features.npz", **made())
     command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "features.npz"), str(tmp_path / "maps.npz")]
     environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) <= {"tau_rand_int", "tau_rand"}, "what umap compiles while it is imported"
     there = np.load(tmp_path / "maps.npz")

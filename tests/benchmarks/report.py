@@ -33,7 +33,7 @@ class Section:
 
 
 def markdown(parts: Mapping[str, str]) -> str:
-    """The whole report, of the Markdown of its sections by title; above them one table of all aims."""
+    """The whole report, of the Markdown of its sections by title; before them one table of all aims."""
     return "\n".join(["# Benchmarks", "", _METHOD, "", *_aims(parts), *parts.values()]).rstrip() + "\n"
 
 
@@ -46,7 +46,6 @@ def section_markdown(section: Section, made: str) -> str:
 def sections_of(report: str) -> dict[str, str]:
     """The sections of a report that was written before, by title."""
     _, *found = f"\n{report}".split("\n## ")
-    found = [part for part in found if not part.startswith(_AIMS)]
     return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in found}
 
 
@@ -69,30 +68,12 @@ def aim(name: str, ratio: float, limit: float) -> str:
     return f"Aim: {name} <= {limit:.2f}x, median of the paired ratio. Measured {ratio:.3f}x: {verdict}."
 
 
-def _aims(parts: Mapping[str, str]) -> list[str]:
-    """The aims of all sections, as they say themselves, in one table."""
-    found = [
-        (f"[{title.partition(':')[0]}](#{_anchor(title)}), {table.partition(chr(10))[0]}", *stated.groups())
-        for title, part in parts.items()
-        for table in part.split("\n### ")[1:]
-        for stated in _AIM.finditer(table)
-    ]
-    rows = [_row(cells) for cells in found]
-    return [f"## {_AIMS}", "", _row(("what", "aim", "measured", "")), _row(["---"] * 4), *rows, ""] if rows else []
-
-
-def _anchor(title: str) -> str:
-    """What GitHub makes of a heading for links."""
-    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-
-
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
     """The k of times ~ sizes^k that fits best, by least squares of the logarithms."""
     x, y = ([log(value) for value in values] for values in (sizes, times))
     return linear_regression(x, y).slope
 
 
-_AIMS = "All aims"
 _AIM = re.compile(r"Aim: (.+?)(?:, median of the paired ratio)?\. Measured (.+?): (reached|MISSED)")
 _METHOD = (
     "`python tests/benchmarks/run.py --out docs/benchmarks.md` makes all of it again, with `--only NAME --update` one "
@@ -103,6 +84,23 @@ _METHOD = (
     "their own, made by the same program: [distillation](distillation.md), [corruptions](corruptions.md), "
     "[settings](settings.md)."
 )
+
+
+def _aims(parts: Mapping[str, str]) -> list[str]:
+    """The aims of all sections, as they say themselves, in one table."""
+    found = [
+        (f"[{title.partition(':')[0]}](#{_anchor(title)}), {table.splitlines()[0]}", *stated.groups())
+        for title, part in parts.items()
+        for table in part.split("\n### ")[1:]
+        for stated in _AIM.finditer(table)
+    ]
+    rows = [_row(cells) for cells in found]
+    return ["All aims:", "", _row(("what", "aim", "measured", "")), _row(["---"] * 4), *rows, ""] if rows else []
+
+
+def _anchor(title: str) -> str:
+    """What GitHub makes of a heading for links."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def _table(table: Table) -> list[str]:
