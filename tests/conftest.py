@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage is not measured where a browser is driven, since the work is done elsewhere then, nor where the real
-    weights are used, which small models take the place of elsewhere: it would cost minutes, and add two points."""
+    """Coverage is not measured where a browser is driven, since the work is done elsewhere then, nor of tests of the
+    app, which is not measured, nor where the real weights are used, which small models take the place of elsewhere: it
+    would cost minutes, and add two points."""
     for item in items:
-        if item.get_closest_marker("browser") or item.get_closest_marker("weights"):
+        of_the_app = item.path.is_relative_to(item.config.rootpath / "tests" / "apps")
+        if of_the_app or item.get_closest_marker("browser") or item.get_closest_marker("weights"):
             item.add_marker("no_cover")
 
 

@@ -369,6 +369,7 @@ def test_files_that_do_not_fit(
     assert len(str(error.value)) < 2000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.environ.get("TIMM_FUSED_ATTN") is not None, reason="TIMM_FUSED_ATTN is set here already")
 def test_timm_s_environment_variable_does_not_empty_the_maps() -> None:
     script = (

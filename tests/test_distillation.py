@@ -66,7 +66,7 @@ def assert_same_student(a: Path, b: Path) -> None:
 # It teaches.
 
 
-@pytest.mark.parametrize("trainable", ["all", "lora:4"])
+@pytest.mark.parametrize("trainable", [pytest.param("all", marks=pytest.mark.slow), "lora:4"])
 def test_training_lowers_the_loss(backbone: Backbone, pictures: Tensor, tmp_path: Path, trainable: str) -> None:
     lr = 5e-4 if trainable == "all" else 5e-3
     records = run(

@@ -403,7 +403,7 @@ def losses(records: list[Record]) -> list[dict[str, float]]:
     return [record.losses for record in records]
 
 
-@pytest.mark.parametrize("place", ["memory", "disk"])
+@pytest.mark.parametrize("place", ["disk", pytest.param("memory", marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(
     backbone: Backbone, pictures: Tensor, whole: Path, tmp_path: Path, place: str
 ) -> None:

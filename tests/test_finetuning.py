@@ -78,10 +78,10 @@ def test_it_learns_what_unseen_distorted_pictures_show(backbone: Backbone, chang
     assert all(p.requires_grad for p in backbone.module.parameters())
 
 
-@pytest.mark.parametrize("views", ["fresh", "fixed", 2])
+@pytest.mark.parametrize("views", ["fresh", pytest.param("fixed", marks=pytest.mark.slow), 2])
 def test_it_is_a_plain_loop_over_views_noise_and_labels(backbone: Backbone, views: Any) -> None:
     images = stripes(10, seed=2)
-    settings: dict[str, Any] = {"steps": 5, "batch_size": 4, "lr": 3e-4, "views": views, "seed": 3}
+    settings: dict[str, Any] = {"steps": 3, "batch_size": 4, "lr": 3e-4, "views": views, "seed": 3}
     records = run(backbone, images, trainable="last:1", head_lr=3e-3, **settings)
     stream = Stream(images, (32, 32), views, FinetuneConfig().area, seed=3)
     copied = backbone.with_module(copy.deepcopy(backbone.module))

@@ -87,6 +87,7 @@ def test_a_page_from_disk_follows_the_pointer(browser: Browser, comparison: Comp
         assert found.locator("h1").inner_text() == HOSTILE
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_page_of_a_larger_model_is_small_enough(clip_b16: Backbone, comparison: Comparison) -> None:
     student = load_pair("clip-b16-mixture", teacher=clip_b16).student

@@ -8,7 +8,7 @@ from explorer.backbones import Backbone
 
 LIMIT_BYTES = 12_000_000
 STUDENTS = ["clip-b16-mixture", "s14-blur", "s14-mask", "s14-mixture", "s14-noise"]
-LEFT_TO_THE_NIGHT = ("s14-blur", "s14-mask")
+LEFT_TO_THE_NIGHT = ("clip-b16-mixture", "s14-blur", "s14-mask")
 
 
 def test_they_are_there_and_small_together() -> None:

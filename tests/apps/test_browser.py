@@ -4,6 +4,8 @@ import io
 import json
 import statistics
 import time
+from collections.abc import Collection, Iterable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -346,11 +348,11 @@ GOOD = {
     "<img src=x onerror=alert(1)>.png": lambda: pictures.encoded(pictures.noise(60, 60, seed=5)),
 }
 BAD = {
-    "cut.jpg": (lambda: pictures.encoded(pictures.noise(300, 300), "JPEG")[:9000], "cut.jpg"),
     "text.png": (lambda: b"this is not a picture", "holds text"),
     "bomb.png": (pictures.bomb, "too many pixels"),
-    "drawing.svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', "SVG"),
     "<img src=x onerror=alert(1)>.jpg": (lambda: b"\xff\xd8\xff broken", "onerror"),
+    "cut.jpg": (lambda: pictures.encoded(pictures.noise(300, 300), "JPEG")[:9000], "cut.jpg"),
+    "drawing.svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', "SVG"),
 }
 
 
@@ -367,7 +369,11 @@ def upload(visit: Visit, name: str, content: bytes) -> None:
     control.set_input_files([FilePayload(name=name, mimeType="image/*", buffer=content)])
 
 
-@pytest.mark.parametrize("name", GOOD)
+def left(names: Iterable[str], to_the_night: Collection[str]) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow if name in to_the_night else ()) for name in names]
+
+
+@pytest.mark.parametrize("name", left(GOOD, to_the_night=("one.png", "thin.png", "print.jpg", "animated.gif")))
 def test_an_odd_picture_is_shown(uploading, name):
     visit, before = uploading, uploading.numbers()
     upload(visit, name, GOOD[name]())
@@ -390,7 +396,7 @@ def test_an_odd_picture_is_shown(uploading, name):
         np.testing.assert_allclose(shown, corners, atol=14)
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", left(BAD, to_the_night=("cut.jpg", "drawing.svg")))
 def test_what_is_no_picture_is_told_and_the_page_lives_on(uploading, name):
     visit, (make, words) = uploading, BAD[name]
     before = visit.numbers()
@@ -411,10 +417,11 @@ def test_what_is_no_picture_is_told_and_the_page_lives_on(uploading, name):
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-@pytest.mark.parametrize("width", [1440, 768, 390])
-def test_nothing_overflows(open_page: Open, width):
-    visit = open_page(width=width, height=900)
-    for tab in ("Attention", "Patches", "About"):
+def test_nothing_overflows(open_page: Open):
+    visit = open_page(width=390, height=900)
+    for width, tab in product((390, 768, 1440), ("Attention", "Patches", "About")):
+        visit.page.set_viewport_size({"width": width, "height": 900})
+        visit.frame()
         visit.open_tab(tab)
         if tab == "Patches":
             visit.wait_for_maps("patches")

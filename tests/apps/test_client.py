@@ -224,11 +224,12 @@ def test_files_of_the_server_and_of_others_are_not_read(app):
     assert not asked
 
 
-def test_ten_clients_at_once_get_their_own_numbers(app, s14, tmp_path):
+def test_six_clients_at_once_get_their_own_numbers(app, s14, tmp_path):
+    """Ten, for five minutes: tests/apps/test_load.py."""
     photos = ex.load_images("photos", size=224)
-    chosen = [photos.path(index) for index in range(3, 203, 20)]
+    chosen = [photos.path(index) for index in range(3, 203, 35)]
     expected = [ex.compare(s14, ex.load_image(path, size=224), NOISE).numbers() for path in chosen]
-    assert len({round(numbers["cls_cosine"], 4) for numbers in expected}) == 10
+    assert len({round(numbers["cls_cosine"], 4) for numbers in expected}) == 6
     got: dict[int, dict[str, Any]] = {}
     took: dict[int, float] = {}
 
@@ -244,8 +245,8 @@ def test_ten_clients_at_once_get_their_own_numbers(app, s14, tmp_path):
         thread.start()
     for thread in threads:
         thread.join(120)
-    print(f"ten clients at once: the last was answered after {max(took.values()):.1f} s")
-    assert sorted(got) == list(range(10))
+    print(f"six clients at once: the last was answered after {max(took.values()):.1f} s")
+    assert sorted(got) == list(range(6))
     for index, numbers in enumerate(expected):
         assert got[index]["cls_cosine"] == pytest.approx(numbers["cls_cosine"], abs=1e-4)
         np.testing.assert_allclose(got[index]["student_attention"], numbers["student_attention"], atol=1e-5)

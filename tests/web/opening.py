@@ -23,30 +23,60 @@ START = """async ([source, factory, payload]) => {
 }"""
 
 
+CLEAR = """() => { view.destroy(); document.getElementById("root").replaceChildren(); scrollTo(0, 0); }"""
+VIEWPORT = {"width": 1280, "height": 900}
+
+
 class Opener:
-    """Opens a view on a page of its own and collects what the page complains about."""
+    """Opens views and collects what the page complains about.
+
+    Views come and go on one page, as in the app: a page of its own takes longest, and is made where the page itself is
+    to be another. What a test did to the page around the view stays.
+    """
 
     def __init__(self, browser: Browser) -> None:
         self.browser = browser
+        self.shared: Page | None = None
         self.contexts: list[BrowserContext] = []
         self.complaints: list[str] = []
+
+    def close(self, *, shared: bool = False) -> None:
+        """Close the pages that were made for one test; and the shared one, too."""
+        for context in self.contexts:
+            context.close()
+        self.contexts.clear()
+        if shared and self.shared is not None:
+            self.shared.context.close()
 
     def listen(self, line: ConsoleMessage) -> None:
         about_reading_back = "willReadFrequently" in line.text  # only these tests read the canvases
         if line.type in ("error", "warning") and not about_reading_back:
             self.complaints.append(line.text)
 
-    def __call__(self, name: str, payload: dict | None, attributes: str = "", **context: object) -> Page:
-        settings = {"viewport": {"width": 1280, "height": 900}, "accept_downloads": True, **context}
-        opened = self.browser.new_context(**settings)  # type: ignore[arg-type]
-        self.contexts.append(opened)
+    def __call__(
+        self, name: str, payload: dict | None, attributes: str = "", *, alone: bool = False, **context: object
+    ) -> Page:
+        if alone or attributes or set(context) - {"viewport"}:
+            page = self._page(attributes, **context)
+            self.contexts.append(page.context)
+        elif self.shared is None:
+            page = self.shared = self._page(**context)
+        else:
+            page = self.shared
+            page.mouse.move(0, 0)
+            page.set_viewport_size(context.get("viewport", VIEWPORT))  # type: ignore[arg-type]
+            page.evaluate(CLEAR)
+        page.evaluate(START, [module_source(name), VIEWS[name], payload])
+        return page
+
+    def _page(self, attributes: str = "", **context: object) -> Page:
+        opened = self.browser.new_context(**{"viewport": VIEWPORT, "accept_downloads": True, **context})  # type: ignore[arg-type]
         page = opened.new_page()
         html = SHELL.format(css=stylesheet(), attributes=attributes)
         page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
         page.on("console", self.listen)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.goto(ADDRESS)
-        page.evaluate(START, [module_source(name), VIEWS[name], payload])
         return page
 
 

@@ -12,11 +12,9 @@ import numpy as np
 import plotly
 import pytest
 from embedding_fixtures import CLASSES, COLUMNS, SIDE
-from opening import START, Opener, decode, events, next_frame, number
+from opening import Opener, decode, events, next_frame, number
 from PIL import Image
-from playwright.sync_api import Browser, Page
-
-from explorer.web import VIEWS, module_source
+from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -53,61 +51,25 @@ def deep() -> dict:
     return embedding_fixtures.embedding_payload(components=3)
 
 
-class Restarted(Opener):
-    """Plotly takes longest to load: where nothing else is asked for, views come and go on one page, as in the app."""
-
-    def __init__(self, browser: Browser) -> None:
-        super().__init__(browser)
-        self.page = self("embeddingview", None)
-        self.page.add_script_tag(path=LIBRARY)
-
-    def restart(self, width: int) -> Page:
-        """A new view on it; what a test did to the page around the view stays."""
-        self.page.mouse.move(0, 0)
-        self.page.set_viewport_size({"width": width, "height": 900})
-        self.page.evaluate("() => { view.destroy(); document.getElementById('root').replaceChildren(); }")
-        self.page.evaluate("scrollTo(0, 0)")
-        self.page.evaluate(START, [module_source("embeddingview"), VIEWS["embeddingview"], None])
-        return self.page
-
-
-@pytest.fixture(scope="module")
-def restarted(browser: Browser) -> Iterator[Restarted]:
-    opener = Restarted(browser)
-    yield opener
-    opener.page.context.close()
-
-
-@pytest.fixture
-def open_view(restarted: Restarted) -> Iterator[Restarted]:
-    restarted.complaints.clear()
-    yield restarted
-    for context in restarted.contexts[1:]:
-        context.close()
-    del restarted.contexts[1:]
-    assert not restarted.complaints, f"the page complained: {restarted.complaints}"
-
-
 @pytest.fixture(autouse=True)
-def gl_may_be_slow(open_view: Restarted) -> Iterator[None]:
+def gl_may_be_slow(open_view: Opener) -> Iterator[None]:
     """A browser without a graphics card remarks on its own slowness; nothing else may be said."""
     yield
     open_view.complaints[:] = [line for line in open_view.complaints if "GL Driver Message" not in line]
 
 
 def show(
-    open_view: Restarted,
+    open_view: Opener,
     payload: dict | None,
     attributes: str = "",
     before: str = "",
     width: int = 1280,
     **context: object,
 ) -> Page:
-    if attributes or before or context:
-        page = open_view("embeddingview", None, attributes, **context)
+    context = {"viewport": {"width": width, "height": 900}, **context}
+    page = open_view("embeddingview", None, attributes, alone=bool(before), **context)
+    if not page.evaluate("'Plotly' in window"):
         page.add_script_tag(path=LIBRARY)
-    else:
-        page = open_view.restart(width)
     if before:
         page.evaluate(before)
     page.evaluate(UPDATE, payload)
@@ -643,7 +605,7 @@ def test_a_message_alone_and_a_broken_sprite(open_view, payload):
 
 
 def test_without_plotly_the_numbers_remain(open_view, payload):
-    page = open_view("embeddingview", payload)
+    page = open_view("embeddingview", payload, alone=True)
     assert "plotly.js, which could not be loaded" in page.locator(".vx-embedinstead").inner_text()
     assert page.locator(".vx-panelname").inner_text() == payload["pictures"]["names"][12]
     page.add_script_tag(path=LIBRARY)
