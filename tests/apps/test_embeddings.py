@@ -148,7 +148,7 @@ def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> 
     visit = open_page()
     visit.page.get_by_role("tab", name="Robustness").click()
     visit.page.locator("#sweep-count").get_by_label("16").check()
-    visit.type_into("sweep-values", "0.1, 0.3, 0.6")
+    visit.type_into("sweep-values", "0.3, 0.6")
     visit.page.locator("#measure-sweep").click()
     view = visit.page.locator("#sweep-view")
     expect(view).to_contain_text("measured 8 of 16 pictures", timeout=90_000)

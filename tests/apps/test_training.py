@@ -16,7 +16,7 @@ from explorer.pairs import MAX_BYTES
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
 PATIENCE = 120_000  # of two busy cores
-STEPS = 32
+STEPS = 24
 TOLD = re.compile(r"step (\d+) of (\d+)")
 
 
