@@ -366,7 +366,9 @@ def test_quality_has_a_seed_and_sensitivity_is_the_largest_relative_change(
 # All architectures, and what is left behind.
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "_base_" in name else ()) for name in ARCHITECTURES]
+)
 def test_every_architecture_is_explained_or_refused_with_the_reason(name: str) -> None:
     patch, _ = ARCHITECTURES[name]
     loaded = load_backbone(name, image_size=(2 * patch, 3 * patch), source="random", device="cpu")

@@ -380,7 +380,8 @@ def test_timm_s_environment_variable_does_not_empty_the_maps() -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("name", ["s14", pytest.param("clip_b16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["s14", "clip_b16"])
 def test_a_flipped_photo_is_nearer_to_its_original_than_any_other(
     name: str, photos: Tensor, request: pytest.FixtureRequest
 ) -> None:

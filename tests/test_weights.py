@@ -217,7 +217,7 @@ except WeightsError as error:
 """
 
 
-@pytest.mark.parametrize("hub", ["refuses", "never answers"])
+@pytest.mark.parametrize("hub", [pytest.param("refuses", marks=pytest.mark.slow), "never answers"])
 def test_hub_that_cannot_be_had_is_said_soon(hub: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1] if hub == "never answers" else 9

@@ -171,6 +171,7 @@ def test_animation_and_student_are_downloaded_and_the_student_comes_back(trained
     assert trained.complaints == []
 
 
+@pytest.mark.slow
 def test_two_visitors_take_turns_and_who_leaves_makes_room(open_page: Open, app: Served, browser: Browser) -> None:
     first = Visit(browser, app.url).open()
     page = on_train_tab(first, steps=500)

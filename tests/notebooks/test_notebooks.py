@@ -129,6 +129,7 @@ def test_an_exception_in_a_callback_is_a_fault() -> None:
     assert [error for error in NOTICED if error not in found] == []
 
 
+@pytest.mark.slow
 def test_no_reply_is_missed_while_a_widget_is_written_to() -> None:
     """nbclient alone misses one in most of such runs, and waits for it until the cell's time is over."""
     started = time.monotonic()
