@@ -23,7 +23,7 @@ START = """async ([source, factory, payload]) => {
 }"""
 
 
-CLEAR = """() => { view.destroy(); document.getElementById("root").replaceChildren(); scrollTo(0, 0); }"""
+CLEAR = """() => { window.view?.destroy(); document.getElementById("root").replaceChildren(); scrollTo(0, 0); }"""
 VIEWPORT = {"width": 1280, "height": 900}
 
 
