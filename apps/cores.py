@@ -1,7 +1,7 @@
 """A share of the processor's cores for each computation. No Gradio in here.
 
-Two computations that use all cores wait for each other's threads at every matrix product, which costs more than it
-gives (tests/benchmarks/settings.py): visitors' work shares the cores, and training keeps to one while somebody looks.
+Visitors' work shares the cores: two that look at once lose next to nothing by it (docs/settings.md), and neither has to
+wait for the other's threads. Training keeps to one core while somebody looks.
 """
 
 import threading

@@ -26,6 +26,7 @@ from explorer.probes import fit_probe
 from explorer.trace import Grid
 from tests.architectures import ARCHITECTURES, normalised, peaked, pictures, unfused
 from tests.architectures import backbone as architecture
+from tests.nightly import left
 
 READ_BY_CLASS_TOKEN = {
     "vit_tiny_patch16_224",
@@ -366,9 +367,7 @@ def test_quality_has_a_seed_and_sensitivity_is_the_largest_relative_change(
 # All architectures, and what is left behind.
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if "_base_" in name else ()) for name in ARCHITECTURES]
-)
+@pytest.mark.parametrize("name", left(ARCHITECTURES, to_the_night=[name for name in ARCHITECTURES if "_base_" in name]))
 def test_every_architecture_is_explained_or_refused_with_the_reason(name: str) -> None:
     patch, _ = ARCHITECTURES[name]
     loaded = load_backbone(name, image_size=(2 * patch, 3 * patch), source="random", device="cpu")

@@ -17,16 +17,14 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.weights
 def test_the_python_runs(tmp_path: Path) -> None:
-    """All of it in its order, with two steps of training instead of a hundred, and 40 pictures for the same."""
+    """All of it in its order, with two steps of training and 40 pictures where it prints a hundred."""
     code = "\n".join(blocks("python"))
     assert code.count("steps=100") == 1
     assert code.count("runs/noise") == 2
     assert code.count("limit=100") == 1
-    code = (
-        code.replace("limit=100", "limit=40")
-        .replace("steps=100", "steps=2")
-        .replace("runs/noise", str(tmp_path / "noise"))
-    )
+    shorter = {"steps=100": "steps=2", "limit=100": "limit=40", "runs/noise": str(tmp_path / "noise")}
+    for printed, run in shorter.items():
+        code = code.replace(printed, run)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "cls_cosine" in done.stdout

@@ -5,10 +5,10 @@ import pytest
 import explorer as ex
 from explorer._files import asset_path
 from explorer.backbones import Backbone
+from tests.nightly import left
 
 LIMIT_BYTES = 12_000_000
 STUDENTS = ["clip-b16-mixture", "s14-blur", "s14-mask", "s14-mixture", "s14-noise"]
-LEFT_TO_THE_NIGHT = ("clip-b16-mixture", "s14-blur", "s14-mask")
 
 
 def test_they_are_there_and_small_together() -> None:
@@ -17,9 +17,7 @@ def test_they_are_there_and_small_together() -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in LEFT_TO_THE_NIGHT else ()) for name in STUDENTS]
-)
+@pytest.mark.parametrize("name", left(STUDENTS, to_the_night=("clip-b16-mixture", "s14-blur", "s14-mask")))
 def test_on_photos_that_it_never_saw(name: str, request: pytest.FixtureRequest) -> None:
     teacher: Backbone = request.getfixturevalue("clip_b16" if name.startswith("clip") else "s14")
     pair = ex.load_pair(name, teacher=teacher)

@@ -4,7 +4,6 @@ import io
 import json
 import statistics
 import time
-from collections.abc import Collection, Iterable
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from PIL import Image
 from playwright.sync_api import FilePayload
 from serving import GRADIO, Served, serving
 from visiting import Open, Visit
+
+from tests.nightly import left
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
@@ -367,10 +368,6 @@ def uploading(visit: Visit) -> Visit:
 def upload(visit: Visit, name: str, content: bytes) -> None:
     control = visit.page.locator("#picture input[type=file]")
     control.set_input_files([FilePayload(name=name, mimeType="image/*", buffer=content)])
-
-
-def left(names: Iterable[str], to_the_night: Collection[str]) -> list:
-    return [pytest.param(name, marks=pytest.mark.slow if name in to_the_night else ()) for name in names]
 
 
 @pytest.mark.parametrize("name", left(GOOD, to_the_night=("one.png", "thin.png", "print.jpg", "animated.gif")))

@@ -21,8 +21,6 @@ START = """async ([source, factory, payload]) => {
   });
   await window.view.update(payload);
 }"""
-
-
 CLEAR = """() => { window.view?.destroy(); document.getElementById("root").replaceChildren(); scrollTo(0, 0); }"""
 VIEWPORT = {"width": 1280, "height": 900}
 
