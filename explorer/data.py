@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -121,8 +122,17 @@ class ImageSet(Dataset):
         if isinstance(index, slice):
             return self.select(range(len(self))[index])
         position = self._position(index)
-        image = self.reader.load(self.keys[position], self.size)
-        return image, None if self.labels is None else self.labels[position]
+        return self.reader.load(self.keys[position], self.size), self._label(position)
+
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Item]:
+        """Several pictures and their labels, decoded side by side: what torch's `DataLoader` asks for a batch.
+
+        Raises:
+            ImageError: a picture is damaged; the message names the first one.
+        """
+        positions = [self._position(index) for index in indices]
+        images = self.reader.load_many([self.keys[position] for position in positions], self.size)
+        return [(image, self._label(position)) for image, position in zip(images, positions, strict=True)]
 
     def select(self, indices: Iterable[SupportsIndex]) -> "ImageSet":
         """These pictures, in this order.
@@ -188,7 +198,7 @@ class ImageSet(Dataset):
         Raises:
             ValueError: there are none, or (with size=None) they differ in size.
         """
-        images = [self[index][0] for index in (range(len(self)) if indices is None else _plain(indices))]
+        images = [image for image, _ in self.__getitems__(range(len(self)) if indices is None else _plain(indices))]
         shapes = {tuple(image.shape[1:]) for image in images}
         if len(shapes) != 1:
             raise ValueError(
@@ -214,6 +224,9 @@ class ImageSet(Dataset):
         for key in self.keys:
             total.update(hashlib.sha256(self.reader.raw(key)).digest())
         return total.hexdigest()
+
+    def _label(self, position: int) -> int | None:
+        return None if self.labels is None else self.labels[position]
 
     def _position(self, index: SupportsIndex) -> int:
         position = operator.index(index)
@@ -284,6 +297,12 @@ class _Reader:
 
     def load(self, key: Any, size: Size) -> Float[Tensor, "3 height width"]:
         raise NotImplementedError
+
+    def load_many(self, keys: Sequence[Any], size: Size) -> list[Float[Tensor, "3 height width"]]:
+        """In threads, for Pillow lets others run while it decodes: as many as torch may use here, and at most 8, since
+        each holds a whole picture."""
+        with ThreadPoolExecutor(min(torch.get_num_threads(), 8)) as pool:
+            return list(pool.map(lambda key: self.load(key, size), keys))
 
     def raw(self, key: Any) -> bytes:
         """What the picture is made of, undecoded."""
@@ -524,6 +543,10 @@ class _Wrapped(_Reader):
             return load_image(_pair(self.dataset[key])[0], size)
         except ImageError as error:
             raise ImageError(f"picture {key} of {type(self.dataset).__name__}: {error}") from error
+
+    def load_many(self, keys: Sequence[int], size: Size) -> list[Float[Tensor, "3 height width"]]:
+        """One after the other: whether somebody's data set may be asked by several threads is not known."""
+        return [self.load(key, size) for key in keys]
 
     def raw(self, key: int) -> bytes:
         """The picture's mode and values; there is no file."""

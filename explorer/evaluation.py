@@ -92,7 +92,7 @@ def evaluate(
     kind: Kind = "embedding",
     layer: int = -1,
     k: int = 10,
-    batch_size: int = 32,
+    batch_size: int = 16,
     cache: bool = True,
     progress: Told | None = None,
 ) -> Evaluation:

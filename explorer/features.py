@@ -108,7 +108,7 @@ def embed(
     seed: int = 0,
     *,
     layers: Layers | None = None,
-    batch_size: int = 32,
+    batch_size: int = 16,
     precision: Precision = "float32",
     workers: int = 0,
     cache: bool | str | os.PathLike = True,
@@ -124,7 +124,8 @@ def embed(
         seed: of the distortion.
         layers: blocks whose class token and mean patch are kept, too: "all", a number or several; None for the global
             embedding alone.
-        batch_size: pictures in a forward pass; fewer, with a warning, where they need more memory than there is.
+        batch_size: pictures in a forward pass; fewer, with a warning, where they need more memory than there is. On
+            processors 32 at a time are slower than 16 (docs/benchmarks.md).
         precision: "float32", or "bfloat16" autocast, two to three times faster on processors and GPUs that have it.
         workers: processes that decode pictures.
         cache: True for the user's cache, False for none (kept in memory, by a single process), or another folder. A
@@ -189,7 +190,7 @@ class _Job:
         seed: int,
         layers: Layers | None,
         precision: Precision,
-        batch_size: int = 32,
+        batch_size: int = 16,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is a number of pictures, at least 1; got {batch_size}")
@@ -320,7 +321,7 @@ class _Job:
                 progress(min(count, done * self.processes.count), count)
 
     def _loaded(self, indices: list[int]) -> Float[Tensor, "batch 3 height width"]:
-        return torch.stack([self.images[index][0] for index in indices])
+        return self.images.stack(indices)
 
     def _part(self, pictures: Float[Tensor, "batch 3 height width"], rows: range, part: slice) -> dict[str, np.ndarray]:
         return self._computed(pictures[part], rows[part])

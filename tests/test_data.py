@@ -11,8 +11,9 @@ import tracemalloc
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from inspect import unwrap  # past the type checks of the tests: this is about our own error
 from pathlib import Path
 
@@ -25,8 +26,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import datasets
 
 from explorer._files import asset_path
-from explorer.data import MAX_ZIP_BYTES, MAX_ZIP_PICTURES, TORCHVISION, ImageSet, load_images
-from explorer.images import ImageError, load_image
+from explorer.data import MAX_ZIP_BYTES, MAX_ZIP_PICTURES, TORCHVISION, ImageSet, _Files, load_images
+from explorer.images import ImageError, Size, load_image
 
 CLASSED = ("cat/a.png", "cat/b.png", "cat/deep/er/c.png", "dog/a.png", "Elk/z.PNG")
 
@@ -48,6 +49,14 @@ def zipped(path: Path, contents: dict[str, bytes], **options: int) -> Path:
 
 def picture(seed: int = 0) -> bytes:
     return encoded(noise(10, 12, seed=seed))
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 # The photos that come with the project.
@@ -289,6 +298,54 @@ def test_threads_share_a_set(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for image, name in zip(pool.map(work, range(24)), images.names, strict=True):
             assert torch.equal(image, load_image(contents[name]))
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "data set"])
+def test_a_batch_is_that_of_single_pictures(kind: str, tmp_path: Path) -> None:
+    contents = {f"{number:02d}.png": picture(number) for number in range(12)}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    found = {
+        "folder": lambda: load_images(tmp_path, size=8),
+        "zip": lambda: load_images(zipped(tmp_path / "x.zip", contents), size=8),
+        "data set": lambda: load_images(TensorDataset(torch.rand(12, 3, 10, 12), torch.arange(12)), size=8),
+    }
+    images = found[kind]()
+    chosen = [7, 0, -1, 7]
+    for (image, label), (single, its) in zip(images.__getitems__(chosen), (images[i] for i in chosen), strict=True):
+        assert torch.equal(image, single)
+        assert label == its
+    with pytest.raises(IndexError, match="12"):
+        images.__getitems__([0, 12])
+
+
+def test_files_are_decoded_side_by_side_and_data_sets_are_not(tmp_path: Path, two_threads: None) -> None:
+    together = threading.Barrier(2)
+
+    class Meeting(_Files):
+        def load(self, key: str, size: Size) -> torch.Tensor:
+            together.wait(timeout=20)  # broken unless another thread decodes, too
+            return super().load(key, size)
+
+    images = load_images(write(tmp_path, CLASSED[:4]), size=8)
+    assert torch.equal(replace(images, reader=Meeting(images.reader.root, {})).stack(), images.stack())
+
+    class Watching(TensorDataset):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+            askers.add(threading.get_ident())
+            return super().__getitem__(index)
+
+    askers: set[int] = set()
+    load_images(Watching(torch.rand(12, 3, 10, 12), torch.arange(12)), size=8).stack()
+    assert askers == {threading.get_ident()}
+
+
+def test_the_first_broken_picture_of_a_batch_is_named(tmp_path: Path, two_threads: None) -> None:
+    write(tmp_path, CLASSED)
+    for name in ("cat/b.png", "dog/a.png"):
+        (tmp_path / name).write_bytes(b"text, not a picture at all")
+    with pytest.raises(ImageError, match=r"cat/b\.png.*text"):
+        next(iter(DataLoader(load_images(tmp_path, size=8), batch_size=5)))
 
 
 # Zip files.

@@ -19,10 +19,11 @@ from explorer.pair_embedding import embed_pair
 from explorer.sweeping import strengths_of
 from explorer.weights import ALIASES
 
-BATCH = 32
+BATCH = 16  # what `embed` takes
 AIM = 1.1
 NOISE = "gaussian_noise(sigma=0.3)"
 BARE = "bare forward passes"
+LARGER = f"bare forward passes, {2 * BATCH} at a time"
 
 
 def run(quick: bool) -> Section:
@@ -44,7 +45,8 @@ def run(quick: bool) -> Section:
 def _extraction(backbone: ex.Backbone, images: ex.ImageSet, folder: Path, rounds: int) -> Table:
     seeds = count()
     ways: dict[str, Callable[[], object]] = {
-        BARE: partial(_bare, backbone, _batches(backbone, images)),
+        BARE: partial(_bare, backbone, _batches(backbone, images, BATCH)),
+        LARGER: partial(_bare, backbone, _batches(backbone, images, 2 * BATCH)),
         "`embed`, no cache": lambda: ex.embed(backbone, images, cache=False, batch_size=BATCH),
         "`embed`, to the disk": lambda: ex.embed(backbone, images, NOISE, next(seeds), cache=folder, batch_size=BATCH),
         "`embed`, all blocks": lambda: ex.embed(backbone, images, layers="all", cache=False, batch_size=BATCH),
@@ -70,11 +72,11 @@ def _bare(backbone: ex.Backbone, batches: list[torch.Tensor]) -> list[torch.Tens
         ]
 
 
-def _batches(backbone: ex.Backbone, images: ex.ImageSet) -> list[torch.Tensor]:
+def _batches(backbone: ex.Backbone, images: ex.ImageSet, size: int) -> list[torch.Tensor]:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
     damage = ex.distortion(NOISE)
-    starts = range(0, len(images), BATCH)
-    parts = [range(start, min(start + BATCH, len(images))) for start in starts]
+    starts = range(0, len(images), size)
+    parts = [range(start, min(start + size, len(images))) for start in starts]
     return [(damage(images.stack(part), indices=part) - mean) / std for part in parts]
 
 
