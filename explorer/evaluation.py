@@ -92,7 +92,7 @@ def evaluate(
     kind: Kind = "embedding",
     layer: int = -1,
     k: int = 10,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     cache: bool = True,
     progress: Told | None = None,
 ) -> Evaluation:
@@ -111,6 +111,7 @@ def evaluate(
             "teacher_clean", one probe, fitted on the teacher's clean features, reads all views: can the student take
             the teacher's place without anything else being changed?
         kind, layer: which features, as in `Features.of`.
+        batch_size: pictures in a forward pass, as in `embed`.
         cache: whether features are kept on disk.
         progress: is told (pictures done, pictures in all) as the work goes on.
 
@@ -176,7 +177,7 @@ def _look(
     seed: int,
     kind: Kind,
     layer: int,
-    batch_size: int,
+    batch_size: int | None,
     cache: bool,
     told: "_Sum | None",
 ) -> Float[np.ndarray, "image dim"]:

@@ -33,7 +33,7 @@ from explorer.backbones import Backbone, Layers
 from explorer.data import ImageSet
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
-from explorer.fitting import Parts
+from explorer.fitting import Parts, pictures_at_once
 from explorer.processes import Processes
 from explorer.trace import Trace
 from explorer.weights import state_digest
@@ -108,7 +108,7 @@ def embed(
     seed: int = 0,
     *,
     layers: Layers | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     precision: Precision = "float32",
     workers: int = 0,
     cache: bool | str | os.PathLike = True,
@@ -124,8 +124,8 @@ def embed(
         seed: of the distortion.
         layers: blocks whose class token and mean patch are kept, too: "all", a number or several; None for the global
             embedding alone.
-        batch_size: pictures in a forward pass; fewer, with a warning, where they need more memory than there is. On
-            processors 32 at a time are slower than 16 (docs/benchmarks.md).
+        batch_size: pictures in a forward pass; None for 8 on processors, where more are slower, and 32 on GPUs. Fewer,
+            with a warning, where they need more memory than there is.
         precision: "float32", or "bfloat16" autocast, two to three times faster on processors and GPUs that have it.
         workers: processes that decode pictures.
         cache: True for the user's cache, False for none (kept in memory, by a single process), or another folder. A
@@ -190,16 +190,15 @@ class _Job:
         seed: int,
         layers: Layers | None,
         precision: Precision,
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is a number of pictures, at least 1; got {batch_size}")
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision is 'float32' or 'bfloat16'; got {precision!r}")
         self.processes = Processes()
         self.backbone = backbone.to(self.processes.placed(backbone.device))
         self.images = images.resized(backbone.image_size)
-        self.damage, self.seed, self.precision, self.batch_size = damage, seed, precision, batch_size
+        self.damage, self.seed, self.precision = damage, seed, precision
+        self.batch_size = pictures_at_once(batch_size, self.backbone.device)
         self.layers = () if layers is None else backbone.blocks(layers)
         self.parts = Parts("a forward pass", "take a smaller picture size or a smaller backbone")
         self.key = self._key(state_digest(backbone.module.state_dict()))

@@ -8,8 +8,24 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import torch
+
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
+
+
+def pictures_at_once(asked: int | None, device: torch.device) -> int:
+    """Pictures in a forward pass: as asked for, else 8 on processors and 32 on GPUs.
+
+    On processors more are slower: malloc gives their activations back to the system after each block, and every page
+    of them is then made anew (docs/benchmarks.md, "Many pictures").
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if asked is not None and asked < 1:
+        raise ValueError(f"batch_size is a number of pictures, at least 1; got {asked}")
+    return asked or (8 if device.type == "cpu" else 32)
 
 
 class Parts:

@@ -74,7 +74,9 @@ def _shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None)
     parser.add_argument("--seed", type=int, default=0, help="of the distortion, and of choices (default: %(default)s)")
     parser.add_argument("--size", type=cli.size, help="pixels a side (default: the size that it was trained at)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, … (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, help="pictures in a forward pass (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="pictures in a forward pass (default: 8 on processors, 32 on GPUs)"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write table and settings here")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="write a figure here")

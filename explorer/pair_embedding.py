@@ -102,7 +102,7 @@ def embed_pair(
     kind: Kind = "embedding",
     layer: int = -1,
     keep: Layers | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     workers: int = 0,
     cache: bool | str | os.PathLike = True,
     progress: Told | None = None,

@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from explorer.fitting import Parts
+from explorer.fitting import Parts, pictures_at_once
 
 # The rest of a script, after which so many MiB more than now can be had. Threads and libraries are warm by then.
 LIMITED = """
@@ -88,3 +89,11 @@ def test_other_errors_pass_through():
 
     with pytest.raises(RuntimeError, match="mat1"):
         list(Parts("a step", "take less")(broken, 4))
+
+
+def test_pictures_at_once():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [pictures_at_once(asked, cpu) for asked in (None, 1, 500)] == [8, 1, 500]
+    assert [pictures_at_once(asked, gpu) for asked in (None, 1, 500)] == [32, 1, 500]
+    with pytest.raises(ValueError, match="batch_size is a number of pictures, at least 1; got 0"):
+        pictures_at_once(0, cpu)

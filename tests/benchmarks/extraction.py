@@ -15,15 +15,16 @@ from report import Section, Table, aim
 from timing import paired, stopwatch
 
 import explorer as ex
+from explorer.fitting import pictures_at_once
 from explorer.pair_embedding import embed_pair
 from explorer.sweeping import strengths_of
 from explorer.weights import ALIASES
 
-BATCH = 16  # what `embed` takes
+BATCH = pictures_at_once(None, torch.device("cpu"))
 AIM = 1.1
 NOISE = "gaussian_noise(sigma=0.3)"
 BARE = "bare forward passes"
-LARGER = f"bare forward passes, {2 * BATCH} at a time"
+LARGER = f"bare forward passes, {4 * BATCH} at a time"
 
 
 def run(quick: bool) -> Section:
@@ -46,10 +47,10 @@ def _extraction(backbone: ex.Backbone, images: ex.ImageSet, folder: Path, rounds
     seeds = count()
     ways: dict[str, Callable[[], object]] = {
         BARE: partial(_bare, backbone, _batches(backbone, images, BATCH)),
-        LARGER: partial(_bare, backbone, _batches(backbone, images, 2 * BATCH)),
-        "`embed`, no cache": lambda: ex.embed(backbone, images, cache=False, batch_size=BATCH),
-        "`embed`, to the disk": lambda: ex.embed(backbone, images, NOISE, next(seeds), cache=folder, batch_size=BATCH),
-        "`embed`, all blocks": lambda: ex.embed(backbone, images, layers="all", cache=False, batch_size=BATCH),
+        LARGER: partial(_bare, backbone, _batches(backbone, images, 4 * BATCH)),
+        "`embed`, no cache": lambda: ex.embed(backbone, images, cache=False),
+        "`embed`, to the disk": lambda: ex.embed(backbone, images, NOISE, next(seeds), cache=folder),
+        "`embed`, all blocks": lambda: ex.embed(backbone, images, layers="all", cache=False),
     }
     timings = paired({name: stopwatch(way) for name, way in ways.items()}, baseline=BARE, rounds=rounds)
     rows = [
@@ -87,7 +88,7 @@ def _waiting(backbone: ex.Backbone, photos: ex.ImageSet, folder: Path) -> Table:
     steps: dict[str, Callable[[], object]] = {
         f"four views of {len(photos)} photos and PCA, nothing cached": lambda: _embedded(pair, photos, folder / "app"),
         "the same again": lambda: _embedded(pair, photos, folder / "app"),
-        f"sweep of 7 strengths, {limit} photos": lambda: ex.sweep(pair, photos[:limit], batch_size=8),
+        f"sweep of 7 strengths, {limit} photos": lambda: ex.sweep(pair, photos[:limit]),
     }
     assert len(strengths_of("gaussian_noise").values) == 7
     rows = []

@@ -90,4 +90,4 @@ def _distortions(batch: int) -> Ways:
 
 
 def _embedding(backbone: ex.Backbone, photos: ex.ImageSet, count: int) -> Ways:
-    return {"`embed`, no cache": partial(ex.embed, backbone, photos[:count], cache=False, batch_size=16)}
+    return {"`embed`, no cache": partial(ex.embed, backbone, photos[:count], cache=False)}
