@@ -243,7 +243,7 @@ class _Job:
             return None
         arrays = {name: values.astype(np.float32) for name, values in tensors.items()}
         tried = [0, len(self.images) - 1]
-        now = self._computed(self._loaded(tried), tried)
+        now = self._computed(self.images.stack(tried), tried)
         same = all(_close(arrays[name][tried], now[name]) for name in now)
         return _features(arrays, self.layers, self.key) if same else None
 
@@ -318,9 +318,6 @@ class _Job:
             done += len(rows)
             if progress is not None:
                 progress(min(count, done * self.processes.count), count)
-
-    def _loaded(self, indices: list[int]) -> Float[Tensor, "batch 3 height width"]:
-        return self.images.stack(indices)
 
     def _part(self, pictures: Float[Tensor, "batch 3 height width"], rows: range, part: slice) -> dict[str, np.ndarray]:
         return self._computed(pictures[part], rows[part])

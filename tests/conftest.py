@@ -18,7 +18,7 @@ HOOK = install_import_hook("explorer", "beartype.beartype")
 from explorer import cli, load_backbone, load_images  # noqa: E402
 from explorer.backbones import Backbone  # noqa: E402
 from explorer.weights import ALIASES, fetch  # noqa: E402
-from tests.together import Run  # noqa: E402
+from tests.together import Run, torch_threads  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -61,11 +61,9 @@ def run(tmp_path: Path, unchecked: None, capfd: pytest.CaptureFixture, monkeypat
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Torch computes on one thread, as forked processes do: the last bits of a result depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    """Torch computes on one thread, as forked processes do."""
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

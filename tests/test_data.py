@@ -28,6 +28,7 @@ from torchvision import datasets
 from explorer._files import asset_path
 from explorer.data import MAX_ZIP_BYTES, MAX_ZIP_PICTURES, TORCHVISION, ImageSet, _Files, load_images
 from explorer.images import ImageError, Size, load_image
+from tests.together import torch_threads
 
 CLASSED = ("cat/a.png", "cat/b.png", "cat/deep/er/c.png", "dog/a.png", "Elk/z.PNG")
 
@@ -53,10 +54,8 @@ def picture(seed: int = 0) -> bytes:
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 # The photos that come with the project.

@@ -38,6 +38,7 @@ from explorer.targets import Targets
 from explorer.weights import ALIASES, fetch, load_alias
 from tests.disks import end_of, flipped, forked, killed, read_only, small_disk
 from tests.small import NOISE, network, picture_set
+from tests.together import torch_threads
 
 DAY_S = 86_400
 S14 = ALIASES["s14"]
@@ -314,11 +315,9 @@ def pictures() -> Tensor:
 @pytest.fixture(scope="module")
 def whole(backbone: Backbone, pictures: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to; not to be changed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("whole") / "run"
-    list(distill(backbone, pictures, settings(), out))
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        list(distill(backbone, pictures, settings(), out))
     return out
 
 

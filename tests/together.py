@@ -1,10 +1,14 @@
-"""Processes beside the tests' own: two that work together, as `accelerate launch` and `torchrun` start them."""
+"""Processes beside the tests' own: two that work together, as `accelerate launch` and `torchrun` start them; and how
+many threads torch has in this one."""
 
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 """Runs a command line."""
@@ -31,6 +35,17 @@ def run_together(*words: str) -> list[str]:
             process.kill()
     assert [process.returncode for process in both] == [0, 0], outputs
     return [printed for printed, _ in outputs]
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch computes on so many threads, which decides the last bits of a result."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def free_port() -> int:
