@@ -10,8 +10,10 @@ import difflib
 import hashlib
 import inspect
 import io
+import logging
 import operator
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -19,7 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, SupportsIndex, TypeAlias, overload, runtime_checkable
 
@@ -33,6 +35,21 @@ from torch.utils.data import Dataset
 
 from explorer._files import asset_path, cache_dir
 from explorer.images import SUFFIXES, ImageError, Size, load_image
+from explorer.picture_files import (
+    ESCAPING,
+    HEAD_BYTES,
+    LINK,
+    THUMBNAILS,
+    THUMBS,
+    Found,
+    LeftOut,
+    is_picture,
+    passed_over,
+    search,
+    told,
+)
+
+_log = logging.getLogger(__name__)
 
 MAX_ZIP_PICTURES = 10_000
 MAX_ZIP_BYTES = 50_000_000
@@ -51,25 +68,56 @@ class PictureData(Protocol):
 Item: TypeAlias = tuple[Float[Tensor, "3 height width"], int | None]
 
 
+class SplitsError(ValueError):
+    """Train and test pictures lie beside each other, and one of them was not chosen.
+
+    Attributes:
+        splits: what they are called.
+    """
+
+    def __init__(self, where: str, splits: Sequence[str]) -> None:
+        super().__init__(
+            f"{where} holds the splits {', '.join(splits)}, which are no classes; "
+            f'choose one: split="{splits[0]}" (--split {splits[0]} in a command)'
+        )
+        self.splits = tuple(splits)
+
+
 def load_images(
-    source: str | os.PathLike | PictureData = "photos", size: Size = 224, limit: int | None = None
+    source: str | os.PathLike | PictureData = "photos",
+    size: Size = 224,
+    limit: int | None = None,
+    *,
+    split: str | None = None,
+    within: Sequence[str | os.PathLike] | None = None,
 ) -> "ImageSet":
     """A set of pictures, each cut to `size` (see `load_image`) when it is asked for.
 
+    What looks like a picture and is not taken in (dead links, formats that are not read, …) is logged once, as a
+    warning, and kept in `ImageSet.left_out`. What is hidden is passed over, and so are folders of systems, such as
+    @eaDir, #recycle, $RECYCLE.BIN, System Volume Information, __MACOSX and lost+found.
+
     Args:
         source: "photos" (207 public domain photos in 10 classes, which come with the project); a folder or a zip of
-            pictures, either flat (no labels) or with one sub-folder per class (a zip is read in memory, never
-            extracted); the name of a torchvision data set, such as "cifar10" or, with its split, "cifar10:test",
-            which is downloaded to the cache; or a torchvision data set of (picture, class number).
-            "photos" always means those of the project ("./photos" is a folder); else a path that exists comes first.
+            pictures, either flat (no labels) or with one sub-folder per class (links in a folder are followed; a zip
+            is read in memory, never extracted); the name of a torchvision data set, such as "cifar10" or, with its
+            split, "cifar10:test", which is downloaded to the cache; or a torchvision data set of (picture, class
+            number). "photos" always means those of the project ("./photos" is a folder); else a path that exists
+            comes first.
         size: pixels a side, or (height, width), or None to keep each picture as it is.
         limit: keep at most so many pictures, taken in turn from each class.
+        split: the folder above the classes to take, such as "train", for folders and zips that hold train/ and test/;
+            for the name of a torchvision data set the same as after its colon.
+        within: follow links in a folder no further than to itself and these folders; None: wherever they lead.
 
     Raises:
-        ValueError: no picture is there, or the source is none of these.
+        SplitsError: train/ and the like lie above the classes, and no split was given; a ValueError.
+        ValueError: no picture is there, or no such split, or the source is none of these.
         ConnectionError: a data set could not be downloaded.
     """
-    images = _find(source, size)
+    images = _find(source, size, split, within)
+    if images.left_out:
+        _log.warning("%s: left out %s", source, told(images.left_out))
     return images if limit is None else images.select(_in_turn(images.labels or (0,) * len(images), limit))
 
 
@@ -91,6 +139,7 @@ class ImageSet(Dataset):
         labels: one per picture, an index into `classes`; None for pictures without labels.
         classes: names of the classes; a subset keeps all of them, so that labels keep their meaning.
         size: pixels a side, or (height, width), or None where each picture keeps its own.
+        left_out: what the folder or zip holds beside these that looks like a picture, and why it was not taken in.
     """
 
     names: tuple[str, ...]
@@ -99,6 +148,7 @@ class ImageSet(Dataset):
     size: Size
     reader: "_Reader"
     keys: tuple[str | int, ...]  # what the reader calls each picture
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -277,16 +327,18 @@ def _in_turn(labels: Sequence[int], limit: int) -> list[int]:
 
 
 # Where pictures come from.
-def _find(source: object, size: Size) -> ImageSet:
-    if isinstance(source, str) and source == "photos":
-        return _photos(size)
-    if isinstance(source, (str, os.PathLike)):
+def _find(source: object, size: Size, split: str | None, within: Sequence[str | os.PathLike] | None = None) -> ImageSet:
+    if isinstance(source, (str, os.PathLike)) and source != "photos":
         path = Path(source)
         if path.is_dir():
-            return _folder(path, size)
+            return _folder(path, size, split, within)
         if path.exists():
-            return _zip(path, size)
-        return _named(str(source), size)
+            return _zip(path, size, split)
+        return _named(str(source), size, split)
+    if split is not None:
+        raise ValueError(f"split='{split}' is for folders, zip files and names of data sets; leave it out here")
+    if isinstance(source, str):
+        return _photos(size)
     if isinstance(source, PictureData):
         return _wrapped(source, size)
     raise ValueError(f"{_ACCEPTED}; got {type(source).__name__}")
@@ -346,31 +398,49 @@ def _photos(size: Size) -> ImageSet:
     return replace(images, classes=classes, reader=_Files(root, known))
 
 
-def _folder(root: Path, size: Size) -> ImageSet:
+def _folder(
+    root: Path, size: Size, split: str | None = None, within: Sequence[str | os.PathLike] | None = None
+) -> ImageSet:
     root = root.resolve()
-    found = {name: name for name in _files_below(root)}
-    return _arranged(found, _Files(root, {}), size, f"the folder '{root}'")
+    where = f"the folder '{root}'"
+    found = search(root, None if within is None else [Path(place) for place in within])
+    return _arranged(_of_split(found, split, where), _Files(root, {}), size, where)
 
 
-def _files_below(root: Path) -> Iterator[str]:
-    """Pictures below a folder, relative, with forward slashes; nothing hidden, nothing that a link leads out of it."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(folder, name)
-            if _is_picture(name) and (not path.is_symlink() or path.resolve().is_relative_to(root)):
-                yield path.relative_to(root).as_posix()
+def _of_split(found: Found, split: str | None, where: str) -> Found:
+    """The part of a split; all of it where there are none.
+
+    Raises:
+        ValueError: there is no such split, or there are splits and none was asked for.
+    """
+    tops = sorted({name.partition("/")[0] for name in found.pictures if "/" in name})
+    if split is not None and split in tops:
+        return found.below(split)
+    if split is not None:
+        raise ValueError(f"{where} has no split '{split}'; its folders with pictures: {', '.join(tops) or 'none'}")
+    if tops and all("/" in name for name in found.pictures):
+        if all(map(is_split, tops)):
+            raise SplitsError(where, tops)
+        parts = [name.split("/") for name in found.pictures]
+        if len(tops) == 1 and all(len(part) > 3 and is_split(part[1]) for part in parts):
+            raise ValueError(f"{where} holds splits one level below, in '{tops[0]}'; load that folder, with split=…")
+    return found
 
 
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+def is_split(name: str) -> bool:
+    """Whether a folder's name says that it is a split (train, val, test2017, …), where all beside it are, too."""
+    return (
+        re.fullmatch("(train|training|val|valid|validation|test|testing|dev|eval)(20[0-9]{2})?", name.lower())
+        is not None
+    )
 
 
-def _arranged(found: dict[str, str], reader: _Reader, size: Size, where: str) -> ImageSet:
-    """Flat, or a sub-folder per class: told by whether the names (name -> key) have folders in front."""
-    if not found:
-        raise ValueError(f"{where} holds no picture; the names of pictures end in {', '.join(SUFFIXES)}")
-    names = tuple(sorted(found, key=lambda name: name.split("/")))
+def _arranged(found: Found, reader: _Reader, size: Size, where: str) -> ImageSet:
+    """Flat, or a sub-folder per class: told by whether the names have folders in front."""
+    if not found.pictures:
+        besides = f"; left out: {told(found.left_out)}" if found.left_out else ""
+        raise ValueError(f"{where} holds no picture; the names of pictures end in {', '.join(SUFFIXES)}{besides}")
+    names = tuple(sorted(found.pictures, key=lambda name: name.split("/")))
     flat = [name for name in names if "/" not in name]
     if flat and len(flat) < len(names):
         raise ValueError(
@@ -380,8 +450,16 @@ def _arranged(found: dict[str, str], reader: _Reader, size: Size, where: str) ->
     of_class = [] if flat else [name.split("/")[0] for name in names]
     classes = tuple(sorted(set(of_class)))
     labels = None if flat else tuple(classes.index(name) for name in of_class)
-    keys = tuple(found[name] for name in names)
-    return ImageSet(names=names, labels=labels, classes=classes, size=size, reader=reader, keys=keys)
+    keys = tuple(found.pictures[name] for name in names)
+    return ImageSet(
+        names=names,
+        labels=labels,
+        classes=classes,
+        size=size,
+        reader=reader,
+        keys=keys,
+        left_out=found.left_out,
+    )
 
 
 class _Archive(_Reader):
@@ -413,6 +491,15 @@ class _Archive(_Reader):
             )
         return data
 
+    def head(self, entry: zipfile.ZipInfo) -> bytes:
+        """The first bytes of an entry; none where it cannot be unpacked."""
+        try:
+            _check_entry(entry, self.file)
+            with self._open().open(entry) as opened:
+                return opened.read(HEAD_BYTES)
+        except _ZIP_ERRORS:
+            return b""
+
     def entries(self) -> list[zipfile.ZipInfo]:
         return self._open().infolist()
 
@@ -434,7 +521,7 @@ _ZIP_ERRORS = (
 )
 
 
-def _zip(path: Path, size: Size) -> ImageSet:
+def _zip(path: Path, size: Size, split: str | None) -> ImageSet:
     archive = _Archive(path.resolve())
     if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
         raise ValueError(f"'{path}' is neither a folder nor a zip file; load_image() reads a single picture")
@@ -444,27 +531,43 @@ def _zip(path: Path, size: Size) -> ImageSet:
         raise ValueError(
             f"'{path}' is no readable zip file ({error}); it is damaged or cut short: make it again"
         ) from error
-    found: dict[str, str] = {}
+    found = Found()
     for entry in entries:
-        name = _inner_name(entry)
-        if name is not None:
+        name = _inner_name(entry, found)
+        if name is not None and found.add(name, entry.filename, partial(archive.head, entry)):
             _check_entry(entry, path)
-            found.setdefault(name, entry.filename)
-    if len(found) > MAX_ZIP_PICTURES:
+    if len(found.pictures) > MAX_ZIP_PICTURES:
         raise ValueError(
-            f"'{path}' holds {len(found)} pictures; a zip may hold {MAX_ZIP_PICTURES}: unpack it to a folder"
+            f"'{path}' holds {len(found.pictures)} pictures; a zip may hold {MAX_ZIP_PICTURES}: unpack it to a folder"
         )
-    return _arranged(_without_common_top(found), archive, size, f"the zip file '{path}'")
+    where = f"the zip file '{path}'"
+    if split is None or not any(name.startswith(f"{split}/") for name in found.pictures):
+        found.pictures = _without_common_top(found.pictures)
+    return _arranged(_of_split(found, split, where), archive, size, where)
 
 
-def _inner_name(entry: zipfile.ZipInfo) -> str | None:
-    """The picture's path inside the zip; None for whatever is no picture, hidden, a link, or leads out of the zip."""
+def _inner_name(entry: zipfile.ZipInfo, found: Found) -> str | None:
+    """The file's path inside the zip; None for folders and what is passed over, and for what is left out, which is
+    noted: links, and names that lead out of the zip.
+    """
     parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-    if entry.is_dir() or not parts or not _is_picture(parts[-1]) or stat.S_ISLNK(entry.external_attr >> 16):
+    name = "/".join(parts)
+    if entry.is_dir() or not parts:
         return None
-    if any(part == "__MACOSX" or part.startswith((".", "/")) or ":" in part for part in parts):
+    if ".." in parts or parts[0].startswith("/") or re.fullmatch("[A-Za-z]:", parts[0]):
+        if is_picture(name):
+            found.leave_out(entry.filename, ESCAPING)
         return None
-    return "/".join(parts)
+    if any(map(passed_over, parts)):
+        return None
+    for depth, part in enumerate(parts[:-1], 1):
+        if part.lower() in THUMBNAILS:
+            found.leave_out("/".join(parts[:depth]), THUMBS)
+            return None
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        found.leave_out(name, LINK)
+        return None
+    return name
 
 
 def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
@@ -494,15 +597,17 @@ _ACCEPTED = (
 )
 
 
-def _named(name: str, size: Size) -> ImageSet:
-    bare, _, split = name.partition(":")
+def _named(name: str, size: Size, split: str | None) -> ImageSet:
+    bare, _, given = name.partition(":")
+    if given and split not in (None, given):
+        raise ValueError(f"'{name}' names the split '{given}', and split= names '{split}'; give one of them")
     known = {title.lower(): title for title in TORCHVISION}
     if bare.lower() not in known:
         close = difflib.get_close_matches(bare.lower(), ["photos", *known], n=3)
         hint = f"; nearest: {', '.join(known.get(match, match) for match in close)}" if close else ""
         raise ValueError(f"'{name}' does not exist{hint}; {_ACCEPTED}")
     kind = getattr(torchvision.datasets, known[bare.lower()])
-    return _wrapped(_fetched(kind, split), size)
+    return _wrapped(_fetched(kind, split or given), size)
 
 
 def _fetched(kind: type, split: str) -> Any:

@@ -31,6 +31,8 @@ SUFFIXES = (
     *(".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tif", ".tiff", ".webp"),
 )
 """How the names of picture files end, in lower case; folders and zip files are searched for these."""
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+"""The same of HEIC photos, which are read where pillow-heif is installed."""
 
 
 class ImageError(ValueError):
@@ -65,6 +67,18 @@ def load_image(source: Source, size: Size = None) -> Float[Tensor, "3 height wid
     target = _target(size)
     picture, what = _picture(source, target)
     return _tensor(picture if target is None else _cover(picture, target, what))
+
+
+def reads_heic() -> bool:
+    """Whether HEIC photos can be read here: pillow-heif is installed."""
+    return _heic_reader() is not None
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file that begins like this, with 64 bytes or more, is a picture, of the more common kinds."""
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    return head.startswith(_SIGNATURES) or bool(_brands(head) & (_HEIC_BRANDS | _AVIF_BRANDS))
 
 
 def to_uint8(image: Float[Tensor, "*batch 3 height width"]) -> UInt8[np.ndarray, "*batch height width 3"]:
@@ -199,6 +213,9 @@ def _check_pixels(width: int, height: int, what: str) -> None:
 
 # Files.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "AVIF", "JPEG2000", "ICO", "QOI")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _EXPECTED = "expected PNG, JPEG, WebP, GIF, TIFF, BMP, PPM, AVIF, JPEG 2000, ICO or QOI"
 
 
@@ -214,6 +231,8 @@ def _from_file(stream: io.BytesIO | io.BufferedReader, what: str, target: tuple[
     if not head:
         raise ImageError(f"{what} is empty (0 bytes); get it again")
     with _translated(what):
+        if _is_heic(head):
+            return _from_heic(stream, what)
         try:
             image = Image.open(stream, formats=_formats())
         except UnidentifiedImageError as error:
@@ -225,14 +244,51 @@ def _from_file(stream: io.BytesIO | io.BufferedReader, what: str, target: tuple[
             return _from_pil(image, what)
 
 
+def _brands(head: bytes) -> frozenset[bytes]:
+    """The kinds of file that an ISO container (HEIC, AVIF, MP4) says it is: ISO/IEC 14496-12, 4.3."""
+    if head[4:8] != b"ftyp":
+        return frozenset()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return frozenset({head[8:12], *(head[start : start + 4] for start in range(16, end, 4))})
+
+
+def _is_heic(head: bytes) -> bool:
+    brands = _brands(head)
+    return bool(brands & _HEIC_BRANDS) and not brands & _AVIF_BRANDS
+
+
+def _heic_reader() -> type[Image.Image] | None:
+    """pillow-heif's, if it is there; imported late, for few pictures need it, and never registered with Pillow."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        return None
+    return HeifImageFile
+
+
+def _from_heic(stream: io.BytesIO | io.BufferedReader, what: str) -> _Picture:
+    reader = _heic_reader()
+    if reader is None:
+        raise ImageError(
+            f'{what} is a HEIC photo, which takes pillow-heif: pip install "vit-explorer[heic]", or save it as JPEG'
+        )
+    stream.seek(0)
+    try:
+        image: Image.Image = reader(stream)  # type: ignore[call-arg]
+    except SyntaxError as error:
+        raise ImageError(
+            f"{what} is a HEIC photo that cannot be decoded ({error}); it is damaged or cut short: get it again"
+        ) from error
+    with image:
+        return _from_pil(image, what)
+
+
 def _guess(head: bytes) -> str:
     """What a file that no decoder knows may be, and what to do about it."""
     if b"<svg" in head.lower():
         return "is an SVG drawing, which has no pixels yet; save it as PNG first"
     if head.startswith((b"%!PS", b"%PDF")):
         return "is a PostScript or PDF document; save the page as PNG first"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
-        return "is a HEIC photo, which cannot be decoded here; save it as JPEG or PNG first"
     if head.startswith((b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")):
         return "begins like a picture but cannot be decoded; it is damaged, or of a rare kind: save it as PNG again"
     if b"\0" not in head and _is_text(head):

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
     {"images", "trace", "onnx_weights", "fitting", "_files", "_replacement"},
     {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows", "reading"}
-    | {"checkpoints"},
+    | {"checkpoints", "picture_files"},
     {
         "architectures",
         "backbones",
@@ -33,6 +33,7 @@ SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli
 SIDEWAYS |= {("pages", beside) for beside in ("scene", "map_scene", "web")} | {("cli", "pages"), ("widgets", "pages")}
 SIDEWAYS |= {("widgets", beside) for beside in ("charts", "map_scene", "plots", "scene", "web")}
 SIDEWAYS |= {
+    ("data", "picture_files"),
     ("weights", "checkpoints"),
     ("own_modules", "backbones"),
     ("own_modules", "architectures"),
