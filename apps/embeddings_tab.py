@@ -16,7 +16,7 @@ from explorer.features import Kind, Told
 from explorer.images import to_pil
 from explorer.map_scene import embedding_scene
 from explorer.pair_embedding import PairEmbedding, embed_pair, is_embedded
-from picture_sets import PHOTOS, picture_folders, picture_set
+from picture_sets import PHOTOS, picture_folders, picture_set, without
 from sidebar import Sidebar
 from tabs import ToldError, notice, told
 
@@ -198,7 +198,8 @@ def _layers(pair: ex.Pair, kind: Kind, layer: int) -> dict[str, Any]:
 def _caption(embedding: PairEmbedding, source: str, kind: Kind, layer: int, *model: Any) -> str:
     spec, backbone, pair, size, seed = model
     features = kind if kind == "embedding" else f"{kind} of layer {layer}"
-    return f"{len(embedding.images)} {source} · {spec}, seed {seed} · {backbone} at {size} px, {pair} · {features}"
+    shown = f"{len(embedding.images)} {source} · {spec}, seed {seed} · {backbone} at {size} px, {pair} · {features}"
+    return " · ".join(part for part in (shown, without(embedding.images)) if part)
 
 
 def _ask(source: str, size: int) -> str:

@@ -13,7 +13,7 @@ from explorer.features import is_embedded
 from explorer.map_scene import sweep_scene
 from explorer.scene import attention_scene
 from explorer.sweeping import Strengths, Sweep, strengths_of, sweep_steps
-from picture_sets import PHOTOS, picture_folders, picture_set
+from picture_sets import PHOTOS, picture_folders, picture_set, without
 from sidebar import Sidebar
 from tabs import ToldError, compare, notice, told
 
@@ -99,9 +99,10 @@ def measure(
     try:
         with told():
             strengths = strengths_of(engine.remembered(spec), numbers(values))
+            about = (backbone, pair, int(size), without(picture_set(source, int(size))))
             for swept in sweep(source, int(count), strengths, backbone, pair, int(size), whole):
                 running = swept.pictures < swept.total
-                yield [scene(swept, backbone, pair, int(size), running=running), strengths, notice()]
+                yield [scene(swept, *about, running=running), strengths, notice()]
     except ToldError as error:
         yield [gr.skip(), gr.skip(), notice(error)]
 
@@ -144,8 +145,8 @@ def show_maps(event: gr.EventData, swept: Strengths | None, *inputs: Any) -> lis
         return [gr.skip(), notice(error)]
 
 
-def scene(swept: Sweep, backbone: str, pair: str, size: int, *, running: bool) -> dict[str, Any]:
+def scene(swept: Sweep, backbone: str, pair: str, size: int, note: str = "", *, running: bool) -> dict[str, Any]:
     """What the view shows."""
     pictures = f"{swept.pictures} pictures, neighbours among {swept.gallery}, seed {swept.seed}"
-    caption = f"{pictures} · {backbone} at {size} px · {pair}"
+    caption = " · ".join(part for part in (pictures, f"{backbone} at {size} px", pair, note) if part)
     return sweep_scene(swept, running=running, untouched=pair == engine.UNTOUCHED, caption=caption)

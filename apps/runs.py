@@ -29,7 +29,7 @@ from explorer.pairs import read_card, read_pair
 from explorer.scene import Payload, moment_scene, recovery_scene
 from housekeeping import give_memory_back
 from limits import LIMITS
-from picture_sets import PHOTOS, picture_folders, picture_set
+from picture_sets import PHOTOS, picture_folders, picture_set, without, zipped_set
 
 SIZES = (112, 224)
 MOMENTS = 48  # recorded of each run
@@ -60,6 +60,7 @@ class Run:
         state, message: how it stands, and a sentence about it (why it failed) or None.
         records: one dictionary a step, as in the pair's history.
         before: alignment of the held-out pictures at step 0; None as long as it is not known.
+        note: a sentence about the pictures that it learns from, or nothing.
         recovery: how the student came to see the watched picture, or None.
     """
 
@@ -71,6 +72,7 @@ class Run:
         self.name = folder.name
         self.state: State = "waiting"
         self.message: str | None = None
+        self.note = ""
         self.records: list[dict[str, Any]] = []
         self.before: dict[str, float | None] | None = None
         self.recovery: ex.Recovery | None = None
@@ -126,7 +128,7 @@ class Run:
             "run": self.name,
             "key": f"{self.name} {id(self.scene)}",
             "state": self.state,
-            "message": message,
+            "message": " ".join(part for part in (message, self.note) if part) or None,
             "steps": self.config.steps,
             "records": list(self.records),
             "before": self.before,
@@ -184,7 +186,7 @@ class Run:
         """Until the end or a stop; why it was stopped, if it took too long."""
         deadline = time.monotonic() + 60 * LIMITS.minutes
         teacher = engine.backbone_at(self.backbone, self.config.image_size)
-        pictures = _load(self.folder, self.config)
+        pictures, self.note = _load(self.folder, self.config)
         if self.resumed:
             card, _, history = read_pair(self.folder)
             self.records, self.before = list(history), card["metrics"].get("before")
@@ -400,15 +402,18 @@ def _keep_order(folder: Path, pictures: str, watched: Watched | None) -> None:
     (folder / _ORDER).write_text(json.dumps({"pictures": pictures, "left_out": left_out}), encoding="utf-8")
 
 
-def _load(folder: Path, config: ex.DistillConfig) -> ex.ImageSet:
-    """The pictures of a run, somewhat larger than they are trained at, so that crops need not be enlarged."""
+def _load(folder: Path, config: ex.DistillConfig) -> tuple[ex.ImageSet, str]:
+    """The pictures of a run, somewhat larger than they are trained at, so that crops need not be enlarged; and what
+    there is to say of them.
+    """
     order = json.loads((folder / _ORDER).read_text(encoding="utf-8"))
     size = round(int(config.image_size) * 4 / 3)  # type: ignore[arg-type]
     chosen = order["pictures"]
     if chosen == _ZIP:
-        return ex.load_images(folder / _ZIP, size=size)
+        return zipped_set(folder / _ZIP, size)
     images = picture_set(chosen, size)
-    return images.select(i for i, name in enumerate(images.names) if name not in order["left_out"])
+    kept = images.select(i for i, name in enumerate(images.names) if name not in order["left_out"])
+    return kept, without(images)
 
 
 RUNS = Runs()

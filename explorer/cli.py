@@ -46,7 +46,8 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (None: that of the process) and return its exit code."""
-    logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)
+    over = "\r\033[K" if sys.stderr.isatty() else ""  # the line of `progress` may stand there
+    logging.basicConfig(format=f"{over}{PROGRAM}: %(message)s", level=logging.WARNING)
     try:
         options = _parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed help, the version or the one line by now

@@ -76,9 +76,10 @@ class SplitsError(ValueError):
     """
 
     def __init__(self, where: str, splits: Sequence[str]) -> None:
+        first = max(splits, key=lambda name: name.lower().startswith("train"))
         super().__init__(
             f"{where} holds the splits {', '.join(splits)}, which are no classes; "
-            f'choose one: split="{splits[0]}" (--split {splits[0]} in a command)'
+            f'choose one, such as split="{first}" (in a command: --split or --test-split {first})'
         )
         self.splits = tuple(splits)
 
@@ -116,7 +117,7 @@ def load_images(
         ConnectionError: a data set could not be downloaded.
     """
     images = _find(source, size, split, within)
-    if images.left_out:
+    if images.left_out and os.environ.get("RANK", "0") == "0":  # of several processes one says it
         _log.warning("%s: left out %s", source, told(images.left_out))
     return images if limit is None else images.select(_in_turn(images.labels or (0,) * len(images), limit))
 

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 _EVALUATE_HELP = f"""\
 How many pictures a probe on frozen features classifies rightly, for teacher and student, clean and distorted.
 
-The pictures need labels: one folder for each class, or --labels. Without --test a part of --images is held out.
+The pictures need labels: one folder for each class, or --labels. Without --test and --test-split a part
+of --images is held out.
 "gap closed" is (student distorted - teacher distorted) / (teacher clean - teacher distorted).
 
 examples:
   {PROGRAM} evaluate s14-noise
   {PROGRAM} evaluate s14-noise --probe linear --fraction 0.1 --draws 10 --csv noise.csv --figure noise.png
   {PROGRAM} evaluate runs/noise --images train/ --test test/ --fit teacher_clean
+  {PROGRAM} evaluate runs/noise --images pets/ --split train --test-split val      where pets/ holds train/ and val/
   {PROGRAM} evaluate s14-noise --images pictures/ --labels labels.csv      a file with the columns file,label
 """
 
@@ -67,6 +69,7 @@ def _shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None)
     parser.add_argument("pair", metavar="PAIR", help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder")
     sources = "photos (those of the project), a folder, a zip, or a data set of torchvision"
     parser.add_argument("--images", metavar="SOURCE", default="photos", help=f"{sources} (default: %(default)s)")
+    parser.add_argument("--split", metavar="NAME", help="the part of --images to take where it holds train/ and test/")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="a CSV file with the columns file and label")
     parser.add_argument(
         "--limit", type=int, metavar="N", default=limit, help="use at most so many (default: %(default)s)"
@@ -91,11 +94,12 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _shared_arguments(parser)
     _distortion_argument(parser)
     parser.add_argument("--test", metavar="SOURCE", help="pictures to test on (default: a part of --images)")
+    parser.add_argument("--test-split", metavar="NAME", help="the part of --test, or without it of --images, to take")
     parser.add_argument(
         "--held-out",
         type=float,
         default=0.5,
-        help="share of --images to test on, without --test (default: %(default)s)",
+        help="share of --images to test on, without --test and --test-split (default: %(default)s)",
     )
     parser.add_argument("--probe", choices=("knn", "linear"), default="knn", help="(default: %(default)s)")
     parser.add_argument("--fraction", type=float, default=1.0, help="share of the labels (default: %(default)s)")
@@ -129,11 +133,11 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     _check(options)
     pair = _pair(options)
-    images = _images(options, options.images, pair)
+    images = _images(options, options.images, options.split, pair)
     train, test = (
         images.split(1 - options.held_out, seed=options.seed)
-        if options.test is None
-        else (images, _images(options, options.test, pair))
+        if options.test is None and options.test_split is None
+        else (images, _images(options, options.test or options.images, options.test_split, pair))
     )
     from explorer.evaluation import evaluate
 
@@ -165,7 +169,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _sweep(options: argparse.Namespace) -> None:
     _check(options)
     pair = _pair(options)
-    images = _images(options, options.images, pair)
+    images = _images(options, options.images, options.split, pair)
     from explorer.sweeping import strengths_of, sweep_steps
 
     learned = next((step.name for branch in pair.distortion.branches for step in branch), "gaussian_noise")
@@ -189,7 +193,7 @@ def _sweep(options: argparse.Namespace) -> None:
 def _embed(options: argparse.Namespace) -> None:
     _check(options)
     pair = _pair(options)
-    images = _images(options, options.images, pair)
+    images = _images(options, options.images, options.split, pair)
     from explorer.pair_embedding import embed_pair
 
     with _bar("views") as told:
@@ -243,14 +247,16 @@ def _pair(options: argparse.Namespace) -> "explorer.pairs.Pair":
         return load_pair(options.pair, image_size=options.size, device=options.device)
 
 
-def _images(options: argparse.Namespace, source: str, pair: "explorer.pairs.Pair") -> "explorer.data.ImageSet":
+def _images(
+    options: argparse.Namespace, source: str, split: str | None, pair: "explorer.pairs.Pair"
+) -> "explorer.data.ImageSet":
     with progress(f"looking for pictures in {source}"):
         from explorer.data import load_images
         from explorer.labels import read_labels
 
         if options.labels is None:
-            return load_images(source, size=pair.teacher.image_size, limit=options.limit)
-        labelled = read_labels(load_images(source, size=pair.teacher.image_size), options.labels)
+            return load_images(source, size=pair.teacher.image_size, limit=options.limit, split=split)
+        labelled = read_labels(load_images(source, size=pair.teacher.image_size, split=split), options.labels)
         return labelled if options.limit is None else labelled[: options.limit]
 
 

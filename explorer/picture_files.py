@@ -115,7 +115,7 @@ def search(root: Path, within: Sequence[Path] | None = None) -> Found:
     """
     found = Found()
     allowed = None if within is None else [Path(os.path.realpath(place)) for place in (root, *within)]
-    waiting = [("", (os.path.realpath(root),))]
+    waiting: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
     while waiting:
         inside, above = waiting.pop()
         try:
@@ -157,7 +157,7 @@ def told(left_out: Iterable[LeftOut]) -> str:
 
 def _group(names: list[str], one: str, several: str, advice: str) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    listed = ", ".join(map(repr, names[:_NAMED])) + more
+    listed = ", ".join(repr(name if len(name) <= 80 else f"…{name[-79:]}") for name in names[:_NAMED]) + more
     return f"{len(names)} {several if len(names) > 1 else one} ({listed}{'; ' if advice else ''}{advice})"
 
 

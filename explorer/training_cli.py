@@ -58,6 +58,7 @@ examples:
 def _distill_arguments(parser: argparse.ArgumentParser) -> None:
     sources = "photos (those of the project), a folder, a zip, or a data set of torchvision"
     parser.add_argument("--images", metavar="SOURCE", default="photos", help=f"{sources} (default: %(default)s)")
+    parser.add_argument("--split", metavar="NAME", help="the part of --images to take where it holds train/ and test/")
     parser.add_argument("--limit", type=int, metavar="N", help="use at most so many pictures")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
@@ -99,7 +100,8 @@ def _images(options: argparse.Namespace, config: "explorer.distill_config.Distil
     sides = (options.size, options.size) if isinstance(options.size, int) else options.size
     larger = round(sides[0] * 4 / 3), round(sides[1] * 4 / 3)
     with progress(f"looking for pictures in {options.images}"):
-        return load_images(options.images, size=sides if config.views == "fixed" else larger, limit=options.limit)
+        size = sides if config.views == "fixed" else larger
+        return load_images(options.images, size=size, limit=options.limit, split=options.split)
 
 
 def _follow(
