@@ -418,7 +418,8 @@ def _of_split(found: Found, split: str | None, where: str) -> Found:
     if split is not None and split in tops:
         return found.below(split)
     if split is not None:
-        raise ValueError(f"{where} has no split '{split}'; its folders with pictures: {', '.join(tops) or 'none'}")
+        there = ", ".join(tops) or "none"
+        raise ValueError(f"{where} has no split '{split}'; its folders with pictures: {there}{_besides(found)}")
     if tops and all("/" in name for name in found.pictures):
         if all(map(is_split, tops)):
             raise SplitsError(where, tops)
@@ -426,6 +427,10 @@ def _of_split(found: Found, split: str | None, where: str) -> Found:
         if len(tops) == 1 and all(len(part) > 3 and is_split(part[1]) for part in parts):
             raise ValueError(f"{where} holds splits one level below, in '{tops[0]}'; load that folder, with split=…")
     return found
+
+
+def _besides(found: Found) -> str:
+    return f"; left out: {told(found.left_out)}" if found.left_out else ""
 
 
 def is_split(name: str) -> bool:
@@ -439,8 +444,8 @@ def is_split(name: str) -> bool:
 def _arranged(found: Found, reader: _Reader, size: Size, where: str) -> ImageSet:
     """Flat, or a sub-folder per class: told by whether the names have folders in front."""
     if not found.pictures:
-        besides = f"; left out: {told(found.left_out)}" if found.left_out else ""
-        raise ValueError(f"{where} holds no picture; the names of pictures end in {', '.join(SUFFIXES)}{besides}")
+        known = ", ".join(SUFFIXES)
+        raise ValueError(f"{where} holds no picture; the names of pictures end in {known}{_besides(found)}")
     names = tuple(sorted(found.pictures, key=lambda name: name.split("/")))
     flat = [name for name in names if "/" not in name]
     if flat and len(flat) < len(names):

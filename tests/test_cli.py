@@ -354,3 +354,14 @@ def test_help_answers_at_once() -> None:
         subprocess.run([sys.executable, "-m", "explorer", "--help"], capture_output=True, check=True)
         times.append(time.perf_counter() - started)
     assert min(times) < 0.8
+
+
+def test_what_is_left_out_is_said_in_one_line(process: Run, tmp_path: Path, picture: Path) -> None:
+    (tmp_path / "pets" / "cat").mkdir(parents=True)
+    picture.rename(tmp_path / "pets" / "cat" / "a.png")
+    (tmp_path / "pets" / "dog").symlink_to("nowhere")
+    done = process("distill", "--images", "pets", "--backbone", "no-such", "--source", "random", "--out", "run")
+    told, error = done.stderr.splitlines()
+    assert told == "vit-explorer: pets: left out 1 dead link ('dog')"
+    assert "no-such" in error
+    assert done.returncode == 2

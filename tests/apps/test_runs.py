@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,20 @@ def test_folders_are_those_that_were_named_at_the_start(
     run = wait(manager.start(BACKBONE, config(1), pictures="holiday"), ended)
     assert run.state == "finished"
     assert read_card(run.folder)["data"]["pictures"] == 3
+
+
+def test_a_run_tells_what_it_does_not_learn_from(manager: Runs, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in engine.photos().names[:4]:
+            archive.write(engine.photo_path(name), f"train/{name}")
+        archive.writestr("train/dam/raw.CR2", b"raw")
+        archive.write(engine.photo_path(OWL), "val/owl.webp")
+    run = wait(manager.start(BACKBONE, config(1), pictures=str(tmp_path / "x.zip")), ended)
+    assert (run.state, run.message) == ("finished", None)
+    assert read_card(run.folder)["data"]["pictures"] == 3
+    told = run.payload()["message"]
+    assert told.startswith("Of train, val it learns from train. Left out: 1 picture of a format that is not read")
+    assert "dam/raw.CR2" in told
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness is not a thread's own")

@@ -1,0 +1,82 @@
+"""Which pictures visitors are offered, and what they are told of the others."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from pictures import encoded, noise
+
+import picture_sets
+
+
+def write(root: Path, *names: str) -> Path:
+    for seed, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encoded(noise(10, 12, seed=seed)))
+    return root
+
+
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch):
+    def name(*folders: Path) -> None:
+        monkeypatch.setenv(picture_sets.VARIABLE, os.pathsep.join(map(str, folders)))
+        picture_sets._splits.cache_clear()
+
+    return name
+
+
+def test_splits_are_offered_by_name(offered, tmp_path: Path) -> None:
+    pets = write(tmp_path / "pets", "train/cat/a.png", "train/dog/b.png", "val/cat/c.png")
+    toys = write(tmp_path / "toys", "train/a.png", "boat/b.png")
+    offered(pets, toys)
+    assert picture_sets.picture_folders() == {"pets: train": pets / "train", "pets: val": pets / "val", "toys": toys}
+    assert picture_sets.picture_set("pets: train", 8).names == ("cat/a.png", "dog/b.png")
+    assert picture_sets.picture_set("toys", 8).classes == ("boat", "train")
+    with pytest.raises(ValueError, match="not offered"):
+        picture_sets.picture_set("pets", 8)
+
+
+def test_folders_of_one_name_are_all_offered(offered, tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a/pets", "a.png"), write(tmp_path / "b/pets", "b.png")
+    offered(first, second, write(tmp_path / picture_sets.PHOTOS, "c.png"))
+    assert picture_sets.picture_set("pets", 8).names == ("a.png",)
+    assert picture_sets.picture_set("pets (2)", 8).names == ("b.png",)
+    assert len(picture_sets.picture_folders()) == 3
+    assert len(picture_sets.picture_set(picture_sets.PHOTOS, 8)) == 207
+
+
+def test_links_lead_only_into_the_folders_that_were_named(offered, tmp_path: Path) -> None:
+    secret, friend = write(tmp_path / "secret", "x.png", "val/y.png"), write(tmp_path / "friend", "f.png")
+    root = write(tmp_path / "root", "cat/a.png")
+    (root / "cat/x.png").symlink_to(secret / "x.png")
+    (root / "cat/f.png").symlink_to(friend / "f.png")
+    (root / "dog").symlink_to(secret)
+    split = write(tmp_path / "split", "train/a.png")
+    (split / "val").symlink_to(secret / "val")
+    offered(root, friend, split)
+    images = picture_sets.picture_set("root", 8)
+    assert images.names == ("cat/a.png", "cat/f.png")
+    told = picture_sets.without(images)
+    assert told == "Left out: 2 links out of the folder ('cat/x.png', 'dog'; they are not followed here)."
+    assert str(tmp_path) not in told
+    assert "split: val" not in picture_sets.picture_folders()
+    assert picture_sets.picture_set("split: train", 8).names == ("a.png",)
+
+
+def test_of_a_zip_with_splits_the_training_pictures_are_learned_from(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("dev/cat/a.png", "train/cat/b.png", "train/dog/c.png", "train/dog/d.psd"):
+            archive.writestr(name, encoded(noise(8, 8)))
+    images, note = picture_sets.zipped_set(tmp_path / "x.zip", 8)
+    assert images.names == ("cat/b.png", "dog/c.png")
+    assert note.startswith("Of dev, train it learns from train. Left out: 1 picture of a format that is not read")
+
+
+def test_what_is_left_out_is_logged_once(offered, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write(tmp_path / "root", "a.png")
+    (root / "b.png").symlink_to("gone.png")
+    offered(root)
+    for _ in range(3):
+        assert picture_sets.without(picture_sets.picture_set("root", 8)) == "Left out: 1 dead link ('b.png')."
+    assert caplog.messages == [f"{root}: left out 1 dead link ('b.png')"]
