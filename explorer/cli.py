@@ -28,6 +28,7 @@ import explorer
 if TYPE_CHECKING:
     import explorer.backbones
     import explorer.comparison
+    import explorer.data
 
 PROGRAM = "vit-explorer"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -70,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
             raise
         if options.debug:
             traceback.print_exc()
-        print(f"{PROGRAM}: {_one_line(error)}", file=sys.stderr)
+        print(f"{PROGRAM}: {_one_line(error)}{_way_out(error, options)}", file=sys.stderr)
         return 2
     return 0
 
@@ -94,6 +95,11 @@ def _one_line(error: Exception) -> str:
         advice = "; free some space, or write elsewhere" if error.errno in _NO_ROOM else ""
         return f"{error.strerror}: '{error.filename}'{advice}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _way_out(error: Exception, options: argparse.Namespace) -> str:
+    broken = type(error).__name__ == "ImageError" and getattr(options, "skip_broken", True) is False
+    return "; --skip-broken does without such pictures" if broken else ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -324,6 +330,28 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
         help="pixels a side, or HEIGHTxWIDTH (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, … (default: %(default)s)")
+
+
+def add_skip_argument(parser: argparse.ArgumentParser) -> None:
+    """For every command that reads sets of pictures; see `on_error`."""
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave pictures out that cannot be read, and list them at the end (default: the first one is an error)",
+    )
+
+
+def on_error(options: argparse.Namespace) -> "explorer.data.OnError":
+    """For `load_images`."""
+    return "skip" if options.skip_broken else "raise"
+
+
+def print_skipped(*sets: "explorer.data.ImageSet") -> None:
+    """What --skip-broken left out, on standard error."""
+    reasons = [reason for images in sets for reason in images.skipped.values()]
+    if reasons:
+        count = "1 picture that" if len(reasons) == 1 else f"{len(reasons)} pictures that"
+        print(f"skipped {count} cannot be read:", *reasons, sep="\n  ", file=sys.stderr)
 
 
 def _compare(options: argparse.Namespace) -> None:

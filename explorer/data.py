@@ -18,12 +18,13 @@ import stat
 import zipfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, SupportsIndex, TypeAlias, overload, runtime_checkable
+from typing import Any, Literal, Protocol, SupportsIndex, TypeAlias, TypeVar, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from explorer._files import asset_path, cache_dir
-from explorer.images import SUFFIXES, ImageError, Size, load_image
+from explorer.images import SUFFIXES, ImageError, Size, check_image, load_image
 from explorer.picture_files import (
     ESCAPING,
     HEAD_BYTES,
@@ -66,6 +67,8 @@ class PictureData(Protocol):
 
 
 Item: TypeAlias = tuple[Float[Tensor, "3 height width"], int | None]
+OnError = Literal["raise", "skip"]
+_Answer = TypeVar("_Answer")
 
 
 class SplitsError(ValueError):
@@ -91,6 +94,7 @@ def load_images(
     *,
     split: str | None = None,
     within: Sequence[str | os.PathLike] | None = None,
+    on_error: OnError = "raise",
 ) -> "ImageSet":
     """A set of pictures, each cut to `size` (see `load_image`) when it is asked for.
 
@@ -101,25 +105,33 @@ def load_images(
     Args:
         source: "photos" (207 public domain photos in 10 classes, which come with the project); a folder or a zip of
             pictures, either flat (no labels) or with one sub-folder per class (links in a folder are followed; a zip
-            is read in memory, never extracted); the name of a torchvision data set, such as "cifar10" or, with its
-            split, "cifar10:test", which is downloaded to the cache; or a torchvision data set of (picture, class
-            number). "photos" always means those of the project ("./photos" is a folder); else a path that exists
-            comes first.
+            is read in memory, never extracted, and is what a folder with its content is, except that class folders
+            which lie together in a single folder count without it); the name of a torchvision data set, such as
+            "cifar10" or, with its split, "cifar10:test", which is downloaded to the cache; or a torchvision data set of
+            (picture, class number). "photos" always means those of the project ("./photos" is a folder); else a path
+            that exists comes first.
         size: pixels a side, or (height, width), or None to keep each picture as it is.
         limit: keep at most so many pictures, taken in turn from each class.
         split: the folder above the classes to take, such as "train", for folders and zips that hold train/ and test/;
             for the name of a torchvision data set the same as after its colon.
         within: follow links in a folder no further than to itself and these folders; None: wherever they lead.
+        on_error: "raise": a broken picture is an error when it is met. "skip": each picture is decoded once now, and
+            what is broken is left out of the set, and told in its `skipped`.
 
     Raises:
         SplitsError: train/ and the like lie above the classes, and no split was given; a ValueError.
-        ValueError: no picture is there, or no such split, or the source is none of these.
+        ValueError: no picture is there, or none that can be read, or no such split, or the source is none of these.
         ConnectionError: a data set could not be downloaded.
     """
-    images = _find(source, size, split, within)
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error is 'raise' or 'skip'; got {on_error!r}")
+    skip = on_error == "skip"
+    images = _find(source, size, split, within, skip)
     if images.left_out and os.environ.get("RANK", "0") == "0":  # of several processes one says it
         _log.warning("%s: left out %s", source, told(images.left_out))
-    return images if limit is None else images.select(_in_turn(images.labels or (0,) * len(images), limit))
+    if limit is not None:
+        images = images.select(_in_turn(images.labels or (0,) * len(images), limit))
+    return _readable(images) if skip and not isinstance(images.reader, _Wrapped) else images  # those were read already
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,7 @@ class ImageSet(Dataset):
         classes: names of the classes; a subset keeps all of them, so that labels keep their meaning.
         size: pixels a side, or (height, width), or None where each picture keeps its own.
         left_out: what the folder or zip holds beside these that looks like a picture, and why it was not taken in.
+        skipped: name of each picture that `load_images(…, on_error="skip")` left out -> why; a subset keeps all.
     """
 
     names: tuple[str, ...]
@@ -150,12 +163,14 @@ class ImageSet(Dataset):
     reader: "_Reader"
     keys: tuple[str | int, ...]  # what the reader calls each picture
     left_out: tuple[LeftOut, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"ImageSet({len(self)} pictures, {len(self.classes)} classes, size={self.size})"
+        skipped = f" ({len(self.skipped)} more skipped)" if self.skipped else ""
+        return f"ImageSet({len(self)} pictures{skipped}, {len(self.classes)} classes, size={self.size})"
 
     def __iter__(self) -> Iterator[Item]:
         return (self[index] for index in range(len(self)))
@@ -257,6 +272,23 @@ class ImageSet(Dataset):
             )
         return torch.stack(images)
 
+    def check(self) -> None:
+        """Look at the head of each file, before work that would end at a broken one hours later.
+
+        That takes well under a millisecond a picture. What is damaged further on is met when it is decoded, and so is
+        whatever a data set hands out.
+
+        Raises:
+            ImageError: a file is no picture, or too large; the message names the first and counts the others.
+        """
+        if self._broken:
+            others = f" ({len(self._broken) - 1} more of {len(self)} are broken)" if len(self._broken) > 1 else ""
+            raise ImageError(f"{self._broken[0]}{others}")
+
+    @cached_property
+    def _broken(self) -> list[str]:
+        return [error for error in self.reader.errors(self.reader.look, self.keys) if error is not None]
+
     def path(self, index: SupportsIndex) -> Path | None:
         """The picture's file; None where it has none of its own (zip files, data sets)."""
         return self.reader.path(self.keys[self._position(index)])
@@ -327,21 +359,33 @@ def _in_turn(labels: Sequence[int], limit: int) -> list[int]:
     return sorted(position for _, _, position in sorted(rounds)[:limit])
 
 
+def _readable(images: ImageSet) -> ImageSet:
+    """Those that can be decoded: each is, once, for what is cut short has a sound head."""
+    errors = images.reader.errors(lambda key: images.reader.load(key, images.size), images.keys)
+    skipped = {name: error for name, error in zip(images.names, errors, strict=True) if error is not None}
+    if len(skipped) == len(images):
+        raise ValueError(f"none of {len(images)} pictures can be read: {errors[0]}")
+    whole = images.select(place for place, error in enumerate(errors) if error is None)
+    return replace(whole, skipped=skipped)
+
+
 # Where pictures come from.
-def _find(source: object, size: Size, split: str | None, within: Sequence[str | os.PathLike] | None = None) -> ImageSet:
+def _find(
+    source: object, size: Size, split: str | None, within: Sequence[str | os.PathLike] | None, skip: bool
+) -> ImageSet:
     if isinstance(source, (str, os.PathLike)) and source != "photos":
         path = Path(source)
         if path.is_dir():
             return _folder(path, size, split, within)
         if path.exists():
             return _zip(path, size, split)
-        return _named(str(source), size, split)
+        return _named(str(source), size, split, skip)
     if split is not None:
         raise ValueError(f"split='{split}' is for folders, zip files and names of data sets; leave it out here")
     if isinstance(source, str):
         return _photos(size)
     if isinstance(source, PictureData):
-        return _wrapped(source, size)
+        return _wrapped(source, size, skip)
     raise ValueError(f"{_ACCEPTED}; got {type(source).__name__}")
 
 
@@ -352,10 +396,28 @@ class _Reader:
         raise NotImplementedError
 
     def load_many(self, keys: Sequence[Any], size: Size) -> list[Float[Tensor, "3 height width"]]:
+        return self.each(lambda key: self.load(key, size), keys)
+
+    def look(self, key: Any) -> None:
+        """Raise ImageError where the head of a file says already that it cannot be decoded."""
+
+    def errors(self, task: Callable[[Any], object], keys: Sequence[Any]) -> list[str | None]:
+        """What is wrong with each picture; None where the task succeeds."""
+
+        def error_of(key: Any) -> str | None:
+            try:
+                task(key)
+            except ImageError as error:
+                return str(error)
+            return None
+
+        return self.each(error_of, keys)
+
+    def each(self, task: Callable[[Any], _Answer], keys: Sequence[Any]) -> list[_Answer]:
         """In threads, for Pillow lets others run while it decodes: as many as torch may use here, and at most 8, since
         each holds a whole picture."""
         with ThreadPoolExecutor(min(torch.get_num_threads(), 8)) as pool:
-            return list(pool.map(lambda key: self.load(key, size), keys))
+            return list(pool.map(task, keys))
 
     def raw(self, key: Any) -> bytes:
         """What the picture is made of, undecoded."""
@@ -377,6 +439,9 @@ class _Files(_Reader):
 
     def load(self, key: str, size: Size) -> Float[Tensor, "3 height width"]:
         return load_image(self.root / key, size)
+
+    def look(self, key: str) -> None:
+        check_image(self.root / key)
 
     def raw(self, key: str) -> bytes:
         return (self.root / key).read_bytes()
@@ -479,10 +544,12 @@ class _Archive(_Reader):
         return {"file": self.file, "_opened": None}
 
     def load(self, key: str, size: Size) -> Float[Tensor, "3 height width"]:
-        try:
+        with self._named(key):
             return load_image(self.raw(key), size)
-        except ImageError as error:
-            raise ImageError(f"'{key}' in '{self.file}': {error}") from error
+
+    def look(self, key: str) -> None:
+        with self._named(key):
+            check_image(self.raw(key))
 
     def raw(self, key: str) -> bytes:
         """The unpacked bytes; never more than MAX_ZIP_BYTES of them are unpacked."""
@@ -505,6 +572,13 @@ class _Archive(_Reader):
                 return opened.read(HEAD_BYTES)
         except _ZIP_ERRORS:
             return b""
+
+    @contextmanager
+    def _named(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except ImageError as error:
+            raise ImageError(f"'{key}' in '{self.file}': {error}") from error
 
     def entries(self) -> list[zipfile.ZipInfo]:
         return self._open().infolist()
@@ -586,9 +660,14 @@ def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
 
 
 def _without_common_top(found: dict[str, str]) -> dict[str, str]:
-    tops = {name.partition("/")[0] for name in found}
-    nested = all("/" in name for name in found)
-    return {name.partition("/")[2]: key for name, key in found.items()} if nested and len(tops) == 1 else found
+    """Without the one folder in which all class folders lie. One that holds pictures itself is a class, as it would be
+    in a folder; unless there are several folders beside the pictures, of which nobody knows whether they are classes.
+    """
+    parts = [name.split("/") for name in found]
+    inner = {part[1] for part in parts if len(part) > 2}
+    is_class = len(inner) < 2 and any(len(part) == 2 for part in parts)
+    wrapped = len({part[0] for part in parts}) == 1 and min(map(len, parts)) > 1 and not is_class
+    return {name.partition("/")[2]: key for name, key in found.items()} if wrapped else found
 
 
 # torchvision. Those whose items are (picture, class number) and that can be made from a name.
@@ -603,7 +682,7 @@ _ACCEPTED = (
 )
 
 
-def _named(name: str, size: Size, split: str | None) -> ImageSet:
+def _named(name: str, size: Size, split: str | None, skip: bool) -> ImageSet:
     bare, _, given = name.partition(":")
     if given and split not in (None, given):
         raise ValueError(f"'{name}' names the split '{given}', and split= names '{split}'; give one of them")
@@ -613,7 +692,7 @@ def _named(name: str, size: Size, split: str | None) -> ImageSet:
         hint = f"; nearest: {', '.join(known.get(match, match) for match in close)}" if close else ""
         raise ValueError(f"'{name}' does not exist{hint}; {_ACCEPTED}")
     kind = getattr(torchvision.datasets, known[bare.lower()])
-    return _wrapped(_fetched(kind, split or given), size)
+    return _wrapped(_fetched(kind, split or given), size, skip)
 
 
 def _fetched(kind: type, split: str) -> Any:
@@ -650,39 +729,56 @@ class _Wrapped(_Reader):
     dataset: Any
 
     def load(self, key: int, size: Size) -> Float[Tensor, "3 height width"]:
+        picture = self.item(key)[0]
         try:
-            return load_image(_pair(self.dataset[key])[0], size)
+            return load_image(picture, size)
         except ImageError as error:
-            raise ImageError(f"picture {key} of {type(self.dataset).__name__}: {error}") from error
+            raise ImageError(f"{self._name(key)}: {error}") from error
 
-    def load_many(self, keys: Sequence[int], size: Size) -> list[Float[Tensor, "3 height width"]]:
+    def each(self, task: Callable[[Any], _Answer], keys: Sequence[Any]) -> list[_Answer]:
         """One after the other: whether somebody's data set may be asked by several threads is not known."""
-        return [self.load(key, size) for key in keys]
+        return [task(key) for key in keys]
 
     def raw(self, key: int) -> bytes:
         """The picture's mode and values; there is no file."""
-        picture = _pair(self.dataset[key])[0]
+        picture = self.item(key)[0]
         mode = picture.mode if isinstance(picture, Image.Image) else ""
         stream = io.BytesIO(mode.encode())
         stream.seek(0, os.SEEK_END)
-        np.save(stream, np.asarray(picture), allow_pickle=False)
+        with self._named(key):  # PIL images may be decoded only now
+            values = np.asarray(picture)
+        np.save(stream, values, allow_pickle=False)
         return stream.getvalue()
 
+    def item(self, key: int) -> tuple[Any, Any]:
+        """Picture and label."""
+        with self._named(key):
+            item = self.dataset[key]
+        return _pair(item)
 
-def _wrapped(dataset: Any, size: Size) -> ImageSet:
+    @contextmanager
+    def _named(self, key: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # data sets that decode hand on whatever their decoder raises
+            raise ImageError(f"{self._name(key)} cannot be had ({type(error).__name__}: {error})") from error
+
+    def _name(self, key: int) -> str:
+        return f"picture {key} of {type(self.dataset).__name__}"
+
+
+def _wrapped(dataset: Any, size: Size, skip: bool) -> ImageSet:
     if len(dataset) == 0:
         raise ValueError(f"the data set {type(dataset).__name__} is empty; give one that holds pictures")
-    labels = _labels(dataset)
     keys = tuple(range(len(dataset)))
     digits = len(str(len(keys) - 1))
-    return ImageSet(
-        names=tuple(f"{key:0{digits}d}" for key in keys),
-        labels=labels,
-        classes=_classes(dataset, labels),
-        size=size,
-        reader=_Wrapped(dataset),
-        keys=keys,
-    )
+    names = tuple(f"{key:0{digits}d}" for key in keys)
+    reader = _Wrapped(dataset)
+    images = ImageSet(names=names, labels=None, classes=(), size=size, reader=reader, keys=keys)
+    if skip:
+        images = _readable(images)
+    labels = _labels(reader, images.keys)
+    return replace(images, labels=labels, classes=_classes(dataset, labels))
 
 
 def _pair(item: Any) -> tuple[Any, Any]:
@@ -691,24 +787,25 @@ def _pair(item: Any) -> tuple[Any, Any]:
     raise ValueError(f"expected a data set whose items are (picture, class number); got {type(item).__name__}")
 
 
-def _labels(dataset: Any) -> tuple[int, ...] | None:
+def _labels(reader: _Wrapped, keys: Sequence[Any]) -> tuple[int, ...] | None:
     """From the data set's own list where it agrees with what it hands out; else every picture is decoded once."""
-    ends = {index: _label(_pair(dataset[index])[1]) for index in (0, len(dataset) - 1)}
-    for name in ("targets", "labels", "_labels", "y"):
-        listed = getattr(dataset, name, None)
-        if (
-            listed is not None
-            and _is_label_list(listed, len(dataset))
-            and getattr(dataset, "target_transform", None) is None
-        ):
-            labels = [_label(value) for value in listed]
-            if all(labels[index] == label for index, label in ends.items()):
-                return _known(labels)
-    return _known([_label(_pair(dataset[index])[1]) for index in range(len(dataset))])
+    ends = {key: _label(reader.item(key)[1]) for key in (keys[0], keys[-1])}
+    turned = getattr(reader.dataset, "target_transform", None) is not None
+    for name in () if turned else ("targets", "labels", "_labels", "y"):
+        listed = _numbers(getattr(reader.dataset, name, None), len(reader.dataset))
+        if listed is not None and all(listed[key] == label for key, label in ends.items()):
+            return _known([listed[key] for key in keys])
+    return _known([_label(reader.item(key)[1]) for key in keys])
 
 
-def _is_label_list(listed: Any, length: int) -> bool:
-    return isinstance(listed, (list, tuple, np.ndarray, Tensor)) and len(listed) == length and np.ndim(listed) == 1
+def _numbers(listed: Any, length: int) -> list[int | None] | None:
+    """The labels in a list of them; None for anything else, such as a list of names."""
+    try:
+        if isinstance(listed, (list, tuple, np.ndarray, Tensor)) and len(listed) == length:
+            return [_label(value) for value in listed]
+    except (TypeError, ValueError):  # a single number has no length
+        pass
+    return None
 
 
 def _label(value: Any) -> int | None:

@@ -137,6 +137,8 @@ def distill(
 
     Raises:
         ValueError: pictures, backbone and configuration do not fit each other, or not the run to be resumed.
+        ImageError: the head of a picture's file shows that it is damaged; others are met when they are decoded.
+            `load_images(…, on_error="skip")` leaves both out.
         FileExistsError: `out` holds a run, and resume is False.
         BlockingIOError: another run is writing to `out`.
         DivergedError: a loss is not finite; the last checkpoint is the last good student.
@@ -147,6 +149,8 @@ def distill(
     pictures = _Tensors(images) if isinstance(images, Tensor) else images
     if len(pictures) == 0:
         raise ValueError("there is no picture to learn from")
+    if isinstance(pictures, ImageSet):
+        pictures.check()
     teacher = _at_size(backbone, config.image_size)
     _check_fit(config, teacher)
     if current(Path(out), CARD).is_file() and not resume:

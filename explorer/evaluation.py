@@ -118,6 +118,7 @@ def evaluate(
     Raises:
         ValueError: no labels, one class only, other classes in test than in train, pictures that are in both, or
             numbers out of range.
+        ImageError: a picture is damaged, as in `embed`.
     """
     if draws < 1:
         raise ValueError(f"draws is a number of draws of the distortion, at least 1; got {draws}")
@@ -128,6 +129,7 @@ def evaluate(
     damage = pair.distortion if distortion is None else parse_distortion(distortion)
     wanted = _labels(train, test)
     train, test = (images.resized(pair.teacher.image_size) for images in (train, test))
+    test.check()  # before the work on the others
     labelled = train if label_fraction == 1.0 else train.subset(fraction=label_fraction, seed=seed)
     count = draws if damage.stochastic else 1
     fitted = 2 + 2 * count if fit == "own" else 1

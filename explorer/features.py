@@ -135,7 +135,8 @@ def embed(
 
     Raises:
         ValueError: no pictures, an unknown distortion or block, several processes without a cache.
-        ImageError: a picture is damaged; the message names it.
+        ImageError: a picture is damaged; the message names it. Where the head of its file shows it, before any work;
+            `load_images(…, on_error="skip")` leaves such pictures out.
         CacheError: the folder named by `cache` cannot be written to, or several processes have none that can.
         MemoryError: not even a single picture fits.
     """
@@ -143,6 +144,7 @@ def embed(
         raise ValueError("there are no pictures to embed")
     job = _Job(backbone, images, parse_distortion(distortion), seed, layers, precision, batch_size)
     if cache is False or job.damage.own:
+        job.images.check()
         return job.in_memory(workers, progress)
     root = cache_dir() / "features" if cache is True else Path(cache)
     found = _kept(root / job.key, job.key) or job.shipped()
@@ -150,6 +152,7 @@ def embed(
         if progress is not None:
             progress(len(images), len(images))
         return found
+    job.images.check()
     try:
         return job.on_disk(root, workers, progress)
     except CacheError as error:

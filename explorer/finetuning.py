@@ -178,12 +178,14 @@ def finetune(
     Raises:
         ValueError: pictures without labels, or of one class; more is trained than the backbone has; a probe that is not
             linear, or of other classes.
+        ImageError: a picture is damaged, as in `distill`.
         FloatingPointError: the loss is not finite.
     """
     labels = _labels(images)
     if len(labels.unique()) < 2:
         name = images.classes[int(labels[0])]
         raise ValueError(f"to tell classes apart takes pictures of two or more; all {len(images)} are '{name}'")
+    images.check()
     classifier = _beginning(backbone, images.classes, config)
     if probe is not None:
         _begin_as(classifier.head, probe)

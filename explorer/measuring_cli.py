@@ -8,8 +8,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ def _shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None)
     parser.add_argument(
         "--limit", type=int, metavar="N", default=limit, help="use at most so many (default: %(default)s)"
     )
+    cli.add_skip_argument(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the distortion, and of choices (default: %(default)s)")
     parser.add_argument("--size", type=cli.size, help="pixels a side (default: the size that it was trained at)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, … (default: %(default)s)")
@@ -134,11 +136,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     _check(options)
     pair = _pair(options)
     images = _images(options, options.images, options.split, pair)
-    train, test = (
-        images.split(1 - options.held_out, seed=options.seed)
-        if options.test is None and options.test_split is None
-        else (images, _images(options, options.test or options.images, options.test_split, pair))
-    )
+    sets = [images]
+    if options.test is not None or options.test_split is not None:
+        sets.append(_images(options, options.test or options.images, options.test_split, pair))
+    train, test = sets if len(sets) == 2 else images.split(1 - options.held_out, seed=options.seed)
     from explorer.evaluation import evaluate
 
     with _bar("pictures") as told:
@@ -162,7 +163,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
         return plot_evaluation(found)
 
-    _deliver(options, pair, found.frame(), gap, draw)
+    _deliver(options, pair, sets, found.frame(), gap, draw)
     print("gap closed: " + ("no gap" if found.gap_closed is None else f"{found.gap_closed:.3f}"))
 
 
@@ -185,7 +186,7 @@ def _sweep(options: argparse.Namespace) -> None:
         return plot_sweep(swept)
 
     about = {"pictures": swept.pictures, "seed": swept.seed, "trained_on": swept.trained_on.spec}
-    _deliver(options, pair, swept.frame(), {**about, "nearest_label_clean": swept.ceiling}, draw)
+    _deliver(options, pair, (images,), swept.frame(), {**about, "nearest_label_clean": swept.ceiling}, draw)
     if swept.never_trained:
         print(f"the student was never trained on {swept.operator}, but on {swept.trained_on.spec}")
 
@@ -219,7 +220,7 @@ def _embed(options: argparse.Namespace) -> None:
     about = {"method": options.method, "distortion": embedding.distortion.spec, "seed": embedding.seed}
     measures = embedding.measures
     about["measures"] = json.loads(measures.to_json(orient="records"))
-    _deliver(options, pair, embedding.named(projection.frame()), about, draw, shown=measures)
+    _deliver(options, pair, (images,), embedding.named(projection.frame()), about, draw, shown=measures)
 
 
 # Parts.
@@ -254,9 +255,10 @@ def _images(
         from explorer.data import load_images
         from explorer.labels import read_labels
 
+        load = partial(load_images, source, pair.teacher.image_size, split=split, on_error=cli.on_error(options))
         if options.labels is None:
-            return load_images(source, size=pair.teacher.image_size, limit=options.limit, split=split)
-        labelled = read_labels(load_images(source, size=pair.teacher.image_size, split=split), options.labels)
+            return load(limit=options.limit)
+        labelled = read_labels(load(), options.labels)
         return labelled if options.limit is None else labelled[: options.limit]
 
 
@@ -277,12 +279,13 @@ def _bar(unit: str) -> Iterator[Callable[[int, int], None]]:
 def _deliver(
     options: argparse.Namespace,
     pair: "explorer.pairs.Pair",
+    sets: "Sequence[explorer.data.ImageSet]",
     table: "pandas.DataFrame",
     about: dict[str, Any],
     draw: Callable[[], "Figure"],
     shown: "pandas.DataFrame | None" = None,
 ) -> None:
-    """Print the table, and write what was asked for."""
+    """Print the table, write what was asked for, and say what was left out."""
     teacher = pair.teacher
     model = {"pair": str(options.pair), "backbone": teacher.name, "weights": teacher.source}
     model |= {"weights_sha256": teacher.sha256, "student_sha256": pair.student.sha256}
@@ -293,6 +296,8 @@ def _deliver(
         cli.write(options.csv, table.to_csv(index=False).encode())
     if options.json is not None:
         rows = json.loads(table.to_json(orient="records"))
+        if options.skip_broken:
+            about["skipped"] = [name for images in sets for name in images.skipped]
         whole = {**model, "image_size": list(teacher.height_width), **about, "rows": rows}
         cli.write(options.json, (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode())
     if options.figure is not None:
@@ -302,6 +307,7 @@ def _deliver(
     for file in (options.csv, options.json, options.figure):
         if file is not None:
             print(f"wrote {file}")
+    cli.print_skipped(*sets)
 
 
 def _numbers(text: str) -> tuple[int | float, ...]:

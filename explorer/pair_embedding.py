@@ -120,6 +120,7 @@ def embed_pair(
 
     Raises:
         ValueError: fewer than two pictures, an unknown distortion, block or kind of features.
+        ImageError: a picture is damaged, as in `embed`.
     """
     if len(images) < 2:
         raise ValueError(f"neighbours and distances need at least two pictures; got {len(images)}")

@@ -114,6 +114,7 @@ def sweep(
 
     Raises:
         ValueError: no pictures, several operators, or values that the parameter does not allow.
+        ImageError: a picture is damaged, as in `embed`.
     """
     strengths = strengths_of(distortion, values, parameter)
     return deque(sweep_steps(pair, images, strengths, seed=seed, gallery=gallery, batch_size=batch_size), maxlen=1)[0]
@@ -131,6 +132,7 @@ def sweep_steps(
     """`sweep` after each batch of pictures: the measures over the pictures so far."""
     if not len(images):
         raise ValueError("there are no pictures to measure on")
+    images.check()
     empty = Sweep(
         **vars(strengths),
         rows={},

@@ -60,6 +60,7 @@ def _distill_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="SOURCE", default="photos", help=f"{sources} (default: %(default)s)")
     parser.add_argument("--split", metavar="NAME", help="the part of --images to take where it holds train/ and test/")
     parser.add_argument("--limit", type=int, metavar="N", help="use at most so many pictures")
+    cli.add_skip_argument(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
     cli.add_backbone_arguments(parser)
@@ -87,6 +88,7 @@ def _distill(options: argparse.Namespace) -> None:
     print(f"{backbone.source}\n{config.distortion}, {len(images)} pictures, {config.trainable}", file=sys.stderr)
     with _stoppable() as stopped:
         _follow(records, config, stopped)
+    cli.print_skipped(images)
     if stopped:
         print(f"saved in '{options.out}'; go on with: {_resume_command()}", file=sys.stderr)
         raise KeyboardInterrupt(128 + stopped[0])
@@ -101,7 +103,7 @@ def _images(options: argparse.Namespace, config: "explorer.distill_config.Distil
     larger = round(sides[0] * 4 / 3), round(sides[1] * 4 / 3)
     with progress(f"looking for pictures in {options.images}"):
         size = sides if config.views == "fixed" else larger
-        return load_images(options.images, size=size, limit=options.limit, split=options.split)
+        return load_images(options.images, size, options.limit, split=options.split, on_error=cli.on_error(options))
 
 
 def _follow(

@@ -27,6 +27,16 @@ def picture_folder(folder: Path, per_class: int = 6) -> Path:
     return folder
 
 
+def break_some(folder: Path) -> tuple[str, ...]:
+    """Put files that are broken into such a folder, first, last and in between: empty, text, and one whose head is
+    sound. Returns their names."""
+    whole = (folder / "red" / "0.png").read_bytes()
+    broken = {"blue/-.png": whole[: len(whole) // 2], "green/2a.jpg": b"<html>not found</html>", "red/z.png": b""}
+    for name, content in broken.items():
+        (folder / name).write_bytes(content)
+    return tuple(broken)
+
+
 def picture_set(folder: Path, per_class: int = 6) -> ImageSet:
     """The same, loaded."""
     return load_images(picture_folder(folder, per_class), size=SIZE)

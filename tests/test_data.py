@@ -20,14 +20,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import encoded, noise
-from PIL import Image
+from pictures import bomb, encoded, noise
+from PIL import Image, ImageFile
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import datasets
 
 from explorer._files import asset_path
 from explorer.data import MAX_ZIP_BYTES, MAX_ZIP_PICTURES, TORCHVISION, ImageSet, _Files, load_images
 from explorer.images import ImageError, Size, load_image
+from tests.small import break_some, picture_folder
 from tests.together import torch_threads
 
 CLASSED = ("cat/a.png", "cat/b.png", "cat/deep/er/c.png", "dog/a.png", "Elk/z.PNG")
@@ -148,6 +149,135 @@ def test_a_broken_file_is_named_when_it_is_reached(tmp_path: Path) -> None:
     (tmp_path / "c.png").unlink()
     with pytest.raises(ImageError, match=r"c\.png.*exist"):
         images[2]
+
+
+# Broken pictures.
+
+
+def sound(root: Path, broken: tuple[str, ...]) -> ImageSet:
+    """What a folder is without these files, by removing them."""
+    copy = root.with_name("sound")
+    for name in (path.relative_to(root) for path in root.rglob("*.*") if path.is_file()):
+        if name.as_posix() not in broken:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((root / name).read_bytes())
+    return load_images(copy, size=8)
+
+
+def same_sets(one: ImageSet, two: ImageSet) -> None:
+    assert (one.names, one.labels, one.classes, one.digest) == (two.names, two.labels, two.classes, two.digest)
+    assert torch.equal(one.stack(), two.stack())
+    assert [label for _, label in one] == list(two.labels or ())
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_broken_pictures_are_skipped_without_moving_the_others(kind: str, tmp_path: Path) -> None:
+    root = picture_folder(tmp_path / "pictures", per_class=3)
+    broken = break_some(root)
+    contents = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.glob("*/*")}
+    source = root if kind == "folder" else zipped(tmp_path / "x.zip", contents)
+    found = load_images(source, size=8, on_error="skip")
+    same_sets(found, sound(root, broken))
+    assert tuple(found.skipped) == broken
+    for (name, reason), word in zip(found.skipped.items(), ("truncated", "text", "empty"), strict=True):
+        assert name in reason
+        assert word in reason
+    assert found[2:4].skipped == found.skipped == pickle.loads(pickle.dumps(found)).skipped
+    assert repr(found) == "ImageSet(9 pictures (3 more skipped), 3 classes, size=8)"
+    with pytest.raises(ImageError, match=r"-\.png"):
+        load_images(source, size=8).stack()
+
+
+def test_nothing_is_skipped_where_all_is_well(tmp_path: Path) -> None:
+    images = load_images(write(tmp_path, CLASSED), size=8, on_error="skip")
+    same_sets(images, load_images(tmp_path, size=8))
+    assert images.skipped == {}
+    assert "skipped" not in repr(images)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_broken_pictures_of_a_data_set_are_skipped(listed: bool, tmp_path: Path) -> None:
+    """torchvision's own, whose items raise what Pillow raises; with and without a list of its labels."""
+    root = picture_folder(tmp_path / "pictures", per_class=3)
+    break_some(root)
+    data = datasets.ImageFolder(root)
+    if not listed:
+        del data.targets
+    with pytest.raises(ImageError, match="picture 0 of ImageFolder"):
+        load_images(data, size=8).stack()
+    found = load_images(data, size=8, on_error="skip")
+    numbers = [i for i, (file, _) in enumerate(data.samples) if Path(file).stem not in ("-", "2a", "z")]
+    assert found.names == tuple(f"{number:02d}" for number in numbers)
+    assert found.labels == tuple(data.samples[number][1] for number in numbers)
+    assert found.classes == ("blue", "green", "red")
+    assert tuple(found.skipped) == ("00", "07", "11")
+    for (image, label), number in zip(found, numbers, strict=True):
+        assert torch.equal(image, load_image(data.samples[number][0], size=8))
+        assert label == data.samples[number][1]
+
+
+def test_pictures_that_a_data_set_opens_and_does_not_decode(tmp_path: Path) -> None:
+    write(tmp_path, CLASSED)
+    (tmp_path / "cat/b.png").write_bytes(picture()[:60])
+    data = [(Image.open(tmp_path / name), 0) for name in CLASSED]
+    with pytest.raises(ImageError, match="picture 1 of list"):
+        _ = load_images(data, size=8).digest
+    assert load_images(data, size=8, on_error="skip").names == ("0", "2", "3", "4")
+
+
+def test_skipped_pictures_of_tensors() -> None:
+    """Two are not in [0, 1]."""
+    pictures = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    pictures[[0, 3]] -= 2
+    found = load_images(TensorDataset(pictures, torch.tensor([4, 1, 2, 3, 1])), size=None, on_error="skip")
+    assert (found.names, found.labels) == (("1", "2", "4"), (1, 2, 1))
+    assert torch.equal(found.stack(), pictures[[1, 2, 4]])
+
+
+def test_a_limit_counts_before_the_broken_are_skipped(tmp_path: Path) -> None:
+    write(tmp_path, CLASSED)
+    (tmp_path / "dog/a.png").write_bytes(b"")
+    found = load_images(tmp_path, size=8, limit=3, on_error="skip")
+    assert found.names == ("Elk/z.PNG", "cat/a.png")
+    assert found.classes == ("Elk", "cat", "dog")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "data set"])
+def test_where_everything_is_broken(kind: str, tmp_path: Path) -> None:
+    write(tmp_path / "in", CLASSED)
+    for name in CLASSED:
+        (tmp_path / "in" / name).write_bytes(picture()[:60])
+    data = datasets.ImageFolder(tmp_path / "in") if kind == "data set" else None
+    source = data or (tmp_path / "in" if kind == "folder" else zipped(tmp_path / "x.zip", dict.fromkeys(CLASSED, b"")))
+    with pytest.raises(ValueError, match=r"none of 5 pictures can be read: .*(Elk/z\.PNG|picture 0)"):
+        load_images(source, on_error="skip")
+
+
+def test_an_unknown_way_with_errors_is_refused() -> None:
+    with pytest.raises(ValueError, match="'raise' or 'skip'; got 'ignore'"):
+        unwrap(load_images)(on_error="ignore")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_heads_are_looked_at_and_nothing_is_decoded(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = {name: picture() for name in CLASSED}
+    contents["cat/a.png"] = picture()[:60]  # sound as far as its head tells
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+
+    def made(name: str) -> ImageSet:
+        for file, content in contents.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_bytes(content)
+        return load_images(tmp_path / name if kind == "folder" else zipped(tmp_path / f"{name}.zip", contents))
+
+    made("sound").check()
+    contents |= {"cat/b.png": b"", "dog/a.png": bomb()}
+    images = made("broken")
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"cat/b\.png.*is empty.* \(1 more of 5 are broken\)$"):
+            images.check()
+    with pytest.raises(ImageError, match=r"dog/a\.png.*200000000 pixels.*make it smaller$"):
+        images[3:].check()
 
 
 # The set itself.
@@ -360,8 +490,31 @@ def test_zip_layouts(tmp_path: Path) -> None:
         images = load_images(zipped(tmp_path / "classed.zip", {top + name: data for name, data in classed.items()}))
         assert images.classes == ("Elk", "cat", "dog")
         assert images.labels == (0, 1, 1, 1, 2)
-    one_folder = load_images(zipped(tmp_path / "top.zip", {"holiday/a.png": picture(), "holiday/b.png": picture()}))
-    assert (one_folder.names, one_folder.labels) == (("a.png", "b.png"), None)
+    one_folder = load_images(zipped(tmp_path / "top.zip", {"holiday/cat/a.png": picture(), "holiday/cat/b.png": b""}))
+    assert (one_folder.names, one_folder.labels, one_folder.classes) == (("cat/a.png", "cat/b.png"), (0, 0), ("cat",))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat/a.png", "cat/b.png"),
+        CLASSED[:3],  # with a folder in the class
+        CLASSED,
+        ("b.png", "a.png"),
+        ("x/cat 1/a.png", "y/cat 1/a.png"),
+    ],
+)
+def test_a_zip_of_what_is_in_a_folder_is_that_folder(names: tuple[str, ...], tmp_path: Path) -> None:
+    folder = load_images(write(tmp_path / "folder", names), size=8)
+    contents = {name: (tmp_path / "folder" / name).read_bytes() for name in names}
+    archive = load_images(zipped(tmp_path / "x.zip", contents), size=8)
+    assert (archive.names, archive.labels, archive.classes) == (folder.names, folder.labels, folder.classes)
+    assert torch.equal(archive.stack(), folder.stack())
+
+
+def test_pictures_beside_classes_are_refused_in_a_zipped_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"top\.png.*beside folders"):
+        load_images(zipped(tmp_path / "x.zip", {f"set/{name}": picture() for name in (*CLASSED, "top.png")}))
 
 
 def test_a_zip_with_backslashes(tmp_path: Path) -> None:
@@ -528,6 +681,29 @@ def test_labels_are_those_that_the_data_set_hands_out(tmp_path: Path) -> None:
 
     items = [(noise(4, 4), 0), (noise(4, 4), 1)]
     assert load_images(Misleading(items)).labels == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"targets": ["cat", "dog", "cat"]},
+        {"labels": np.array(["cat", "dog", "cat"])},
+        {"_labels": ("cat", 1, None)},
+        {"y": [[0], [1, 2], []]},
+        {"targets": np.array(3), "labels": torch.tensor(7)},
+        {"targets": [0.0, 1.0, 0.0]},
+        {"targets": [{"name": "cat"}, {}, {}]},
+    ],
+)
+def test_lists_that_are_no_class_numbers_are_passed_over(own: dict[str, object]) -> None:
+    class Listing(list):
+        classes = ("cat", "dog")
+
+    items = Listing([(noise(4, 4), 0), (noise(4, 4), 1), (noise(4, 4), np.int64(0))])
+    vars(items).update(own)
+    images = load_images(items)
+    assert images.labels == (0, 1, 0)
+    assert images.classes == ("cat", "dog")
 
 
 def test_tensors_and_arrays_in_data_sets() -> None:

@@ -568,6 +568,31 @@ def test_commands(
     assert "steps is a whole number" in capsys.readouterr().err
 
 
+def test_broken_pictures_stop_a_run_before_it_begins_or_are_skipped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backbone: Backbone
+) -> None:
+    from explorer import cli
+
+    monkeypatch.setattr(cli, "load", lambda _: backbone)
+    whole = (folder / "pictures" / "3.png").read_bytes()
+    ask = ["distill", "--images", str(folder / "pictures"), "--size", "32", "--trainable", "last:1", "--probe", "2"]
+    ask += ["--batch-size", "2", "--steps", "1", "--eval-every", "9"]
+    assert cli.main([*ask, "--out", str(folder / "whole")]) == 0
+    (folder / "pictures" / "3a.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "pictures" / "99.png").write_bytes(b"")
+    capsys.readouterr()
+    assert cli.main([*ask, "--out", str(folder / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "99.png' is empty" in said
+    assert "--skip-broken" in said
+    assert len(said.splitlines()) == 1
+    assert not (folder / "run").exists()
+    assert cli.main([*ask, "--skip-broken", "--out", str(folder / "run")]) == 0
+    said = capsys.readouterr().err
+    assert said.count("skipped 2 pictures that cannot be read:") == said.count("3a.png") == said.count("99.png") == 1
+    assert (folder / "run" / STUDENT).read_bytes() == (folder / "whole" / STUDENT).read_bytes()
+
+
 def test_options_are_those_of_the_configuration() -> None:
     from explorer.training_cli import FIELDS
 

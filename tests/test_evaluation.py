@@ -13,8 +13,9 @@ from explorer.backbones import Backbone
 from explorer.data import ImageSet, load_images
 from explorer.distortions import distortion
 from explorer.evaluation import VIEWS, draw_seed
+from explorer.images import ImageError
 from explorer.pairs import Pair
-from tests.small import NOISE, pair, picture_folder, picture_set
+from tests.small import NOISE, break_some, pair, picture_folder, picture_set
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +142,25 @@ def test_what_is_refused(both: Pair, sets: tuple[ImageSet, ImageSet], tmp_path: 
     ]:
         with pytest.raises(ValueError, match=message):
             bad()
+
+
+def test_a_broken_test_picture_stops_before_the_work_on_the_others(
+    both: Pair, sets: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = picture_folder(tmp_path / "pictures", per_class=2)
+    break_some(folder)
+    monkeypatch.setattr(Backbone, "trace", None)
+    with pytest.raises(ImageError, match=r"2a\.jpg.*text"):
+        evaluate(both, sets[0], load_images(folder, size=32), cache=False)
+
+
+def test_labels_stay_with_their_pictures_where_some_are_broken(both: Pair, tmp_path: Path) -> None:
+    folder = picture_folder(tmp_path / "pictures")
+    whole = load_images(folder, size=32)
+    break_some(folder)
+    found, expected = (
+        evaluate(both, *images.split(0.5), cache=False)
+        for images in (load_images(folder, size=32, on_error="skip"), whole)
+    )
+    assert found.accuracy == expected.accuracy
+    assert found.test_pictures == 9

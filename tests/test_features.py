@@ -19,7 +19,7 @@ from explorer.data import ImageSet, load_images
 from explorer.distortions import distortion
 from explorer.features import Features, embed, is_embedded
 from explorer.images import ImageError
-from tests.small import NOISE, network, picture_folder, picture_set
+from tests.small import NOISE, break_some, network, picture_folder, picture_set
 from tests.together import run_together
 
 
@@ -207,7 +207,35 @@ def test_a_damaged_picture_is_named(backbone: Backbone, tmp_path: Path) -> None:
     (folder / "green" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"3\.png"):
         embed(backbone, load_images(folder, size=32), cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()  # known from its head, before any work
+    whole = (folder / "green" / "2.png").read_bytes()
+    (folder / "green" / "3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"3\.png.*truncated"):
+        embed(backbone, load_images(folder, size=32), cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_broken_file_stops_before_the_first_pass(
+    backbone: Backbone, tmp_path: Path, cache: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = picture_folder(tmp_path / "pictures")
+    (folder / "red" / "z.png").write_bytes(b"")  # the last one
+    monkeypatch.setattr(Backbone, "trace", None)
+    with pytest.raises(ImageError, match=r"z\.png.*empty"):
+        embed(backbone, load_images(folder, size=32), batch_size=2, cache=tmp_path / "cache" if cache else False)
+
+
+def test_features_without_what_is_broken(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:
+    """Row for row, and key for key, those of the same pictures in a folder where nothing is broken."""
+    folder = picture_folder(tmp_path / "pictures")
+    broken = break_some(folder)
+    skipping = load_images(folder, size=32, on_error="skip")
+    found = embed(backbone, skipping, NOISE, 3, batch_size=4, cache=tmp_path / "cache")
+    assert same(found, embed(backbone, images, NOISE, 3, batch_size=4, cache=False))
+    for name in broken:
+        (folder / name).write_bytes((folder / "red" / "1.png").read_bytes())  # all is well now
+    assert len(embed(backbone, load_images(folder, size=32, on_error="skip"), NOISE, 3, cache=tmp_path / "cache")) == 21
 
 
 def test_a_folder_says_what_it_holds(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:

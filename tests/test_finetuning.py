@@ -17,10 +17,11 @@ from explorer.adapters import Trainable, prepare
 from explorer.backbones import Backbone
 from explorer.data import ImageSet
 from explorer.finetuning import LR, Classifier, FinetuneConfig, FinetuneRecord, finetune
+from explorer.images import ImageError
 from explorer.probes import fit_probe
 from explorer.views import Stream, whole
 from explorer.weights import state_digest
-from tests.small import picture_set
+from tests.small import break_some, picture_folder, picture_set
 
 NOISE = "gaussian_noise(sigma=0.2)"
 
@@ -252,3 +253,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(backbone: Backbone) -> None:
     next(records).classifier.head.bias.data[0] = math.nan
     with pytest.raises(FloatingPointError, match=r"the loss of step 2 is nan; try a lower lr \(it was 0.002\)"):
         next(records)
+
+
+def test_a_broken_file_is_known_before_the_first_step(backbone: Backbone, tmp_path: Path) -> None:
+    break_some(picture_folder(tmp_path / "pictures", per_class=2))
+    with pytest.raises(ImageError, match=r"2a\.jpg.*text"):
+        finetune(backbone, load_images(tmp_path / "pictures", size=36), FinetuneConfig(steps=1))

@@ -29,7 +29,16 @@ from pictures import (
 from PIL import Image, ImageCms, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
-from explorer.images import MAX_PIXELS, SUFFIXES, ImageError, encode_image, load_image, to_pil, to_uint8
+from explorer.images import (
+    MAX_PIXELS,
+    SUFFIXES,
+    ImageError,
+    check_image,
+    encode_image,
+    load_image,
+    to_pil,
+    to_uint8,
+)
 
 LEVEL = 1 / 255
 
@@ -686,3 +695,18 @@ def test_encode_image_refuses() -> None:
 def test_suffixes_are_lower_case_and_known_to_pillow() -> None:
     known = Image.registered_extensions()
     assert all(suffix in known and suffix == suffix.lower() for suffix in SUFFIXES)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "ICO"])
+def test_a_look_at_the_head_refuses_what_cannot_be_and_no_more(format: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(encoded(noise(20, 30), format))
+    check_image(path)
+    check_image(path.read_bytes())
+    for wrong, message in ((b"", r"is empty"), (b"<svg>", "SVG"), (bomb(), "megapixels")):
+        path.write_bytes(wrong)
+        for source in (path, str(path), wrong):
+            with pytest.raises(ImageError, match=message):
+                check_image(source)
+    with pytest.raises(ImageError, match="does not exist"):
+        check_image(tmp_path / "nothing")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.small import picture_folder
+from tests.small import break_some, picture_folder
 from tests.together import Run
 
 pytestmark = pytest.mark.weights
@@ -128,3 +128,39 @@ def test_splits_are_named_in_the_command(run: Run, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         tables.append((tmp_path / "e.csv").read_text())
     assert tables[0] == tables[1]
+
+
+def test_broken_pictures_stop_a_command_or_are_skipped_and_listed(
+    run: Run, refused: Refused, images: Path, tmp_path: Path
+) -> None:
+    broken = break_some(images)
+    embed = ["embed", "s14-noise", "--images", images, *SMALL]
+    sweep = ["sweep", "s14-noise", "--images", images, *SMALL, "--values", "0.3"]
+    refused(sweep, "2a.jpg' holds text")
+    for words, rows in ((embed, 48), (sweep, 2)):
+        done = run(*words, "--skip-broken", "--json", "found.json", "--force")
+        assert done.returncode == 0, done.stderr
+        about = json.loads((tmp_path / "found.json").read_text())
+        assert about["skipped"] == list(broken)
+        assert len(about["rows"]) == rows
+        assert "skipped 3 pictures that cannot be read:" in done.stderr
+        assert [done.stderr.count(file) for file in broken] == [1, 1, 1]
+    assert about["pictures"] == 12
+    for file in broken[1:]:
+        (images / file).unlink()
+    refused(embed, "truncated); it is damaged or cut short: get it again; --skip-broken")
+
+
+def test_labels_and_a_test_set_where_pictures_are_broken(run: Run, images: Path, tmp_path: Path) -> None:
+    test = picture_folder(tmp_path / "test", per_class=2)
+    broken = [*break_some(images), *break_some(test)]
+    lines = [f"{file.parent.name}\\{file.name};{file.parent.name}" for file in test.glob("*/*.png")]
+    lines += [f"{file.parent.name}\\{file.name};{file.parent.name}" for file in images.glob("*/[0-3].png")]
+    (tmp_path / "labels.csv").write_text("\n".join(["file;label", *dict.fromkeys(lines)]))
+    words = ("--test", test, "--labels", "labels.csv", "--draws", 1, "--skip-broken", "--json", "e.json")
+    done = run("evaluate", "s14-noise", "--images", images, *SMALL, *words)
+    assert done.returncode == 0, done.stderr
+    about = json.loads((tmp_path / "e.json").read_text())
+    assert about["skipped"] == broken
+    assert {(row["train_pictures"], row["test_pictures"]) for row in about["rows"]} == {(12, 6)}
+    assert "skipped 6 pictures" in done.stderr

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from explorer import DISTORTIONS, alignment, distortion, sweep
+from explorer.backbones import Backbone
 from explorer.data import ImageSet, load_images
+from explorer.images import ImageError
 from explorer.pairs import Pair
 from explorer.sweeping import MEASURES, strengths_of, sweep_steps
-from tests.small import pair, picture_folder, picture_set
+from tests.small import break_some, pair, picture_folder, picture_set
 
 VALUES = (0.0, 0.2, 0.6)
 
@@ -144,3 +146,19 @@ def test_what_is_refused(both: Pair, images: ImageSet) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             bad()
+
+
+def test_a_broken_file_stops_before_the_first_pass(both: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = picture_folder(tmp_path / "pictures", per_class=2)
+    break_some(folder)
+    images = load_images(folder, size=32)
+    monkeypatch.setattr(Backbone, "trace", None)
+    with pytest.raises(ImageError, match=r"2a\.jpg.*text.*\(1 more of 9 are broken\)"):
+        sweep_steps(both, images, strengths_of("gaussian_noise", VALUES), batch_size=2)
+
+
+def test_a_sweep_without_what_is_broken(both: Pair, images: ImageSet, tmp_path: Path) -> None:
+    folder = picture_folder(tmp_path / "pictures", per_class=4)
+    break_some(folder)
+    found = sweep(both, load_images(folder, size=32, on_error="skip"), values=(0.3,), batch_size=5)
+    assert found.rows == sweep(both, images, values=(0.3,), batch_size=5).rows
