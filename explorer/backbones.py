@@ -6,10 +6,12 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 """
 
 import copy
+import logging
 import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +41,7 @@ from explorer.weights import ALIASES, LoadedWeights, WeightsError, load_alias, l
 Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
 ImageSize = int | tuple[int, int]
+_log = logging.getLogger(__name__)
 _BUILDING = threading.RLock()  # timm's flag and torch's generator are the whole process's
 
 
@@ -302,14 +305,27 @@ def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWei
 
 
 def _fitted(loaded: LoadedWeights, architecture: str, whole: nn.Module) -> LoadedWeights:
-    """Somebody's own weights under timm's names, where that is a matter of a prefix."""
-    tensors, done = stripped(loaded.tensors, whole)
+    """Somebody's own weights under names that timm takes, as far as they can be had."""
+    tensors, done = stripped(loaded.tensors, whole, partial(_accepts, architecture))
     body = _without_head(architecture, tensors)
     report = misfit(body, whole) if body.keys() == whole.state_dict().keys() else None  # other names timm may translate
     if report is not None:
         raise WeightsError(f"these weights do not fit '{architecture}': {report}")
     described = f"{loaded.description[:-1]}, {done})" if done else loaded.description
     return replace(loaded, tensors=tensors, description=described)
+
+
+def _accepts(architecture: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether timm takes such tensors for the architecture, after its own translation; nothing is computed."""
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    overlay = {"state_dict": _without_head(architecture, shapes), "num_classes": 0}
+    with _BUILDING, torch.device("meta"), Unfilled():
+        try:
+            create(architecture, pretrained=True, pretrained_cfg_overlay=overlay)
+        except Exception as error:  # timm's filters assume what they translate to be whole
+            _log.debug("timm does not take these names for '%s': %s", architecture, error)
+            return False
+    return True
 
 
 def _build(

@@ -5,31 +5,18 @@ timm's names, or a `WeightsError` that lists what is missing, what is unknown an
 safetensors are read; what a file really is, its first bytes tell, not its name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from explorer.dialects import DIALECTS, Dialect, hits_of, is_apart, without_wrappers
 from explorer.onnx_weights import StateDict
 
 HEADER_BYTES = 16 << 20
 """Longest list of tensors that is read; that of a model with 10,000 of them takes about 1 MiB."""
-PREFIXES = (
-    "module.",
-    "backbone.",
-    "model.",
-    "encoder.",
-    "teacher.backbone.",
-    "teacher.",
-    "student.backbone.",
-    "student.",
-    "module.backbone.",
-    "model.backbone.",
-    "_orig_mod.",
-)
-"""What other programs put before a backbone's names; one that two of them wrote is tried as it stands here."""
 RESAMPLED = ("pos_embed", "relative_position_bias_table", "rel_pos")
 """Tensors whose shape may differ: timm resamples them to another grid."""
 _SHOWN = 4
@@ -88,25 +75,75 @@ _PICKLES = (
 )
 
 
-def stripped(tensors: StateDict, module: nn.Module) -> tuple[StateDict, str]:
-    """The backbone's tensors without a prefix that another program put before their names, and what was done, in words.
+def stripped(
+    tensors: StateDict, module: nn.Module, accepts: Callable[[StateDict], bool] | None = None
+) -> tuple[StateDict, str]:
+    """The backbone's tensors under names that timm takes, and what was done to have them, in words.
 
-    Tensors with other beginnings (a projection head, a second network) are left out where there is such a prefix. It
-    is taken only where every tensor of the backbone is there under it; otherwise nothing is changed.
+    Whatever other programs put before the names is taken off, where every tensor of the backbone is there after it;
+    names of other programs are translated. What is no part of the backbone (heads, decoders, a second network) is left
+    out. Where nothing fits, nothing is changed.
 
     Args:
         module: the architecture, without classifier.
+        accepts: whether timm takes tensors under these names; it translates many itself. None: it is not asked.
+
+    Raises:
+        WeightsError: several networks in the file fit, and none of them is the teacher of the others.
     """
     expected = module.state_dict().keys()
-    if expected <= tensors.keys():
-        return tensors, ""
-    for prefix in PREFIXES:
-        inner = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        if expected <= inner.keys():
-            others = len(tensors) - len(inner)
-            left = f", {others} other{'s' if others > 1 else ''} left out" if others else ""
-            return inner, f"prefix '{prefix}' taken off{left}"
+    for renamed in (tensors, without_wrappers(tensors)):
+        whole = [prefix for prefix, hits in hits_of(renamed, expected).items() if hits == len(expected)]
+        if whole:
+            prefix = _the_one(whole)
+            under = _under(prefix, renamed)
+            inner = {name: tensor for name, tensor in under.items() if name in expected or not is_apart(name)}
+            return inner, _said(prefix, left_out=len(renamed) - len(inner))
+    for dialect in DIALECTS:
+        found = {prefix: _under(prefix, renamed) for prefix in dialect.prefixes(renamed, expected)}
+        translated = {prefix: _translated(dialect, under, expected) for prefix, under in found.items()}
+        fitting = [
+            p for p, (named, _) in translated.items() if named and (dialect.label or (accepts and accepts(named)))
+        ]
+        if fitting:
+            prefix = _the_one(fitting)
+            named, apart = translated[prefix]
+            others = len(renamed) - len(found[prefix]) + apart
+            return named, _said(prefix, left_out=others, translated=dialect.label)
     return tensors, ""
+
+
+def _translated(dialect: Dialect, tensors: StateDict, expected: Set[str]) -> tuple[StateDict, int]:
+    """See `Dialect.translated`; nothing, where shapes are so odd that they cannot be put together."""
+    try:
+        return dialect.translated(tensors, expected)
+    except (RuntimeError, IndexError):
+        return {}, 0
+
+
+def _under(prefix: str, tensors: StateDict) -> StateDict:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _the_one(prefixes: list[str]) -> str:
+    """Of networks that all fit: the only one, or the teacher of the others."""
+    teachers = [prefix for prefix in prefixes if "teacher" in prefix]
+    students = [prefix for prefix in prefixes if "student" in prefix]
+    if len(prefixes) == 1 or (len(teachers) == 1 and len(students) == len(prefixes) - 1):
+        return (teachers or prefixes)[0]
+    named = " and ".join(f"'{prefix}'" for prefix in prefixes)
+    raise WeightsError(
+        f"these weights are {len(prefixes)} networks that fit, with {named} before their names; save the one that you "
+        f"mean: safetensors.torch.save_file({{name: tensor for name, tensor in tensors.items() if "
+        f"name.startswith('{prefixes[-1]}')}}, 'weights.safetensors')"
+    )
+
+
+def _said(prefix: str, left_out: int, translated: str = "") -> str:
+    done = [f"{translated} names translated"] if translated else []
+    done += [f"prefix '{prefix}' taken off"] if prefix else []
+    done += [f"{left_out} other{'s' if left_out > 1 else ''} left out"] if left_out else []
+    return ", ".join(done)
 
 
 def misfit(tensors: Mapping[str, Tensor], module: nn.Module) -> str | None:
