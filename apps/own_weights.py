@@ -46,6 +46,8 @@ def take_in(file: str, architecture: str, size: int) -> str:
     if LIMITS.public:
         raise ValueError("this public page takes no checkpoints; run the app yourself for your own")
     given = Path(file)
+    if given.suffix == ".json" or not given.is_file():
+        raise ValueError(f"'{given.name}' is not one file of weights; expected one .safetensors file")
     if given.stat().st_size > LARGEST_BYTES:
         raise ValueError(
             f"'{given.name}' has {given.stat().st_size >> 20} MiB; expected {LARGEST_BYTES >> 20} MiB at most: save it "

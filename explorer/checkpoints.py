@@ -5,6 +5,7 @@ timm's names, or a `WeightsError` that lists what is missing, what is unknown an
 safetensors are read; what a file really is, its first bytes tell, not its name.
 """
 
+import json
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
@@ -27,14 +28,15 @@ class WeightsError(RuntimeError):
 
 
 def read_checkpoint(path: str | Path) -> StateDict:
-    """The tensors of a safetensors file.
+    """The tensors of a safetensors file, of the several that a `model.safetensors.index.json` lists, or of the one such
+    file or list in a folder.
 
     Raises:
-        WeightsError: the file is missing or damaged, or a pickle, which is refused because it can run code.
+        WeightsError: a file is missing or damaged, or a pickle, which is refused because it can run code.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"no file at '{path}'; expected a .safetensors file with timm's parameter names")
+    path = checkpoint_file(path)
+    if path.suffix == ".json":
+        return _read_shards(path)
     _check_container(path)
     if path.suffix != ".safetensors":
         raise WeightsError(f"'{path.name}' is not a .safetensors file, by its name. {_PICKLES}")
@@ -46,17 +48,74 @@ def read_checkpoint(path: str | Path) -> StateDict:
         ) from error
 
 
+def checkpoint_file(path: str | Path) -> Path:
+    """The file that a path means: itself, or what a folder has under one of the names that programs give.
+
+    Raises:
+        WeightsError: there is none, or a folder has several of them.
+    """
+    path = Path(path)
+    if path.is_dir():
+        present = [path / name for name in _NAMES if (path / name).is_file()] or sorted(path.glob("*.safetensors"))
+        if len(present) == 1:
+            return present[0]
+        if present:
+            listed = ", ".join(f"'{file.name}'" for file in present[:4])
+            raise WeightsError(f"'{path.name}' holds several files of weights ({listed}); name the one that you mean")
+    if not path.is_file():
+        raise WeightsError(f"no file at '{path}'; expected a .safetensors file, a list of them or a folder with one")
+    return path
+
+
+_NAMES = ("model.safetensors.index.json", "model.safetensors", "adapter_model.safetensors")
+
+
+def _read_shards(index: Path) -> StateDict:
+    """The tensors that a list names, each from the file beside the list that it says."""
+    try:
+        if index.stat().st_size > HEADER_BYTES:
+            raise ValueError(f"it has more than {HEADER_BYTES >> 20} MiB")
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(set(places.values()))
+        odd = [name for name in files if Path(name).name != name or "\\" in name or not name.endswith(".safetensors")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(
+            f"'{index.name}' is no list of safetensors files ({type(error).__name__}: {str(error)[:120]}); expected "
+            f"'weight_map', from the name of a tensor to that of its file"
+        ) from error
+    if odd:
+        raise WeightsError(f"'{index.name}' names '{odd[0][:80]}'; expected .safetensors files in its own folder")
+    missing = [name for name in files if not (index.parent / name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"{len(missing)} of the {len(files)} files that '{index.name}' names are missing beside it: "
+            f"{_some(missing)}; download them, too"
+        )
+    tensors: StateDict = {}
+    for name in files:
+        shard = read_checkpoint(index.parent / name)
+        lacking = sorted(tensor for tensor, file in places.items() if file == name and tensor not in shard)
+        if lacking:
+            raise WeightsError(f"'{name}' does not hold what '{index.name}' says: {_some(lacking)}")
+        tensors |= {tensor: shard[tensor] for tensor, file in places.items() if file == name}
+    return tensors
+
+
 def _check_container(path: Path) -> None:
     """Refuse by the first bytes: a safetensors file begins with the length of its header, and that with a brace."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:] != b"{" and start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        raise WeightsError(f"'{path.name}' is a pickle, whatever its name. {_PICKLES}")
+        start = file.read(512)
+    if start[8:9] != b"{":
+        other = next((what for bytes_, what in _CONTAINERS.items() if start.startswith(bytes_)), None)
+        if other or (start.startswith(b"PK\x03\x04") and b".npy" in start):
+            raise WeightsError(f"'{path.name}' is {other or 'a NumPy archive (.npz)'}; only safetensors files are read")
+        if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+            raise WeightsError(f"'{path.name}' is a pickle, whatever its name. {_PICKLES}")
     if path.suffix != ".safetensors":
         return
     length = int.from_bytes(start[:8], "little")
-    if size < 10 or start[8:] != b"{":
+    if size < 10 or start[8:9] != b"{":
         raise WeightsError(f"'{path.name}' is no safetensors file, or was cut off: it has {size} bytes; save it again")
     if length > HEADER_BYTES:
         raise WeightsError(
@@ -69,6 +128,7 @@ def _check_container(path: Path) -> None:
         )
 
 
+_CONTAINERS = {b"GGUF": "a GGUF file of quantised weights", b"\x89HDF": "an HDF5 file, as Keras writes them"}
 _PICKLES = (
     "Pickled checkpoints (.pt, .pth, .bin, .ckpt) can run code when they are opened and are refused; convert it where "
     "you trust it: safetensors.torch.save_file(torch.load(path, weights_only=True), 'weights.safetensors')"

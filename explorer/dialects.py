@@ -37,8 +37,10 @@ class Dialect:
         """What stands before the names of the networks in these names."""
         if self.anchor:
             found = [name.removesuffix(self.anchor) for name in names if name.endswith(self.anchor)]
-            return [prefix for prefix in found if prefix == "" or prefix.endswith(".")]
-        return [prefix for prefix, hits in hits_of(names, expected).items() if 2 * hits >= len(expected)]
+            found = [prefix for prefix in found if prefix == "" or prefix.endswith(".")]
+        else:
+            found = [prefix for prefix, hits in hits_of(names, expected).items() if 2 * hits >= len(expected)]
+        return sorted(found, key=len)[:_TRIED]
 
     def translated(self, tensors: StateDict, expected: Set[str]) -> tuple[StateDict, int]:
         """Tensors without prefix under names that timm may take, and how many were left out."""
@@ -65,11 +67,16 @@ class Dialect:
 def hits_of(names: Iterable[str], expected: Set[str]) -> Counter[str]:
     """What stands before expected names -> how many of them are there after it."""
     hits: Counter[str] = Counter()
+    longest = max(map(len, expected), default=0)
     for name in names:
-        for dot in [-1, *(place for place, letter in enumerate(name) if letter == ".")]:
-            if name[dot + 1 :] in expected:
-                hits[name[: dot + 1]] += 1
+        first = max(len(name) - longest, 0)  # a name of some megabytes is not tried from its beginning on
+        for start in range(first, len(name)):
+            if (start == 0 or name[start - 1] == ".") and name[start:] in expected:
+                hits[name[:start]] += 1
     return hits
+
+
+_TRIED = 4  # networks in one file: each costs timm a tenth of a second
 
 
 def without_wrappers(tensors: StateDict) -> StateDict:
@@ -218,7 +225,7 @@ _FORMATS = {  # of names, one a line; the first that is found tells
     r"(^|\.)stages\.\d+\.(blocks\.)?\d+\.(conv_dw|dwconv)\.": "the names of a ConvNeXt",
     r"\.attention\.self\.relative_position_bias_table$": "Hugging Face's names for a Swin Transformer",
     r"(^|\.)layers\.\d+\.blocks\.\d+\.attn\.": "the names of a Swin Transformer",
-    r"(^|\.)encoder\.layer\.\d+\.lambda_1$": "Hugging Face's names for BEiT",
+    r"(^|\.)(encoder\.layer|blocks)\.\d+\.lambda_1$": "Hugging Face's names for BEiT",
     r"(^|\.)encoder\.stages\.\d+\.layers\.\d+\.layer\.": "Hugging Face's names for a ResNet",
     r"(^|\.)layer1\.0\.conv1\.weight$": "the names of a ResNet",
     r"(^|\.)embeddings\.word_embeddings\.|(^|\.)(model\.)?embed_tokens\.weight$|(^|\.)wte\.weight$": (
