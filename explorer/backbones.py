@@ -339,7 +339,7 @@ def _fitted(loaded: LoadedWeights, architecture: str, whole: nn.Module) -> Loade
 def _lost_biases(body: dict[str, Tensor], whole: nn.Module) -> list[str]:
     """What timm leaves out in silence where an architecture is DINOv3 without biases; k's is without effect there."""
     own = whole.state_dict().keys()
-    names = [name for name in body if name.endswith(".attn.qkv.bias")]
+    names = [name for name in body if name.endswith(".attn.qkv.bias") and name.replace("bias", "weight") in own]
     unknown = [name for name in names if name not in own and name.replace("qkv.bias", "q_bias") not in own]
     return [name for name in unknown if any(body[name].chunk(3)[part].any() for part in (0, -1))]
 
@@ -379,7 +379,7 @@ def _build(
         except RuntimeError as error:
             report = misfit(body, whole) if tensors is not None and whole is not None else None
             known = described(tensors) if tensors is not None else None
-            found = f"they are {known}" if known else report or _mismatch(error)
+            found = f"the file holds {known}" if known else report or _mismatch(error)
             raise WeightsError(f"these weights do not fit '{architecture}': {found}") from error
         except (AssertionError, TypeError) as error:
             raise ValueError(_size_message(architecture, size, error)) from error

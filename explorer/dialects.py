@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from explorer.onnx_weights import StateDict
 
@@ -48,9 +49,7 @@ class Dialect:
         # timm tells DINOv2's names by the token that only pretraining needs, and drops it.
         kept = {name: tensor for name, tensor in renamed.items() if name == "mask_token" or not is_apart(name)}
         named = self.finish(kept)
-        # timm has most of DINOv3's models without biases that are zero in what was published.
-        zero = [n for n in named if n.endswith(("q_bias", "v_bias")) and n not in expected and not named[n].any()]
-        named = {name: tensor for name, tensor in named.items() if name not in zero}
+        named = {name: tensor for name, tensor in named.items() if not _is_idle(name, tensor, expected)}
         if "register_tokens" in named:
             named.setdefault("mask_token", named["register_tokens"][:, :1])
         if expected <= named.keys():
@@ -74,6 +73,14 @@ def hits_of(names: Iterable[str], expected: Set[str]) -> Counter[str]:
             if (start == 0 or name[start - 1] == ".") and name[start:] in expected:
                 hits[name[:start]] += 1
     return hits
+
+
+def _is_idle(name: str, bias: Tensor, expected: Set[str]) -> bool:
+    """Whether this is a bias of zeros that timm's DINOv3 does not have; a bias of k alone changes no attention."""
+    own = name.replace(".qkv.bias", ".q_bias")
+    if not own.endswith(("q_bias", "v_bias")) or name in expected or own in expected:
+        return False
+    return not bias.any() if own == name else not any(bias.chunk(3)[part].any() for part in (0, -1))
 
 
 _TRIED = 4  # networks in one file: each costs timm a tenth of a second

