@@ -314,8 +314,9 @@ def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWei
 def _adapted(name: str, architecture: str, adapter: LoadedWeights, config: dict[str, Any]) -> LoadedWeights:
     """The backbone's own weights with a peft adapter in them."""
     base = _find_weights(name, architecture, "auto")
-    tensors = merged(base.tensors, adapter.tensors, config)
-    description = f"{adapter.description[:-1]}, a peft adapter in {base.description})"
+    tensors, left_out = merged(base.tensors, adapter.tensors, config)
+    others = f", {left_out} other{'s' if left_out > 1 else ''} left out" if left_out else ""
+    description = f"{adapter.description[:-1]}, a peft adapter in {base.description}{others})"
     return LoadedWeights(tensors=tensors, description=description, sha256=state_digest(tensors))
 
 

@@ -68,8 +68,10 @@ def read_config(adapter: str | Path) -> dict[str, Any]:
     return config
 
 
-def merged(base: StateDict, adapter: StateDict, config: Mapping[str, Any]) -> StateDict:
-    """The weights of a backbone with an adapter in them: W + scale * B A, in W's type; peft's `merge_and_unload`.
+def merged(base: StateDict, adapter: StateDict, config: Mapping[str, Any]) -> tuple[StateDict, int]:
+    """The weights of a backbone with an adapter in them: W + scale * B A, in W's type, as peft's `merge_and_unload`.
+
+    Also how many of the adapter's tensors were left out: those for a head or another network.
 
     Args:
         base: the weights that it was trained on, under the names of the modules.
@@ -82,23 +84,25 @@ def merged(base: StateDict, adapter: StateDict, config: Mapping[str, Any]) -> St
     targets = {name: _PART.sub(".weight", name).replace(".base_layer.", ".") for name in adapter}
     hits = hits_of(set(targets.values()), base.keys())
     prefix = max(hits, key=lambda each: hits[each], default="")
-    state, odd = dict(base), []
+    state, odd, left_out = dict(base), [], 0
     for name, target in targets.items():
         own, factor = target.removeprefix(prefix), _PART.search(name)
         other = name.replace(*(".lora_A.", ".lora_B.") if ".lora_A." in name else (".lora_B.", ".lora_A."))
-        if own not in base or (factor and other not in adapter):
-            odd += [] if is_apart(own) or own in ("head.weight", "head.bias") else [name]
+        if own == target or is_apart(own) or own in ("head.weight", "head.bias"):
+            left_out += 1
+        elif own not in base or (factor and other not in adapter):
+            odd.append(name)
         elif factor and factor[1] == "A":
             state[own] = _changed(base[own], adapter[name], adapter[other], own, config)
         elif not factor:
             state[own] = adapter[name]  # trained as a whole, as biases are
     if odd or not hits:
         raise WeightsError(
-            f"this peft adapter does not fit these weights: it changes {len(odd)} tensors that they do not have, such "
-            f"as {odd[0][:200] if odd else 'none'}; if it was trained on a model of another program, merge it there "
-            f"with peft's merge_and_unload(), save the model as safetensors and take that"
+            f"this peft adapter does not fit these weights: it changes {len(odd) or len(adapter)} tensors that they do "
+            f"not have, such as {(odd or sorted(adapter))[0][:200]}; if it was trained on a model of another program, "
+            f"merge it there with peft's merge_and_unload(), save the model as safetensors and take that"
         )
-    return state
+    return state, left_out
 
 
 _PART = re.compile(r"\.lora_([AB])(\.default)?\.weight$")
