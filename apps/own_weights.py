@@ -17,6 +17,8 @@ import explorer as ex
 import trained
 from explorer._files import atomic_path, last_used, scratch_folder
 from explorer.backbones import ImageSize
+from explorer.checkpoints import read_checkpoint
+from explorer.lora_files import is_adapter
 from limits import LIMITS
 
 LARGEST_BYTES = 700 << 20
@@ -53,6 +55,8 @@ def take_in(file: str, architecture: str, size: int) -> str:
             f"'{given.name}' has {given.stat().st_size >> 20} MiB; expected {LARGEST_BYTES >> 20} MiB at most: save it "
             f"in half precision, or use it on your own machine with load_backbone('{architecture}', source='file')"
         )
+    if is_adapter(read_checkpoint(given)):
+        raise ex.WeightsError(f"'{given.name}' is an adapter alone; merge it with peft's merge_and_unload() and bring that")
     ex.load_backbone(architecture, image_size=size, source=given, device="cpu")
     root = weights_dir()
     root.mkdir(parents=True, exist_ok=True)
