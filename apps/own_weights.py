@@ -17,6 +17,8 @@ import explorer as ex
 import trained
 from explorer._files import atomic_path, last_used, scratch_folder
 from explorer.backbones import ImageSize
+from explorer.checkpoints import read_checkpoint
+from explorer.lora_files import is_adapter
 from limits import LIMITS
 
 LARGEST_BYTES = 700 << 20
@@ -46,11 +48,15 @@ def take_in(file: str, architecture: str, size: int) -> str:
     if LIMITS.public:
         raise ValueError("this public page takes no checkpoints; run the app yourself for your own")
     given = Path(file)
+    if given.suffix == ".json" or not given.is_file():
+        raise ValueError(f"'{given.name}' is not one file of weights; expected one .safetensors file")
     if given.stat().st_size > LARGEST_BYTES:
         raise ValueError(
             f"'{given.name}' has {given.stat().st_size >> 20} MiB; expected {LARGEST_BYTES >> 20} MiB at most: save it "
             f"in half precision, or use it on your own machine with load_backbone('{architecture}', source='file')"
         )
+    if is_adapter(read_checkpoint(given)):
+        raise ex.WeightsError(f"'{given.name}' is an adapter alone; merge it with peft's merge_and_unload() and bring that")
     ex.load_backbone(architecture, image_size=size, source=given, device="cpu")
     root = weights_dir()
     root.mkdir(parents=True, exist_ok=True)

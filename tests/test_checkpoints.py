@@ -4,12 +4,15 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from explorer import WeightsError
 from explorer.checkpoints import HEADER_BYTES, misfit, read_checkpoint, stripped
+from explorer.weights import load_file, state_digest
 
 
 class Evil:
@@ -95,3 +98,85 @@ def test_positions_of_another_grid_are_no_misfit() -> None:
     assert misfit({"pos_embed": torch.zeros(1, 197, 5)}, module) == (
         "1 of another shape: pos_embed (1 x 197 x 5 instead of 1 x 17 x 4)"
     )
+
+
+def sharded(folder: Path) -> dict[str, torch.Tensor]:
+    """A model in two files, as Hugging Face's programs write it."""
+    state = {"a": torch.arange(6.0), "b": torch.ones(2, 3), "c": torch.zeros(4)}
+    safetensors.torch.save_file({"a": state["a"], "b": state["b"]}, folder / "model-00001-of-00002.safetensors")
+    safetensors.torch.save_file({"c": state["c"], "stray": torch.ones(1)}, folder / "model-00002-of-00002.safetensors")
+    places = {"a": 1, "b": 1, "c": 2}
+    listed(folder, {name: f"model-0000{place}-of-00002.safetensors" for name, place in places.items()})
+    return state
+
+
+def listed(folder: Path, places: object) -> None:
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def test_several_files_by_their_list_or_their_folder(tmp_path: Path) -> None:
+    state = sharded(tmp_path)
+    for path in (tmp_path, tmp_path / INDEX):
+        read = read_checkpoint(path)
+        assert read.keys() == state.keys()
+        assert all(torch.equal(read[name], state[name]) for name in state)
+    assert load_file(tmp_path).sha256 == state_digest(state)
+
+
+def test_a_missing_file_of_several_is_named(tmp_path: Path) -> None:
+    sharded(tmp_path)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(
+        WeightsError, match=rf"1 of the 2 files that '{INDEX}' names are missing .*model-00002-of-00002"
+    ):
+        read_checkpoint(tmp_path)
+    safetensors.torch.save_file({"x": torch.ones(1)}, tmp_path / "model-00002-of-00002.safetensors")
+    with pytest.raises(WeightsError, match=rf"'model-00002-of-00002.safetensors' does not hold what '{INDEX}' says: c"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../{}", "{folder}/{}", "in/{}", "..\\{}", "model.bin", "..", "./{}", "https://example.org/{}"]
+)
+def test_a_list_leads_nowhere_outside_of_its_folder(name: str, tmp_path: Path) -> None:
+    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "secret.safetensors")
+    (folder := tmp_path / "model").mkdir()
+    listed(folder, {"a": name.format("secret.safetensors", folder=tmp_path)})
+    with pytest.raises(WeightsError, match=r"expected .safetensors files in its own folder"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", "null", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": {}}}', "[" * 9999],
+)
+def test_lists_that_are_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text(content)
+    with pytest.raises(WeightsError, match=rf"'{INDEX}' is no list of safetensors files .*expected 'weight_map'"):
+        read_checkpoint(tmp_path / INDEX)
+
+
+def test_folders(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no file at .*or a folder with one"):
+        read_checkpoint(tmp_path)
+    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "mine.safetensors")
+    assert list(read_checkpoint(tmp_path)) == ["a"]
+    safetensors.torch.save_file({"b": torch.ones(1)}, tmp_path / "yours.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"holds several files of weights \('mine.safetensors', 'yours.safetensors'\)"
+    ):
+        read_checkpoint(tmp_path)
+    safetensors.torch.save_file({"c": torch.ones(1)}, tmp_path / "model.safetensors")
+    assert list(read_checkpoint(tmp_path)) == ["c"]
+
+
+def test_other_containers_are_told(tmp_path: Path) -> None:
+    numpy.savez(tmp_path / "weights.npz", **{"Transformer/encoderblock_0/LayerNorm_0/scale": numpy.ones(3)})
+    (tmp_path / "weights.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\0" * 40)
+    (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 40)
+    for ending, what in (("npz", r"a NumPy archive \(.npz\)"), ("gguf", "a GGUF file"), ("h5", "an HDF5 file")):
+        with pytest.raises(WeightsError, match=f"'weights.{ending}' is {what}.*only safetensors files are read"):
+            read_checkpoint(tmp_path / f"weights.{ending}")

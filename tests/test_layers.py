@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
     {"images", "trace", "onnx_weights", "fitting", "_files", "_replacement"},
     {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows", "reading"}
-    | {"checkpoints", "picture_files"},
+    | {"checkpoints", "dialects", "lora_files", "picture_files"},
     {
         "architectures",
         "backbones",
@@ -35,6 +35,9 @@ SIDEWAYS |= {("widgets", beside) for beside in ("charts", "map_scene", "plots", 
 SIDEWAYS |= {
     ("data", "picture_files"),
     ("weights", "checkpoints"),
+    ("checkpoints", "dialects"),
+    ("lora_files", "checkpoints"),
+    ("lora_files", "dialects"),
     ("own_modules", "backbones"),
     ("own_modules", "architectures"),
     ("backbones", "architectures"),

@@ -58,6 +58,23 @@ def test_what_does_not_fit_is_not_kept(files: Path, store: Path, monkeypatch: py
     assert not list(store.glob("*"))
 
 
+def test_an_upload_is_one_whole_file(files: Path, store: Path, tmp_path: Path) -> None:
+    """Lists and folders of files, and adapters that need weights of others, are for the library."""
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "mine.safetensors"}}')
+    for given in (index, tmp_path):
+        with pytest.raises(ValueError, match="is not one file of weights; expected one .safetensors file"):
+            own_weights.take_in(str(given), TINY, 224)
+    adapter = {f"base_model.model.blocks.0.attn.qkv.lora_{factor}.weight": torch.zeros(2, 2) for factor in "AB"}
+    safetensors.torch.save_file(adapter, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ex.WeightsError, match="merge it with peft"):
+        own_weights.take_in(str(tmp_path / "adapter_model.safetensors"), TINY, 224)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
+    with pytest.raises(ex.WeightsError, match="merge it with peft"):
+        own_weights.take_in(str(tmp_path / "adapter_model.safetensors"), TINY, 224)
+    assert not list(store.glob("*"))
+
+
 def test_the_store_is_bounded_and_drops_what_was_not_used_for_longest(
     files: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
