@@ -18,8 +18,10 @@ def outside_autocast() -> Iterator[None]:
 
     Not for generators: what they are asked from goes on inside of it between two items.
     """
+    on = [device for device in _DEVICES if torch.is_autocast_enabled(device)]
     with ExitStack() as switched_off:
-        for device in _DEVICES:
-            if torch.is_autocast_enabled(device):
-                switched_off.enter_context(torch.autocast(device, enabled=False))
+        for device in on:
+            switched_off.enter_context(torch.autocast(device, enabled=False))
+        if on:  # torch keeps halved weights until the outermost autocast ends: a step of training made them stale
+            switched_off.callback(torch.clear_autocast_cache)
         yield
