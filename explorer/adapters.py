@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from explorer.precision import outside_autocast
+
 PROJECTIONS = ("qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc2", "fc1_g", "fc1_x", "w12", "w3")
 _ADAPTER = ".lora_{}.weight"
 _EXAMPLES = "'lora:8' (a low-rank adapter of rank 8), 'all' (every parameter) or 'last:2' (the last two blocks)"
@@ -107,6 +109,7 @@ def load_trained(module: nn.Module, trainable: Trainable, tensors: dict[str, Ten
 
 
 @torch.no_grad()
+@outside_autocast()
 def put_in(module: nn.Module, trainable: Trainable, tensors: dict[str, Tensor]) -> nn.Module:
     """Change an untouched module into the student that `tensors` describe, in place; adapters are merged into weights.
 

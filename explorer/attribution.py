@@ -26,6 +26,7 @@ from explorer.backbones import Backbone
 from explorer.capture import AttentionCapture
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.precision import outside_autocast
 from explorer.probes import Probe
 from explorer.trace import Grid
 
@@ -165,6 +166,7 @@ def attribute(
     return attribution(backbone, image, toward, method, settings).heatmap
 
 
+@outside_autocast()
 def attribution(
     backbone: Backbone,
     image: Float[Tensor, "*one 3 height width"],
@@ -180,6 +182,7 @@ def attribution(
     return _explain(frozen, picture, goal, method, settings)
 
 
+@outside_autocast()
 def attribute_views(
     teacher: Backbone,
     student: Backbone,
@@ -224,6 +227,7 @@ def attribute_views(
     return views
 
 
+@outside_autocast()
 def quality(
     backbone: Backbone,
     explained: Attribution,
@@ -310,6 +314,8 @@ def _explain(backbone: Backbone, picture: Tensor, goal: _Goal, method: str, sett
             f"measures from the baseline, or {_and_others(method)}"
         )
     heatmap = how.run(problem).detach().to(picture.dtype)
+    if not torch.isfinite(heatmap).all():
+        raise ValueError(f"the gradients of '{backbone.name}' are not finite here, so that '{method}' shows nothing")
     summing = method == "integrated_gradients"
     return Attribution(
         heatmap=heatmap,

@@ -36,9 +36,21 @@ from explorer.capture import AttentionCapture
 from explorer.checkpoints import misfit, stripped
 from explorer.dialects import described
 from explorer.lora_files import is_adapter, merged, read_config
+from explorer.precision import outside_autocast
 from explorer.reading import Reader, TimmReader, Tokens
 from explorer.trace import Grid, QueryKind, Trace
-from explorer.weights import ALIASES, LoadedWeights, WeightsError, load_alias, load_file, load_from_hub, state_digest
+from explorer.weights import (
+    ALIASES,
+    LoadedWeights,
+    WeightsError,
+    check_finite,
+    first_broken,
+    is_finite,
+    load_alias,
+    load_file,
+    load_from_hub,
+    state_digest,
+)
 
 Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
@@ -48,7 +60,7 @@ _BUILDING = threading.RLock()  # timm's flag and torch's generator are the whole
 
 
 class CaptureError(RuntimeError):
-    """The forward pass did not call attention as expected: no map is better than a wrong one."""
+    """The forward pass did not call attention as expected, or left NaN: no map is better than a wrong one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,19 +129,22 @@ class Backbone:
             layers: "all", a block number or several; negative ones count from the last block.
             attention: "cls" keeps the class token's row of each block (for models without one see
                 `Trace.query_kind`), "full" all rows, None nothing.
-            grad: whether the trace can be differentiated.
+            grad: whether the trace can be differentiated; then NaN is left for the loss to show.
 
         Raises:
             ValueError: wrong size, type or range of the pictures; unknown layer.
-            CaptureError: the model computed attention in a way that cannot be read.
+            CaptureError: the model computed attention in a way that cannot be read, or values that are not finite.
         """
         self._check(images)
         if attention not in ("cls", "full", None):
             raise ValueError(f"attention must be 'cls', 'full' or None; got {attention!r}")
         chosen = self.blocks(layers)
         with torch.set_grad_enabled(grad):
-            tokens, captured = self._forward(self._normalised(images), chosen, attention)
+            x = self._normalised(images)
+            tokens, captured = self._forward(x, chosen, attention)
             embedding = self.reader.embedding(self.module, tokens.final)
+            if not (grad or (is_finite(tokens.final) and is_finite(embedding))):
+                raise CaptureError(self._not_finite(x))
             if attention == "cls" and self.query_kind == "attention pooling":
                 captured = self._pooling_rows(tokens)
         has_class_token = self.query_kind == "class token"
@@ -197,6 +212,19 @@ class Backbone:
                 f"Build it with load_backbone"
             )
 
+    def _not_finite(self, x: Tensor) -> str:
+        """Where NaN or infinite values begin: a token that holds them keeps them to the end, and is attended to."""
+        tokens = self.reader.tokens(self.module, x, tuple(range(self.depth)), self.prefix)
+        after = zip(tokens.prefix.unbind(dim=1), tokens.patches.unbind(dim=1), strict=True)
+        block = next((n for n, parts in enumerate(after) if not all(map(is_finite, parts))), None)
+        broken = first_broken(self.module)
+        where = "in its embedding alone" if block is None else f"from block {block} on"
+        advice = "float16 ends at 65,504: bfloat16 and float32 hold more"
+        return (
+            f"'{self.name}' computed values that are not finite, {where}, so that nothing of it can be shown: "
+            f"{advice if broken is None else f'its weights are broken (first {broken!r}); load whole ones'}"
+        )
+
     def _check_rows(self, capture: AttentionCapture) -> None:
         tokens = self.prefix + self.grid.patches
         wrong = next((row.shape for row in capture.kept.values() if row.shape[-1] != tokens), None)
@@ -251,6 +279,7 @@ class Backbone:
         return (x - mean) / std
 
 
+@outside_autocast()
 def load_backbone(
     name: str,
     image_size: ImageSize | None = None,
@@ -277,7 +306,7 @@ def load_backbone(
     Raises:
         ValueError: unknown name, or an image size that does not fit the patches.
         UnsupportedModelError: a model without global self-attention over one token grid.
-        WeightsError: the weights cannot be had; never replaced by others in silence.
+        WeightsError: the weights cannot be had, or hold NaN; never replaced by others in silence.
     """
     architecture = architecture_of(name)
     size = image_size if image_size is not None else ALIASES[name].image_size if name in ALIASES else None
@@ -291,6 +320,8 @@ def load_backbone(
         if source != "auto":
             loaded = _fitted(loaded, architecture, whole)
         module = _build(architecture, size, tensors=loaded.tensors, whole=whole)
+        if source != "auto" or name not in ALIASES:  # an alias's are known byte by byte
+            check_finite(module, loaded.description)
     return _wrap(name, module.to(_device(device)), loaded, size)
 
 

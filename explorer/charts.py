@@ -191,7 +191,8 @@ def plot_panes(
     columns = len(panes) if columns is None else columns
     rows = -(-len(panes) // columns)
     maps = [values for _, values in panes.values() if values is not None]
-    top = max((float(values.max()) for values in maps), default=1.0) if high is None else high
+    known = [values[values.isfinite()] for values in maps]  # elsewhere the picture shows through
+    top = max((float(values.max()) for values in known if len(values)), default=1.0) if high is None else high
     figure = empty_figure((2.35 * columns + (0.8 if maps else 0), 2.7 * rows))
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False)

@@ -18,6 +18,7 @@ from explorer.backbones import Backbone
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.maps import Head, attention_map, pca_rgb, rollout
+from explorer.precision import outside_autocast
 from explorer.similarity import Alignment, alignment, patch_similarity
 from explorer.trace import Trace
 
@@ -128,8 +129,8 @@ class Comparison:
         maps = {name: values.tolist() for name, values in self.maps(layer, head).items()}
         trace = self.reference.trace
         return {
-            **self.alignments["student"].as_dict(),
-            **{name: agreement.as_dict() for name, agreement in self.alignments.items()},
+            **self.alignments["student"].as_json(),
+            **{name: agreement.as_json() for name, agreement in self.alignments.items()},
             "clean_attention": maps["teacher_clean"],
             "teacher_attention": maps["teacher_distorted"],
             "student_attention": maps["student_distorted"],
@@ -207,13 +208,19 @@ def look(backbone: Backbone, image: Float[Tensor, "3 height width"]) -> View:
     trace = backbone.trace(image[None], attention="full" if fits and not pooled else "cls")
     if not fits or pooled:
         return View(trace=trace.to("cpu"), rollout=None, rows=None, source=backbone.source)
+    return _whole_view(trace, backbone.source)
+
+
+@outside_autocast()
+def _whole_view(trace: Trace, source: str) -> View:
+    """What is kept of all attention matrices."""
     assert trace.attention is not None
     means = (reduce(block, "h q t -> q t", "mean") for block in trace.attention[0])  # by block: they stay in the cache
     return View(
         trace=replace(trace, attention=trace.own_rows().unsqueeze(3).clone()).to("cpu"),
         rollout=rollout(trace)[0].cpu(),
         rows=torch.stack([mean[trace.prefix :, trace.prefix :].to("cpu", torch.float16) for mean in means]),
-        source=backbone.source,
+        source=source,
     )
 
 

@@ -55,6 +55,7 @@ from explorer.pairs import (
     write_pair,
     write_tensors,
 )
+from explorer.precision import outside_autocast
 from explorer.processes import Processes
 from explorer.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.targets import SCRATCH, Targets
@@ -108,7 +109,7 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, as they are written to the history; alignment as its averages."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "student"}
-        return {**values, "alignment": _plain(self.alignment) if self.alignment else None}
+        return {**values, "alignment": self.alignment.as_json() if self.alignment else None}
 
 
 def distill(
@@ -233,7 +234,7 @@ class _Run:
         if there:
             self._resume()
             return
-        self.metrics["before"] = _plain(self.evaluate())
+        self.metrics["before"] = self.evaluate().as_json()
         self.save()
 
     def records(self) -> Iterator[Record]:
@@ -247,6 +248,7 @@ class _Run:
                 self.save()
             raise
 
+    @outside_autocast()
     def save(self) -> None:
         """Bring the folder up to date: all of its files, or none.
 
@@ -325,7 +327,7 @@ class _Run:
             terms = self._learn(batches)
             measured = self.evaluate() if self._due(config.eval_every) else None
             if measured is not None:
-                self.metrics["after"] = _plain(measured)
+                self.metrics["after"] = measured.as_json()
             seconds.append(time.perf_counter() - start)
             record = self._record(terms, sum(seconds) / len(seconds), measured)
             self.history.append(record.as_dict())
@@ -349,6 +351,7 @@ class _Run:
         )
         return iter(loader)
 
+    @outside_autocast()
     def _learn(self, batches: Iterator[tuple[Tensor, list[int], list[int]]]) -> dict[str, float]:
         """One update of the weights; the losses before it."""
         totals: dict[str, Tensor] = {}
@@ -444,6 +447,7 @@ class _Run:
 
     # Measuring.
 
+    @outside_autocast()
     def evaluate(self) -> Alignment:
         """How well the student on the distorted probe pictures agrees with the teacher on the clean ones."""
         indices = range(_PROBE_SAMPLES, _PROBE_SAMPLES + len(self.probe))
@@ -488,7 +492,8 @@ class _Run:
             raise DivergedError(self._diverged(f"after step {self.step}: '{broken}' is not finite"))
         few = self.probe[:_PROBE_BATCH]
         attends = float(self.config.attention > 0)
-        traces = [backbone.trace(few, self.layers, self._attention) for backbone in (self.teacher, self.student)]
+        both = (self.teacher, self.student)  # grad=True leaves NaN to the losses, whose names say more
+        traces = [backbone.trace(few, self.layers, self._attention, grad=True).detach() for backbone in both]
         terms = losses.combine(*traces, attention=attends, attention_layers=1, rows=self.config.rows)
         self._check_terms({name: value.item() for name, value in terms.items()}, f"after step {self.step}")
 
@@ -603,11 +608,6 @@ def _traced(config: DistillConfig, depth: int) -> list[int]:
     if config.attention:
         needed |= set(_blocks(config.attention_layers, depth))
     return sorted(needed)
-
-
-def _plain(measured: Alignment) -> dict[str, float | None]:
-    """The averages, as JSON can hold them: None for what is not finite."""
-    return {n: value if value is None or math.isfinite(value) else None for n, value in measured.as_dict().items()}
 
 
 def _joined(parts: list[Alignment]) -> Alignment:

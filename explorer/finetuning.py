@@ -23,6 +23,7 @@ from explorer.backbones import Backbone
 from explorer.data import ImageSet
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.precision import outside_autocast
 from explorer.probes import Probe
 from explorer.views import Batches, Stream, View, Views, check_views, collate, whole
 
@@ -241,6 +242,7 @@ def _steps(
         start = time.perf_counter()
 
 
+@outside_autocast()
 def _update(
     classifier: Classifier,
     optimizer: torch.optim.Optimizer,

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer import metrics
+from explorer.precision import outside_autocast
 from explorer.trace import Trace
 
 Blocks = int | Sequence[int]
@@ -72,6 +73,7 @@ def attention(
     return metrics.kl_divergence(*_attention_rows(reference, student, layers, rows, heads)).mean()
 
 
+@outside_autocast()
 def contrastive(reference: Trace, student: Trace, temperature: float = TEMPERATURE) -> Float[Tensor, ""]:
     """InfoNCE: each distorted picture has to find its own clean embedding among those of the batch.
 
@@ -88,12 +90,14 @@ def contrastive(reference: Trace, student: Trace, temperature: float = TEMPERATU
     return F.cross_entropy(logits, torch.arange(len(targets), device=logits.device))
 
 
+@outside_autocast()
 def cls_mse(reference: Trace, student: Trace) -> Float[Tensor, ""]:
     """Mean squared difference of the global embeddings; the form of `cls` that keeps lengths, for comparison."""
     target, embedding = _embeddings(reference, student)
     return F.mse_loss(embedding, target)
 
 
+@outside_autocast()
 def patch_mse(reference: Trace, student: Trace, layers: Blocks = 1) -> Float[Tensor, ""]:
     """Mean squared difference of the patches' features; the form of `patch` that keeps lengths, for comparison."""
     targets, patches = _patches(reference, student, layers)

@@ -206,7 +206,7 @@ def _curve(
     text: str,
 ) -> Payload:
     curves: dict[str, Any] = {
-        who: [row[name] for row in sweep.rows[who]] if sweep.rows else [None] * len(sweep.values)
+        who: [_number(row[name]) for row in sweep.rows[who]] if sweep.rows else [None] * len(sweep.values)
         for who in ("teacher", "student")
     }
     return {
@@ -223,5 +223,5 @@ def _curve(
     }
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

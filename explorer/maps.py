@@ -11,11 +11,13 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.precision import outside_autocast
 from explorer.trace import Trace
 
 Head = int | Literal["mean", "max"]
 
 
+@outside_autocast()
 def attention_map(
     trace: Trace, layer: int = -1, head: Head = "mean", query: tuple[int, int] | None = None
 ) -> Float[Tensor, "batch rows cols"]:
@@ -41,6 +43,7 @@ def attention_map(
     return rearrange(over_heads[:, trace.prefix :], "b (r c) -> b r c", r=trace.grid.rows)
 
 
+@outside_autocast()
 def rollout(trace: Trace, head: Head = "mean") -> Float[Tensor, "batch rows cols"]:
     """Attention rollout (Abnar and Zuidema 2020, eq. 1): the product over blocks of 0.5 A + 0.5 I.
 
@@ -89,6 +92,7 @@ def _attended(
     return (row[:, None] @ mixed)[:, 0]
 
 
+@outside_autocast()
 def pca_rgb(
     trace: Trace, *others: Trace, layer: int = -1
 ) -> Float[Tensor, "batch rows cols 3"] | tuple[Float[Tensor, "batch rows cols 3"], ...]:
@@ -100,6 +104,9 @@ def pca_rgb(
 
     Returns:
         One tensor in [0, 1] for one trace, a tuple for several.
+
+    Raises:
+        ValueError: features of several sizes, or with NaN or infinite values.
     """
     traces = (trace, *others)
     tokens = [t.patches[:, t.position(layer)].float() for t in traces]
@@ -107,6 +114,8 @@ def pca_rgb(
     if len(sizes) > 1:
         raise ValueError(f"one PCA needs features of one size, such as those of a teacher and its student; got {sizes}")
     flat = torch.cat([rearrange(x, "b p d -> (b p) d") for x in tokens])
+    if not torch.isfinite(flat).all():
+        raise ValueError("the patches hold NaN or infinite values: look for what broke the model that they come from")
     mean, components = _principal_components(flat)
     low, high = ((flat - mean) @ components).quantile(torch.tensor([0.01, 0.99], device=flat.device), dim=0)
     span = (high - low).clamp_min(1e-6)

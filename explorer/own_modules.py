@@ -23,7 +23,7 @@ from explorer.backbones import Backbone, CaptureError, ImageSize, as_height_widt
 from explorer.capture import AttentionCapture
 from explorer.reading import Calls, Tokens
 from explorer.trace import Grid
-from explorer.weights import state_digest
+from explorer.weights import check_finite, state_digest
 
 Embed = Callable[[nn.Module, Tensor], Tensor]
 
@@ -65,6 +65,7 @@ def wrap_backbone(
     Raises:
         ValueError: what was said does not fit the module.
         CaptureError: its attention cannot be read.
+        WeightsError: its weights hold NaN or infinite values.
     """
     name = name or f"own:{type(module).__name__}"
     if is_known(name):
@@ -76,6 +77,7 @@ def wrap_backbone(
         raise ValueError(f"prefix counts the tokens before the patches, a class token among them; got {prefix}")
     first = prefix > 0 if class_token is None else class_token
     reader = OwnReader(inner, None if norm is None else _path(module, norm, "norm"), prefix, first, embed)
+    check_finite(module, name)
     module.eval()
     measured = _measure(module, reader, (height, width), prefix + rows * cols)
     digest = state_digest(module.state_dict())

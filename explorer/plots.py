@@ -528,7 +528,7 @@ def _four_headings(axes: np.ndarray, comparison: Comparison) -> None:
 def _numbers_panel(ax: Axes, comparison: Comparison) -> None:
     """Agreement of the two distorted views with the reference; a mark tells where the student is nearer to it."""
     ax.set_facecolor(PAPER)
-    teacher, student = (comparison.alignments[name].as_dict() for name in COLOURS)
+    teacher, student = (comparison.alignments[name].as_json() for name in COLOURS)
     put: dict[str, Any] = {"transform": ax.transAxes, "va": "center"}
     ax.text(0.06, 0.91, "distorted views against the reference", size=8, color=QUIET, **put)
     for x, network in ((0.62, "teacher"), (0.9, "student")):

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib import colormaps
 from torch import Tensor
@@ -52,7 +53,7 @@ def attention_scene(comparison: Comparison, link: dict[str, str] | None = None, 
     scene["layers"] = list(trace.layers)
     scene["heads"] = scene["panes"][0]["attention"]["shape"][1]
     scene["query_kind"] = trace.query_kind
-    scene["numbers"] = {name: agreement.as_dict() for name, agreement in comparison.alignments.items()}
+    scene["numbers"] = {name: agreement.as_json() for name, agreement in comparison.alignments.items()}
     return scene
 
 
@@ -96,7 +97,7 @@ def moment_scene(moment: Moment) -> Payload:
         "step": moment.step,
         "attention": _quantised(moment.attention, np.uint8),
         "patches": _features(moment.patches),
-        "agreement": moment.agreement.as_dict(),
+        "agreement": moment.agreement.as_json(),
     }
 
 
@@ -151,6 +152,7 @@ def _common(comparison: Comparison, link: dict[str, str] | None, message: str | 
 
 def _features(patches: Float[Tensor, "patch dim"]) -> Payload:
     """Directions of patch features: each patch scaled to 127."""
+    _check_finite(patches)
     largest = patches.float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
     return packed((patches.float() / largest * 127).round().numpy().astype(np.int8))
 
@@ -170,9 +172,16 @@ def _colormaps() -> dict[str, str]:
 
 def _quantised(values: Float[Tensor, "..."], dtype: type[np.unsignedinteger[Any]]) -> Payload:
     """Values from 0 up, as whole numbers times one scale."""
+    _check_finite(values)
     levels = int(np.iinfo(dtype).max)
     scale = max(float(values.max()), 1e-12) / levels
     return {**packed((values / scale).round().clamp(0, levels).numpy().astype(dtype)), "scale": scale}
+
+
+def _check_finite(values: Tensor) -> None:
+    """Whole numbers know no NaN: it would become 0, and a map of nothing but NaN a flat one."""
+    if not torch.isfinite(values).all():
+        raise ValueError("NaN and infinite values cannot be drawn: look for what broke the model that they come from")
 
 
 def packed(array: np.ndarray) -> Payload:

@@ -1,14 +1,17 @@
 """Trace x Trace -> agreement: similarity of patches within and across pictures, and `alignment` in a few numbers."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
 from explorer import metrics
+from explorer.precision import outside_autocast
 from explorer.trace import Trace
 
 if TYPE_CHECKING:
@@ -46,6 +49,10 @@ class Alignment:
         """The averages by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_image"}
 
+    def as_json(self) -> dict[str, float | None]:
+        """The averages by name, as JSON can hold them: None for what is not finite."""
+        return {name: value if math.isfinite(value or 0) else None for name, value in self.as_dict().items()}
+
     def frame(self) -> "pandas.DataFrame":
         """One row for each picture, one column for each number."""
         import pandas
@@ -53,6 +60,7 @@ class Alignment:
         return pandas.DataFrame({name: values.tolist() for name, values in self.per_image.items()}).rename_axis("image")
 
 
+@outside_autocast()
 def alignment(reference: Trace, other: Trace, attention_layers: int = ATTENTION_LAYERS) -> Alignment:
     """How well `other` agrees with `reference`, picture by picture.
 
@@ -76,14 +84,14 @@ def alignment(reference: Trace, other: Trace, attention_layers: int = ATTENTION_
         numbers["attention_kl"] = metrics.kl_divergence(a, b)
         numbers["attention_js"] = metrics.js_divergence(a, b)
         if reference.has_own_rows and other.has_own_rows:
-            masses = [metrics.top_mass(_own_map(trace), MASS) for trace in (reference, other)]
-            numbers["attention_iou"] = metrics.intersection_over_union(*masses)
+            numbers["attention_iou"] = _overlap(_own_map(reference), _own_map(other))
     numbers["cka"] = metrics.linear_cka(reference.patches[:, -1].float(), other.patches[:, -1].float())
     averages = {name: float(values.mean()) for name, values in numbers.items()}
     names = ("attention_kl", "attention_js", "attention_iou")
     return Alignment(**{**dict.fromkeys(names), **averages}, per_image=numbers)  # type: ignore[arg-type]
 
 
+@outside_autocast()
 def patch_similarity(
     trace: Trace, query: tuple[int, int], against: Trace | None = None, layer: int = -1
 ) -> Float[Tensor, "batch rows cols"]:
@@ -106,8 +114,15 @@ def patch_similarity(
             f"the two traces differ in pictures or feature size: (batch, dim) is {tuple(wanted.shape)} for the query "
             f"and {(patches.shape[0], patches.shape[-1])} for the trace that it is compared with"
         )
-    cosines = F.cosine_similarity(patches, wanted[:, None], dim=-1)
+    cosines = F.cosine_similarity(metrics.wide(patches), metrics.wide(wanted)[:, None], dim=-1)
     return rearrange(cosines, "b (r c) -> b r c", r=other.grid.rows)
+
+
+def _overlap(a: Float[Tensor, "batch rows cols"], b: Float[Tensor, "batch rows cols"]) -> Float[Tensor, " batch"]:
+    """Of the patches that hold most of the mass; NaN where a map is not finite, and so has no such patches."""
+    known = torch.isfinite(a + b).flatten(1).all(dim=1)
+    masses = [metrics.top_mass(maps.where(known[:, None, None], 0.0), MASS) for maps in (a, b)]
+    return metrics.intersection_over_union(*masses).where(known, torch.nan)
 
 
 def _comparable(reference: Trace, other: Trace) -> None:

@@ -27,6 +27,7 @@ import filelock
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from explorer._files import CACHE_VARIABLE, atomic_path, cache_dir, file_digest, parts_of
@@ -176,6 +177,37 @@ def state_digest(tensors: StateDict) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def check_finite(module: nn.Module, description: str) -> None:
+    """Refuse a module whose maps would be flat, and whose numbers would look like agreement.
+
+    Raises:
+        WeightsError: a weight holds NaN or infinite values; it names the first.
+    """
+    broken = first_broken(module)
+    if broken is not None:
+        raise WeightsError(
+            f"these weights are broken: '{broken}' holds NaN or infinite values ({description}). Take an earlier "
+            f"checkpoint, or save it anew; numbers above 65,504 do not fit into float16, but into bfloat16"
+        )
+
+
+def first_broken(module: nn.Module) -> str | None:
+    """The name of the first parameter that holds NaN or infinite values, or buffer that holds others than -inf."""
+    parameters = (name for name, tensor in module.named_parameters() if not is_finite(tensor))
+    # masks are kept as buffers, and hold -inf where nothing may be seen
+    buffers = (name for name, tensor in module.named_buffers() if not is_finite(tensor, masked=True))
+    return next(parameters, None) or next(buffers, None)
+
+
+def is_finite(tensor: Tensor, masked: bool = False) -> bool:
+    """Whether a tensor is free of NaN and infinite values; `masked` allows -inf. One pass, and no copy."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    values = tensor.detach()
+    low, high = torch.aminmax(values.float() if values.element_size() == 1 else values)  # NaN comes through
+    return bool(high < torch.inf) if masked else bool((low > -torch.inf) & (high < torch.inf))
 
 
 def how_to_bring(alias: str) -> str:

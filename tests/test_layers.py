@@ -9,7 +9,7 @@ import explorer
 
 PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
-    {"images", "trace", "onnx_weights", "fitting", "_files", "_replacement"},
+    {"images", "trace", "precision", "onnx_weights", "fitting", "_files", "_replacement"},
     {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows", "reading"}
     | {"checkpoints", "dialects", "lora_files", "picture_files"},
     {

@@ -22,6 +22,7 @@ from explorer.distortions.operators import DISTORTIONS, NONE, RANDOM_CORRUPTION
 from explorer.distortions.parameters import SEVERITY, Description, Parameter
 from explorer.distortions.pipeline import Distortion
 from explorer.distortions.randomness import Draw
+from explorer.precision import outside_autocast
 
 Picture = Callable[..., Float[Tensor, "3 height width"]]
 Bounds = tuple[int | float, int | float, int | float]  # default, smallest, largest
@@ -177,6 +178,7 @@ def _try(entry: Description) -> None:
         raise ValueError(f"'{entry.name}' gave another result for another seed: leave stochastic=True")
 
 
+@outside_autocast()
 def _on_test_picture(entry: Description, seed: int = 0) -> Float[Tensor, "1 3 height width"]:
     """The operator at its defaults on waves of all brightnesses, different in each channel; on the CPU."""
     place = torch.linspace(0, 1, _TEST_SIZE)

@@ -19,6 +19,7 @@ from explorer.distortions.operators import COMMON_CORRUPTIONS, DISTORTIONS, NONE
 from explorer.distortions.parameters import SEVERITY, Description, Value, unknown_name
 from explorer.distortions.parsing import EXAMPLES, Term, parse
 from explorer.distortions.randomness import BRANCH, LARGEST_SEED, Draw, uniform_number
+from explorer.precision import outside_autocast
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Distortion:
     def __repr__(self) -> str:
         return f"distortion({self.spec!r})"
 
+    @outside_autocast()
     def __call__(
         self,
         images: Float[Tensor, "batch 3 height width"],

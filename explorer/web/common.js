@@ -28,6 +28,8 @@ export function decodeArray(spec) {
   if (bytes.byteLength !== count * Type.BYTES_PER_ELEMENT) {
     throw new Error(`array of shape [${spec.shape}] and type ${spec.dtype} has ${bytes.byteLength} bytes`);
   }
+  // JSON has no NaN: what was not finite arrives as null, and would be drawn as an even map of zeros
+  if ("scale" in spec && !Number.isFinite(spec.scale)) throw new Error("it holds values that are not finite");
   return { values: new Type(bytes.buffer), shape: spec.shape, scale: spec.scale ?? 1 };
 }
 

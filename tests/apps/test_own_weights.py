@@ -75,6 +75,16 @@ def test_an_upload_is_one_whole_file(files: Path, store: Path, tmp_path: Path) -
     assert not list(store.glob("*"))
 
 
+def test_weights_that_hold_nan_are_not_kept(files: Path, store: Path, tmp_path: Path) -> None:
+    """Their maps would be flat, and flat maps agree: JS 0.000, IoU 1.00."""
+    state = safetensors.torch.load_file(files / "mine.safetensors")
+    state["blocks.11.attn.qkv.bias"][7] = torch.nan
+    safetensors.torch.save_file(state, tmp_path / "nan.safetensors")
+    with pytest.raises(ex.WeightsError, match=r"'blocks\.11\.attn\.qkv\.bias' holds NaN"):
+        own_weights.take_in(str(tmp_path / "nan.safetensors"), TINY, 224)
+    assert not list(store.glob("*"))
+
+
 def test_the_store_is_bounded_and_drops_what_was_not_used_for_longest(
     files: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -466,6 +466,18 @@ def test_strings_are_text(open_view, attention, patches, name):
     assert page.locator(".vx-title", has_text="<b id='bold'>title</b>").count() == 1
 
 
+@pytest.mark.parametrize(("name", "key"), [("attentionview", "attention"), ("patchview", "rows")])
+def test_maps_that_are_not_finite_are_not_drawn_as_even_ones(open_view, attention, patches, name, key):
+    """JSON has no NaN: their scale arrives as null, and null times a number is 0."""
+    broken = copy.deepcopy({"attentionview": attention, "patchview": patches}[name])
+    broken["panes"][1][key]["scale"] = None
+    page = open_view(name, broken)
+    assert page.locator(".vx-notice").inner_text() == (
+        "This result could not be read: it holds values that are not finite."
+    )
+    assert page.locator(".vx-body").is_hidden()
+
+
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_a_bad_payload_is_said_and_forgotten(open_view, attention, patches, name):
     payload = {"attentionview": attention, "patchview": patches}[name]

@@ -1,0 +1,27 @@
+"""What is no model computes in the precision of its tensors: `outside_autocast`.
+
+`torch.autocast` is meant for models. Around a whole script it would also turn the convolutions of distortions and the
+matrix products of metrics into half precision, where they are wrong by a tenth, or mixed types that torch refuses.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+@contextmanager
+def outside_autocast() -> Iterator[None]:
+    """While it lasts, autocast is off on every device; as a decorator, while the function runs.
+
+    Not for generators: what they are asked from goes on inside of it between two items.
+    """
+    on = [device for device in _DEVICES if torch.is_autocast_enabled(device)]
+    with ExitStack() as switched_off:
+        for device in on:
+            switched_off.enter_context(torch.autocast(device, enabled=False))
+        if on:  # torch keeps halved weights until the outermost autocast ends: a step of training made them stale
+            switched_off.callback(torch.clear_autocast_cache)
+        yield
