@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from explorer._files import atomic_path, readable
+from explorer._files import atomic_path, is_stream, readable
 from explorer.comparison import Comparison
 from explorer.map_scene import sweep_scene
 from explorer.recovery import Recovery
@@ -65,7 +65,7 @@ def save_page(
         ValueError: as `page`, or the name does not end in .html.
     """
     target = Path(path)
-    if target.suffix.lower() not in (".html", ".htm"):
+    if target.suffix.lower() not in (".html", ".htm") and not is_stream(target):
         raise ValueError(f"a page's name ends in .html; got '{target.name}'")
     text = page(shown, title=title, note=note, settings=settings, layers=layers)
     with atomic_path(target) as part:

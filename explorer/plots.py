@@ -468,7 +468,7 @@ def _fonts_with(letters: frozenset[str], _installed: int) -> tuple[str, ...]:
             left -= had
         if not left:
             break
-    _tell(sorted(filter(str.isprintable, left)))
+    _tell(sorted(letter for letter in left if unicodedata.category(letter) != "Cf"))  # these are not seen anyway
     return tuple(chosen)
 
 
@@ -476,10 +476,12 @@ def _tell(letters: list[str]) -> None:
     """Say once for each script that its letters are drawn as boxes."""
     for letter in letters:
         script = unicodedata.name(letter, "UNKNOWN").split()[0].title()
-        font = f"Noto Sans {script}"
+        font = "Noto Sans" if script == "Unknown" else f"Noto Sans {script}"
         if script in ("Cjk", "Hiragana", "Katakana", "Hangul", "Bopomofo", "Ideographic", "Fullwidth", "Halfwidth"):
             script, font = "Chinese, Japanese, Korean", "Noto Sans CJK"
-        elif unicodedata.category(letter).startswith("S"):
+        elif (
+            unicodedata.category(letter).startswith("S") or 0x1F000 <= ord(letter) < 0x20000
+        ):  # or too new for Python
             script, font = "emoji and symbols", "Noto Emoji"
         if font not in _TOLD:
             _TOLD.add(font)
