@@ -525,11 +525,11 @@ def check_outputs(outputs: Mapping[str, Path | None], force: bool, keep: Path | 
 
 def print_written(*files: Path | None) -> None:
     """Say which files there are now."""
-    from explorer._files import descriptor
+    from explorer._files import descriptor, readable
 
     for file in files:
         if file is not None and descriptor(file) != 1:
-            print(f"wrote {file}")
+            print(f"wrote {readable(str(file))}")
 
 
 def write(target: Path, content: bytes) -> None:

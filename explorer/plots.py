@@ -479,9 +479,7 @@ def _tell(letters: list[str]) -> None:
         font = "Noto Sans" if script == "Unknown" else f"Noto Sans {script}"
         if script in ("Cjk", "Hiragana", "Katakana", "Hangul", "Bopomofo", "Ideographic", "Fullwidth", "Halfwidth"):
             script, font = "Chinese, Japanese, Korean", "Noto Sans CJK"
-        elif (
-            unicodedata.category(letter).startswith("S") or 0x1F000 <= ord(letter) < 0x20000
-        ):  # or too new for Python
+        elif unicodedata.category(letter).startswith("S") or 0x1F000 <= ord(letter) < 0x20000:  # or too new for Python
             script, font = "emoji and symbols", "Noto Emoji"
         if font not in _TOLD:
             _TOLD.add(font)

@@ -17,7 +17,10 @@ from PIL import Image
 from explorer import cli, measuring_cli, training_cli
 from explorer._files import STDOUT
 from explorer.data import load_images
-from tests.small import picture_folder
+from explorer.distill_config import DistillConfig
+from explorer.distillation import distill
+from explorer.pairs import load_pair
+from tests.small import SIZE, network, picture_folder, picture_set
 from tests.together import Run
 
 COMMANDS = [command.name for part in (cli, training_cli, measuring_cli) for command in part.COMMANDS]
@@ -58,6 +61,14 @@ def test_folders_behind_links_hold_what_was_imported(run: Run, tmp_path: Path) -
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "far" / "card.json").is_file()
     assert "s14" in run("pairs", "link").stdout
+
+
+def test_a_run_goes_to_the_folder_that_a_link_names(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("disk/run")
+    settings = DistillConfig(image_size=SIZE, steps=1, batch_size=4, probe=2)
+    list(distill(network(0), picture_set(tmp_path / "pictures"), settings, tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert load_pair(tmp_path / "disk" / "run", teacher=network(0)).card["step"] == 1
 
 
 @pytest.mark.parametrize(
@@ -205,7 +216,7 @@ def test_names_that_are_no_utf_8(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["image"] == r"caf\xe9.png"
     assert r"<title>caf\xe9.png: gaussian_noise" in (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert r"wrote caf\udce9.compared.png" in done.stderr
+    assert r"wrote caf\xe9.compared.png" in done.stderr
 
 
 def test_pictures_whose_names_are_no_utf_8_are_found_and_told_apart(tmp_path: Path) -> None:
