@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import explorer as ex
+from explorer._files import readable
 from explorer.data import SplitsError, is_split
 from explorer.images import Size
 from explorer.picture_files import told
@@ -62,7 +63,7 @@ def _offered() -> dict[str, tuple[Path, str | None]]:
     offered: dict[str, tuple[Path, str | None]] = {}
     alike = Counter([PHOTOS])
     for folder in _named():
-        name = folder.name or str(folder)
+        name = readable(folder.name or str(folder))
         alike[name] += 1
         title = name if alike[name] == 1 else f"{name} ({alike[name]})"
         for split in _splits(folder) or (None,):

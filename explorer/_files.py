@@ -4,10 +4,15 @@ Whatever kills a process, nothing half is taken for whole, and the next one remo
 interprets content.
 """
 
+import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
+import stat
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +22,8 @@ import filelock
 import platformdirs
 
 CACHE_VARIABLE = "VIT_EXPLORER_CACHE"
+STDOUT = Path("/dev/stdout")
+"""The standard output, also where a system has no such file."""
 
 
 def asset_path(name: str) -> Path:
@@ -42,33 +49,145 @@ def cache_dir() -> Path:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A path to write to beside `target`; it takes the target's name only if the block ends without an error.
+    """A path to write to; what was written is at `target` only if the block ends without an error.
 
-    A process that dies half-way leaves a file with a `.part` name, which nothing ever reads (see `parts_of`).
+    It lies beside the file that `target` is, or links to, and takes its name, and its mode if it is there. A process
+    that dies half-way leaves a file with a `.part` name, which nothing ever reads (see `parts_of`). What is no regular
+    file (a pipe, a device, /dev/stdout) stays what it is, and gets the bytes when all of them are there.
 
     Raises:
         OSError: it cannot be written, such as on a full disk; the error names the target.
     """
-    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    part = target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.touch(exist_ok=False)  # not mkstemp, whose files nobody else can read, where a cache may be shared
-        try:
+        with _part_for_stream(target) if is_stream(target) else _part_beside(behind_links(target)) as part:
             yield part
-            with part.open("rb+") as written:
-                os.fsync(written.fileno())
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(part):  # a full disk is reported without any name
+        nameless = error.filename is None or str(error.filename) == str(part)  # a full disk is reported without a name
+        if nameless and not (isinstance(error, BrokenPipeError) and descriptor(target) == 1):
             error.filename = os.fspath(target)
+        raise
+
+
+@contextmanager
+def _part_beside(place: Path) -> Iterator[Path]:
+    part = place.with_name(f"{_part_prefix(place)}{secrets.token_hex(8)}.part")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part.touch(exist_ok=False)  # not mkstemp, whose files nobody else can read, where a cache may be shared
+    try:
+        yield part
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())
+        if place.is_file():
+            _copy_rights(place, part)
+        os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _part_prefix(target: Path) -> str:
+    return f".{target.name[:50]}."  # names end at 255 bytes, and a letter may take four
+
+
+def _copy_rights(old: Path, new: Path) -> None:
+    """The file that takes another's place keeps who may read and write it, and its owner where that is allowed."""
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(new, old.stat().st_uid, old.stat().st_gid)
+    shutil.copymode(old, new)
+
+
+@contextmanager
+def _part_for_stream(target: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder, "part")
+        part.touch()
+        yield part
+        number = descriptor(target)
+        for printed in (sys.stdout, sys.stderr):
+            if number is not None and printed is not None:
+                printed.flush()  # what was said before comes before it
+        opened = target.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
+        with part.open("rb") as whole, opened as stream:
+            shutil.copyfileobj(whole, stream)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path stands for something that is written to and never replaced: a pipe, a device, an open file.
+
+    Raises:
+        OSError: nobody can tell, such as where symbolic links go round in a circle.
+    """
+    if descriptor(path) is not None:
+        return True
+    try:
+        kind = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+
+
+def descriptor(path: Path) -> int | None:
+    """The number of the open file that a path stands for, such as 1 for /dev/stdout; None for other paths.
+
+    Such a file is never opened anew: it would be cut to nothing, and written from its beginning.
+    """
+    open_files = os.path.realpath("/dev/fd")
+    for _ in range(40):  # as many links as Linux follows
+        if path == STDOUT:
+            return 1
+        if re.fullmatch(r"\d{1,9}", path.name, re.ASCII) and os.path.realpath(path.parent) == open_files:
+            return int(path.name)
+        if not os.path.islink(path):
+            return None
+        path = path.parent / os.readlink(path)
+    return None
+
+
+def behind_links(path: Path) -> Path:
+    """The place that a path leads to through symbolic links, whether something is there or not yet.
+
+    Raises:
+        OSError: the links go round in a circle, or through what may not be looked into.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.stat(path)
+    return Path(os.path.realpath(path))
+
+
+def check_target(target: Path) -> None:
+    """See before the work whether `atomic_path` will be able to write.
+
+    Raises:
+        OSError: it will not; the error names the target.
+    """
+    try:
+        number = descriptor(target)
+        if number is not None:
+            if number == 1 and sys.__stdout__ is None:  # closed by `>&-`; the number may be another file's by now
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            os.write(number, b"")
+        elif not is_stream(target):
+            folder = next(parent for parent in behind_links(target).parents if parent.exists())
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        elif not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        error.filename = os.fspath(target)
         raise
 
 
 def parts_of(target: Path) -> list[Path]:
     """What `atomic_path` left of a target where processes died; and what those that live are writing just now."""
-    return list(target.parent.glob(f".{target.name}.*.part"))
+    place = behind_links(target)
+    return list(place.parent.glob(f"{_part_prefix(place)}*.part"))
+
+
+def readable(name: str) -> str:
+    """A name as text that can be written and drawn everywhere: bytes that are no UTF-8 become escapes such as \\xe9."""
+    letters = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\N{REPLACEMENT CHARACTER}", name)  # of no byte: Windows has such
+    return letters.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @contextmanager

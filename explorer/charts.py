@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -28,6 +29,7 @@ from explorer.plots import (
     DIVERGING,
     INK,
     QUIET,
+    as_written,
     empty_figure,
     overlay,
     own_axes,
@@ -78,7 +80,7 @@ def plot_projection(projection: Projection, arrows: bool = True, ax: Axes | None
     ax.set(xlabel=f"{axes} 1{shares[0]}", ylabel=f"{axes} 2{shares[1]}", xticks=[], yticks=[])
     ax.set_aspect("equal", adjustable="datalim")
     fitted = projection.fit_on.replace("_", " ")
-    ax.set_title(f"Fitted on '{fitted}', which is the ruler for all", loc="left", size=10, color=INK)
+    as_written([ax.set_title(f"Fitted on '{fitted}', which is the ruler for all", loc="left", size=10, color=INK)])
     return root_figure(ax)
 
 
@@ -96,12 +98,13 @@ def plot_sweep(sweep: Sweep) -> Figure:
             low, high = sweep.trained_range
             ax.axvspan(low, max(high, low + 0.004 * np.ptp(sweep.values)), color=COLOURS["student"], alpha=0.18, lw=0)
         ax.set_title(_NAMES[name], loc="left", size=10)
-        ax.set_xlabel(f"{sweep.operator}: {sweep.parameter}", size=8)
+        as_written([ax.set_xlabel(f"{sweep.operator}: {sweep.parameter}", size=8)])
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(frameon=False, fontsize=8)
     if sweep.never_trained:
-        figure.suptitle(f"never trained on: the student learned {sweep.trained_on.spec}", size=9, color=QUIET)
+        words = f"never trained on: the student learned {sweep.trained_on.spec}"
+        as_written([figure.suptitle(words, size=9, color=QUIET)])
     return figure
 
 
@@ -116,7 +119,7 @@ def plot_evaluation(evaluation: Evaluation, ax: Axes | None = None) -> Figure:
     ax.set_yticks(places, [view.replace("_", ", ") for view in table["view"]])
     ax.set(xlim=(0, 1), xlabel=f"accuracy ({evaluation.probe} probe, 95 % interval)")
     gap = "" if evaluation.gap_closed is None else f"   gap closed: {evaluation.gap_closed:.0%}"
-    ax.set_title(f"{evaluation.distortion.spec}{gap}", loc="left", size=10)
+    as_written([ax.set_title(f"{evaluation.distortion.spec}{gap}", loc="left", size=10)])
     ax.spines[["top", "right"]].set_visible(False)
     return root_figure(ax)
 
@@ -158,10 +161,10 @@ def plot_attribution(
     for ax, (name, view) in zip(figure.subplots(1, len(named), squeeze=False)[0], named.items(), strict=True):
         plot_map(view.image.cpu(), maps[name], opacity=opacity, ax=ax, **style)
         colour = COLOURS.get(name.split("_")[0], INK)
-        ax.set_title(name.replace("_", " · ") or methods[0], size=11, weight="bold", color=colour)
+        as_written([ax.set_title(name.replace("_", " · ") or methods[0], size=11, weight="bold", color=colour)])
         ax.set_xlabel(f"score {view.target:.2f} (baseline {view.baseline_target:.2f})", size=8.5, color=QUIET)
     words = next(iter(named.values())).towards
-    figure.suptitle(f"{methods[0].replace('_', ' ')} towards: {words}", size=10, color=INK, parse_math=False)
+    as_written([figure.suptitle(f"{methods[0].replace('_', ' ')} towards: {words}", size=10, color=INK)])
     return figure
 
 
@@ -177,7 +180,8 @@ def plot_panes(
     """Pictures and maps side by side, all maps under one colour scale.
 
     Args:
-        panes: title -> (picture, map over it); None instead of a map shows the picture itself.
+        panes: title -> (picture, map over it); None instead of a map shows the picture itself. Titles are drawn as they
+            stand.
         columns: so many panes in a row; None: all of them.
         label: of the colour bar.
         colormap, opacity: as in `plots.plot_comparison`.
@@ -201,7 +205,7 @@ def plot_panes(
     for ax, (title, (picture, values)) in zip(axes.flat, panes.items(), strict=False):
         style: dict[str, Any] = {"colormap": colormap, "opacity": opacity, "low": low, "high": top}
         ax.imshow(to_uint8(picture) if values is None else overlay(picture, values, **style), interpolation="nearest")
-        ax.set_title(title, size=9.5, color=INK)
+        as_written([ax.set_title(title, size=9.5, color=INK)])
     if maps:
         bar = figure.colorbar(ScalarMappable(Normalize(low, top), colormap), ax=axes, fraction=0.035, pad=0.015)
         bar.set_label(label, size=8.5, color=QUIET)
@@ -220,19 +224,21 @@ def plot_curves(
     """Curves over one axis, told apart by colour, line and marker.
 
     Args:
-        curves: name -> values.
+        curves: name -> values; names are drawn as they stand.
         x: where the values lie; None: 0, 1, 2 and so on, such as layers.
         ax: where to draw; None for a figure of its own.
     """
     ax = own_axes(ax, (6.4, 3.1))
+    before, _ = ax.get_legend_handles_labels()
+    lines = []
     for (name, values), (colour, line, marker) in zip(curves.items(), cycle(STYLES), strict=False):
         places = range(len(values)) if x is None else x
-        ax.plot(places, values, color=colour, linestyle=line, marker=marker, ms=4, label=name)
+        lines += ax.plot(places, values, color=colour, linestyle=line, marker=marker, ms=4, label=name)
     ax.set_xlabel(xlabel, size=9.5)
     ax.set_ylabel(ylabel, size=9.5)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=8.5)
+    _draw_legend(ax, [*before, *lines], frameon=False, fontsize=8.5)
     return root_figure(ax)
 
 
@@ -250,4 +256,9 @@ def _legend(ax: Axes, names: list, palette: dict) -> None:
     views, _ = ax.get_legend_handles_labels()
     shown = names if len(names) <= 20 else []
     spots = [ax.plot([], [], "o", color=palette[name], label=str(name))[0] for name in shown]
-    ax.legend(handles=[*views, *spots], loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
+    _draw_legend(ax, [*views, *spots], loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
+
+
+def _draw_legend(ax: Axes, handles: Sequence[Artist], **style: Any) -> None:
+    """With labels that begin with `_`, too: matplotlib leaves these out where it looks for them itself."""
+    as_written(ax.legend(handles, [str(handle.get_label()) for handle in handles], **style).get_texts())

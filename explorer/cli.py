@@ -8,6 +8,7 @@ Everything heavy is imported inside of the commands, so that help answers at onc
 import argparse
 import errno
 import importlib
+import io
 import json
 import logging
 import os
@@ -15,8 +16,8 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -47,6 +48,7 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (None: that of the process) and return its exit code."""
+    _mend_streams()
     over = "\r\033[K" if sys.stderr.isatty() else ""  # the line of `progress` may stand there
     logging.basicConfig(format=f"{over}{PROGRAM}: %(message)s", level=logging.WARNING)
     try:
@@ -56,17 +58,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run(options)
 
 
+def _mend_streams() -> None:
+    """No word ends the work: letters that the terminal does not have are escaped; what is closed takes everything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as the process
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _run(options: argparse.Namespace) -> int:
     try:
-        options.run(options)
+        with redirect_stdout(sys.stderr if _prints_a_file(options) else sys.stdout):
+            options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
         print(f"{PROGRAM}: stopped", file=sys.stderr)
         return int(stop.args[0]) if stop.args else 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader of stdout, such as head, left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         if not _is_for_users(error):
             raise
         if options.debug:
@@ -74,6 +87,13 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{PROGRAM}: {_one_line(error)}{_way_out(error, options)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _prints_a_file(options: argparse.Namespace) -> bool:
+    """Whether the standard output is to hold a file, and nothing else."""
+    from explorer._files import descriptor
+
+    return any(descriptor(value) == 1 for value in vars(options).values() if isinstance(value, Path))
 
 
 def _is_for_users(error: Exception) -> bool:
@@ -307,10 +327,16 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--head", type=_head, default="mean", help="number, mean or max (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the distortion (default: %(default)s)")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR_OR_PNG", help="where the figure goes (default: ./IMAGE-compare.png)"
+        "--out",
+        type=_file_or_folder,
+        metavar="DIR_OR_PNG",
+        help="where the figure goes: a .png file; a folder that is there, has no dot in its name, or ends in / "
+        "(default: ./IMAGE-compare.png)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers and the maps here, too")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the interactive views here, too, as one page")
+    parser.add_argument("--json", type=output, metavar="FILE", help=f"write the numbers and the maps here, too{DASH}")
+    parser.add_argument(
+        "--html", type=output, metavar="FILE", help="write the interactive views here, too, as one page"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
     add_backbone_arguments(parser)
 
@@ -356,9 +382,9 @@ def print_skipped(*sets: "explorer.data.ImageSet") -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     figure_file = _figure_file(options)
-    if options.html and options.html.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--html takes a file that ends in .html; got '{options.html}'")
-    _check_targets([figure_file, *(file for file in (options.json, options.html) if file)], options)
+    check_outputs(
+        {"--out": figure_file, "--json": options.json, "--html": options.html}, options.force, keep=options.image
+    )
     with progress("loading"):
         from explorer import compare, distortion, load_image
     damage = distortion(options.distortion)
@@ -375,9 +401,7 @@ def _compare(options: argparse.Namespace) -> None:
         with progress("making the page"):
             write(options.html, _page_bytes(comparison, options))
     _print_comparison(comparison, backbone)
-    for file in (figure_file, options.json, options.html):
-        if file is not None:
-            print(f"wrote {file}")
+    print_written(figure_file, options.json, options.html)
 
 
 def load(options: argparse.Namespace) -> "explorer.backbones.Backbone":
@@ -414,39 +438,21 @@ def check_device(device: str) -> None:
 
 
 def _figure_file(options: argparse.Namespace) -> Path:
+    from explorer._files import is_stream
+
     name = f"{options.image.stem}-compare.png"
-    out: Path | None = options.out
+    out: Path | str | None = options.out
     if out is None:
         return Path(name)
+    if isinstance(out, str):
+        return Path(out, name)
+    if is_stream(out):
+        return out
     if out.is_dir() or not out.suffix:
         return out / name
     if out.suffix.lower() != ".png":
-        raise ValueError(f"--out takes a folder or a file that ends in .png; got '{out}'")
+        raise ValueError(f"--out takes a file that ends in .png, or a folder, written as '{out}{os.sep}'; got '{out}'")
     return out
-
-
-def _check_targets(targets: list[Path], options: argparse.Namespace) -> None:
-    """Before any work: nothing is overwritten unasked, and the picture itself never."""
-    places = [target.resolve() for target in targets]
-    for target, place in zip(targets, places, strict=True):
-        if places.count(place) > 1:
-            raise ValueError(f"--out, --json and --html have to name different files; got '{target}' twice")
-        if target.is_dir():
-            raise ValueError(f"'{target}' is a folder; name a file in it")
-        if target.exists() and options.image.exists() and target.samefile(options.image):
-            raise ValueError(f"'{target}' is the picture itself; choose another name for the result")
-        if target.exists() and not options.force:
-            raise ValueError(
-                f"'{target}' is there already; --force overwrites it, --out, --json and --html choose other names"
-            )
-
-
-def write(target: Path, content: bytes) -> None:
-    """Write a file; it is complete, or not there."""
-    from explorer._files import atomic_path
-
-    with atomic_path(target) as part:
-        part.write_bytes(content)
 
 
 def _figure_bytes(comparison: "explorer.comparison.Comparison", options: argparse.Namespace) -> bytes:
@@ -456,22 +462,25 @@ def _figure_bytes(comparison: "explorer.comparison.Comparison", options: argpars
 
 
 def _page_bytes(comparison: "explorer.comparison.Comparison", options: argparse.Namespace) -> bytes:
+    from explorer._files import readable
     from explorer.pages import page
 
     settings = {"layer": options.layer, "head": options.head}
-    title = f"{options.image.name}: {comparison.distortion.spec}"
+    title = f"{readable(options.image.name)}: {comparison.distortion.spec}"
     return page(comparison, title=title, settings=settings).encode()
 
 
 def _numbers_bytes(
     comparison: "explorer.comparison.Comparison", backbone: "explorer.backbones.Backbone", options: argparse.Namespace
 ) -> bytes:
+    from explorer._files import readable
+
     made_from = {
-        "image": options.image.name,
+        "image": readable(options.image.name),
         "backbone": backbone.name,
         "weights": backbone.source,
         "weights_sha256": backbone.sha256,
-        "student": options.student,
+        "student": options.student and readable(options.student),
         "image_size": list(backbone.height_width),
         "version": explorer.__version__,
     }
@@ -492,6 +501,71 @@ def _print_comparison(comparison: "explorer.comparison.Comparison", backbone: "e
 
 
 # Shared by the commands.
+
+DASH = "; - for the standard output"
+_SUFFIXES = {"--out": (".png",), "--figure": (".png",), "--html": (".html", ".htm")}
+
+
+def output(text: str) -> Path:
+    """How the name of a file to write is read."""
+    from explorer._files import STDOUT
+
+    return STDOUT if text == "-" else Path(_checked(text, not _ends_in_slash(text), "a file, not a folder"))
+
+
+def _file_or_folder(text: str) -> Path | str:
+    """A path; as text if it ends in a slash, which a `Path` forgets: a folder, whatever its name."""
+    return text if _ends_in_slash(text) else output(text)
+
+
+def _ends_in_slash(text: str) -> bool:
+    return text.endswith((os.sep, os.altsep or os.sep))
+
+
+def check_outputs(outputs: Mapping[str, Path | None], force: bool, keep: Path | None = None) -> None:
+    """Before any work: all files can be written, nothing is overwritten unasked, and what is looked at never.
+
+    Args:
+        outputs: option -> its file, if it was given.
+        keep: a file that is none of them.
+    """
+    from explorer._files import behind_links, check_target, descriptor, is_stream
+
+    names = f"{', '.join([*outputs][:-1])} and {[*outputs][-1]}" if len(outputs) > 1 else ", ".join(outputs)
+    targets = {option: target for option, target in outputs.items() if target is not None}
+    places = [descriptor(target) or behind_links(target) for target in targets.values()]
+    for (option, target), place in zip(targets.items(), places, strict=True):
+        if places.count(place) > 1 and target != Path(os.devnull):
+            what = "the standard output" if place == 1 else f"'{target}'"
+            raise ValueError(f"{names} have to name different files; got {what} twice")
+        if target.is_dir():
+            raise ValueError(f"'{target}' is a folder; name a file in it")
+        suffixes = _SUFFIXES.get(option, (target.suffix.lower(),))
+        if not is_stream(target):
+            if target.suffix.lower() not in suffixes:
+                raise ValueError(f"{option} takes a file that ends in {suffixes[0]}; got '{target}'")
+            if keep is not None and target.exists() and keep.exists() and target.samefile(keep):
+                raise ValueError(f"'{target}' is the picture itself; choose another name for the result")
+            if target.exists() and not force:
+                raise ValueError(f"'{target}' is there already; --force overwrites it, another name leaves it alone")
+        check_target(target)
+
+
+def print_written(*files: Path | None) -> None:
+    """Say which files there are now."""
+    from explorer._files import descriptor, readable
+
+    for file in files:
+        if file is not None and descriptor(file) != 1:
+            print(f"wrote {readable(str(file))}")
+
+
+def write(target: Path, content: bytes) -> None:
+    """Write a file; it is complete, or not there."""
+    from explorer._files import atomic_path
+
+    with atomic_path(target) as part:
+        part.write_bytes(content)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from explorer._files import asset_path, cache_dir
+from explorer._files import asset_path, cache_dir, readable
 from explorer.images import SUFFIXES, ImageError, Size, check_image, load_image
 from explorer.picture_files import (
     ESCAPING,
@@ -523,9 +523,9 @@ def _arranged(found: Found, reader: _Reader, size: Size, where: str) -> ImageSet
     labels = None if flat else tuple(classes.index(name) for name in of_class)
     keys = tuple(found.pictures[name] for name in names)
     return ImageSet(
-        names=names,
+        names=tuple(map(readable, names)),
         labels=labels,
-        classes=classes,
+        classes=tuple(map(readable, classes)),
         size=size,
         reader=reader,
         keys=keys,
@@ -831,5 +831,5 @@ def _classes(dataset: Any, labels: tuple[int, ...] | None) -> tuple[str, ...]:
     for name in ("classes", "categories"):
         listed = getattr(dataset, name, None)
         if isinstance(listed, (list, tuple)) and len(listed) > max(labels):
-            return tuple(str(value) for value in listed)
+            return tuple(readable(str(value)) for value in listed)
     return tuple(str(number) for number in range(max(labels) + 1))

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from explorer import losses
+from explorer._files import behind_links
 from explorer._replacement import current, finish, replacing
 from explorer.adapters import Trainable, load_trained, prepare, trained_tensors
 from explorer.backbones import Backbone, ImageSize, as_height_width
@@ -158,7 +159,8 @@ def distill(
         raise FileExistsError(
             f"'{out}' holds a run already; go on with resume=True (--resume), or choose another folder for a new one"
         )
-    records = _locked_run(teacher, pictures, config, Path(out))
+    folder = behind_links(Path(out)) if os.path.islink(out) else Path(out)  # a link to a folder that is not there yet
+    records = _locked_run(teacher, pictures, config, folder)
     _open.add(records)
     return records
 

@@ -82,9 +82,9 @@ def _shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None)
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="pictures in a forward pass (default: 8 on processors, 32 on GPUs)"
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table here")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write table and settings here")
-    parser.add_argument("--figure", type=Path, metavar="PNG", help="write a figure here")
+    parser.add_argument("--csv", type=cli.output, metavar="FILE", help=f"write the table here{cli.DASH}")
+    parser.add_argument("--json", type=cli.output, metavar="FILE", help=f"write table and settings here{cli.DASH}")
+    parser.add_argument("--figure", type=cli.output, metavar="PNG", help="write a figure here")
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
 
 
@@ -228,16 +228,7 @@ def _embed(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Before any work: files can be written, the device is there."""
-    targets = [target for target in (options.csv, options.json, options.figure) if target is not None]
-    if len({target.resolve() for target in targets}) < len(targets):
-        raise ValueError("--csv, --json and --figure name the same file")
-    if options.figure is not None and options.figure.suffix.lower() != ".png":
-        raise ValueError(f"--figure takes a file that ends in .png; got '{options.figure}'")
-    for target in targets:
-        if target.is_dir():
-            raise ValueError(f"'{target}' is a folder; name a file in it")
-        if target.exists() and not options.force:
-            raise ValueError(f"'{target}' is there already; --force overwrites it")
+    cli.check_outputs({"--csv": options.csv, "--json": options.json, "--figure": options.figure}, options.force)
     cli.check_device(options.device)
 
 
@@ -286,8 +277,10 @@ def _deliver(
     shown: "pandas.DataFrame | None" = None,
 ) -> None:
     """Print the table, write what was asked for, and say what was left out."""
+    from explorer._files import readable
+
     teacher = pair.teacher
-    model = {"pair": str(options.pair), "backbone": teacher.name, "weights": teacher.source}
+    model = {"pair": readable(options.pair), "backbone": teacher.name, "weights": teacher.source}
     model |= {"weights_sha256": teacher.sha256, "student_sha256": pair.student.sha256}
     print(f"{teacher.source}\n{pair.student.source}, {teacher.image_size} px\n")
     print((table if shown is None else shown).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
@@ -304,9 +297,7 @@ def _deliver(
         from explorer.plots import to_png
 
         cli.write(options.figure, to_png(draw()))
-    for file in (options.csv, options.json, options.figure):
-        if file is not None:
-            print(f"wrote {file}")
+    cli.print_written(options.csv, options.json, options.figure)
     cli.print_skipped(*sets)
 
 

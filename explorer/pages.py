@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from explorer._files import atomic_path
+from explorer._files import atomic_path, is_stream, readable
 from explorer.comparison import Comparison
 from explorer.map_scene import sweep_scene
 from explorer.recovery import Recovery
@@ -65,7 +65,7 @@ def save_page(
         ValueError: as `page`, or the name does not end in .html.
     """
     target = Path(path)
-    if target.suffix.lower() not in (".html", ".htm"):
+    if target.suffix.lower() not in (".html", ".htm") and not is_stream(target):
         raise ValueError(f"a page's name ends in .html; got '{target.name}'")
     text = page(shown, title=title, note=note, settings=settings, layers=layers)
     with atomic_path(target) as part:
@@ -197,7 +197,7 @@ def _render(sections: Sequence[Section], title: str, note: str, facts: Sequence[
     if not sections or not all(section.scenes for section in sections):
         raise ValueError("there is nothing to show: a page needs a section, and each section a scene")
     modules = list(dict.fromkeys(source for section in sections for source in page_modules(section.view)))
-    title = title or "vit-explorer"
+    title, note = readable(title) or "vit-explorer", readable(note)
     shared: dict[str, int] = {}
     packed = [
         {"view": section.view, "scenes": _shared(_among_themselves(section), shared), "state": dict(section.state)}

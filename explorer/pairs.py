@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import explorer
-from explorer._files import asset_path, atomic_path, scratch_folder
+from explorer._files import asset_path, atomic_path, behind_links, scratch_folder
 from explorer._replacement import current
 from explorer.adapters import Trainable, put_in
 from explorer.architectures import is_known
@@ -174,12 +174,13 @@ def import_pair(file: str | os.PathLike, into: str | os.PathLike) -> Path:
     target = Path(into)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"'{target}' is there already; name a folder that is not")
-    with scratch_folder(target.parent, "import") as scratch:
+    place = behind_links(target)
+    with scratch_folder(place.parent, "import") as scratch:
         _unpack(Path(file), scratch)
         read_pair(scratch)
-        if target.exists():
-            target.rmdir()
-        os.rename(scratch, target)
+        if place.exists():
+            place.rmdir()
+        os.rename(scratch, place)
     return target
 
 

@@ -6,7 +6,14 @@ Plotly is an optional dependency and is imported by the functions that draw with
 """
 
 import io
+import logging
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,23 +22,29 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.image import AxesImage
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
+from explorer._files import readable
 from explorer.comparison import VIEWS, Comparison
 from explorer.images import to_uint8
 from explorer.maps import Head
 
 if TYPE_CHECKING:
     import plotly.graph_objects
+
+_log = logging.getLogger(__name__)
 
 # Okabe and Ito (2008): told apart with every kind of colour vision. One colour for each of the two networks everywhere.
 COLOURS = {"teacher": "#0072B2", "student": "#D55E00"}
@@ -127,7 +140,7 @@ def plot_heads(
     _label_mosaic(ax, *ticks)
     if isinstance(data, Comparison):
         ax.set_title(view.replace("_", " · "), size=11, weight="bold", color=COLOURS[view.split("_")[0]])
-        ax.text(0, -0.01, _damage(data), size=8, color=QUIET, parse_math=False, **_inside(ax))
+        as_written([ax.text(0, -0.01, _damage(data), size=8, color=QUIET, **_inside(ax))])
     _bar_beside(ax, image, "attention probability", extend="max")
     return root_figure(ax)
 
@@ -252,6 +265,7 @@ def to_image(figure: Figure, dpi: int = _DPI) -> Image.Image:
     """A figure's pixels, RGB, without a PNG file between; the figure keeps this resolution."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
+    _quieten()
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
@@ -259,6 +273,7 @@ def to_image(figure: Figure, dpi: int = _DPI) -> Image.Image:
 def to_png(figure: Figure, dpi: int = _DPI) -> bytes:
     """The bytes of a figure as a PNG file; equal figures give equal bytes."""
     stream = io.BytesIO()
+    _quieten()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
 
@@ -414,6 +429,73 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.2f}"
 
 
+# Names in matplotlib figures.
+
+
+def as_written(texts: Iterable[Text]) -> None:
+    """Draw names that people gave (of classes, files, models) as they stand: `$`, `_` and `\\` are no mathematics.
+
+    Letters that the text's own font does not have are taken from another font of this computer. Where none has them,
+    that is told once, and boxes are drawn.
+    """
+    for text in texts:
+        name = _CONTROLS.sub(lambda letter: repr(letter[0])[1:-1], readable(text.get_text()))
+        text.set(text=name, parse_math=False, usetex=False)
+        own = FT2Font(font_manager.findfont(text.get_fontproperties()))
+        missing = frozenset(letter for letter in name if letter != "\n" and not own.get_char_index(ord(letter)))
+        if missing:
+            fonts = _fonts_with(missing, len(font_manager.fontManager.ttflist))
+            text.set_fontfamily([*text.get_fontfamily(), *fonts])
+
+
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # but for line breaks
+_WITHOUT_LETTERS = ("Last Resort", "LastResort", ".Last", "Adobe Blank")  # they have a box for everything
+_TOLD: set[str] = set()
+
+
+@lru_cache(maxsize=256)
+def _fonts_with(letters: frozenset[str], _installed: int) -> tuple[str, ...]:
+    """As few fonts as have these letters, Noto first; what no font has is told."""
+    left, chosen = set(letters), []
+    entries = [entry for entry in font_manager.fontManager.ttflist if not entry.name.startswith(_WITHOUT_LETTERS)]
+    for entry in sorted(entries, key=lambda entry: (not entry.name.startswith("Noto Sans"), entry.name, entry.fname)):
+        had = set()
+        with suppress(OSError, RuntimeError):  # a font that is damaged, or gone
+            font = FT2Font(entry.fname)
+            had = {letter for letter in left if font.get_char_index(ord(letter))}
+        if had:
+            chosen.append(entry.name)
+            left -= had
+        if not left:
+            break
+    _tell(sorted(letter for letter in left if unicodedata.category(letter) != "Cf"))  # these are not seen anyway
+    return tuple(chosen)
+
+
+def _tell(letters: list[str]) -> None:
+    """Say once for each script that its letters are drawn as boxes."""
+    for letter in letters:
+        script = unicodedata.name(letter, "UNKNOWN").split()[0].title()
+        font = "Noto Sans" if script == "Unknown" else f"Noto Sans {script}"
+        if script in ("Cjk", "Hiragana", "Katakana", "Hangul", "Bopomofo", "Ideographic", "Fullwidth", "Halfwidth"):
+            script, font = "Chinese, Japanese, Korean", "Noto Sans CJK"
+        elif unicodedata.category(letter).startswith("S") or 0x1F000 <= ord(letter) < 0x20000:  # or too new for Python
+            script, font = "emoji and symbols", "Noto Emoji"
+        if font not in _TOLD:
+            _TOLD.add(font)
+            _log.warning(
+                "no font on this computer has '%s' (%s): such letters are drawn as boxes in figures. Install one that "
+                "has them, such as %s, and delete matplotlib's list of fonts in '%s'",
+                *(letter, script, font, matplotlib.get_cachedir()),
+            )
+
+
+def _quieten() -> None:
+    """What was told once, matplotlib does not tell for each letter."""
+    if _TOLD:
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+
+
 # Parts of matplotlib figures.
 
 
@@ -464,10 +546,11 @@ def _bare(ax: Axes) -> None:
 
 def _title(figure: Figure, title: str, caption: str) -> None:
     width, height = figure.get_size_inches()
-    place: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
+    place: dict[str, Any] = {"ha": "left", "va": "top"}
     size = min(12.0, 115 * width / max(1, len(title)))  # a long spec shrinks rather than leaves the page
-    figure.text(0.42 / width, 1 - 0.14 / height, title, size=size, weight="bold", color=INK, **place)
-    figure.text(0.42 / width, 1 - 0.41 / height, caption, size=9.5, color=QUIET, **place)
+    upper = figure.text(0.42 / width, 1 - 0.14 / height, title, size=size, weight="bold", color=INK, **place)
+    lower = figure.text(0.42 / width, 1 - 0.41 / height, caption, size=9.5, color=QUIET, **place)
+    as_written([upper, lower])
 
 
 def _draw_grey(ax: Axes, image: Float[Tensor, "3 height width"]) -> tuple[float, float, float, float]:

@@ -167,7 +167,7 @@ def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pairs", nargs="*", metavar="PAIR", help="names of shipped pairs, or folders (default: all shipped)"
     )
-    parser.add_argument("--export", type=Path, metavar="FILE", help="write the pair as one zip file")
+    parser.add_argument("--export", type=cli.output, metavar="FILE", help=f"write the pair as one zip file{cli.DASH}")
     parser.add_argument("--half", action="store_true", help="with --export: store the student in half precision")
     parser.add_argument("--force", action="store_true", help="with --export: overwrite a file that is there")
     parser.add_argument(
@@ -183,9 +183,8 @@ def _pairs(options: argparse.Namespace) -> None:
     if options.export and options.file:
         raise ValueError("either --export or --import, not both")
     if options.export:
-        if options.export.exists() and not options.force:
-            raise ValueError(f"'{options.export}' is there already; --force overwrites it")
-        print(f"wrote {export_pair(options.pairs[0], options.export, half=options.half)}")
+        cli.check_outputs({"--export": options.export}, options.force)
+        cli.print_written(export_pair(options.pairs[0], options.export, half=options.half))
     elif options.file:
         print(f"wrote {import_pair(options.file, options.pairs[0])}")
     else:

@@ -1,19 +1,25 @@
 """Figures of many pictures show the numbers they were given."""
 
+import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from explorer import evaluate, sweep
+from explorer import evaluate, plots, sweep
 from explorer.attribution import METHODS, Attribution, Settings, attribute_views, attribution
 from explorer.charts import plot_attribution, plot_curves, plot_evaluation, plot_panes, plot_projection, plot_sweep
 from explorer.data import ImageSet
 from explorer.images import to_uint8
 from explorer.pair_embedding import VIEWS, embed_pair
-from explorer.plots import overlay, to_png
+from explorer.plots import overlay, to_image, to_png
+from explorer.projection import project
 from tests.small import NOISE, SIZE, pair, picture_set
 
 
@@ -109,3 +115,104 @@ def test_curves_are_told_apart_without_colours() -> None:
     assert [list(line.get_ydata()) for line in lines] == list(curves.values())
     assert all(list(line.get_xdata()) == [3, 7] for line in lines)
     assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == 4
+
+
+# Names as people give them.
+
+ODD = ("$x^2$", "costs $5 {", r"\frac{1}{", "a_b^c", "_hidden", "100 %", "<b>&amp;</b>", "tab\there", "caf\udce9")
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    return np.asarray(to_image(figure), dtype=int)
+
+
+def test_names_are_drawn_as_they_stand() -> None:
+    rows = np.random.default_rng(0).normal(size=(len(ODD), 4))
+    figure = plot_projection(project({"$view{": rows, "other": rows}, labels=ODD))
+    shown = words(figure)[2:]
+    assert sorted(shown) == sorted([*ODD[:-2], r"tab\there", r"caf\xe9"])
+    assert to_png(figure).startswith(b"\x89PNG")
+    picture = torch.rand(3, 8, 8)
+    assert to_png(plot_panes(dict.fromkeys(ODD, (picture, None)), columns=3)).startswith(b"\x89PNG")
+    figure = plot_curves({name: [0.0, 1.0] for name in ODD}, "layer", r"$\sigma$")
+    assert words(figure) == [*ODD[:-2], r"tab\there", r"caf\xe9"]
+    assert to_png(figure).startswith(b"\x89PNG")
+
+
+def test_a_dollar_is_a_dollar_and_not_a_formula() -> None:
+    literal = pixels(plot_panes({"$a_1$": (torch.ones(3, 8, 8), None)}))
+    formula = plot_panes({"$a_1$": (torch.ones(3, 8, 8), None)})
+    formula.axes[0].title.set_parse_math(True)
+    assert np.abs(literal - pixels(formula)).max() > 100
+    wider = plot_panes({"$a_1$": (torch.ones(3, 8, 8), None)}).axes[0].title
+    narrow = plot_panes({"a_1": (torch.ones(3, 8, 8), None)}).axes[0].title
+    assert wider.get_window_extent().width > narrow.get_window_extent().width + 5
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is said about letters, where nothing was said before."""
+    monkeypatch.setattr(plots, "_TOLD", set())
+    plots._fonts_with.cache_clear()
+    caplog.set_level(logging.WARNING, "explorer.plots")
+    return caplog
+
+
+def test_letters_that_no_font_has_are_told_once(told: pytest.LogCaptureFixture) -> None:
+    linear_b, cuneiform = "\N{LINEAR B SYLLABLE B008 A}", "\N{CUNEIFORM SIGN A}"  # on hardly any computer
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in (linear_b, 2 * linear_b, "Z\N{LATIN SMALL LETTER U WITH DIAERESIS}rich", cuneiform):
+            figure = plot_panes({name: (torch.rand(3, 8, 8), None)})
+            assert figure.axes[0].get_title() == name
+            assert to_png(figure).startswith(b"\x89PNG")
+    if len(told.messages) != 2:
+        pytest.skip("a font of this computer has these letters")
+    assert [part in line for part, line in zip(("(Linear)", "(Cuneiform)"), told.messages, strict=True)] == [True, True]
+    assert "Install one that has them, such as Noto Sans" in told.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("letter", "font"), [("\N{CJK UNIFIED IDEOGRAPH-732B}", "Noto Sans CJK"), ("\U0001fabf", "Noto Emoji")]
+)
+def test_which_font_has_them(told: pytest.LogCaptureFixture, letter: str, font: str) -> None:
+    plots._tell([letter, letter])
+    assert len(told.messages) == 1
+    assert f"such as {font}" in told.messages[0]
+
+
+def test_letters_are_taken_from_a_font_that_has_them(told: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    letter = "\N{LINEAR B SYLLABLE B008 A}"
+    figure = plot_panes({letter: (torch.ones(3, 8, 8), None)})
+    boxes = pixels(figure)
+    font_manager.fontManager.addfont(_font_of_squares(tmp_path / "squares.ttf", "Noto Sans Squares", letter))
+    try:
+        told.clear()
+        squares = pixels(plot_panes({f"{letter}": (torch.ones(3, 8, 8), None)}))
+        assert told.messages == []
+        assert (squares.sum(-1) < 200).sum() > (boxes.sum(-1) < 200).sum() + 20, "black squares"
+    finally:
+        font_manager.fontManager.ttflist = [
+            entry for entry in font_manager.fontManager.ttflist if entry.name != "Noto Sans Squares"
+        ]
+
+
+def _font_of_squares(file: Path, family: str, letter: str) -> Path:
+    """A font with one letter, a black square."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 900), (900, 900), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    square = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(letter): "square"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": square})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=900)
+    builder.setupPost()
+    builder.save(file)
+    return file

@@ -564,7 +564,8 @@ export function createEmbeddingView(root, options = {}) {
       [layout.xaxis.range, layout.yaxis.range] = [[...xaxis.range], [...yaxis.range]];
     } else layout.scene.camera = plot._fullLayout.scene.camera;
     const focus = now.flat ? [] : now.focused.flatMap((index) => focusTraces(data, now, index));
-    return { data: [...tracesOf(data, now), ...focus, ...legendTraces(data, now)], layout: { ...layout, showlegend: true } };
+    const legend = legendTraces(data, now).map((trace) => (plotly.onlyFlat ? trace : { ...trace, name: unmarked(trace.name) }));
+    return { data: [...tracesOf(data, now), ...focus, ...legend], layout: { ...layout, showlegend: true } };
   }
 
   function figureLines() {
@@ -1006,6 +1007,9 @@ function paperFocus(data, now) {
   }));
   return { shapes, annotations };
 }
+
+/** Plotly reads tags in names, and mathematics between dollars: a name is neither. */
+const unmarked = (name) => String(name).replace(/[&<>$]/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
 /** A legend on paper: what the chips say on the page. */
 function legendTraces(data, now) {

@@ -80,3 +80,11 @@ def test_what_is_left_out_is_logged_once(offered, tmp_path: Path, caplog: pytest
     for _ in range(3):
         assert picture_sets.without(picture_sets.picture_set("root", 8)) == "Left out: 1 dead link ('b.png')."
     assert caplog.messages == [f"{root}: left out 1 dead link ('b.png')"]
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_offered_under_one_that_a_page_can_hold(offered, tmp_path: Path) -> None:
+    byte = os.fsdecode(b"caf\xe9")
+    offered(write(tmp_path / byte, f"{byte}/a.png", "b/b.png"))
+    assert [name.encode() for name in picture_sets.picture_folders()] == [rb"caf\xe9"]
+    images = picture_sets.picture_set(r"caf\xe9", 8)
+    assert (images.names, images.classes) == (("b/b.png", r"caf\xe9/a.png"), ("b", r"caf\xe9"))

@@ -649,6 +649,23 @@ def test_figure_and_numbers_are_saved(open_view, payload):
     assert page.get_by_role("button", name="Copy link").is_visible()
 
 
+def test_class_names_are_no_markup_on_paper(open_view, payload):
+    names = ["<b>bold</b> & <i>", "$a_1$", "&lt;", *payload["pictures"]["classes"][3:]]
+    page = show(open_view, {**payload, "pictures": {**payload["pictures"], "classes": names}})
+    page.evaluate("""() => {
+      const toImage = Plotly.toImage;
+      Plotly.toImage = (figure, options) => { window.asked = figure; return toImage(figure, options); };
+    }""")
+    with page.expect_download():
+        page.get_by_role("button", name="Save figure").click()
+    drawn = page.evaluate("""async () => {
+      const place = document.body.appendChild(document.createElement("div"));
+      await Plotly.newPlot(place, asked.data, asked.layout);
+      return [...place.querySelectorAll(".legendtext")].map((text) => text.textContent);
+    }""")
+    assert drawn[-len(names) :] == names
+
+
 @pytest.mark.parametrize("attributes", ["", 'class="dark"'])
 def test_the_plot_follows_the_theme(open_view, payload, attributes):
     page = show(open_view, payload, attributes, color_scheme="light")
