@@ -11,8 +11,8 @@ from report import Section, Table
 from timing import Case, Timing, in_fresh_process, paired, stopwatch
 
 CASES = (
-    Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=8, rounds=4),
-    Case(label="CLIP ViT-B/16 at 224 px", name="clip-b16", image_size=224, batch=8, rounds=2),
+    Case(label="ViT-S/14 at 224 px", name="s14", image_size=224, batch=8, rounds=2),
+    Case(label="CLIP ViT-B/16 at 224 px", name="clip-b16", image_size=224, batch=4, rounds=1),
 )
 TRAINABLES = ("lora:8", "all")
 WAYS = {False: "everything kept", True: "checkpointing"}
@@ -27,8 +27,8 @@ def run(quick: bool) -> Section:
             "that lie in memory, random seeded weights, from record to record. With `checkpointing=True` each block "
             "keeps only what goes into it, and is computed again in the backward pass; what the loss is made of, maps "
             "among it, is kept. The students are equal to the last bit. *peak MiB*: what a run adds at its highest to "
-            f"a process with the finished teacher, in its first {PEAK_STEPS} steps and the checkpoint before them, each in "
-            "a fresh process (`ru_maxrss`)."
+            f"a process with the finished teacher, in its first {PEAK_STEPS} steps and the checkpoint before them, "
+            "each in a fresh process (`ru_maxrss`)."
         ),
         tables=tuple(_table(case) for case in ((QUICK,) if quick else CASES)),
     )
