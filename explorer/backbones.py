@@ -32,7 +32,7 @@ from explorer.architectures import (
     patch_of,
     query_kind_of,
 )
-from explorer.capture import AttentionCapture
+from explorer.capture import AttentionCapture, differentiable
 from explorer.checkpoints import misfit, stripped
 from explorer.dialects import described
 from explorer.lora_files import is_adapter, merged, read_config
@@ -139,7 +139,7 @@ class Backbone:
         if attention not in ("cls", "full", None):
             raise ValueError(f"attention must be 'cls', 'full' or None; got {attention!r}")
         chosen = self.blocks(layers)
-        with torch.set_grad_enabled(grad):
+        with torch.set_grad_enabled(grad), differentiable() if grad else nullcontext():
             x = self._normalised(images)
             tokens, captured = self._forward(x, chosen, attention)
             embedding = self.reader.embedding(self.module, tokens.final)
@@ -170,7 +170,8 @@ class Backbone:
         capture = AttentionCapture(rows=rows, calls=calls.of(chosen), skip=self.prefix)
         wanted = attention == "full" or (attention == "cls" and self.query_kind != "attention pooling")
         with capture if wanted else nullcontext():
-            tokens = self.reader.tokens(self.module, x, chosen, self.prefix)
+            module = self.module if rows == "first" else _without_checkpointing(self.module)
+            tokens = self.reader.tokens(module, x, chosen, self.prefix)
         if not wanted:
             return tokens, None
         self.check_calls(capture.seen)
@@ -277,6 +278,16 @@ class Backbone:
             rearrange(torch.tensor(v, device=x.device, dtype=x.dtype), "c -> c 1 1") for v in (self.mean, self.std)
         )
         return (x - mean) / std
+
+
+def _without_checkpointing(module: nn.Module) -> nn.Module:
+    """The same module with timm's own gradient checkpointing off. `AttentionCapture` makes do with it, but where whole
+    maps are written out, what the fused kernel computes again is rounded otherwise."""
+    if not getattr(module, "grad_checkpointing", False):
+        return module
+    same = copy.copy(module)  # with the very same parts
+    same.grad_checkpointing = False  # type: ignore[assignment]
+    return same
 
 
 @outside_autocast()

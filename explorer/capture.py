@@ -5,16 +5,24 @@ embedding, normalisation and relative bias; and `nn.MultiheadAttention`, which i
 forward pass run inside of the `with` block. Leaves: softmax rows by call number. Calls that nobody asked for keep the
 fused kernel. The mode is local to its thread, and there is nothing to undo: no hooks, no flags, no unfusing. It knows
 nothing of layers, grids or models.
+
+Gradient checkpointing computes a part of the model again in the backward pass, after the `with` block. A model's own is
+left as it is: what is captured is kept beside it (and `differentiable` makes its reentrant kind give gradients at all).
+Ours, `recomputed`, captures in the same way again.
 """
 
-from collections.abc import Collection
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd.graph import disable_saved_tensors_hooks, saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointFunction, checkpoint
 
 Rows = Literal["first", "mean", "all"]
 
@@ -43,6 +51,16 @@ class AttentionCapture(TorchFunctionMode):
         self.kept: dict[int, Float[Tensor, "batch head query token"]] = {}
         self.seen = 0
         self._stacked: Float[Tensor, "batch layer head query token"] | None = None
+        self._again = False  # whether `recomputed` sees to it that the backward pass captures, too
+
+    def __enter__(self) -> "AttentionCapture":
+        self._around, _here.capture = _here.capture, self
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        _here.capture = self._around
+        super().__exit__(*error)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
@@ -52,6 +70,13 @@ class AttentionCapture(TorchFunctionMode):
         self.seen += 1
         if self.calls is not None and call not in self.calls:
             return func(*args, **kwargs)
+        if self._again or not _checkpointed():
+            return self._captured(call, func, args, kwargs)
+        func(*args, **kwargs)  # when torch computes this part again, without us, it expects to find what this saves
+        with saved_tensors_hooks(_as_it_is, _as_it_is):
+            return self._captured(call, func, args, kwargs)
+
+    def _captured(self, call, func, args, kwargs):  # type: ignore[no-untyped-def]
         if func is F.multi_head_attention_forward:
             return self._from_module(call, *args, **kwargs)
         if self.rows != "first":
@@ -90,6 +115,101 @@ class AttentionCapture(TorchFunctionMode):
             self._stacked = rows.new_empty(rows.shape[0], len(self.calls), *rows.shape[1:])
         place = self._stacked[:, len(self.kept)]
         self.kept[call] = place.copy_(rows)
+
+
+def recomputed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`function(*args, **kwargs)`, of which nothing is kept for the backward pass, which computes it again (gradient
+    checkpointing): the same values and gradients, bit for bit. An `AttentionCapture` that is open holds then, too."""
+    if not torch.is_grad_enabled():
+        return function(*args, **kwargs)
+    return checkpoint(function, *args, use_reentrant=False, context_fn=_both_times, **kwargs)
+
+
+def _both_times() -> tuple[AbstractContextManager, AbstractContextManager]:
+    """What is open while such a function is computed at first, and again."""
+    capture = _here.capture
+    return (nullcontext(), nullcontext()) if capture is None else (_sure(capture), _Again(capture))
+
+
+@contextmanager
+def _sure(capture: AttentionCapture) -> Iterator[None]:
+    before, capture._again = capture._again, True
+    try:
+        yield
+    finally:
+        capture._again = before
+
+
+class _Again(AttentionCapture):
+    """Computes as `first` does from here on, and keeps nothing."""
+
+    def __init__(self, first: AttentionCapture) -> None:
+        super().__init__(rows=first.rows, calls=first.calls, skip=first.skip)
+        self.start, self._again = first.seen, True
+
+    def __enter__(self) -> "AttentionCapture":
+        self.seen = self.start
+        super().__enter__()
+        return self
+
+    def _keep(self, call: int, rows: Tensor) -> None:
+        pass
+
+
+def _checkpointed() -> bool:
+    """Whether somebody's hooks take what is saved for the backward pass, as those of torch's checkpoints do."""
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    try:
+        with disable_saved_tensors_hooks("fails where there are some"):
+            return False
+    except RuntimeError:
+        return True
+
+
+def _as_it_is(saved: Any) -> Any:
+    return saved
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """While it is open, torch's reentrant checkpoints are computed as its other kind, in this thread alone.
+
+    They compute without gradients at first: what is captured inside of them would have none, nothing would where their
+    input needs none (the first blocks of a student are often frozen), and `torch.autograd.grad` fails.
+    """
+    with _LOCK:
+        _open.append(None)
+        CheckpointFunction.apply = staticmethod(_apply)
+    _here.differentiable += 1
+    try:
+        yield
+    finally:
+        _here.differentiable -= 1
+        with _LOCK:
+            _open.pop()
+            if not _open:
+                del CheckpointFunction.apply
+
+
+def _apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+    if not _here.differentiable:
+        return _REENTRANT(function, preserve_rng_state, *args)
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": preserve_rng_state}
+    return checkpoint(function, *args, **options, context_fn=_both_times)
+
+
+class _Here(threading.local):
+    """What is open in this thread."""
+
+    capture: AttentionCapture | None = None
+    differentiable = 0
+
+
+_here = _Here()
+_REENTRANT = CheckpointFunction.apply
+_LOCK = threading.Lock()
+_open: list[None] = []  # `differentiable`, in all threads
 
 
 def _mean_rows(probabilities: Tensor, skip: int) -> Tensor:

@@ -40,6 +40,7 @@ from explorer._files import behind_links
 from explorer._replacement import current, finish, replacing
 from explorer.adapters import Trainable, load_trained, prepare, trained_tensors
 from explorer.backbones import Backbone, ImageSize, as_height_width
+from explorer.capture import recomputed
 from explorer.data import ImageSet
 from explorer.distill_config import LAYER_FIELDS, DistillConfig
 from explorer.distortions import distortion as parse_distortion
@@ -69,7 +70,8 @@ _PROBE_SAMPLES = 1 << 40  # sample numbers of the probe's distortions; no run ge
 _PROBE_BATCH = 4
 _DECODED_BYTES = 512 << 20  # of training pictures, which come again
 _REFERENCE_BYTES = 256 << 20  # the teacher's view of the probe is kept up to this size
-_MAY_CHANGE = ("eval_every", "checkpoint_every", "workers", "cache_gib")  # the weights do not depend on these
+# The weights do not depend on these.
+_MAY_CHANGE = ("eval_every", "checkpoint_every", "workers", "cache_gib", "checkpointing")
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 _log = logging.getLogger(__name__)
 
@@ -578,6 +580,12 @@ def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> 
 
 def _student(teacher: Backbone, trainable: Trainable, config: DistillConfig) -> Backbone:
     module: Any = prepare(copy.deepcopy(teacher.module).eval(), trainable, config.seed)
+    switched_on = getattr(module, "grad_checkpointing", False)
+    if switched_on:  # timm's own; ours gives the same student to the last bit
+        module.grad_checkpointing = False
+    if config.checkpointing or (switched_on and not config.compile):
+        for block in teacher.reader.blocks_of(module):
+            block.forward = partial(recomputed, block.forward)
     if config.compile:
         module.forward_intermediates = torch.compile(module.forward_intermediates)
     return teacher.with_module(module)
@@ -587,7 +595,8 @@ def _parts(config: DistillConfig) -> Parts:
     if config.contrastive:
         advice = "its contrastive term compares the pictures of a batch with each other: take a smaller batch_size"
         return Parts("a training step", advice, smallest=config.batch_size)
-    return Parts("a training step", "take a smaller image_size, fewer attention_layers, rows='own' or 'bfloat16'")
+    advice = "take checkpointing=True, a smaller image_size, fewer attention_layers, rows='own' or 'bfloat16'"
+    return Parts("a training step", advice)
 
 
 def _decay_groups(parameters: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

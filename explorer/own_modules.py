@@ -120,9 +120,13 @@ class OwnReader:
     calls: Calls = field(default_factory=Calls)
     wrapped: str = field(default_factory=lambda: uuid.uuid4().hex)
 
+    def blocks_of(self, module: nn.Module) -> list[nn.Module]:
+        """The module's blocks in their order."""
+        return [module.get_submodule(path) for path in self.blocks]
+
     def tokens(self, module: nn.Module, x: Tensor, blocks: tuple[int, ...], prefix: int) -> Tokens:
         """Run normalised pictures through the module."""
-        with BlockOutputs([module.get_submodule(path) for path in self.blocks]) as outputs:
+        with BlockOutputs(self.blocks_of(module)) as outputs:
             module(x)
         seen = outputs.in_order(self.blocks)
         norm = nn.Identity() if self.norm is None else module.get_submodule(self.norm)
@@ -195,7 +199,7 @@ def _measure(module: nn.Module, reader: OwnReader, size: tuple[int, int], tokens
     """What one forward pass of two pictures shows, checked against what was said."""
     example = next(module.parameters(), torch.zeros(()))
     pictures = example.new_zeros(2, 3, *size)
-    with torch.no_grad(), _CountedCalls([module.get_submodule(path) for path in reader.blocks]) as counted:
+    with torch.no_grad(), _CountedCalls(reader.blocks_of(module)) as counted:
         module(pictures)
     states = counted.in_order(reader.blocks)
     expected = f"two pictures and {tokens} tokens ({reader.prefix} before the patches)"

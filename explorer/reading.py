@@ -60,6 +60,9 @@ class Reader(Protocol):
         alone do not tell what it computes.
         """
 
+    def blocks_of(self, module: nn.Module) -> list[nn.Module]:
+        """The module's blocks in their order."""
+
     def tokens(self, module: nn.Module, x: Tensor, blocks: tuple[int, ...], prefix: int) -> Tokens:
         """Run normalised pictures through the module."""
 
@@ -82,6 +85,10 @@ class TimmReader:
     @property
     def wrapped(self) -> None:
         """timm's models are what their names and weights say."""
+
+    def blocks_of(self, module: nn.Module) -> list[nn.Module]:
+        """The module's blocks in their order."""
+        return list(module.blocks)  # type: ignore[arg-type]
 
     def tokens(self, module: nn.Module, x: Tensor, blocks: tuple[int, ...], prefix: int) -> Tokens:
         """Run normalised pictures through the module."""

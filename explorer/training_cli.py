@@ -267,6 +267,7 @@ FIELDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "cache_gib": (float, "memory for the teacher's targets where views repeat, in GiB (default: 2.0)"),
     "precision": (str, "auto, float32 or bfloat16 (default: auto)"),
     "compile": (bool, "compile the student"),
+    "checkpointing": (bool, "compute the student's blocks again in the backward pass: less memory, more time"),
     "probe": (int, "pictures held out to measure agreement on (default: 16)"),
     "eval_every": (int, "measure agreement every so many steps (default: 10)"),
     "checkpoint_every": (int, "save every so many steps (default: 50)"),

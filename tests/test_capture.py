@@ -8,9 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointFunction, checkpoint
 
 from explorer.backbones import Backbone
-from explorer.capture import AttentionCapture
+from explorer.capture import AttentionCapture, differentiable, recomputed
 from tests.architectures import (
     ARCHITECTURES,
     NO_CLASS_TOKEN,
@@ -289,3 +290,89 @@ def test_frozen_and_trained_blocks_together() -> None:
         model.module.zero_grad()
         seen.square().sum().backward()
         assert model.module.blocks[11].attn.qkv.weight.grad.abs().max() > 0  # type: ignore[index,union-attr]
+
+
+# Gradient checkpointing: blocks are computed again in the backward pass, after the capture.
+
+
+def learned_from(model: Backbone, attention: str) -> list[Tensor]:
+    """Maps and features, and the gradients of all of them for the pictures and for every parameter."""
+    images, parameters = pictures(model).requires_grad_(), list(model.module.parameters())
+    seen = model.trace(images, layers=(0, 2), attention=attention, grad=True)  # type: ignore[arg-type]
+    assert seen.attention is not None
+    weights = torch.rand(seen.attention.shape, generator=torch.Generator().manual_seed(0))
+    loss = (seen.attention * weights).sum() + seen.patches.square().mean() + seen.embedding.square().mean()
+    gradients = torch.autograd.grad(loss, [images, *parameters], allow_unused=True)
+    return [seen.attention, seen.patches, *(gradient for gradient in gradients if gradient is not None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "reentrant", "attention"),
+    [
+        ("vit_tiny_patch16_224", False, "cls"),
+        ("vit_tiny_patch16_224", False, "full"),
+        ("vit_tiny_patch16_224", True, "cls"),
+        ("eva02_tiny_patch14_224", False, "cls"),
+        ("vit_relpos_small_patch16_224", False, "cls"),
+    ],
+)
+def test_checkpointed_blocks_of_timm_change_nothing(
+    name: str, reentrant: bool, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("timm.layers.config._USE_REENTRANT_CKPT", reentrant)
+    model = shallow(name, depth=3)
+    plain = learned_from(model, attention)
+    model.module.set_grad_checkpointing(True)  # type: ignore[operator]
+    assert all(map(torch.equal, plain, learned_from(model, attention)))
+    assert model.module.grad_checkpointing is True
+
+
+def attend(qkv: Tensor) -> Tensor:
+    q, k, v = qkv.unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4).sin()
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).exp()
+
+
+@pytest.mark.parametrize("rows", ["first", "mean", "all"])
+def test_what_is_recomputed_is_captured_in_the_same_way(rows: str) -> None:
+    """Also with calls before it, and a call inside that nobody asked for; and it is really computed twice."""
+    counted: list[int] = []
+
+    def part(x: Tensor) -> Tensor:
+        counted.append(1)
+        return attend(torch.cat([attend(x), x[..., 8:]], dim=-1))
+
+    def twice(function: object) -> list[Tensor]:
+        x = torch.rand(2, 5, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        with AttentionCapture(rows=rows, calls=(0, 2)) as capture:  # type: ignore[arg-type]
+            first = torch.cat([attend(x), x[..., 8:]], dim=-1)
+            out = recomputed(part, first) if function is recomputed else part(first)
+        assert capture.seen == 3
+        loss = out.sum() + sum(kept.square().sum() for kept in capture.kept.values())
+        assert isinstance(loss, Tensor)
+        gradients = [torch.autograd.grad(loss, x, retain_graph=True)[0] for _ in range(2)]
+        return [out, *capture.kept.values(), *gradients]
+
+    plain = twice(None)
+    assert len(counted) == 1
+    assert all(map(torch.equal, plain, twice(recomputed)))
+    assert len(counted) == 1 + 1 + 2
+
+
+def test_reentrant_checkpoints_of_other_threads_are_left() -> None:
+    """Theirs is torch's own, while here it is the other kind, and afterwards everywhere."""
+    before, kinds = CheckpointFunction.apply, []
+
+    def kind() -> None:
+        x = torch.ones(2, requires_grad=True)
+        kinds.append(type(checkpoint(torch.sin, x, use_reentrant=True).grad_fn).__name__)
+
+    with differentiable():
+        kind()
+        with differentiable():
+            other = threading.Thread(target=kind)
+            other.start()
+            other.join()
+        kind()
+    kind()
+    assert kinds == ["SinBackward0", "CheckpointFunctionBackward", "SinBackward0", "CheckpointFunctionBackward"]
+    assert CheckpointFunction.apply == before

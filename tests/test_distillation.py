@@ -395,6 +395,8 @@ def test_two_processes_learn_like_one(backbone: Backbone, pictures: Tensor, tmp_
         ({"rows": "cls"}, "rows must be one of 'all', 'own'"),
         ({"precision": "float16"}, "precision must be one of"),
         ({"compile": 1}, "compile must be one of"),
+        ({"checkpointing": 1}, "checkpointing must be one of"),
+        ({"compile": True, "checkpointing": True}, "exclude each other"),
         ({"attention_layers": 0}, "attention_layers is how many"),
         ({"patch_layers": ()}, "patch_layers are different whole numbers"),
         ({"patch_layers": (1, 1)}, "patch_layers are different"),
@@ -475,6 +477,43 @@ def test_workers_change_nothing(backbone: Backbone, pictures: Tensor, tmp_path: 
     run(backbone, pictures, tmp_path / "none", steps=2)
     run(backbone, pictures, tmp_path / "one", steps=2, workers=1)
     assert_same_student(tmp_path / "none", tmp_path / "one")
+
+
+@pytest.mark.parametrize("changes", [{"trainable": "last:6", "accumulate": 2}, {"rows": "own"}], ids=["half", "own"])
+def test_checkpointing_gives_the_same_student(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """It may also be switched on or off when a run goes on; and the student is a plain one to whoever copies it."""
+    changes = {"steps": 2, **changes}
+    run(backbone, pictures, tmp_path / "plain", **changes)
+    stopped(backbone, pictures, tmp_path / "parts", 1, checkpointing=True, **changes)
+    run(backbone, pictures, tmp_path / "parts", resume=True, **changes)
+    last = run(backbone, pictures, tmp_path / "again", checkpointing=True, **changes)[-1]
+    assert_same_student(tmp_path / "plain", tmp_path / "parts")
+    assert_same_student(tmp_path / "plain", tmp_path / "again")
+    other = copy.deepcopy(last.student.module)
+    with torch.no_grad():
+        next(other.blocks.parameters()).add_(1)  # type: ignore[union-attr,operator]
+    seen = [backbone.with_module(m).trace(pictures[:1, :, :32, :32]).embedding for m in (other, last.student.module)]
+    assert not torch.allclose(*seen)
+
+
+@pytest.mark.parametrize(
+    ("flag", "changes", "times"), [(False, {}, 1), (False, {"checkpointing": True}, 2), (True, {}, 2)]
+)
+def test_checkpointed_blocks_are_computed_twice(
+    pictures: Tensor, tmp_path: Path, flag: bool, changes: dict[str, Any], times: int
+) -> None:
+    """Asked for by the configuration, or switched on in the teacher, where it stays."""
+    teacher = load_backbone(NAME, image_size=32, source="random", device="cpu")
+    teacher.module.set_grad_checkpointing(flag)  # type: ignore[operator]
+    records = distill(teacher, pictures, settings(eval_every=9, checkpoint_every=9, **changes), tmp_path / "run")
+    student, calls = next(records).student.module, []
+    student.blocks[11].norm1.register_forward_pre_hook(lambda *_: calls.append(1))  # type: ignore[index,union-attr]
+    next(records)
+    assert len(calls) == times
+    records.close()  # type: ignore[attr-defined]
+    assert teacher.module.grad_checkpointing is flag
 
 
 # The command line.
@@ -609,3 +648,12 @@ def test_the_function_stays_reachable() -> None:
     import explorer.distillation
 
     assert callable(explorer.distill)
+
+
+def test_a_command_may_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch, backbone: Backbone) -> None:
+    from explorer import cli
+
+    monkeypatch.setattr(cli, "load", lambda _: backbone)
+    words = ["distill", "--images", str(folder / "pictures"), "--size", "32", "--steps", "1", "--batch-size", "2"]
+    assert cli.main([*words, "--trainable", "last:1", "--checkpointing", "--out", str(folder / "run")]) == 0
+    assert load_pair(folder / "run", teacher=backbone).card["config"]["checkpointing"] is True

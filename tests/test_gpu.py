@@ -88,7 +88,9 @@ def test_an_attribution_is_that_of_the_cpu(cpu: Backbone, gpu: Backbone, photo: 
     close(here / scale, there / scale, 2e-2)
 
 
-@pytest.mark.parametrize("changes", [{}, {"trainable": "all", "lr": 2e-4}, {"compile": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"trainable": "all", "lr": 2e-4}, {"compile": True}, {"checkpointing": True}], ids=str
+)
 def test_a_student_learns(gpu: Backbone, photos: Tensor, tmp_path: Path, changes: dict[str, Any]) -> None:
     """In bfloat16, which "auto" takes here."""
     seen = losses(gpu, photos, tmp_path / "run", views="fixed", steps=24, **changes)

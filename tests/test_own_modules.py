@@ -3,6 +3,7 @@
 import copy
 import math
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks
+from torch.utils.checkpoint import checkpoint
 
 from explorer import CaptureError, DistillConfig, compare, distill, embed, load_images, load_pair, wrap_backbone
 from explorer.attribution import attribute
@@ -251,3 +253,56 @@ def test_compare_embed_attribute_distill_and_load(tmp_path: Path) -> None:
     for trainable, message in (("lora:2", "no matrix of this model"), ("last:1", "held in `blocks`")):
         with pytest.raises(ValueError, match=message):
             list(distill(backbone, images, DistillConfig(trainable=trainable, **said), out=tmp_path / trainable))
+
+
+class Checkpointed(OwnViT):
+    """Computes its blocks again in the backward pass, as people write it."""
+
+    reentrant: bool | None = None
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        for layer in self.layers:  # by hand, since OwnViT calls them plainly
+            layer.forward = partial(self.call, type(layer).forward, layer)
+        return super().forward(pictures)
+
+    def call(self, function: Any, *args: Any) -> Tensor:
+        return function(*args) if self.reentrant is None else checkpoint(function, *args, use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("attention", ["cls", "full", None])
+@pytest.mark.parametrize("kind", ["fused", "module"])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_blocks_give_the_same_gradients(reentrant: bool, kind: str, attention: Any) -> None:
+    """Of whatever kind; what goes into the first block needs no gradient, as in many students."""
+
+    def learned(way: bool | None) -> tuple[Any, dict[str, Tensor]]:
+        module = Checkpointed(kind).double()
+        module.reentrant = way
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name.startswith("layers"))
+        seen = wrap(module).trace(pictures(), attention=attention, grad=True)
+        loss = seen.embedding.square().mean() + seen.patches.square().mean()
+        (loss if attention is None else loss + 100 * seen.attention.square().mean()).backward()
+        return seen.attention, {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+    (maps, plain), (again, gradients) = learned(None), learned(reentrant)
+    assert attention is None or torch.equal(maps, again)
+    assert plain.keys() == gradients.keys()
+    assert plain["layers.0.attention.in_proj_weight"].abs().max() > 1e-6
+    for name, gradient in plain.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_blocks_are_explained_and_learned_from(reentrant: bool, tmp_path: Path) -> None:
+    heats, losses = [], []
+    for way in (None, reentrant):
+        module = Checkpointed()
+        module.reentrant = way
+        backbone = wrap(module)
+        heats.append(attribute(backbone, pictures()[0], toward=torch.ones(DIM), method="gradient_attention"))
+        config = DistillConfig(image_size=SIZE, steps=2, batch_size=2, probe=1, trainable="all", attention_layers=2)
+        losses += [[record.losses["loss"] for record in distill(backbone, pictures(4), config, tmp_path / str(way))]]
+    assert heats[0].std() > 0
+    torch.testing.assert_close(heats[1], heats[0], rtol=1e-4, atol=0)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

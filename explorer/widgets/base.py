@@ -6,9 +6,12 @@ the kernel is busy; a notebook that is run by a program need not keep it (nbclie
 widget leaves a picture, too.
 """
 
+import base64
 import gzip
+import html
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +23,7 @@ from weakref import WeakSet
 import anywidget
 import ipywidgets
 import traitlets
+from IPython.display import display
 from matplotlib.figure import Figure
 
 from explorer.backbones import Backbone
@@ -77,6 +81,7 @@ class View(anywidget.AnyWidget):
         settings: what people have set in the view (layer, head and so on); may be set, too.
         error: one line above the view; what was shown stays.
         busy: whether something newer is on its way.
+        still: class of the picture that stands for the view where no widget runs; the page hides it.
         told: is called with the name and the data of each event of the view.
     """
 
@@ -86,12 +91,14 @@ class View(anywidget.AnyWidget):
     error = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
     slots = traitlets.Int(0).tag(sync=True)
+    still = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, name: str, slots: int = 0, **state: Any) -> None:
         self._esm, self._css = _script(name), _style()
         moments = {f"moment_{place}": traitlets.Any(None, allow_none=True).tag(sync=True) for place in range(slots)}
         self.add_traits(**moments)
         self.view_name = name
+        state = {"still": f"vx-still-{uuid.uuid4().hex[:12]}", **state}
         super().__init__(slots=slots, layout={"flex": "1 1 520px", "min_width": "0"}, **state)
         self.told: Callable[[str, dict[str, Any]], None] = lambda name, data: None  # noqa: ARG005
         self.on_msg(self._heard)
@@ -178,6 +185,23 @@ class Explorer(ipywidgets.VBox):
             _log.exception("the picture of a widget could not be drawn")
             return bundle, {}
         return bundle, {"image/png": {"alt": words[1:-1]}}
+
+    def _ipython_display_(self, **options: Any) -> None:
+        """The widget; and, as an output of its own, the picture with its description.
+
+        In one output, a page that nbconvert made shows the widget alone, or nothing where it cannot be run; and leaves
+        descriptions out, unless they are HTML. Where the widget runs, it hides the picture.
+        """
+        bundle, described = self._repr_mimebundle_(**options)
+        png = bundle.pop("image/png", None)
+        if png is None:
+            display(bundle, raw=True)
+            return
+        words = bundle["text/plain"]
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        tag = f'<img class="{self.view.still}" alt="{html.escape(words[1:-1])}" src="{source}">'
+        display({**bundle, "text/plain": ""}, raw=True)  # said below
+        display({"text/html": tag, "image/png": png, "text/plain": words}, metadata=described, raw=True)
 
     def _ask(self, work: Callable[[Check], None]) -> None:
         """Do something in the background, instead of whatever else was asked for."""

@@ -72,6 +72,15 @@ function vxPayload(model) {
   return { ...whole, moments: Array.from({ length: slots }, (_, i) => model.get(`moment_${i}`)).filter(Boolean) };
 }
 
+/** The picture that stands for the widget where none runs, in the output after it, whenever that comes. */
+function vxHide(still) {
+  if (!still || document.getElementById(still)) return;
+  const rule = document.createElement("style");
+  rule.id = still;
+  rule.textContent = `.jp-OutputArea-child:has(.${still}), .${still} { display: none !important; }`;
+  document.head.append(rule);
+}
+
 function render({ model, el }) {
   const problem = document.createElement("p");
   problem.className = "vx-problem";
@@ -124,6 +133,7 @@ function render({ model, el }) {
   tell();
   if (told !== "{}") view.set(JSON.parse(told));
   draw();
+  vxHide(model.get("still"));
   root.view = view;
   return () => {
     for (const [name, react] of heard) model.off(`change:${name}`, react);

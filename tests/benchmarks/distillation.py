@@ -28,6 +28,7 @@ class Setting:
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
     compile: bool = False
+    checkpointing: bool = False
     trainables: tuple[str, ...] = ("lora:8", "last:2", "all")
 
 

@@ -133,6 +133,7 @@ def _run(
         views="fixed",
         precision=setting.precision,
         compile=setting.compile,
+        checkpointing=setting.checkpointing,
         probe=1,
         eval_every=steps,
         checkpoint_every=steps,

@@ -110,6 +110,20 @@ def test_patches_follow_the_pointer(lab: Lab) -> None:
 
 
 @pytest.mark.browser
+def test_the_picture_gives_way_to_the_widget(lab: Lab) -> None:
+    """In whichever order they come; it takes no room, and is in every other place that shows the outputs."""
+    widget = lab.show("patches")
+    still = lab.cell("patches").locator("img[class^=vx-still]")
+    assert str(still.get_attribute("alt")).startswith("PatchExplorer: a picture under gaussian_noise")
+    lab.until(still.is_hidden)
+    height = "(cell) => [...cell.querySelectorAll('.jp-OutputArea-child')].map((each) => each.offsetHeight)"
+    shown = lab.cell("patches").evaluate(height)
+    assert len(shown) == 2
+    assert shown[0] >= widget.evaluate("(mount) => mount.offsetHeight") > 100
+    assert shown[1] == 0
+
+
+@pytest.mark.browser
 def test_the_map_is_drawn_without_a_network_and_answers(lab: Lab) -> None:
     for name in ("map", "map again"):
         lab.run(name)

@@ -7,6 +7,8 @@ from typing import Any
 
 import nbformat
 import pytest
+from browsing import chromium
+from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -94,6 +96,58 @@ def test_what_is_stored_is_of_this_code(path: Path) -> None:
     assert [output for output in outputs(notebook) if WIDGET in output.get("data", {})] == []
     assert machine_paths(notebook) == []
     assert path.stat().st_size < MOST_BYTES
+
+
+def page_of(notebook: NotebookNode) -> str:
+    """What `jupyter nbconvert --to html` makes of it."""
+    return HTMLExporter().from_notebook_node(notebook)[0]
+
+
+def descriptions(page: str) -> list[str]:
+    return re.findall(r'<img alt="(\w+(?:Explorer|Monitor): [^"]+)"', page)
+
+
+@ALL
+def test_a_page_made_of_it_shows_its_widgets(path: Path) -> None:
+    """With the words that stand for them in the notebook. Its other cells are left out, which take long to convert."""
+    said = re.compile(r"<(\w+(?:Explorer|Monitor): .*)>")
+    cells = [cell for cell in read(path).cells if said.search(str(cell.get("outputs", "")))]
+    expected = [match[1] for cell in cells for out in cell.outputs if (match := said.match(out.data["text/plain"]))]
+    assert expected
+    assert descriptions(page_of(new_notebook(cells=cells))) == expected
+
+
+WIDGETS = """
+import explorer as ex
+from explorer import widgets
+backbone = ex.load_backbone("vit_tiny_patch16_224", image_size=32, source="random", device="cpu")
+photos = ex.load_images("photos")
+patches = widgets.PatchExplorer(backbone, photos.path(0), "gaussian_noise(sigma=0.3)")
+"""
+
+
+@pytest.mark.browser
+def test_a_page_with_the_widgets_state_but_no_network_shows_the_picture(tmp_path: Path) -> None:
+    """What is executed is stored with the widget, which only a library from elsewhere can show on a page."""
+    notebook = of_code(WIDGETS, "patches", "attention = widgets.AttentionExplorer(backbone, photos.path(1))\nattention")
+    assert execute(notebook) == []
+    assert notebook.metadata.widgets
+    page = page_of(notebook)
+    assert page.count(WIDGET) >= 2, "the page knows the widgets"
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    with chromium() as browser:
+        context = browser.new_context(offline=True)
+        opened = context.new_page()
+        opened.goto((tmp_path / "page.html").as_uri(), wait_until="domcontentloaded")
+        for kind in ("PatchExplorer", "AttentionExplorer"):
+            picture = opened.locator(f"img[alt^='{kind}: a picture under gaussian_noise']")
+            picture.wait_for(state="visible")
+            assert picture.evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 200
+        context.close()
+    tidy(notebook)
+    shown = [output for output in outputs(notebook) if output.output_type == "display_data"]
+    assert [set(output.data) for output in shown] == [{"text/html", "image/png", "text/plain"}] * 2
+    assert "vx-still" not in str(shown)
 
 
 @ALL
