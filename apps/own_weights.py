@@ -56,7 +56,9 @@ def take_in(file: str, architecture: str, size: int) -> str:
             f"in half precision, or use it on your own machine with load_backbone('{architecture}', source='file')"
         )
     if is_adapter(read_checkpoint(given)):
-        raise ex.WeightsError(f"'{given.name}' is an adapter alone; merge it with peft's merge_and_unload() and bring that")
+        raise ex.WeightsError(
+            f"'{given.name}' is an adapter alone; merge it with peft's merge_and_unload() and bring that"
+        )
     ex.load_backbone(architecture, image_size=size, source=given, device="cpu")
     root = weights_dir()
     root.mkdir(parents=True, exist_ok=True)

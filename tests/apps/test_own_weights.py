@@ -63,7 +63,7 @@ def test_an_upload_is_one_whole_file(files: Path, store: Path, tmp_path: Path) -
     index = tmp_path / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "mine.safetensors"}}')
     for given in (index, tmp_path):
-        with pytest.raises(ValueError, match="is not one file of weights; expected one .safetensors file"):
+        with pytest.raises(ValueError, match=r"is not one file of weights; expected one \.safetensors file"):
             own_weights.take_in(str(given), TINY, 224)
     adapter = {f"base_model.model.blocks.0.attn.qkv.lora_{factor}.weight": torch.zeros(2, 2) for factor in "AB"}
     safetensors.torch.save_file(adapter, tmp_path / "adapter_model.safetensors")
