@@ -50,7 +50,8 @@ class DistillConfig:
         precision: "auto" (bfloat16 autocast on a GPU that has it), "float32" or "bfloat16".
         compile: use torch.compile for the student.
         checkpointing: keep nothing of the student's blocks for the backward pass but what goes in, and compute them
-            again there: less memory for about a third more time, and the very same student. Not with `compile`.
+            again there: less memory for one more forward pass (docs/settings.md), and the very same student. Not with
+            `compile`.
         probe: pictures held out of training for `Record.alignment`; at most a fifth of them, at least one.
         eval_every: alignment is measured every so many steps, and at the last one.
         checkpoint_every: the folder is brought up to date every so many steps, and at the end or a stop.
