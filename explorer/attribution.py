@@ -166,6 +166,7 @@ def attribute(
     return attribution(backbone, image, toward, method, settings).heatmap
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever is switched off around
 @outside_autocast()
 def attribution(
     backbone: Backbone,
@@ -182,6 +183,7 @@ def attribution(
     return _explain(frozen, picture, goal, method, settings)
 
 
+@torch.inference_mode(False)
 @outside_autocast()
 def attribute_views(
     teacher: Backbone,
@@ -227,6 +229,7 @@ def attribute_views(
     return views
 
 
+@torch.inference_mode(False)
 @outside_autocast()
 def quality(
     backbone: Backbone,
@@ -341,10 +344,15 @@ def _frozen(backbone: Backbone) -> Backbone:
 
     Switching `requires_grad` off and on again on the module itself would be seen by every other thread that uses it.
     """
-    shared: dict[int, Any] = {id(buffer): buffer for buffer in backbone.module.buffers()}
+    shared: dict[int, Any] = {id(buffer): _plain(buffer) for buffer in backbone.module.buffers()}
     for parameter in backbone.module.parameters():
-        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        shared[id(parameter)] = nn.Parameter(_plain(parameter.detach()), requires_grad=False)
     return backbone.with_module(copy.deepcopy(backbone.module, shared))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Itself; a copy of what was made in inference mode, through which no gradient is taken."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _embed(backbone: Backbone, pictures: Tensor) -> Float[Tensor, "batch dim"]:
@@ -364,7 +372,7 @@ def _one_picture(backbone: Backbone, image: Tensor) -> Float[Tensor, "1 3 height
     if image.ndim == 4 and len(image) != 1:
         raise ValueError(f"one picture is explained at a time; got a batch of {len(image)}: call it for each of them")
     batch = image.detach() if image.ndim == 4 else image.detach()[None]
-    return batch.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype)
+    return _plain(batch.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype))
 
 
 def _baseline(picture: Tensor, kind: Baseline) -> Float[Tensor, "1 3 height width"]:
@@ -374,7 +382,7 @@ def _baseline(picture: Tensor, kind: Baseline) -> Float[Tensor, "1 3 height widt
             raise ValueError(
                 f"the baseline is a picture of the same size, {tuple(picture.shape[1:])}; got {tuple(kind.shape)}"
             )
-        return given.to(picture)
+        return _plain(given.to(picture))
     if kind not in _BASELINES:
         raise ValueError(f"baseline must be {', '.join(map(repr, _BASELINES))} or a picture; got {kind!r}")
     return _BASELINES[kind](picture)
@@ -431,7 +439,7 @@ def _direction(toward: Tensor, backbone: Backbone) -> Float[Tensor, " dim"]:
         )
     if not torch.isfinite(flat).all():
         raise ValueError("toward holds NaN or infinite values: look for what broke the model that it came from")
-    return flat.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype)
+    return _plain(flat.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype))
 
 
 def _cosine(direction: Tensor) -> Score:

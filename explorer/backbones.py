@@ -8,7 +8,7 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 import copy
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,6 +36,7 @@ from explorer.capture import AttentionCapture, differentiable
 from explorer.checkpoints import misfit, stripped
 from explorer.dialects import described
 from explorer.lora_files import is_adapter, merged, read_config
+from explorer.positions import Positions
 from explorer.precision import outside_autocast
 from explorer.reading import Reader, TimmReader, Tokens
 from explorer.trace import Grid, QueryKind, Trace
@@ -72,7 +73,8 @@ class Backbone:
         source: one line on where the weights came from, to be shown to people.
         sha256: `explorer.weights.state_digest` of the weights before the position embedding was resampled; for random
             weights, of the initial ones.
-        module: the timm model itself (or your own module), in evaluation mode.
+        module: the timm model itself (or your own module), in evaluation mode; what only runs it (`DataParallel`,
+            `torch.compile`) is taken off.
         grid: rows and columns of patches.
         depth, heads, dim: number of blocks, attention heads a block, embedding size.
         prefix: tokens before the patches (class, distillation, registers).
@@ -96,6 +98,9 @@ class Backbone:
     std: tuple[float, float, float]
     query_kind: QueryKind
     reader: Reader = field(default_factory=TimmReader, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "module", unwrapped(self.module))
 
     @property
     def device(self) -> torch.device:
@@ -132,14 +137,18 @@ class Backbone:
             grad: whether the trace can be differentiated; then NaN is left for the loss to show.
 
         Raises:
-            ValueError: wrong size, type or range of the pictures; unknown layer.
+            ValueError: wrong size, type or range of the pictures; unknown layer; a module in training mode that then
+                shows something else at each look, unless the trace is to be differentiated.
             CaptureError: the model computed attention in a way that cannot be read, or values that are not finite.
         """
         self._check(images)
         if attention not in ("cls", "full", None):
             raise ValueError(f"attention must be 'cls', 'full' or None; got {attention!r}")
         chosen = self.blocks(layers)
-        with torch.set_grad_enabled(grad), differentiable() if grad else nullcontext():
+        if not grad:
+            self.check_mode()
+        recording = torch.inference_mode(False) if grad else nullcontext()
+        with recording, torch.set_grad_enabled(grad), differentiable() if grad else nullcontext():
             x = self._normalised(images)
             tokens, captured = self._forward(x, chosen, attention)
             embedding = self.reader.embedding(self.module, tokens.final)
@@ -211,6 +220,21 @@ class Backbone:
                 f"'{self.name}' has {self.depth} blocks{often}, but called F.scaled_dot_product_attention {seen} "
                 f"times: its attention cannot be read. Was it built with unfused attention (fused_attn=False)? "
                 f"Build it with load_backbone"
+            )
+
+    def check_mode(self) -> None:
+        """Refuse a module in training mode whose dropout, drop path or batch norm changes what it shows.
+
+        Raises:
+            ValueError: it is one.
+        """
+        if not self.module.training:
+            return
+        found = next((path for path, part in self.module.named_modules() if _depends_on_mode(part)), None)
+        if found is not None:
+            raise ValueError(
+                f"'{self.name}' is in training mode, where its '{found}' changes what it shows from one look to the "
+                f"next: call backbone.module.eval(). A training loop of your own may use trace(..., grad=True)"
             )
 
     def _not_finite(self, x: Tensor) -> str:
@@ -290,6 +314,7 @@ def _without_checkpointing(module: nn.Module) -> nn.Module:
     return same
 
 
+@torch.inference_mode(False)  # weights that are made in inference mode can never be differentiated
 @outside_autocast()
 def load_backbone(
     name: str,
@@ -297,6 +322,7 @@ def load_backbone(
     source: str | Path = "auto",
     device: str | torch.device = "auto",
     seed: int = 0,
+    grid: tuple[int, int] | None = None,
 ) -> Backbone:
     """Load a Vision Transformer at an image size.
 
@@ -313,14 +339,19 @@ def load_backbone(
             weights that "auto" stands for.
         device: "auto" takes a GPU where there is one.
         seed: of random weights.
+        grid: (rows, cols) of the positions in a file of your own, where it was trained at another size than the
+            architecture's own and than `image_size`: the file does not tell, and a square is never assumed.
 
     Raises:
         ValueError: unknown name, or an image size that does not fit the patches.
         UnsupportedModelError: a model without global self-attention over one token grid.
-        WeightsError: the weights cannot be had, or hold NaN; never replaced by others in silence.
+        WeightsError: the weights cannot be had, or hold NaN, or the grid of their positions has to be said; never
+            replaced by others in silence.
     """
     architecture = architecture_of(name)
     size = image_size if image_size is not None else ALIASES[name].image_size if name in ALIASES else None
+    if grid is not None:
+        _check_grid(grid, source)
     with _BUILDING:
         whole = check_supported(architecture)
     if source == "random":
@@ -330,10 +361,28 @@ def load_backbone(
         loaded = _find_weights(name, architecture, source)
         if source != "auto":
             loaded = _fitted(loaded, architecture, whole)
-        module = _build(architecture, size, tensors=loaded.tensors, whole=whole)
+        module = _resampled(architecture, size, loaded.tensors, whole, grid, own=source != "auto")
         if source != "auto" or name not in ALIASES:  # an alias's are known byte by byte
             check_finite(module, loaded.description)
     return _wrap(name, module.to(_device(device)), loaded, size)
+
+
+@torch.inference_mode(False)
+@outside_autocast()
+def rebuilt(like: Backbone, tensors: Mapping[str, Tensor], grid: tuple[int, int], image_size: ImageSize) -> Backbone:
+    """The same architecture with all of these tensors, whose positions stand in `grid`, at another image size.
+
+    Raises:
+        ValueError: a module of somebody's own, or an image size that does not fit the patches.
+        WeightsError: these are not the architecture's tensors, or hold NaN.
+    """
+    architecture = architecture_of(like.name)
+    with _BUILDING:
+        whole = check_supported(architecture)
+    module = _resampled(architecture, image_size, dict(tensors), whole, grid, own=True)
+    check_finite(module, f"a copy of {like.source}")
+    loaded = LoadedWeights(tensors={}, description=like.source, sha256=like.sha256)
+    return _wrap(like.name, module.to(like.device), loaded, image_size)
 
 
 def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWeights:
@@ -398,6 +447,36 @@ def _accepts(architecture: str, tensors: dict[str, Tensor]) -> bool:
             _log.debug("timm does not take these names for '%s': %s", architecture, error)
             return False
     return True
+
+
+def _resampled(
+    architecture: str,
+    size: ImageSize | None,
+    tensors: dict[str, Tensor],
+    whole: nn.Module,
+    grid: tuple[int, int] | None,
+    own: bool,
+) -> nn.Module:
+    """The timm model with these weights, their positions taken from the grid that they were trained in.
+
+    Args:
+        grid: that one, where it was said.
+        own: whether the weights are a file of somebody's own; those of timm's hub stand in the architecture's grid.
+    """
+    height, width = patch_of(whole)
+    sides = [resolve_model_data_config(whole)["input_size"][1:], as_height_width(size) if size is not None else None]
+    native, wanted = (Grid(side[0] // height, side[1] // width) for side in (sides[0], sides[1] or sides[0]))
+    exact = _without_head(architecture, tensors).keys() == whole.state_dict().keys()
+    stored = Positions(tensors=tensors, architecture=architecture, whole=whole, native=native, exact=exact)
+    if grid is not None:
+        old: Grid | None = Grid(*grid)
+        stored.check(Grid(*grid))
+    else:
+        old = stored.grid(wanted) if own else native if stored.fits(native) else None
+    moved = stored.moved(old, wanted) if old is not None and wanted.patches else {}
+    module = _build(architecture, size, tensors={**tensors, **moved}, whole=whole)
+    module.load_state_dict(moved, strict=False)  # for timm may have taken them for those of a square once more
+    return module
 
 
 def _build(
@@ -494,6 +573,27 @@ def _wrap(name: str, module: nn.Module, loaded: LoadedWeights, size: ImageSize |
     )
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside of what only runs it: `DataParallel`, `DistributedDataParallel`, `torch.compile`."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif "_orig_mod" in module._modules:  # torch.compile's, whose class takes long to import
+            module = module.get_submodule("_orig_mod")
+        else:
+            return module
+
+
+def _depends_on_mode(part: nn.Module) -> bool:
+    chances = [getattr(part, name, None) for name in _CHANCES]
+    random = any(isinstance(chance, int | float) and chance > 0 for chance in chances)
+    return part.training and (random or isinstance(part, nn.modules.batchnorm._BatchNorm))
+
+
+# What torch, timm, torchvision and transformers call the chance that something is dropped.
+_CHANCES = ("p", "drop_prob", "prob", "dropout", "dropout_prob", "attention_dropout")
+
+
 def as_height_width(size: ImageSize) -> tuple[int, int]:
     """An image size as (height, width) in pixels.
 
@@ -505,6 +605,14 @@ def as_height_width(size: ImageSize) -> tuple[int, int]:
     if not whole or len(sides) != 2:
         raise ValueError(f"image_size is a whole number of pixels, or (height, width); got {size!r}")
     return sides[0], sides[1]
+
+
+def _check_grid(grid: tuple[int, int], source: str | Path) -> None:
+    if source in ("auto", "random"):
+        raise ValueError(f"grid says where the positions in a file stand: pass the file, source=…; got '{source}'")
+    whole = isinstance(grid, tuple | list) and all(isinstance(side, int) and side > 0 for side in grid)
+    if not whole or len(grid) != 2:
+        raise ValueError(f"grid is (rows, cols) of the positions in the file; got {grid!r}")
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -134,6 +134,15 @@ def load_images(
     return _readable(images) if skip and not isinstance(images.reader, _Wrapped) else images  # those were read already
 
 
+def image_set(images: "ImageSet | PictureData") -> "ImageSet":
+    """Itself, or what `load_images` makes of a data set of (picture, class number), each picture in its own size.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return images if isinstance(images, ImageSet) else load_images(images, size=None)
+
+
 @dataclass(frozen=True)
 class Attribution:
     """Who made a photo, under which licence it may be used, and the page that says so."""
@@ -722,11 +731,14 @@ def _split_option(kind: type, parameters: Iterable[str], split: str) -> dict[str
     raise ValueError(f"{kind.__name__} has no splits; leave ':{split}' out")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Wrapped(_Reader):
     """A data set of (picture, class number); keys are its indices."""
 
     dataset: Any
+
+    def __eq__(self, other: object) -> bool:  # two lists of tensors cannot be compared
+        return isinstance(other, _Wrapped) and self.dataset is other.dataset
 
     def load(self, key: int, size: Size) -> Float[Tensor, "3 height width"]:
         picture = self.item(key)[0]

@@ -30,7 +30,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -62,7 +62,7 @@ from explorer.processes import Processes
 from explorer.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.targets import SCRATCH, Targets
 from explorer.trace import Trace
-from explorer.views import Batches, Pictures, Stream, collate, whole
+from explorer.views import Batches, Pictures, Stream, collate, picture, whole, with_gradients
 from explorer.weights import state_digest
 
 OPTIMIZER = "optimizer.safetensors"
@@ -115,9 +115,10 @@ class Record:
         return {**values, "alignment": self.alignment.as_json() if self.alignment else None}
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever is switched off around
 def distill(
     backbone: Backbone,
-    images: Pictures | Float[Tensor, "picture 3 height width"],
+    images: Pictures | Shaped[Tensor, "picture 3 height width"],
     config: DistillConfig,
     out: str | os.PathLike,
     resume: bool = False,
@@ -134,15 +135,16 @@ def distill(
 
     Args:
         backbone: the teacher, which is not changed; the student begins as its copy.
-        images: an `ImageSet`, any other map-style data set of (picture, label), or pictures as one tensor; RGB, [0, 1].
+        images: an `ImageSet`, any other map-style data set of (picture, label), or pictures as one tensor. Pictures are
+            what `load_image` takes (PIL images, uint8, floats in [0, 1] …), without normalisation.
         config: what is learned, and how.
         out: the run's folder; it is made.
         resume: go on from the last checkpoint in `out`, if there is one.
 
     Raises:
         ValueError: pictures, backbone and configuration do not fit each other, or not the run to be resumed.
-        ImageError: the head of a picture's file shows that it is damaged; others are met when they are decoded.
-            `load_images(…, on_error="skip")` leaves both out.
+        ImageError: a picture is none, or its values are out of range, or the head of its file shows that it is damaged;
+            others are met when they are decoded. `load_images(…, on_error="skip")` leaves damaged files out.
         FileExistsError: `out` holds a run, and resume is False.
         BlockingIOError: another run is writing to `out`.
         DivergedError: a loss is not finite; the last checkpoint is the last good student.
@@ -155,6 +157,8 @@ def distill(
         raise ValueError("there is no picture to learn from")
     if isinstance(pictures, ImageSet):
         pictures.check()
+    if isinstance(images, Tensor):
+        picture(pictures, 0)  # of other data sets a first look might move what they draw
     teacher = _at_size(backbone, config.image_size)
     _check_fit(config, teacher)
     if current(Path(out), CARD).is_file() and not resume:
@@ -162,7 +166,7 @@ def distill(
             f"'{out}' holds a run already; go on with resume=True (--resume), or choose another folder for a new one"
         )
     folder = behind_links(Path(out)) if os.path.islink(out) else Path(out)  # a link to a folder that is not there yet
-    records = _locked_run(teacher, pictures, config, folder)
+    records = with_gradients(_locked_run(teacher, pictures, config, folder))
     _open.add(records)
     return records
 
@@ -204,11 +208,10 @@ class _Run:
         self.damage = parse_distortion(config.distortion)
         held_out, training = _split(len(pictures), config.probe)
         self.data = _described(pictures, held_out, training)
-        self.probe = torch.stack([whole(pictures[index][0], teacher.height_width) for index in held_out])
         keep = 0 if config.workers else _DECODED_BYTES  # each worker would keep its own
-        self.stream = Stream(
-            _Chosen(pictures, training, keep), teacher.height_width, config.views, config.area, config.seed
-        )
+        probe, training_set = _Chosen(pictures, held_out), _Chosen(pictures, training, keep)
+        self.probe = torch.stack([whole(probe[place][0], teacher.height_width) for place in range(len(probe))])
+        self.stream = Stream(training_set, teacher.height_width, config.views, config.area, config.seed)
         repeats = config.steps * config.accumulate * config.batch_size > (self.stream.slots or math.inf)
         keeps = repeats and teacher.device.type == "cpu"  # a GPU computes them sooner than they are copied to it
         bound = int(config.cache_gib * (1 << 30))
@@ -401,6 +404,7 @@ class _Run:
         config = self.config
         reference = self.targets(clean, slots)
         distorted = self.damage(clean, seed=config.seed, indices=samples)
+        self.student.check_mode()  # whoever took the last record may have changed it
         with self._autocast():
             seen = self.student.trace(distorted, self.layers, self._attention, grad=True)
         return losses.combine(
@@ -523,7 +527,9 @@ def _moments(file: Path) -> dict[str, Tensor]:
 class _Tensors(Dataset):
     """Pictures in one tensor as a data set."""
 
-    def __init__(self, images: Float[Tensor, "picture 3 height width"]) -> None:
+    def __init__(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected pictures as a tensor 'picture 3 height width'; got shape {tuple(images.shape)}")
         self.images = images.detach().cpu()
 
     def __len__(self) -> int:
@@ -552,7 +558,9 @@ class _Chosen(Dataset):
     def __getitem__(self, index: int) -> Any:
         if index in self.kept:
             return self.kept[index]
-        item = self.pictures[self.indices[index]]
+        chosen = self.indices[index]
+        own = not isinstance(self.pictures, ImageSet)
+        item = (picture(self.pictures, chosen), None) if own else self.pictures[chosen]
         if self.room > 0 and item[0].nbytes <= self.room:
             self.room -= item[0].nbytes
             self.kept[index] = item
@@ -633,7 +641,8 @@ def _at_size(backbone: Backbone, size: ImageSize) -> Backbone:
     if backbone.height_width == as_height_width(size):
         return backbone
     try:
-        return load_teacher(backbone.name, weights_of(backbone), size, backbone.device)
+        weights = {**weights_of(backbone), "image_size": as_height_width(size)}  # random ones are not resampled here
+        return load_teacher(backbone.name, weights, size, backbone.device)
     except PairError as error:
         raise ValueError(
             f"the configuration says image_size={size}, but the backbone was loaded at {backbone.image_size} px, and "

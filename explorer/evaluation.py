@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from explorer.backbones import Backbone
-from explorer.data import ImageSet
+from explorer.data import ImageSet, PictureData, image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.features import Kind, Told, embed
@@ -80,8 +80,8 @@ class Evaluation:
 
 def evaluate(
     pair: Pair,
-    train: ImageSet,
-    test: ImageSet,
+    train: ImageSet | PictureData,
+    test: ImageSet | PictureData,
     probe: Literal["knn", "linear"] = "knn",
     label_fraction: float = 1.0,
     draws: int = 1,
@@ -127,6 +127,7 @@ def evaluate(
     if fit not in ("own", "teacher_clean"):
         raise ValueError(f"fit is 'own' or 'teacher_clean'; got {fit!r}")
     damage = pair.distortion if distortion is None else parse_distortion(distortion)
+    train, test = image_set(train), image_set(test)
     wanted = _labels(train, test)
     train, test = (images.resized(pair.teacher.image_size) for images in (train, test))
     test.check()  # before the work on the others

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 
 from explorer._files import CACHE_VARIABLE, allocate, asset_path, cache_dir, file_digest, last_used, scratch_folder
 from explorer.backbones import Backbone, Layers
-from explorer.data import ImageSet
+from explorer.data import ImageSet, PictureData, image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.fitting import Parts, pictures_at_once
@@ -103,7 +103,7 @@ class Features:
 
 def embed(
     backbone: Backbone,
-    images: ImageSet,
+    images: ImageSet | PictureData,
     distortion: str | Distortion = "none",
     seed: int = 0,
     *,
@@ -120,6 +120,7 @@ def embed(
     however many processes there are.
 
     Args:
+        images: an `ImageSet`, or what `load_images` makes one of.
         distortion: a spec such as "gaussian_noise(sigma=0.3)", or a `Distortion`.
         seed: of the distortion.
         layers: blocks whose class token and mean patch are kept, too: "all", a number or several; None for the global
@@ -142,6 +143,7 @@ def embed(
     """
     if not len(images):
         raise ValueError("there are no pictures to embed")
+    images = image_set(images)
     job = _Job(backbone, images, parse_distortion(distortion), seed, layers, precision, batch_size)
     if cache is False or job.damage.own:
         job.images.check()

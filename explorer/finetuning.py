@@ -8,7 +8,7 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from explorer.adapters import Trainable, prepare
 from explorer.backbones import Backbone
-from explorer.data import ImageSet
+from explorer.data import ImageSet, PictureData, image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.precision import outside_autocast
 from explorer.probes import Probe
-from explorer.views import Batches, Stream, View, Views, check_views, collate, whole
+from explorer.views import Batches, Stream, View, Views, check_views, collate, whole, with_gradients
 
 # The recipe of `explorer.DistillConfig`, so that a comparison is one of supervision.
 WARMUP, GRAD_CLIP = 0.1, 1.0
@@ -116,7 +116,7 @@ class Classifier:
         """The class of each picture, an index into `classes`."""
         return self.logits(images).argmax(dim=1)
 
-    def accuracy(self, images: ImageSet, distortion: str | Distortion = "none", seed: int = 0) -> float:
+    def accuracy(self, images: ImageSet | PictureData, distortion: str | Distortion = "none", seed: int = 0) -> float:
         """Share of pictures whose class is found, each distorted by (seed, its place in the set).
 
         Pictures of another size are resized to the backbone's, by their central part.
@@ -124,6 +124,7 @@ class Classifier:
         Raises:
             ValueError: no pictures, no labels, or other classes than those learned.
         """
+        images = image_set(images)
         labels = _labels(images)
         if images.classes != self.classes:
             raise ValueError(
@@ -157,8 +158,9 @@ class FinetuneRecord:
     classifier: Classifier
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever is switched off around
 def finetune(
-    backbone: Backbone, images: ImageSet, config: FinetuneConfig, probe: Probe | None = None
+    backbone: Backbone, images: ImageSet | PictureData, config: FinetuneConfig, probe: Probe | None = None
 ) -> Iterator[FinetuneRecord]:
     """Train a copy of a backbone, and a linear head, to name the classes of distorted pictures, step by step.
 
@@ -182,6 +184,7 @@ def finetune(
         ImageError: a picture is damaged, as in `distill`.
         FloatingPointError: the loss is not finite.
     """
+    images = image_set(images)
     labels = _labels(images)
     if len(labels.unique()) < 2:
         name = images.classes[int(labels[0])]
@@ -190,7 +193,7 @@ def finetune(
     classifier = _beginning(backbone, images.classes, config)
     if probe is not None:
         _begin_as(classifier.head, probe)
-    return _steps(classifier, _batches(backbone, images, labels, config), config)
+    return with_gradients(_steps(classifier, _batches(backbone, images, labels, config), config))
 
 
 def _beginning(backbone: Backbone, classes: tuple[str, ...], config: FinetuneConfig) -> Classifier:
@@ -221,7 +224,7 @@ def _begin_as(head: nn.Linear, probe: Probe) -> None:
 
 def _steps(
     classifier: Classifier, batches: Iterable[tuple[Tensor, list[int], Tensor]], config: FinetuneConfig
-) -> Iterator[FinetuneRecord]:
+) -> Generator[FinetuneRecord, None, None]:
     damage = parse_distortion(config.distortion)
     optimizer = _optimizer(classifier, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: config.lr_share(done + 1))
@@ -251,6 +254,7 @@ def _update(
     config: FinetuneConfig,
 ) -> float:
     """One update of the weights, none if the loss is not finite; the loss before it."""
+    classifier.backbone.check_mode()
     half = config.precision == "bfloat16"
     if config.precision == "auto":
         half = images.device.type == "cuda" and torch.cuda.is_bf16_supported()

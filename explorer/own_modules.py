@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from explorer.architectures import is_known
-from explorer.backbones import Backbone, CaptureError, ImageSize, as_height_width
+from explorer.backbones import Backbone, CaptureError, ImageSize, as_height_width, unwrapped
 from explorer.capture import AttentionCapture
 from explorer.reading import Calls, Tokens
 from explorer.trace import Grid
@@ -46,8 +46,8 @@ def wrap_backbone(
 
     Args:
         module: called as `module(pictures)` with normalised pictures of `image_size`; put into evaluation mode, and
-            otherwise left as it is. Its attention has to go through `F.scaled_dot_product_attention` or
-            `nn.MultiheadAttention`, once a block, over all tokens.
+            otherwise left as it is (`DataParallel` or `torch.compile` around it is taken off). Its attention has to go
+            through `F.scaled_dot_product_attention` or `nn.MultiheadAttention`, once a block, over all tokens.
         blocks: its transformer blocks in order: the name of the attribute that holds them, such as "encoder.layers", or
             the modules themselves. Each puts out "batch token dim", or a tuple that begins with it.
         norm: the norm after the last block, by name or itself, applied to the tokens of every block; None: there is
@@ -67,6 +67,7 @@ def wrap_backbone(
         CaptureError: its attention cannot be read.
         WeightsError: its weights hold NaN or infinite values.
     """
+    module = unwrapped(module)
     name = name or f"own:{type(module).__name__}"
     if is_known(name):
         raise ValueError(f"the name '{name}' stands for other weights: give your module another one")
@@ -266,13 +267,14 @@ def _calls(counted: _CountedCalls, names: tuple[str, ...], tokens: int) -> Calls
 
 def _paths(module: nn.Module, blocks: str | Sequence[nn.Module]) -> tuple[str, ...]:
     if isinstance(blocks, str):
-        held = module.get_submodule(_path(module, blocks, "blocks"))
+        path = _path(module, blocks, "blocks")
+        held = module.get_submodule(path)
         if not isinstance(held, nn.ModuleList | nn.Sequential) or not len(held):
             raise ValueError(
                 f"blocks='{blocks}' should name a list of blocks (nn.ModuleList or nn.Sequential); it is a "
                 f"{type(held).__name__}. Or pass the blocks themselves: blocks=[...]"
             )
-        return tuple(f"{blocks}.{name}" for name, _ in held.named_children())
+        return tuple(f"{path}.{name}" for name, _ in held.named_children())
     paths = tuple(_path(module, block, "blocks") for block in blocks)
     if not paths or len(set(paths)) != len(paths):
         raise ValueError(f"blocks should be one or more different modules; got {len(paths)}, {len(set(paths))} of them")
@@ -281,8 +283,10 @@ def _paths(module: nn.Module, blocks: str | Sequence[nn.Module]) -> tuple[str, .
 
 def _path(module: nn.Module, part: str | nn.Module, what: str) -> str:
     names = {name: inner for name, inner in module.named_modules() if name}
-    if isinstance(part, str) and part in names:
-        return part
+    if isinstance(part, str):  # also as it was called inside of what is taken off
+        for name in (part, part.removeprefix("module."), part.removeprefix("_orig_mod.")):
+            if name in names:
+                return name
     found = next((name for name, inner in names.items() if inner is part), None)
     if found is None:
         children = ", ".join(name for name, _ in module.named_children())

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from explorer import features as kept
 from explorer.backbones import Layers
-from explorer.data import ImageSet
+from explorer.data import ImageSet, PictureData, image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.features import Kind, Told, embed
@@ -95,7 +95,7 @@ class PairEmbedding:
 
 def embed_pair(
     pair: Pair,
-    images: ImageSet,
+    images: ImageSet | PictureData,
     distortion: str | Distortion | None = None,
     seed: int = 0,
     *,
@@ -124,7 +124,7 @@ def embed_pair(
     """
     if len(images) < 2:
         raise ValueError(f"neighbours and distances need at least two pictures; got {len(images)}")
-    images = images.resized(pair.teacher.image_size)  # once, so that their digest is computed once
+    images = image_set(images).resized(pair.teacher.image_size)  # once, so that their digest is computed once
     damage = parse_distortion(pair.distortion if distortion is None else distortion)
     wanted: dict[str, Any] = {"layers": _layers(kind, layer, keep), "batch_size": batch_size, "workers": workers}
     sources = VIEWS[:2] if pair.student is pair.teacher else VIEWS

@@ -35,7 +35,7 @@ from explorer._files import asset_path, atomic_path, behind_links, scratch_folde
 from explorer._replacement import current
 from explorer.adapters import Trainable, put_in
 from explorer.architectures import is_known
-from explorer.backbones import Backbone, ImageSize, as_height_width, load_backbone
+from explorer.backbones import Backbone, ImageSize, as_height_width, load_backbone, rebuilt
 from explorer.distortions import Distortion, check_own, distortion, own_record
 from explorer.weights import state_digest
 
@@ -43,7 +43,7 @@ STUDENT, CARD, HISTORY = "student.safetensors", "card.json", "history.jsonl"
 FORMAT = 1
 MAX_BYTES = {STUDENT: 4 << 30, CARD: 1 << 20, HISTORY: 256 << 20}
 _MAX_SIDE = 4096
-_RANDOM = re.compile(r"random weights \(seed (\d{1,19})\)")
+_RANDOM = re.compile(r"random weights \(seed (\d{1,19})\), untrained(?:, drawn for (\d{1,4}) x (\d{1,4}) px)?")
 _ATTEMPTS = 3
 _OWN_DIGEST = "card_sha256"
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can name; a clock that was never set is before it
@@ -79,6 +79,7 @@ class Pair:
         return self.teacher.source, self.student.source
 
 
+@torch.inference_mode(False)  # weights that are made in inference mode can never be differentiated
 def load_pair(
     name_or_path: str | os.PathLike,
     teacher: Backbone | None = None,
@@ -104,7 +105,7 @@ def load_pair(
     card, tensors, history = read_pair(folder)
     size = image_size or (teacher.image_size if teacher is not None else tuple(card["image_size"]))
     if teacher is None:
-        teacher = load_teacher(card["backbone"], card["weights"], size, device)
+        teacher = load_teacher(card["backbone"], {"image_size": card["image_size"], **card["weights"]}, size, device)
     elif teacher.height_width != as_height_width(size):
         raise ValueError(
             f"the teacher was loaded at {teacher.image_size} px, but image_size={image_size} was asked for"
@@ -204,8 +205,12 @@ def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metric
 
 def weights_of(teacher: Backbone) -> Card:
     """Which weights a backbone has, as it stands in a card."""
-    seed = _RANDOM.match(teacher.source)
-    return {"description": teacher.source, "sha256": teacher.sha256, "seed": int(seed[1]) if seed else None}
+    drawn = _RANDOM.match(teacher.source)
+    weights = {"description": teacher.source, "sha256": teacher.sha256, "seed": int(drawn[1]) if drawn else None}
+    if drawn is None:
+        return weights
+    size = [int(drawn[2]), int(drawn[3])] if drawn[2] else list(teacher.height_width)
+    return {**weights, "image_size": size}  # random weights of one seed differ between sizes
 
 
 def write_pair(folder: Path, tensors: dict[str, Tensor], card: Card, history: Sequence[dict[str, Any]]) -> None:
@@ -265,7 +270,8 @@ def load_teacher(name: str, weights: Card, image_size: ImageSize, device: str | 
     """The backbone of these weights at an image size; never other weights under the same name.
 
     Args:
-        weights: as in a card: description, sha256, and the seed of random weights or None.
+        weights: as in a card: description, sha256, and the seed of random weights or None. Random ones are drawn for
+            their own image_size, and resampled to the one that is asked for.
 
     Raises:
         PairError: what this name brings here are other weights.
@@ -276,10 +282,24 @@ def load_teacher(name: str, weights: Card, image_size: ImageSize, device: str | 
             f"'{name}' is neither an alias nor a timm model, but a module of somebody's own: wrap it with "
             f"explorer.wrap_backbone as it was when the student was trained, and pass it: load_pair(..., teacher=...)"
         )
-    source, seed = ("auto", 0) if weights["seed"] is None else ("random", weights["seed"])
-    backbone = load_backbone(name, image_size=image_size, source=source, device=device, seed=seed)
+    if weights["seed"] is None:
+        backbone = load_backbone(name, image_size=image_size, device=device)
+        _check_weights(name, weights, backbone)
+        return backbone
+    size = tuple(weights.get("image_size", as_height_width(image_size)))
+    backbone = load_backbone(name, image_size=size, source="random", device=device, seed=weights["seed"])
     _check_weights(name, weights, backbone)
-    return backbone
+    return drawn_at(backbone, image_size)
+
+
+def drawn_at(backbone: Backbone, image_size: ImageSize) -> Backbone:
+    """A backbone with random weights at another image size: resampled, for others would be drawn there."""
+    if backbone.height_width == as_height_width(image_size):
+        return backbone
+    height, width = weights_of(backbone)["image_size"]
+    resampled = rebuilt(backbone, backbone.module.state_dict(), backbone.grid, image_size)
+    source = f"{backbone.source.partition(', drawn for')[0]}, drawn for {height} x {width} px"
+    return replace(resampled, source=source)
 
 
 # Reading.
@@ -355,19 +375,25 @@ _FIELDS = {
 
 def _check_fields(card: Card) -> None:
     weights, size = card["weights"], card["image_size"]
-    if len(size) != 2 or not all(type(side) is int and 0 < side <= _MAX_SIDE for side in size):
-        raise PairError(f"{CARD}: 'image_size' should be [height, width], up to {_MAX_SIDE} pixels; got {size!r}")
+    _check_size(size)
     if not isinstance(weights.get("sha256"), str) or not isinstance(weights.get("description"), str):
         raise PairError(f"{CARD}: 'weights' should have a description and a sha256; got {weights!r}")
     seed = weights.setdefault("seed", None)
     if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 63):
         raise PairError(f"{CARD}: the seed of random weights should be a whole number; got {seed!r}")
+    _check_size(weights.get("image_size", size))
     try:
         Trainable.parse(card["trainable"])
         check_own(card.get("own_distortions", {}))
         distortion(card["distortion"])
     except ValueError as error:
         raise PairError(f"{CARD}: {error}") from error
+
+
+def _check_size(size: object) -> None:
+    whole = isinstance(size, list) and all(type(side) is int and 0 < side <= _MAX_SIDE for side in size)
+    if not whole or len(size) != 2:  # type: ignore[arg-type]
+        raise PairError(f"{CARD}: 'image_size' should be [height, width], up to {_MAX_SIDE} pixels; got {size!r}")
 
 
 def _history(content: bytes) -> tuple[dict[str, Any], ...]:
@@ -416,11 +442,13 @@ def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
 
 def _check_weights(name: str, weights: Card, teacher: Backbone) -> None:
     if teacher.sha256 != weights["sha256"]:
+        advice = f"pass them: load_pair(..., teacher=load_backbone('{name}', source='weights.safetensors'))"
+        if weights["seed"] is not None:
+            advice = "leave the teacher out, load_pair(..., image_size=...): random weights differ between image sizes"
         raise PairError(
             f"this student was trained from '{name}', {weights['description']} (SHA-256 {weights['sha256'][:12]}), but "
             f"the teacher at hand is '{teacher.name}', {teacher.source} (SHA-256 {teacher.sha256[:12]}). Load the "
-            f"weights that it was trained from and pass them: load_pair(..., teacher=load_backbone('{name}', "
-            f"source='weights.safetensors'))"
+            f"weights that it was trained from and {advice}"
         )
 
 
@@ -429,7 +457,7 @@ def _student(teacher: Backbone, card: Card, tensors: dict[str, Tensor], folder: 
     source = f"student of {teacher.name}, trained on {card['distortion']} for {card['step']} steps"
     try:
         if trainable.kind == "all" and teacher.height_width != tuple(card["image_size"]):
-            module = _resampled(teacher, card, current(folder, STUDENT))
+            module = _resampled(teacher, card, tensors)
         else:
             module = put_in(copy.deepcopy(teacher.module), trainable, tensors).eval()
     except (ValueError, RuntimeError) as error:
@@ -437,9 +465,11 @@ def _student(teacher: Backbone, card: Card, tensors: dict[str, Tensor], folder: 
     return replace(teacher, module=module, source=source, sha256=card["student_sha256"])
 
 
-def _resampled(teacher: Backbone, card: Card, file: Path) -> torch.nn.Module:
+def _resampled(teacher: Backbone, card: Card, tensors: dict[str, Tensor]) -> torch.nn.Module:
     """A fully trained student at another image size: its position embedding is resampled, once, like its teacher's."""
-    return load_backbone(card["backbone"], teacher.image_size, source=file, device=teacher.device).module
+    (rows, cols), (height, width) = teacher.grid, teacher.height_width
+    trained = card["image_size"][0] * rows // height, card["image_size"][1] * cols // width
+    return rebuilt(teacher, tensors, trained, teacher.image_size).module
 
 
 def _version(distribution: str) -> str | None:

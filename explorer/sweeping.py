@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.backbones import Backbone
-from explorer.data import ImageSet
+from explorer.data import ImageSet, PictureData, image_set
 from explorer.distortions import DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
@@ -90,7 +90,7 @@ class Sweep:
 
 def sweep(
     pair: Pair,
-    images: ImageSet,
+    images: ImageSet | PictureData,
     distortion: str = "gaussian_noise",
     values: Sequence[int | float] | None = None,
     *,
@@ -122,7 +122,7 @@ def sweep(
 
 def sweep_steps(
     pair: Pair,
-    images: ImageSet,
+    images: ImageSet | PictureData,
     strengths: "Strengths",
     *,
     seed: int = 0,
@@ -132,6 +132,7 @@ def sweep_steps(
     """`sweep` after each batch of pictures: the measures over the pictures so far."""
     if not len(images):
         raise ValueError("there are no pictures to measure on")
+    images = image_set(images)
     images.check()
     empty = Sweep(
         **vars(strengths),

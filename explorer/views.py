@@ -5,9 +5,9 @@ alone, so that a run that was stopped goes on with the very same views. Delibera
 applied to a batch of finished views on the device, and normalisation, which is the backbone's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from explorer.images import ImageError, load_image
+
+_Record = TypeVar("_Record")
 Views = int | Literal["fixed", "fresh"]
 _ORDER, _VIEW = 1, 2  # what a stream of random numbers is for
 _ASPECT = (3 / 4, 4 / 3)  # Inception's, which RandomResizedCrop and Ravula et al. 2021 use
@@ -23,10 +26,27 @@ _ASPECT = (3 / 4, 4 / 3)  # Inception's, which RandomResizedCrop and Ravula et a
 
 @runtime_checkable
 class Pictures(Protocol):
-    """Any map-style data set of (picture, anything)."""
+    """Any map-style data set of (picture, anything), or of pictures; a picture is what `load_image` takes."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+def picture(pictures: Pictures, index: int) -> Float[Tensor, "3 _height _width"]:
+    """One picture of somebody's own data set; floats keep their type.
+
+    Raises:
+        ImageError: it is none, or its values are not in the range that their type stands for (0 to 255 as floats,
+            normalised …); the message names it.
+    """
+    item = pictures[index]
+    source = item[0] if isinstance(item, tuple | list) else item
+    try:
+        image = load_image(source)
+    except ImageError as error:
+        raise ImageError(f"picture {index} of {type(pictures).__name__.lstrip('_')}: {error}") from error
+    floats = isinstance(source, Tensor) and source.is_floating_point() and source.shape == image.shape
+    return source.detach() if floats else image
 
 
 class View(NamedTuple):
@@ -140,6 +160,20 @@ def _generator(seed: int, purpose: int, visit: int, index: int) -> np.random.Gen
 def collate(views: list[View]) -> tuple[Float[Tensor, "batch 3 height width"], list[int], list[int]]:
     """Pictures as one batch, sample numbers, slots."""
     return torch.stack([view.image for view in views]), [view.sample for view in views], [view.slot for view in views]
+
+
+def with_gradients(records: Generator[_Record, None, None]) -> Generator[_Record, None, None]:
+    """A training's records, each step of it as outside of `no_grad` and `inference_mode`, which return between them."""
+    try:
+        while True:
+            with torch.inference_mode(False):
+                record = next(records, None)
+            if record is None:
+                return
+            yield record
+    finally:
+        with torch.inference_mode(False):
+            records.close()
 
 
 def check_views(views: object, area: object) -> None:

@@ -440,6 +440,29 @@ class Widest(nn.Module):
         return self.inner.forward_intermediates(x, **arguments)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_it_works_in_inference_mode_and_on_what_comes_from_it(
+    tiny: Backbone, picture: Tensor, other: Tensor, method: str
+) -> None:
+    expected = attribute(tiny, picture, other, method=method, steps=4)
+    with torch.inference_mode():
+        within = attribute(tiny, picture, other, method=method, steps=4)
+        views = attribute_views(tiny, tiny, picture, "none", other, method, Settings(steps=4))
+        assert torch.is_inference_mode_enabled()
+        module = architecture("vit_tiny_patch16_224", image_size=(48, 64)).module
+        module.load_state_dict(tiny.module.state_dict())
+        for part in module.modules():  # as if all of it had been made here
+            for name, parameter in part._parameters.items():
+                part._parameters[name] = parameter if parameter is None else nn.Parameter(parameter.clone())
+        copies = picture.clone(), other.clone()
+    assert next(module.parameters()).is_inference()
+    later = attribute(tiny.with_module(module), *copies, method=method, steps=4)
+    assert copies[0].is_inference()
+    assert copies[1].is_inference()
+    for found in (within, later, views["student_distorted"].heatmap):
+        torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
 def test_no_pass_is_larger_than_the_internal_batch(tiny: Backbone, picture: Tensor, other: Tensor, method: str) -> None:
     watched = Widest(tiny.module)

@@ -13,12 +13,13 @@ import safetensors.torch
 import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import use_fused_attn
+from timm.layers import DropPath, use_fused_attn
 from timm.layers.config import set_fused_attn
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
-from explorer import CaptureError, UnsupportedModelError, WeightsError, load_backbone
+from explorer import CaptureError, UnsupportedModelError, WeightsError, compare, load_backbone
+from explorer.attribution import attribute
 from explorer.backbones import Backbone
 from explorer.weights import state_digest
 from tests.architectures import backbone, normalised, pictures, unfused
@@ -141,6 +142,58 @@ def test_grad_is_what_was_asked_for(tiny: Backbone, grad: bool) -> None:
     for tensor in (trace.embedding, trace.cls, trace.patches, trace.attention):
         assert tensor is not None
         assert tensor.requires_grad == grad
+
+
+def with_dropout(module: nn.Module) -> None:
+    module.blocks[3].attn.proj_drop.p = 0.1  # type: ignore[index, union-attr]
+
+
+def with_drop_path(module: nn.Module) -> None:
+    module.blocks[0].drop_path1 = DropPath(0.1)  # type: ignore[index]
+
+
+def with_batch_norm(module: nn.Module) -> None:
+    module.patch_embed.norm = nn.BatchNorm1d(4)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("change", [with_dropout, with_drop_path, with_batch_norm])
+def test_a_module_in_training_mode_is_told_unless_it_is_trained(change) -> None:  # type: ignore[no-untyped-def]
+    model = load_backbone(TINY, source="random", image_size=32, device="cpu")
+    images = torch.rand(1, 3, 32, 32)
+    expected = model.trace(images).patches
+    model.module.train()
+    assert torch.equal(model.trace(images).patches, expected), "nothing in it is random"
+    change(model.module)
+    for look in (
+        model.trace,
+        lambda x: compare(model, x[0], "none"),
+        lambda x: attribute(model, x, method="occlusion"),
+    ):
+        with pytest.raises(ValueError, match=r"training mode.*backbone.module.eval\(\)"):
+            look(images)
+    assert model.module.training, "it is the user's"
+    assert model.trace(images, grad=True).embedding.requires_grad
+    model.module.eval()
+    model.trace(images)
+
+
+def test_what_is_made_in_inference_mode_can_be_differentiated(tiny: Backbone) -> None:
+    with torch.inference_mode():
+        model = load_backbone(TINY, source="random", image_size=32, device="cpu")
+        images = torch.rand(1, 3, 32, 32)
+        trace = model.trace(images, grad=True)
+        assert torch.is_inference_mode_enabled()
+    trace.embedding.square().sum().backward()
+    assert model.module.blocks[0].attn.qkv.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("around", [nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))])
+def test_what_only_runs_a_module_is_taken_off(tiny: Backbone, around) -> None:  # type: ignore[no-untyped-def]
+    model = tiny.with_module(around(tiny.module))
+    assert model.module is tiny.module
+    images = pictures(tiny, 1)
+    assert torch.equal(model.trace(images).patches, tiny.trace(images).patches)
+    assert state_digest(model.module.state_dict()) == state_digest(tiny.module.state_dict())
 
 
 def test_bfloat16_autocast_keeps_the_softmax_in_float32(tiny: Backbone) -> None:

@@ -102,6 +102,87 @@ def test_losses_are_those_of_the_step(backbone: Backbone, pictures: Tensor, tmp_
     assert len(held_out) == 2
 
 
+def as_pil(pictures: Tensor) -> list[Any]:
+    return [(explorer.images.to_pil(one), None) for one in pictures]
+
+
+def test_pictures_may_be_what_load_image_takes(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
+    levels = (pictures * 255).round().to(torch.uint8)
+    forms: dict[str, Any] = {
+        "float": levels / 255,
+        "rounding": [(levels[i] / 255 + (levels[i] == 255) * 1e-7, 0) for i in range(len(levels))],
+        "uint8": levels,
+        "PIL": as_pil(levels / 255),
+        "arrays": [(one.permute(1, 2, 0).numpy(), 0) for one in levels],
+        "bare": list(levels / 255),
+    }
+    losses = {
+        name: run(backbone, images, tmp_path / name, steps=1, views="fixed")[0].losses["loss"]
+        for name, images in forms.items()
+    }
+    assert list(losses.values()) == pytest.approx([losses["float"]] * len(forms), rel=1e-5)
+
+
+SHIFTED = {  # how data sets hand out pictures, other than in [0, 1]
+    "0 to 255": lambda x: x * 255,
+    "-1 to 1": lambda x: x * 2 - 1,
+    "normalised": lambda x: (x - 0.45) / 0.22,
+    "NaN": lambda x: torch.where(x > 0.9, torch.nan, x),
+    "whole numbers": lambda x: (x * 255).long(),
+}
+
+
+@pytest.mark.parametrize("held", ["a tensor", "a data set", "one of many"])
+@pytest.mark.parametrize("change", SHIFTED.values(), ids=SHIFTED)
+def test_pictures_out_of_range_are_refused_by_their_number(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path, change: Any, held: str
+) -> None:
+    larger = pictures.repeat_interleave(2, dim=2)  # crops are clamped, which hid what was there
+    images: Any = change(larger)
+    if held != "a tensor":
+        images = [(image, 0) for image in (larger if held == "one of many" else images)]
+    training = explorer.distillation._split(10, 2)[1]
+    if held == "one of many":
+        images[training[0]] = (change(larger)[training[0]], 0)
+    which = training[0] if held == "one of many" else r"\d"
+    with pytest.raises(explorer.ImageError, match=rf"picture {which} of .*(expected \[0, 1\]|NaN|float in \[0, 1\])"):
+        run(backbone, images, tmp_path / "run", steps=2, batch_size=8)
+
+
+@pytest.mark.parametrize(("shape", "message"), [((3, 32, 32), "'picture 3 height"), ((4, 32, 32, 3), "'picture 3")])
+def test_tensors_that_are_no_pictures(
+    backbone: Backbone, tmp_path: Path, shape: tuple[int, ...], message: str, unchecked: None
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(backbone, torch.rand(shape), tmp_path / "run")
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("trainable", ["lora:4", "all"])
+def test_gradients_may_be_switched_off_around_it(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path, around: Any, trainable: str
+) -> None:
+    run(backbone, pictures, tmp_path / "plain", steps=2, trainable=trainable)
+    with around():
+        for _ in distill(backbone, pictures.clone(), settings(steps=2, trainable=trainable), out=tmp_path / "within"):
+            assert not torch.is_grad_enabled()
+            assert torch.is_inference_mode_enabled() == (around is torch.inference_mode)
+    assert_same_student(tmp_path / "plain", tmp_path / "within")
+
+
+@pytest.mark.parametrize("who", ["teacher", "student"])
+def test_training_mode_is_told(pictures: Tensor, tmp_path: Path, who: str) -> None:
+    own = load_backbone("vit_tiny_patch16_224", image_size=32, source="random", device="cpu")
+    own.module.blocks[11].mlp.drop1.p = 0.1  # type: ignore[index, union-attr]
+    if who == "teacher":
+        own.module.train()
+    records = distill(own, pictures, settings(steps=3, eval_every=3), out=tmp_path / "run")
+    if who == "student":
+        next(records).student.module.train()
+    with pytest.raises(ValueError, match=r"training mode.*eval\(\)"):
+        next(records)
+
+
 def test_records(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
     records = run(backbone, pictures, tmp_path / "run", steps=5, attention=0.0)
     assert [record.step for record in records] == [1, 2, 3, 4, 5]

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from explorer import DistillConfig, distortion, load_backbone, load_images
+from explorer import DistillConfig, ImageError, distortion, load_backbone, load_images
 from explorer.adapters import Trainable, prepare
 from explorer.backbones import Backbone
 from explorer.data import ImageSet
@@ -149,6 +149,31 @@ def test_the_head_begins_as_a_probe(backbone: Backbone, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             finetune(backbone, images, config, other)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_gradients_may_be_switched_off_around_it(backbone: Backbone, around: Any) -> None:
+    plain = run(backbone, stripes(8, seed=0), steps=2)
+    with around():
+        within = run(backbone, stripes(8, seed=0), steps=2)
+    assert [record.loss for record in within] == [record.loss for record in plain]
+
+
+def test_a_data_set_is_what_load_images_makes_of_it(backbone: Backbone) -> None:
+    images = stripes(8, seed=0, size=32)
+    listed = [(image, images.labels[place]) for place, (image, _) in enumerate(images)]  # type: ignore[index]
+    expected, found = run(backbone, images, steps=2), run(backbone, listed, steps=2)  # type: ignore[arg-type]
+    assert [record.loss for record in found] == [record.loss for record in expected]
+    with pytest.raises(ImageError, match=r"picture \d of list: .*expected \[0, 1\]"):
+        run(backbone, [(image * 255, label) for image, label in listed], steps=2)  # type: ignore[arg-type]
+
+
+def test_training_mode_is_told(backbone: Backbone) -> None:
+    records = finetune(backbone, stripes(8, seed=0), FinetuneConfig(steps=2, batch_size=2))
+    module = next(records).classifier.backbone.module.train()
+    module.blocks[0].attn.proj_drop.p = 0.1
+    with pytest.raises(ValueError, match="training mode"):
+        next(records)
 
 
 def test_only_what_was_chosen_is_trained(backbone: Backbone) -> None:

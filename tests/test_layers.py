@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "explorer"
 FLOORS = (
     {"images", "trace", "precision", "onnx_weights", "fitting", "_files", "_replacement"},
     {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows", "reading"}
-    | {"checkpoints", "dialects", "lora_files", "picture_files"},
+    | {"checkpoints", "dialects", "lora_files", "picture_files", "positions"},
     {
         "architectures",
         "backbones",
@@ -38,6 +38,7 @@ SIDEWAYS |= {
     ("checkpoints", "dialects"),
     ("lora_files", "checkpoints"),
     ("lora_files", "dialects"),
+    ("positions", "checkpoints"),
     ("own_modules", "backbones"),
     ("own_modules", "architectures"),
     ("backbones", "architectures"),

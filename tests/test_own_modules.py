@@ -140,6 +140,26 @@ def test_torchvision_s_vit() -> None:
     assert trace.attention.shape == (1, 2, 4, 17, 17)
 
 
+@pytest.mark.parametrize(
+    ("around", "blocks"),
+    [
+        (nn.DataParallel, "layers"),
+        (nn.DataParallel, "module.layers"),
+        pytest.param(torch.compile, "layers", marks=pytest.mark.slow),
+        pytest.param(torch.compile, "_orig_mod.layers", marks=pytest.mark.slow),
+    ],
+)
+def test_what_only_runs_a_module_is_taken_off(around: Any, blocks: str) -> None:
+    module = OwnViT()
+    backbone = wrap(around(module), blocks=blocks)
+    assert backbone.module is module
+    assert (backbone.name, backbone.sha256) == ("own:OwnViT", wrap(module).sha256)
+    seen, expected = (one.trace(pictures(), attention="full") for one in (backbone, wrap(module)))
+    assert seen.attention is not None
+    assert expected.attention is not None
+    assert torch.equal(seen.attention, expected.attention)
+
+
 def test_the_module_is_left_as_it_was_and_other_threads_do_not_mix() -> None:
     module = OwnViT()
     backbone = wrap(module, name="mine")

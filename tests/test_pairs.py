@@ -208,6 +208,58 @@ def test_another_image_size(tmp_path: Path, teacher: Backbone, folder: Path) -> 
         load_pair(folder, teacher=larger, image_size=64)
 
 
+@pytest.mark.parametrize(
+    ("trained_at", "size"), [((32, 128), 64), (64, (32, 128)), ((32, 48), (64, 96)), ((48, 80), 32), (32, 48)]
+)
+def test_a_student_s_positions_are_resampled_from_the_grid_that_it_was_trained_in(
+    tmp_path: Path, trained_at: int | tuple[int, int], size: int | tuple[int, int]
+) -> None:
+    """A grid of 2 x 8 has as many positions as one of 4 x 4. By torch alone, and by the untouched copy, which is the
+    teacher at any size."""
+    drawn = load_backbone(NAME, image_size=trained_at, source="random", device="cpu")
+    student = trained(drawn, "all")
+    pair = load_pair(written(tmp_path / "trained", drawn, student, "all"), image_size=size, device="cpu")
+    stored = student.module.state_dict()["pos_embed"]
+    planes = torch.stack([vector.reshape(drawn.grid) for vector in stored[0, 1:].T])[None]
+    moved = torch.nn.functional.interpolate(planes, pair.teacher.grid, mode="bicubic", antialias=True)
+    found = pair.student.module.state_dict()["pos_embed"]
+    torch.testing.assert_close(found[0, 1:], moved[0].flatten(1).T, atol=1e-6, rtol=0)
+    assert torch.equal(found[0, 0], stored[0, 0])
+
+    copied = load_pair(written(tmp_path / "copied", drawn, drawn, "all"), image_size=size, device="cpu")
+    images = torch.rand(1, 3, *copied.teacher.height_width, generator=torch.Generator().manual_seed(0))
+    seen, expected = (side.trace(images) for side in (copied.student, copied.teacher))
+    torch.testing.assert_close(seen.patches, expected.patches, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("trainable", ["all", "lora:3"])
+def test_a_student_of_a_random_teacher_opens_at_other_sizes(
+    tmp_path: Path, teacher: Backbone, folder: Path, trainable: str
+) -> None:
+    own = folder if trainable != "all" else written(tmp_path / "all", teacher, trained(teacher, "all"), "all")
+    larger, again = (load_pair(own, image_size=size, device="cpu") for size in (48, 32))
+    assert (larger.teacher.grid, larger.student.grid, larger.teacher.sha256) == ((3, 3), (3, 3), teacher.sha256)
+    assert "drawn for 32 x 32 px" in larger.teacher.source
+    assert again.teacher.source == teacher.source
+    for name, tensor in larger.teacher.module.state_dict().items():
+        assert name == "pos_embed" or torch.equal(tensor, teacher.module.state_dict()[name])
+    onward = written(tmp_path / "onward", larger.teacher, larger.teacher, "last:1")  # its student, at any size
+    for size, expected in ((None, larger.teacher), (32, teacher)):
+        found = load_pair(onward, image_size=size, device="cpu").teacher
+        assert state_digest(found.module.state_dict()) == state_digest(expected.module.state_dict())
+
+
+def test_a_random_teacher_that_was_drawn_for_another_size_says_what_to_do(folder: Path) -> None:
+    with pytest.raises(PairError, match=r"leave the teacher out, load_pair\(..., image_size=...\)"):
+        load_pair(folder, teacher=load_backbone(NAME, image_size=48, source="random", device="cpu"))
+
+
+def test_cards_of_random_teachers_that_tell_no_size_are_of_the_one_that_was_trained_at(own: Path) -> None:
+    weights = json.loads((own / CARD).read_text())["weights"]
+    changed(own / CARD, weights={name: value for name, value in weights.items() if name != "image_size"})
+    assert load_pair(own, image_size=48, device="cpu").teacher.grid == (3, 3)
+
+
 def test_names(monkeypatch: pytest.MonkeyPatch, folder: Path, teacher: Backbone) -> None:
     monkeypatch.setattr(pairs, "asset_path", lambda _: folder.parent)
     assert list_pairs() == ["adapter"]
@@ -237,6 +289,7 @@ def test_no_pair(tmp_path: Path) -> None:
         ({"image_size": [32, 10**6]}, "image_size"),
         ({"weights": {}}, "description and a sha256"),
         ({"weights": {"sha256": "0", "description": "", "seed": -1}}, "seed"),
+        ({"weights": {"sha256": "0", "description": "", "seed": 0, "image_size": [32, 1e9]}}, "image_size"),
         ({"trainable": "everything"}, "'lora:8'"),
         ({"distortion": "gaussian_nose"}, "gaussian_noise"),
         ({"student_sha256": "0" * 64}, "do not belong together"),

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer import DISTORTIONS, alignment, distortion, sweep
+from explorer import DISTORTIONS, ImageError, alignment, distortion, evaluate, sweep
 from explorer.backbones import Backbone
 from explorer.data import ImageSet, load_images
-from explorer.images import ImageError
+from explorer.pair_embedding import embed_pair
 from explorer.pairs import Pair
 from explorer.sweeping import MEASURES, strengths_of, sweep_steps
 from tests.small import break_some, pair, picture_folder, picture_set
@@ -162,3 +162,26 @@ def test_a_sweep_without_what_is_broken(both: Pair, images: ImageSet, tmp_path: 
     break_some(folder)
     found = sweep(both, load_images(folder, size=32, on_error="skip"), values=(0.3,), batch_size=5)
     assert found.rows == sweep(both, images, values=(0.3,), batch_size=5).rows
+
+
+def test_data_sets_are_measured_as_what_load_images_makes_of_them(both: Pair, images: ImageSet) -> None:
+    """Also by `evaluate` and `embed_pair`, with the same check of each picture."""
+    listed = [(image, images.labels[place]) for place, (image, _) in enumerate(images)]  # type: ignore[index]
+    found, expected = (sweep(both, held, "gaussian_noise", (0.4,), batch_size=5) for held in (listed, images))
+    assert found.rows["student"][0] == pytest.approx(expected.rows["student"][0], abs=1e-6)
+    np.testing.assert_allclose(
+        embed_pair(both, listed, cache=False).reference, embed_pair(both, images, cache=False).reference, atol=1e-5
+    )
+    scores = [
+        evaluate(both, train, test, k=1, cache=False).frame()["accuracy"]
+        for train, test in ((listed[::2], listed[1::2]), (images[::2], images[1::2]))
+    ]
+    assert scores[0].tolist() == scores[1].tolist()
+    bright = [(image * 255, label) for image, label in listed]
+    for measure in (
+        lambda: sweep(both, bright, "gaussian_noise", (0.4,)),
+        lambda: embed_pair(both, bright, cache=False),
+        lambda: evaluate(both, bright, listed, k=1, cache=False),
+    ):
+        with pytest.raises(ImageError, match=r"picture 0 of list: .*expected \[0, 1\]"):
+            measure()
