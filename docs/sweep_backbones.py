@@ -119,15 +119,17 @@ FOOT = """
 `load_backbone("vit_small_patch14_dinov2", source="mine.safetensors")` takes a safetensors file, a
 `model.safetensors.index.json` beside several of them, or a folder with one of both. Pickles are refused.
 
-| what the names are | what is done |
-|---|---|
-| timm's, and those that timm translates: DINOv2's and DINOv3's own (registers, chunked blocks), open_clip's, EVA's, AIMv2's … | loaded by timm |
-| Hugging Face's for ViT, DeiT, MAE, DINOv2, DINOv3, CLIP and SigLIP; torchvision's for ViT | translated |
-| any of these after a prefix, such as `module._orig_mod.`, `teacher.backbone.` or `visual.trunk.` | it is taken off, if the whole backbone is there after it |
-| heads, decoders, mask tokens and networks beside the backbone | left out, and counted in `Backbone.source` |
-| a student's and its teacher's in one file | the teacher is taken; of other networks that all fit you are asked for one |
-| peft's for an adapter, with `adapter_config.json` beside it | merged into the backbone's own weights: `load_backbone("s14", source="adapter")` |
-| others | refused: by their format where it is known ("Hugging Face's names for ConvNeXt"), else with what is missing and unknown |
+- Names that are timm's, and those that timm translates (DINOv2's and DINOv3's own, with registers and chunked blocks;
+  open_clip's, EVA's, AIMv2's …), are loaded by timm. Hugging Face's for ViT, DeiT, MAE, DINOv2, DINOv3, CLIP and
+  SigLIP, and torchvision's for ViT, are translated.
+- A prefix before any of these, such as `module._orig_mod.`, `teacher.backbone.` or `visual.trunk.`, is taken off, if
+  the whole backbone is there after it. Heads, decoders, mask tokens and networks beside the backbone are left out, and
+  counted in `Backbone.source`.
+- Of a student and its teacher in one file the teacher is taken; of other networks that all fit you are asked for one.
+- A peft adapter, with `adapter_config.json` beside it, is merged into the backbone's own weights:
+  `load_backbone("s14", source="adapter")`.
+- The rest is refused: by its format where it is known ("Hugging Face's names for ConvNeXt"), else with what is missing
+  and unknown.
 
 Names and shapes tell neither the number of heads nor the activation: they are those of the architecture that you name
 (`vit_base_patch16_clip_quickgelu_224` for OpenAI's CLIP, not `vit_base_patch16_clip_224`).
