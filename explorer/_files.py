@@ -58,12 +58,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written, such as on a full disk; the error names the target.
     """
-    part = target
     try:
         with _part_for_stream(target) if is_stream(target) else _part_beside(behind_links(target)) as part:
             yield part
     except OSError as error:
-        nameless = error.filename is None or str(error.filename) == str(part)  # a full disk is reported without a name
+        nameless = error.filename is None or str(error.filename).endswith(".part")  # full disks are told without a name
         if nameless and not (isinstance(error, BrokenPipeError) and descriptor(target) == 1):
             error.filename = os.fspath(target)
         raise

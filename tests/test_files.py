@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from explorer._files import asset_path, atomic_path, cache_dir, check_target, readable
+from tests.disks import read_only
 
 
 def test_asset_path() -> None:
@@ -184,6 +185,14 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None
     assert error.value.filename == str(tmp_path / "file" / "x")
     assert os.listdir(tmp_path) == ["file"], "looking leaves nothing"
     assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_a_disk_that_is_read_only_is_known_before_the_work(tmp_path: Path) -> None:
+    with read_only(tmp_path):
+        for write in (check_target, written):
+            with pytest.raises(OSError, match="Read-only") as error:
+                write(tmp_path / "file")
+            assert error.value.filename == str(tmp_path / "file")
 
 
 def test_the_longest_names_that_a_disk_takes_can_be_written(tmp_path: Path) -> None:
