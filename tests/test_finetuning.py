@@ -17,7 +17,6 @@ from explorer.adapters import Trainable, prepare
 from explorer.backbones import Backbone
 from explorer.data import ImageSet
 from explorer.finetuning import LR, Classifier, FinetuneConfig, FinetuneRecord, finetune
-from explorer.images import ImageError
 from explorer.probes import fit_probe
 from explorer.views import Stream, whole
 from explorer.weights import state_digest
