@@ -3,7 +3,15 @@
 // Enters: the attention payload (pictures, attention of every layer and head, numbers). Leaves: settings through
 // onState, "pick" through onEvent. Everything is computed here; no server is asked.
 
-import { MINUS, composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, titleOf, trackPatches, viewLink } from "./common.js";
+import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
+import { createCheckbox, createHelp, createSelect, createShell, createSlider, make, oncePerFrame } from "./elements.js";
+import { composeFigure } from "./figure.js";
+import { formatFixed, formatValue, MINUS } from "./format.js";
+import { jensenShannon, topMass } from "./maps.js";
+import { createActions, titleOf, viewLink } from "./page.js";
+import { createColourBar, paintMap } from "./painting.js";
+import { createPane, readPayload, trackPatches } from "./panes.js";
+import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];
 const MODELS = ["teacher", "student"];
@@ -18,7 +26,6 @@ const ATTENTION_DEFAULTS = {
   outline: false,
   overview: "student_distorted",
 };
-
 const METRICS = [
   ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the reference. 1: the picture as a whole means the same to the model."],
   ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the reference's patch at the same place, averaged. 1: every place means the same."],
@@ -576,38 +583,4 @@ export function createAttentionView(root, options = {}) {
       delete root.dataset.repaintMs;
     },
   };
-}
-
-function largest(arrays) {
-  let top = 0;
-  for (const values of arrays) for (const value of values) if (value > top) top = value;
-  return top;
-}
-
-/** Jensen-Shannon divergence in nats of two maps, each made to sum to one. */
-function jensenShannon(first, second) {
-  const sum = (values) => values.reduce((total, value) => total + value, 0) || 1;
-  const [a, b] = [sum(first), sum(second)];
-  let out = 0;
-  for (let i = 0; i < first.length; i++) {
-    const [p, q] = [first[i] / a, second[i] / b];
-    const middle = (p + q) / 2;
-    if (p > 0) out += (p * Math.log(p / middle)) / 2;
-    if (q > 0) out += (q * Math.log(q / middle)) / 2;
-  }
-  return Math.max(0, out);
-}
-
-/** 1 for each patch of the smallest set that holds `share` of the map's mass. */
-function topMass(map, share) {
-  const order = Array.from(map.keys()).sort((i, j) => map[j] - map[i]);
-  const total = map.reduce((sum, value) => sum + value, 0);
-  const inside = new Uint8Array(map.length);
-  let held = 0;
-  for (const i of order) {
-    if (held >= share * total) break;
-    inside[i] = 1;
-    held += map[i];
-  }
-  return inside;
 }

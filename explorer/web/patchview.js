@@ -3,7 +3,15 @@
 // Enters: the patch payload (pictures, patch features of one layer, what each patch attends to, joint PCA colours).
 // Leaves: settings through onState; "layer", "pin" and "unpin" through onEvent. Only another layer needs a server.
 
-import { composeFigure, createActions, createCheckbox, createColourBar, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintColours, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, titleOf, trackPatches, viewLink } from "./common.js";
+import { decodeArray, listNearest, scaledSlice, tableOf } from "./arrays.js";
+import { createCheckbox, createSelect, createShell, createSlider, make, oncePerFrame } from "./elements.js";
+import { cosines, unitRows } from "./features.js";
+import { composeFigure } from "./figure.js";
+import { formatFixed, formatValue } from "./format.js";
+import { createActions, titleOf, viewLink } from "./page.js";
+import { createColourBar, paintColours, paintMap } from "./painting.js";
+import { createPane, readPayload, trackPatches } from "./panes.js";
+import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const MODES = ["similarity", "attention", "pca"];
 const RANGES = { auto: "auto", "0..1": "0 .. 1", "-1..1": "\u22121 .. 1" };
@@ -574,27 +582,4 @@ function thread([x1, y1], [x2, y2], i, edge) {
     return [x + ((bend[0] - x) / far) * distance, y + ((bend[1] - y) / far) * distance];
   };
   return [...toward(x1, y1, 0.7 * edge), ...bend, ...toward(x2, y2, Math.max(0.8 * edge, 9))];
-}
-
-/** Rows of stored integers (their scale may differ from row to row) as float unit vectors; a row of zeros stays zero. */
-function unitRows({ values, shape: [count, dim] }) {
-  const units = new Float32Array(count * dim);
-  for (let i = 0; i < count; i++) {
-    let square = 0;
-    for (let d = i * dim; d < (i + 1) * dim; d++) square += values[d] * values[d];
-    const inverse = square > 0 ? 1 / Math.sqrt(square) : 0;
-    for (let d = i * dim; d < (i + 1) * dim; d++) units[d] = values[d] * inverse;
-  }
-  return units;
-}
-
-function cosines(units, wanted) {
-  const dim = wanted.length;
-  const out = new Float32Array(units.length / dim);
-  for (let i = 0, start = 0; i < out.length; i++, start += dim) {
-    let sum = 0;
-    for (let d = 0; d < dim; d++) sum += units[start + d] * wanted[d];
-    out[i] = sum;
-  }
-  return out;
 }

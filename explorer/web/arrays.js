@@ -1,0 +1,67 @@
+// Arrays as payloads bring them, {dtype, shape, data, scale}, and what is asked of plain lists of numbers.
+
+const ARRAY_TYPES = { int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
+
+export function decodeBytes(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+/** {dtype, shape, data, scale} -> {values, shape, scale}; values stay as stored. Throws if the lengths disagree. */
+export function decodeArray(spec) {
+  const Type = ARRAY_TYPES[spec.dtype];
+  if (!Type) throw new Error(`unknown array type "${spec.dtype}"`);
+  const bytes = decodeBytes(spec.data);
+  const count = spec.shape.reduce((product, n) => product * n, 1);
+  if (bytes.byteLength !== count * Type.BYTES_PER_ELEMENT) {
+    throw new Error(`array of shape [${spec.shape}] and type ${spec.dtype} has ${bytes.byteLength} bytes`);
+  }
+  // JSON has no NaN: what was not finite arrives as null, and would be drawn as an even map of zeros
+  if ("scale" in spec && !Number.isFinite(spec.scale)) throw new Error("it holds values that are not finite");
+  return { values: new Type(bytes.buffer), shape: spec.shape, scale: spec.scale ?? 1 };
+}
+
+/** A stretch of a decoded array as real values. */
+export function scaledSlice(array, start, count) {
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i++) out[i] = array.values[start + i] * array.scale;
+  return out;
+}
+
+/** Values of a map as rows, rounded for a file. */
+export function tableOf(values, rows, cols, digits = 6) {
+  const out = [];
+  for (let row = 0; row < rows; row++) {
+    out.push(Array.from(values.subarray(row * cols, (row + 1) * cols), (value) => Number(value.toPrecision(digits))));
+  }
+  return out;
+}
+
+export function listNearest(list, value) {
+  return list.reduce((best, each) => (Math.abs(each - value) < Math.abs(best - value) ? each : best), list[list.length - 1]);
+}
+
+/** Whole numbers of 32 bits, which have the size of the floats that `decodeArray` knows. */
+export function decodeWhole(spec) {
+  if (spec.dtype !== "int32") throw new Error(`array of type ${spec.dtype} instead of int32`);
+  const { values, shape } = decodeArray({ ...spec, dtype: "float32" });
+  return { values: new Int32Array(values.buffer), shape };
+}
+
+export function largest(arrays) {
+  let top = 0;
+  for (const values of arrays) for (const value of values) if (value > top) top = value;
+  return top;
+}
+
+export function largestAt(values) {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
+  return best;
+}
+
+export function clamp(value, low, high) {
+  return Math.min(high, Math.max(low, value));
+}
