@@ -3,8 +3,8 @@
 The files whose names end in `view.js` take a JSON payload and draw it without any server; what they share stands in
 modules beside them, one idea each (`arrays.js`, `elements.js`, `painting.js` ...), and `views.css` is how they look.
 What leaves this module is text: a view with everything that it needs as one ES module, joined by `linker`, and the
-style sheet. Only the embedding view needs more than that: whoever mounts it hands it plotly.js, or `flatplot.js`, which draws
-less and is small. Who mounts the views, and where the payloads come from, is none of this module's business.
+style sheet. Only the embedding view needs more than that: whoever mounts it hands it plotly.js, or `flatplot.js`, which
+draws less and is small. Who mounts the views, and where the payloads come from, is none of this module's business.
 
 `page.html` is the frame of a page that needs nothing else at all, filled by `explorer.pages` or, in the browser, by
 `page.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for that.

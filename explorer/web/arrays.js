@@ -39,6 +39,12 @@ export function tableOf(values, rows, cols, digits = 6) {
   return out;
 }
 
+/** Where the value is that lies nearest to one; of two the first. */
+export function nearestAt(values, wanted) {
+  return values.reduce((best, value, i) => (Math.abs(value - wanted) < Math.abs(values[best] - wanted) ? i : best), 0);
+}
+
+/** The value that lies nearest to one. */
 export function listNearest(list, value) {
   return list.reduce((best, each) => (Math.abs(each - value) < Math.abs(best - value) ? each : best), list[list.length - 1]);
 }

@@ -4,25 +4,26 @@
 // onState, "pick" through onEvent. Everything is computed here; no server is asked.
 
 import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
-import { createCheckbox, createHelp, createSelect, createShell, createSlider, make, oncePerFrame } from "./elements.js";
+import { createCheckbox, createHelp, createSelect, createSlider, make } from "./elements.js";
 import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue, MINUS } from "./format.js";
+import { createLife } from "./life.js";
+import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
 import { jensenShannon, topMass } from "./maps.js";
-import { createActions, titleOf, viewLink } from "./page.js";
+import { changedSettings, createActions, factsOf, titleOf, viewLink } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, readPayload, trackPatches } from "./panes.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];
 const MODELS = ["teacher", "student"];
+const WAYS = ["mean", "max"]; // to join heads
 const OUTLINED_MASS = 0.6;
 const ATTENTION_DEFAULTS = {
   layer: null,
   head: "mean",
   map: "attention",
-  colours: "viridis",
-  opacity: 0.75,
-  smooth: false,
+  ...LOOK_DEFAULTS,
   outline: false,
   overview: "student_distorted",
 };
@@ -40,14 +41,18 @@ const SHOWN_JS = ["JS, map shown", -1, "Jensen-Shannon divergence, in nats, betw
 export function createAttentionView(root, options = {}) {
   const state = { ...ATTENTION_DEFAULTS };
   let data = null;
-  let turn = 0;
   let maps = {};
   let differences = {};
   let shownJs = {};
   let hovered = null;
 
   // ------------------------------------------------------------ elements
-  const shell = createShell(root, "attention", "Nothing to show yet. Choose a picture, and the attention appears here.");
+  const life = createLife(root, options, {
+    kind: "attention", empty: "Nothing to show yet. Choose a picture, and the attention appears here.", what: "result",
+    isEmpty: (payload) => !payload?.panes?.length, prepare: readPayload, read: readAttention, adopt,
+    forget: () => (data = null), state, refresh, snapshot,
+  });
+  const { shell, change } = life;
   const panes = Object.fromEntries(PANE_IDS.map((id) => [id, createPane(id)]));
   const inputs = { clean: createPane("picture_clean"), distorted: createPane("picture_distorted") };
   const deltas = { teacher: createPane("difference_teacher"), student: createPane("difference_student") };
@@ -71,32 +76,16 @@ export function createAttentionView(root, options = {}) {
     cell("dbar", deltaBar.node),
   );
 
-  const change = (partial) => {
-    Object.assign(state, partial);
-    refresh();
-    options.onState?.({ ...state });
-  };
   const layer = createSlider({
     name: "layer", label: "Layer", min: 0, max: 0, step: 1,
     show: (i) => (data ? `block ${data.layers[i]} of ${data.layers.at(-1)}` : ""),
     change: (i) => change({ layer: data.layers[i] }),
   });
-  const head = createSelect({ name: "head", label: "Head", change: (value) => change({ head: readHead(value, state.head) }) });
+  const head = createSelect({ name: "head", label: "Head", change: (value) => change({ head: readHead(value, WAYS, data.heads, state.head) }) });
   const source = createSelect({ name: "map", label: "Map", change: (map) => change({ map }) });
-  const opacity = createSlider({
-    name: "opacity", label: "Map over picture", min: 0, max: 1, step: 0.05,
-    show: (value) => `${Math.round(100 * value)} %`,
-    change: (value) => change({ opacity: value }),
-  });
-  const colours = createSelect({ name: "colours", label: "Colours", change: (value) => change({ colours: value }) });
-  const smooth = createCheckbox({ name: "smooth", label: "smooth", change: (value) => change({ smooth: value }) });
+  const look = createLook(state, change);
   const outline = createCheckbox({ name: "outline", label: "outline the top 60 % of the mass", change: (value) => change({ outline: value }) });
-  const controls = make(
-    "div",
-    { class: "vx-controls", role: "group", "aria-label": "What the maps show" },
-    layer.node, head.node, source.node, colours.node, opacity.node,
-    make("div", { class: "vx-checks" }, smooth.node, outline.node),
-  );
+  const controls = look.controls([layer, head, source], [outline]);
 
   const overviewPane = createSelect({ name: "overview", label: "Model and picture", change: (value) => change({ overview: value }) });
   const tiles = make("div", { class: "vx-tiles", role: "grid", "aria-label": "Layers and heads" });
@@ -112,34 +101,14 @@ export function createAttentionView(root, options = {}) {
   shell.body.append(controls, stage, details, actions.node);
 
   // ------------------------------------------------------------ reading the payload
-  async function update(payload) {
-    const mine = ++turn;
-    if (!payload || !payload.panes?.length) {
-      data = null;
-      shell.show(false);
-      shell.say(payload?.message);
-      return;
-    }
-    let next;
-    try {
-      next = await readPayload(payload);
-      readAttention(next, payload);
-    } catch (error) {
-      if (mine !== turn) return;
-      data = null;
-      shell.show(false);
-      shell.say(`This result could not be read: ${error.message}.`);
-      return;
-    }
-    if (mine !== turn) return;
+  function adopt(next) {
     data = next;
     settle();
     dress();
-    shell.show(true);
     refresh();
   }
 
-  function readAttention(next, payload) {
+  function readAttention(payload, next) {
     next.layers = payload.layers;
     next.heads = payload.heads;
     next.queryKind = payload.query_kind ?? "class token";
@@ -156,6 +125,7 @@ export function createAttentionView(root, options = {}) {
     next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
     next.hasRollout = next.panes.every((pane) => pane.rollout);
     next.tops = null;
+    return next;
   }
 
   /** Settings that the new payload cannot honour move to the nearest that it can. */
@@ -163,27 +133,11 @@ export function createAttentionView(root, options = {}) {
     state.layer = state.layer === null ? data.layers.at(-1) : listNearest(data.layers, state.layer);
     if (typeof state.head === "number" && state.head >= data.heads) state.head = "mean";
     if (state.map === "rollout" && !data.hasRollout) state.map = "attention";
-    if (!colourNames().includes(state.colours)) state.colours = colourNames()[0];
     if (!data.byId[state.overview]) state.overview = data.panes.at(-1).id;
-  }
-
-  function colourNames() {
-    return Object.keys(data.tables).filter((name) => name !== "difference");
-  }
-
-  function readHead(value, fallback) {
-    if (value === "mean" || value === "max") return value;
-    const index = Number(value);
-    const known = Number.isInteger(index) && index >= 0 && value !== "" && value !== null;
-    return known && (!data || index < data.heads) ? index : fallback;
   }
 
   /** What changes with the payload alone: pictures, titles, choices, the table of numbers. */
   function dress() {
-    shell.say(
-      data.message,
-      data.untouched && "The student is still the untouched copy of the teacher: train one or choose one to see a difference.",
-    );
     for (const id of PANE_IDS) {
       const pane = data.byId[id];
       panes[id].node.parentNode.hidden = !pane;
@@ -199,16 +153,12 @@ export function createAttentionView(root, options = {}) {
       deltas[who].node.parentNode.hidden = !distorted;
       deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · difference`, false, distorted?.image ?? null, data, true);
     }
-    head.fill([
-      ["mean", "mean of heads"],
-      ["max", "max of heads"],
-      ...Array.from({ length: data.heads }, (_, i) => [i, `head ${i}`]),
-    ]);
+    head.fill(headChoices(WAYS, data.heads));
     source.fill([
       ["attention", "attention"],
       ["rollout", data.hasRollout ? "rollout" : "rollout (not computed)", !data.hasRollout],
     ]);
-    colours.fill(colourNames().map((name) => [name, name]));
+    look.dress(data.tables);
     overviewPane.fill(data.panes.map((pane) => [pane.id, pane.title]));
     buildNumbers();
     buildTiles();
@@ -237,7 +187,10 @@ export function createAttentionView(root, options = {}) {
 
   function refresh() {
     if (!data) return;
-    const started = performance.now();
+    life.timed(repaint);
+  }
+
+  function repaint() {
     const { rows, cols } = data;
     maps = Object.fromEntries(PANE_IDS.filter((id) => data.byId[id]).map((id) => [id, mapOf(data.byId[id])]));
     const reference = maps[data.reference.id] ?? Object.values(maps)[0];
@@ -253,7 +206,6 @@ export function createAttentionView(root, options = {}) {
     refreshControls();
     refreshNumbers();
     refreshTiles();
-    root.dataset.repaintMs = (performance.now() - started).toFixed(2);
   }
 
   function paintDifferences(reference) {
@@ -272,7 +224,7 @@ export function createAttentionView(root, options = {}) {
       deltas[who].note.textContent = `JS ${formatFixed(shownJs[who], 3)}`;
     }
     deltaBar.set(`difference: distorted ${MINUS} reference`, data.tables.difference, -span, span, true);
-    for (const [id, pane] of Object.entries(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
+    for (const pane of Object.values(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
     for (const [who, pane] of Object.entries(deltas)) {
       pane.box.setAttribute("aria-label", `${pane.title.textContent}: divergence ${formatFixed(shownJs[who], 3)} nats`);
     }
@@ -280,17 +232,14 @@ export function createAttentionView(root, options = {}) {
 
   function describeMap() {
     if (state.map === "rollout") return "rollout over all layers";
-    const what = typeof state.head === "number" ? `head ${state.head}` : `${state.head} of heads`;
-    return `attention of the ${data.queryKind}, block ${state.layer}, ${what}`;
+    return `attention of the ${data.queryKind}, block ${state.layer}, ${nameOfHead(state.head)}`;
   }
 
   function refreshControls() {
     layer.set(data.layers.indexOf(state.layer), data.layers.length - 1);
     head.set(state.head);
     source.set(state.map);
-    colours.set(state.colours);
-    opacity.set(state.opacity);
-    smooth.set(state.smooth);
+    look.refresh();
     outline.set(state.outline);
     overviewPane.set(state.overview);
     const rolled = state.map === "rollout"; // it runs through all layers and heads
@@ -358,13 +307,13 @@ export function createAttentionView(root, options = {}) {
     const columns = ["mean", ...Array.from({ length: data.heads }, (_, i) => i)];
     tiles.style.setProperty("--vx-columns", columns.length);
     const heading = make("div", { role: "row", class: "vx-tilerow" }, make("span", { class: "vx-tilename", role: "columnheader", text: "" }));
-    for (const column of columns) heading.append(make("span", { class: "vx-tilename", role: "columnheader", text: column, "aria-label": typeof column === "number" ? `head ${column}` : "mean of heads" }));
+    for (const column of columns) heading.append(make("span", { class: "vx-tilename", role: "columnheader", text: column, "aria-label": nameOfHead(column) }));
     const built = [heading];
     for (const block of data.layers) {
       const row = make("div", { role: "row", class: "vx-tilerow" }, make("span", { class: "vx-tilename", role: "rowheader", text: block, "aria-label": `block ${block}` }));
       for (const column of columns) {
         const canvas = make("canvas", { class: "vx-crisp" });
-        const name = typeof column === "number" ? `head ${column}` : "mean of heads";
+        const name = nameOfHead(column);
         const tile = make("button", { type: "button", class: "vx-tile", role: "gridcell", tabindex: "-1", "data-layer": block, "data-head": column, "aria-label": `block ${block}, ${name}`, title: `block ${block}, ${name}` }, canvas);
         tile.style.aspectRatio = `${data.width} / ${data.height}`;
         tileOf.set(`${block},${column}`, { tile, canvas });
@@ -393,7 +342,7 @@ export function createAttentionView(root, options = {}) {
   });
 
   function pick(tile) {
-    const chosen = { layer: Number(tile.dataset.layer), head: readHead(tile.dataset.head, "mean") };
+    const chosen = { layer: Number(tile.dataset.layer), head: readHead(tile.dataset.head, WAYS, data.heads, "mean") };
     change({ ...chosen, map: "attention" });
     rove(tile);
     options.onEvent?.("pick", chosen);
@@ -455,7 +404,7 @@ export function createAttentionView(root, options = {}) {
   }
 
   // ------------------------------------------------------------ pointing
-  const paintHover = oncePerFrame(() => {
+  const paintHover = life.perFrame(() => {
     if (!data) return;
     for (const pane of everyPane) hovered ? pane.mark("cursor", hovered.row, hovered.col) : pane.unmark("cursor");
     if (!hovered) return shell.hideTip();
@@ -488,6 +437,10 @@ export function createAttentionView(root, options = {}) {
   });
 
   // ------------------------------------------------------------ files and links
+  function snapshot() {
+    return { ...state };
+  }
+
   function fileName() {
     const what = state.map === "rollout" ? "rollout" : `layer${state.layer}-head-${state.head}`;
     return `vit-explorer-attention-${what}`;
@@ -504,7 +457,7 @@ export function createAttentionView(root, options = {}) {
       [`${SHOWN_JS[0]} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
     ];
     const canvas = composeFigure({
-      font: getComputedStyle(shell.host).fontFamily,
+      host: shell.host,
       heading: state.map === "rollout" ? "Attention rollout" : `Attention of the ${data.queryKind}`,
       cells: [
         [cellOf(inputs.clean), cellOf(inputs.distorted), { table }],
@@ -512,7 +465,7 @@ export function createAttentionView(root, options = {}) {
       ],
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: 2 }, { ...deltaBar.shown(), from: 2, span: 1 }],
-      lines: [settingsLine(), "made with vit-explorer"],
+      lines: [settingsLine()],
     });
     return { name: fileName(), canvas };
   }
@@ -520,16 +473,14 @@ export function createAttentionView(root, options = {}) {
   function settingsLine() {
     const parts = [describeMap(), `maps at ${Math.round(100 * state.opacity)} % over the picture`];
     if (state.outline) parts.push("outlined: the smallest set of patches with 60 % of the mass");
-    if (data.link?.photo) parts.push(`photo ${data.link.photo}`);
-    if (data.link?.distortion) parts.push(`distortion ${data.link.distortion}`);
-    return parts.join(" · ");
+    return [...parts, ...factsOf(data.link)].join(" · ");
   }
 
   function makeNumbers() {
     const grids = (each) => Object.fromEntries(Object.entries(each).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]));
     const content = {
       view: "attention",
-      settings: { ...state },
+      settings: snapshot(),
       grid: [data.rows, data.cols],
       query_kind: data.queryKind,
       reference: data.reference.id,
@@ -543,44 +494,35 @@ export function createAttentionView(root, options = {}) {
   }
 
   function makePage() {
-    return { name: fileName(), title: titleOf(`Attention of the ${data.queryKind}`, data.link), payload: data.payload, state: { ...state } };
+    return { name: fileName(), title: titleOf(`Attention of the ${data.queryKind}`, data.link), payload: data.payload, state: snapshot() };
   }
 
   function makeLink() {
     if (!data) return null;
     const { layer: block, head: which, map, ...rest } = state;
-    const changed = Object.entries(rest).filter(([name, value]) => value !== ATTENTION_DEFAULTS[name]);
-    const parameters = Object.fromEntries(changed.map(([name, value]) => [name, typeof value === "boolean" ? Number(value) : value]));
-    return viewLink(data.link, { view: "attention", layer: block, head: which, map, ...parameters });
+    return viewLink(data.link, { view: "attention", layer: block, head: which, map, ...changedSettings(rest, ATTENTION_DEFAULTS) });
   }
 
   // ------------------------------------------------------------ the face of the view
   return {
     /** Shows a payload, keeping the settings where they make sense; null empties the view. Resolves when painted. */
-    update,
+    update: life.update,
     /** The settings, under the names that `set` and links use. */
-    state: () => ({ ...state }),
+    state: snapshot,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. */
     set(partial = {}) {
       const layers = data?.layers;
       const block = readNumber(partial.layer, state.layer, 0, 1e6);
       state.layer = layers && block !== null ? listNearest(layers, block) : block;
-      state.head = readHead(partial.head ?? state.head, state.head);
+      state.head = readHead(partial.head ?? state.head, WAYS, data?.heads ?? Infinity, state.head);
       state.map = readChoice(partial.map, data && !data.hasRollout ? ["attention"] : ["attention", "rollout"], state.map);
-      state.colours = data ? readChoice(partial.colours, colourNames(), state.colours) : String(partial.colours ?? state.colours);
-      state.opacity = readNumber(partial.opacity, state.opacity, 0, 1);
-      state.smooth = readFlag(partial.smooth, state.smooth);
+      look.read(partial, data?.tables);
       state.outline = readFlag(partial.outline, state.outline);
       state.overview = readChoice(partial.overview, PANE_IDS.filter((id) => !data || data.byId[id]), state.overview);
       refresh();
     },
     /** The maps on screen, row by row: one Float32Array for each pane, and `difference_teacher`, `difference_student`. */
     maps: () => ({ ...maps, difference_teacher: differences.teacher, difference_student: differences.student }),
-    destroy() {
-      turn += 1;
-      paintHover.cancel();
-      shell.destroy();
-      delete root.dataset.repaintMs;
-    },
+    destroy: life.destroy,
   };
 }

@@ -5,12 +5,13 @@
 // onEvent. Nothing is measured on the picture: distances and neighbours are those of the payload. No server is asked.
 
 import { tableOf } from "./arrays.js";
-import { createSelect, createShell, make, oncePerFrame, setText } from "./elements.js";
+import { createSelect, make, setText } from "./elements.js";
 import { measuredOf, readEmbedding, tellMeasure } from "./embeddingdata.js";
 import { createChips, createPanel, focusMarks, hoverCard, loadSprite, measuresTable, thumbsOf } from "./embeddingpanel.js";
 import { configOf, DARK, deepProjection, focusTraces, layoutOf, legendTraces, LIGHT, MANY_PICTURES, markSize, PAPER, paperFocus, scaleOf, SHAPES, tracesOf, unmarked } from "./embeddingplot.js";
 import { composeFigure } from "./figure.js";
 import { counted, formatFixed, withCommas } from "./format.js";
+import { createLife } from "./life.js";
 import { createActions, titleOf, viewLink } from "./page.js";
 import { readChoice, readNames } from "./settings.js";
 
@@ -31,7 +32,6 @@ const WITHOUT_PLOTLY = "The plot is drawn with plotly.js, which could not be loa
 export function createEmbeddingView(root, options = {}) {
   const state = { colour: null, arrows: null, hiddenViews: new Set(), hiddenLabels: new Set(), selected: null };
   let data = null;
-  let turn = 0;
   let sprite = null; // {source, picture}: read once for each text
   let plotly = null; // the library, once it has come
   let drawn = null; // "flat", "deep" or nothing: what plotly holds
@@ -47,12 +47,12 @@ export function createEmbeddingView(root, options = {}) {
   let theme = PAPER;
 
   // ------------------------------------------------------------ elements
-  const shell = createShell(root, "embedding", "Choose what to show and press Compute.");
-  const change = (partial) => {
-    Object.assign(state, partial);
-    refresh();
-    options.onState?.(snapshot());
-  };
+  const life = createLife(root, options, {
+    kind: "embedding", empty: "Choose what to show and press Compute.", what: "embedding",
+    isEmpty: (payload) => !payload || (payload.message && !payload.views?.length),
+    prepare, adopt, forget, state, refresh, snapshot,
+  });
+  const { shell, change } = life;
   const colour = createSelect({ name: "colour", label: "Colour by", change: (value) => change({ colour: value }) });
   const arrows = createSelect({ name: "arrows", label: "Arrows", change: (value) => change({ arrows: value }) });
   arrows.fill([["none", "none"], ["pointed", "chosen or pointed"], ["all", "all"]]);
@@ -83,41 +83,26 @@ export function createEmbeddingView(root, options = {}) {
   );
 
   // ------------------------------------------------------------ reading the payload
-  async function update(payload) {
-    const mine = ++turn;
-    if (!payload) return forget();
-    if (payload.message && !payload.views?.length) return forget(payload.message);
-    let next;
-    let picture;
-    try {
-      next = readEmbedding(payload);
-      picture = await readSprite(payload.sprite);
-    } catch (error) {
-      if (mine === turn) forget(`This embedding could not be read: ${error.message}.`);
-      return;
-    }
-    if (mine !== turn) return;
-    next.thumb = thumbsOf(picture, next);
+  async function prepare(payload) {
+    const next = readEmbedding(payload);
+    next.thumb = thumbsOf(await readSprite(payload.sprite), next);
+    return next;
+  }
+
+  async function adopt(next, isLatest) {
     settle(data, next);
     data = next;
-    shell.say(
-      data.message,
-      data.untouched && "The student is still the untouched copy of the teacher: train one or choose one to see a difference.",
-    );
-    shell.show(true);
     theme = readTheme(shell.host);
     dress();
     refresh();
-    await loadPlotly(mine);
+    await loadPlotly(isLatest);
     await painting;
   }
 
-  function forget(message) {
+  function forget() {
     clearPlot();
     data = pointed = state.selected = null;
     releaseSprite();
-    shell.show(false);
-    shell.say(message);
   }
 
   function readSprite(spec) {
@@ -142,19 +127,19 @@ export function createEmbeddingView(root, options = {}) {
     if (earlier && earlier.classes.join("\n") !== next.classes.join("\n")) state.hiddenLabels = new Set();
   }
 
-  async function loadPlotly(mine) {
+  async function loadPlotly(isLatest) {
     if (plotly) return;
     tellInstead("The drawing library is on its way\u2026");
     try {
       const found = await (options.plotly ? options.plotly() : window.Plotly);
       if (!found?.react) throw new Error("there is none on this page");
       plotly = found;
-      if (mine === turn) refreshNotes();
+      if (isLatest()) refreshNotes();
     } catch (error) {
-      if (mine === turn) tellInstead(`${WITHOUT_PLOTLY}: ${error?.message ?? error}. The numbers and the neighbours do without it.`);
+      if (isLatest()) tellInstead(`${WITHOUT_PLOTLY}: ${error?.message ?? error}. The numbers and the neighbours do without it.`);
       return;
     }
-    if (mine === turn) paint();
+    if (isLatest()) paint();
   }
 
   function tellInstead(text) {
@@ -254,7 +239,11 @@ export function createEmbeddingView(root, options = {}) {
   function paint() {
     if (!plotly || !data || !plot.clientWidth) return;
     if (pressed) return paintLater(); // a drag holds on to the axes that it began with
-    const started = performance.now();
+    life.timed(paintNow);
+  }
+  const paintLater = life.perFrame(paint);
+
+  function paintNow() {
     const kind = isFlat() ? "flat" : "deep";
     if (drawn !== kind) clearPlot();
     forgetHome();
@@ -268,10 +257,7 @@ export function createEmbeddingView(root, options = {}) {
       tellFailure(error);
     }
     paintOverlay();
-    root.dataset.repaintMs = (performance.now() - started).toFixed(2);
   }
-
-  const paintLater = oncePerFrame(paint);
 
   function tellFailure(error) {
     tellInstead(`The plot could not be drawn: ${error?.message ?? error}.`);
@@ -324,7 +310,7 @@ export function createEmbeddingView(root, options = {}) {
     const now = look();
     overlay.replaceChildren(make("svg:svg", area, ...now.focused.flatMap((index) => focusMarks(now, index, index === data.chosen, markSize(data.count) / 2, place))));
   }
-  const overlaySoon = oncePerFrame(() => {
+  const overlaySoon = life.perFrame(() => {
     paintOverlay();
     if (performance.now() < settling) overlaySoon();
   });
@@ -367,7 +353,7 @@ export function createEmbeddingView(root, options = {}) {
 
   /** What lies below the pointer is found here, not by plotly: where marks overlap plotly takes any of them, in three
    * dimensions arrows hide marks from it, and it reports a click there for as long as a button is down. */
-  const hoverSoon = oncePerFrame(() => {
+  const hoverSoon = life.perFrame(() => {
     const mark = pointer && !pressed ? markNear(pointer) : null;
     stage.classList.toggle("vx-overmark", Boolean(mark));
     if (!mark) return shell.hideTip();
@@ -400,7 +386,7 @@ export function createEmbeddingView(root, options = {}) {
     pointed = index;
     followSoon();
   }
-  const followSoon = oncePerFrame(() => {
+  const followSoon = life.perFrame(() => {
     if (!data) return;
     refreshPanel();
     paintOverlay();
@@ -480,13 +466,11 @@ export function createEmbeddingView(root, options = {}) {
     const mark = markNear(from);
     if (mark) open(mark.index);
   }
-  const letGo = (event) => event.buttons === 0 && (pressed = null); // it may have been released outside the window
-  window.addEventListener("pointermove", letGo, true);
-  window.addEventListener("pointerup", release, true);
-  window.addEventListener("pointercancel", release, true);
+  life.listen(window, ["pointermove"], (event) => event.buttons === 0 && (pressed = null), true); // it may have been released outside the window
+  life.listen(window, ["pointerup", "pointercancel"], release, true);
 
   // ------------------------------------------------------------ size and theme
-  const fit = oncePerFrame(() => {
+  const fit = life.perFrame(() => {
     if (!data || !plotly || !plot.clientWidth) return;
     if (!drawn) return paint();
     if (pressed) return fit();
@@ -498,18 +482,21 @@ export function createEmbeddingView(root, options = {}) {
       findHome();
     }, tellFailure);
   });
-  const sizes = new ResizeObserver(fit);
-  sizes.observe(plot);
-  const retheme = oncePerFrame(() => {
+  life.observe(new ResizeObserver(fit)).observe(plot);
+  const retheme = life.perFrame(() => {
     const next = readTheme(shell.host);
     if (JSON.stringify(next) === JSON.stringify(theme)) return;
     theme = next;
     refresh();
   });
-  const themes = new MutationObserver(retheme);
+  const themes = life.observe(new MutationObserver(retheme));
   for (const node of [document.documentElement, document.body]) themes.observe(node, { attributes: true });
-  const system = window.matchMedia("(prefers-color-scheme: dark)");
-  system.addEventListener("change", retheme);
+  life.listen(window.matchMedia("(prefers-color-scheme: dark)"), ["change"], retheme);
+  life.atEnd(() => {
+    clearPlot();
+    releaseSprite();
+    data = null;
+  });
 
   // ------------------------------------------------------------ files and links
   const fileName = () => `vit-explorer-embedding-${data.method}-${data.components}d`;
@@ -526,7 +513,7 @@ export function createEmbeddingView(root, options = {}) {
     image.src = await plotly.toImage(paperFigure(), { format: "png", width, height, scale: 2 });
     await image.decode();
     return composeFigure({
-      font: fontOf(),
+      host: shell.host,
       heading: "Where the pictures lie: teacher and student",
       cells: [[{ title: "", draw: (context, x, y) => context.drawImage(image, x, y, width, height) }, null, null, null]],
       aspect: height / cell,
@@ -556,7 +543,6 @@ export function createEmbeddingView(root, options = {}) {
       ...data.views.map((view) => `${view.title}: ${told(view)}`),
       data.shown < data.total && `${withCommas(data.shown)} of ${withCommas(data.total)} pictures are drawn.`,
       "Distances in the picture are only a sketch; the numbers are measured in feature space.",
-      "made with vit-explorer",
     ].filter(Boolean);
   }
 
@@ -622,7 +608,7 @@ export function createEmbeddingView(root, options = {}) {
   // ------------------------------------------------------------ the face of the view
   return {
     /** Shows a payload, keeping settings where they make sense; null empties the view. Resolves when it is drawn. */
-    update,
+    update: life.update,
     /** The settings, the picture that is pointed at and those that are selected. */
     state: snapshot,
     /** Changes some settings; text is fine (names with commas between them), nonsense is ignored. */
@@ -644,21 +630,7 @@ export function createEmbeddingView(root, options = {}) {
     pixel,
     /** Resolves when plotly has drawn what was asked last. */
     painted: () => painting,
-    destroy() {
-      turn += 1;
-      clearPlot();
-      releaseSprite();
-      data = null;
-      sizes.disconnect();
-      themes.disconnect();
-      system.removeEventListener("change", retheme);
-      window.removeEventListener("pointermove", letGo, true);
-      window.removeEventListener("pointerup", release, true);
-      window.removeEventListener("pointercancel", release, true);
-      for (const each of [paintLater, overlaySoon, followSoon, hoverSoon, fit, retheme]) each.cancel();
-      shell.destroy();
-      delete root.dataset.repaintMs;
-    },
+    destroy: life.destroy,
   };
 }
 

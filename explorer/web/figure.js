@@ -7,9 +7,9 @@ const FIGURE = { cell: 260, gap: 16, margin: 28, caption: 22, bar: 54, line: 18,
 /** A figure on white, at twice the pixels: heading, rows of cells, colour bars, lines of text.
  *
  * cells: rows of {title, reference, draw(context, x, y, width, height)} | {table: [[text, ...], ...]} | null.
- * bars: {text, table, low, high, signed, strip, from, span}: columns that a bar covers.
+ * bars: {text, table, low, high, signed, strip, from, span}: columns that a bar covers. host: whose font it takes.
  */
-export function composeFigure({ font, heading, cells, aspect, bars, lines, over }) {
+export function composeFigure({ host, heading, cells, aspect, bars, lines, over }) {
   const { cell, gap, margin, caption, bar, line, scale } = FIGURE;
   const columns = Math.max(...cells.map((row) => row.length));
   const height = Math.round(cell * aspect);
@@ -17,9 +17,10 @@ export function composeFigure({ font, heading, cells, aspect, bars, lines, over 
   const drawn = bars.filter((each) => each.table).length ? bar : 0;
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d");
+  const font = getComputedStyle(host).fontFamily;
   const fontOf = (size, weight = 400) => `${weight} ${size}px ${font || "system-ui, sans-serif"}`;
   context.font = fontOf(12);
-  const wrapped = lines.flatMap((text) => wrapText(context, text, width - 2 * margin));
+  const wrapped = [...lines, "made with vit-explorer"].flatMap((text) => wrapText(context, text, width - 2 * margin));
   const total = margin + 30 + cells.length * (caption + height + gap) + drawn + wrapped.length * line + margin;
   canvas.width = width * scale;
   canvas.height = total * scale;

@@ -137,6 +137,17 @@ export function titleOf(what, link) {
   return [what, link?.photo, link?.distortion].filter(Boolean).join(" \u00b7 ");
 }
 
+/** Photo and distortion, as a figure names them. */
+export function factsOf(link) {
+  return ["photo", "distortion"].filter((name) => link?.[name]).map((name) => `${name} ${link[name]}`);
+}
+
+/** Settings that are not as they come, as query parameters. */
+export function changedSettings(settings, defaults) {
+  const changed = Object.entries(settings).filter(([name, value]) => value !== defaults[name]);
+  return Object.fromEntries(changed.map(([name, value]) => [name, typeof value === "boolean" ? Number(value) : value]));
+}
+
 /** This page's address with the payload's and the view's query parameters, and no others (those may be private). */
 export function viewLink(link, parameters) {
   if (!link) return null;

@@ -213,3 +213,29 @@ export function trackPatches(stage, { grid, move, press, leave, escape }) {
   stage.addEventListener("click", onClick);
   return cursor;
 }
+
+/** {row, col} of the patch at a place in a list of them. */
+export const spotAt = (index, cols) => ({ row: Math.floor(index / cols), col: index % cols });
+
+/** A patch of one grid, if there was one, at its place on another; null where that does not reach so far. */
+export function spotOn(spot, from, to) {
+  const along = (place, before, after) => (from ? Math.floor(((place + 0.5) / before) * after) : place);
+  const moved = { ...spot, row: along(spot.row, from?.rows, to.rows), col: along(spot.col, from?.cols, to.cols) };
+  return moved.row < to.rows && moved.col < to.cols ? moved : null;
+}
+
+/** {row, col} from what people, links and programs write; null where it makes no sense. */
+export function readSpot(row, col) {
+  const spot = { row: Number(row), col: Number(col) };
+  return Object.values(spot).every((each) => Number.isInteger(each) && each >= 0) ? spot : null;
+}
+
+/** Frames a patch of a figure, in the pane whose place is given, and strokes `more` in the same two colours. */
+export function framePatch(context, { x, y, width, height }, { row, col }, { rows, cols }, more) {
+  const [w, h] = [width / cols, height / rows];
+  for (const [colour, thickness] of [["#000", 4], ["#fff", 2]]) {
+    Object.assign(context, { strokeStyle: colour, lineWidth: thickness });
+    context.strokeRect(x + col * w, y + row * h, w, h);
+    more?.();
+  }
+}

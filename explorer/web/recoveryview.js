@@ -4,21 +4,24 @@
 // each time and several times a second while a run goes on; what is known already is not decoded again. Leaves:
 // settings through onState. Everything is computed here; no server is asked.
 
-import { decodeArray, largestAt, tableOf } from "./arrays.js";
-import { createCheckbox, createHelp, createSelect, createShell, createSlider, make, oncePerFrame, setText } from "./elements.js";
+import { decodeArray, largestAt, nearestAt, tableOf } from "./arrays.js";
+import { createHelp, createSelect, createSlider, make, setText } from "./elements.js";
 import { cosinesWith, inverseNorms, unitRow } from "./features.js";
 import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue } from "./format.js";
+import { createLife } from "./life.js";
+import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
 import { headOf, meanOfHeads } from "./maps.js";
 import { createActions } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
-import { createPane, readPayload, trackPatches } from "./panes.js";
+import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
 import { agreementSeries, createChart, lossSeries } from "./recoverycurves.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const ROWS = ["attention", "similarity"];
+const WAYS = ["mean"]; // to join heads
 const COLUMNS = ["reference", "before", "student"];
-const RECOVERY_DEFAULTS = { head: "mean", pin: null, wipe: 0, colours: "viridis", opacity: 0.75, smooth: false };
+const RECOVERY_DEFAULTS = { head: "mean", pin: null, wipe: 0, ...LOOK_DEFAULTS };
 const PLAY_MS = 4000; // from the first moment to the last
 const PAGE_CHARACTERS = 1.6e6; // of moments on a page of its own, which stays below 2 MB
 const SPEECH_MS = 5000; // a screen reader hears of a running training this often at most
@@ -33,19 +36,23 @@ const AGREEMENT = [
 /** Builds the view inside `root`; see the methods at the end. */
 export function createRecoveryView(root, options = {}) {
   const state = { ...RECOVERY_DEFAULTS };
-  const stats = { lastRepaintMs: 0, repaints: 0, decoded: 0 };
   let data = null;
-  let turn = 0;
   let basis = null; // {key, promise}: pictures and reference, read once
   let known = new Map(); // step -> decoded moment
   let place = null; // the step that somebody chose; null: always the newest
   let query = null; // {row, col}: the patch of the reference whose feature is compared
   let hovered = null; // where the pointer or the keyboard is
-  let shown = {}; // one Float32Array for each pane
+  const shown = {}; // one Float32Array for each pane
   let playing = null; // {from, began, frame}
 
   // ------------------------------------------------------------ elements
-  const shell = createShell(root, "recovery", "Start a run and watch the student learn here.");
+  const life = createLife(root, options, {
+    kind: "recovery", empty: "Start a run and watch the student learn here.", what: "run",
+    isEmpty: (payload) => !payload || !(payload.state || payload.reference), prepare: readBasis, read: readRun, adopt, forget,
+    say: () => [], state, refresh, snapshot,
+  });
+  const { shell, change, tell: tellState } = life;
+  const stats = Object.assign(life.stats, { decoded: 0 });
   const status = createRunStatus();
   const panes = Object.fromEntries(ROWS.flatMap((what) => COLUMNS.map((id) => [`${what}_${id}`, createPane(`${what}_${id}`)])));
   const wipes = Object.fromEntries(ROWS.map((what) => [what, addWipe(panes[`${what}_student`])]));
@@ -54,12 +61,6 @@ export function createRecoveryView(root, options = {}) {
   const maps = make("div", { class: "vx-recoverymaps" }, ...ROWS.map((what) =>
     make("div", { class: "vx-triple" }, ...COLUMNS.map((id) => panes[`${what}_${id}`].node), bars[what].node)));
 
-  const change = (partial) => {
-    Object.assign(state, partial);
-    refresh();
-    tellState();
-  };
-  const tellState = () => options.onState?.(snapshot());
   const icon = make("svg:path");
   const playName = make("span");
   const toggle = () => {
@@ -87,20 +88,9 @@ export function createRecoveryView(root, options = {}) {
     show: (value) => (value === 0 ? "after" : value === 100 ? "before" : `${value} % before`),
     change: (value) => change({ wipe: value }),
   });
-  const head = createSelect({ name: "head", label: "Attention head", change: (value) => change({ head: readHead(value) }) });
-  const colours = createSelect({ name: "colours", label: "Colours", change: (value) => change({ colours: value }) });
-  const opacity = createSlider({
-    name: "opacity", label: "Map over picture", min: 0, max: 1, step: 0.05,
-    show: (value) => `${Math.round(100 * value)} %`,
-    change: (value) => change({ opacity: value }),
-  });
-  const smooth = createCheckbox({ name: "smooth", label: "smooth", change: (value) => change({ smooth: value }) });
-  const controls = make(
-    "div",
-    { class: "vx-controls", role: "group", "aria-label": "What the maps show" },
-    head.node, colours.node, opacity.node,
-    make("div", { class: "vx-checks" }, smooth.node),
-  );
+  const head = createSelect({ name: "head", label: "Attention head", change: (value) => change({ head: headFrom(value) }) });
+  const look = createLook(state, change);
+  const controls = look.controls([head]);
   const scrub = make("div", { class: "vx-scrub", role: "group", "aria-label": "Which step is shown" }, play, scrubber.node, wipe.node);
   const choose = (step) => {
     if (!data?.moments.length) return;
@@ -120,35 +110,20 @@ export function createRecoveryView(root, options = {}) {
   shell.body.append(status.node, scrub, maps, side, more);
 
   // ------------------------------------------------------------ reading the payload
-  async function update(payload) {
-    const mine = ++turn;
-    if (!payload || !(payload.state || payload.reference)) return forget(payload?.message);
-    let next;
-    try {
-      const base = await readBasis(payload);
-      if (mine !== turn) return;
-      next = readRun(base, payload);
-    } catch (error) {
-      if (mine === turn) forget(`This run could not be read: ${error.message}.`);
-      return;
-    }
+  function adopt(next) {
     const another = data?.base !== next.base;
     if (another) begin(data, next);
     data = next;
     if (another) dress();
-    shell.say();
-    shell.show(true);
     refreshRun();
     refresh();
     if (another) actions.refresh();
   }
 
-  function forget(message) {
+  function forget() {
     halt();
     data = basis = hovered = null;
     known = new Map();
-    shell.show(false);
-    shell.say(message);
   }
 
   /** Pictures and reference. A payload in which they are the same costs nothing. */
@@ -172,7 +147,7 @@ export function createRecoveryView(root, options = {}) {
   }
 
   /** Moments are told apart by their step, and by their data: a run that is resumed repeats some steps. */
-  function readRun(base, payload) {
+  function readRun(payload, base) {
     const already = data?.base === base ? known : new Map();
     const kept = new Map();
     for (const moment of base.reference ? payload.moments ?? [] : []) {
@@ -203,22 +178,8 @@ export function createRecoveryView(root, options = {}) {
     const { base } = next;
     if (!base.reference) return;
     if (typeof state.head === "number" && state.head >= base.reference.heads) state.head = "mean";
-    if (!colourNames(base).includes(state.colours)) state.colours = colourNames(base)[0];
-    state.pin = fit(state.pin, earlier?.base, base);
-    const at = largestAt(attentionMap(base.reference, "mean"));
-    query = state.pin ?? { row: Math.floor(at / base.cols), col: at % base.cols };
-  }
-
-  function fit(spot, from, to) {
-    if (!spot) return null;
-    const scaled = from?.reference
-      ? { row: Math.floor(((spot.row + 0.5) / from.rows) * to.rows), col: Math.floor(((spot.col + 0.5) / from.cols) * to.cols) }
-      : spot;
-    return scaled.row < to.rows && scaled.col < to.cols ? scaled : null;
-  }
-
-  function colourNames(base) {
-    return Object.keys(base.tables).filter((name) => name !== "difference");
+    state.pin &&= spotOn(state.pin, earlier?.base.reference && earlier.base, base);
+    query = state.pin ?? spotAt(largestAt(attentionMap(base.reference, "mean")), base.cols);
   }
 
   function dress() {
@@ -230,8 +191,8 @@ export function createRecoveryView(root, options = {}) {
         panes[`${what}_${id}`].dress(isReference ? "Teacher \u00b7 clean" : "", isReference, isReference ? base.clean : base.distorted, base, what === "attention");
       }
     }
-    head.fill([["mean", "mean of heads"], ...Array.from({ length: base.reference.heads }, (_, i) => [i, `head ${i}`])]);
-    colours.fill(colourNames(base).map((name) => [name, name]));
+    head.fill(headChoices(WAYS, base.reference.heads));
+    look.dress(base.tables);
   }
 
   // ------------------------------------------------------------ which moment
@@ -241,13 +202,7 @@ export function createRecoveryView(root, options = {}) {
     return place === null ? data.moments.length - 1 : nearestMoment(place);
   }
 
-  function nearestMoment(step) {
-    let best = 0;
-    data.moments.forEach((moment, i) => {
-      if (Math.abs(moment.step - step) < Math.abs(data.moments[best].step - step)) best = i;
-    });
-    return best;
-  }
+  const nearestMoment = (step) => nearestAt(data.moments.map((moment) => moment.step), step);
 
   /** At the last moment, the view follows those that come. */
   function goTo(index) {
@@ -310,12 +265,7 @@ export function createRecoveryView(root, options = {}) {
     return top;
   }
 
-  function readHead(value) {
-    if (value === "mean") return value;
-    const index = Number(value);
-    const sensible = value !== "" && value !== null && Number.isInteger(index) && index >= 0;
-    return sensible && (!data?.base.reference || index < data.base.reference.heads) ? index : state.head;
-  }
+  const headFrom = (value) => readHead(value, WAYS, data?.base.reference?.heads ?? Infinity, state.head);
 
   // ------------------------------------------------------------ painting
   function paintRow(what, values, high) {
@@ -332,22 +282,21 @@ export function createRecoveryView(root, options = {}) {
     const top = attentionTop();
     const values = Object.entries(chosenMoments()).map(([id, moment]) => [id, attentionMap(moment, state.head)]);
     paintRow("attention", Object.fromEntries(values), top);
-    const which = state.head === "mean" ? "mean of heads" : `head ${state.head}`;
-    bars.attention.set(`Attention: where the picture\u2019s own token looks, last block, ${which}`, data.base.tables[state.colours], 0, top);
+    bars.attention.set(`Attention: where the picture\u2019s own token looks, last block, ${nameOfHead(state.head)}`, data.base.tables[state.colours], 0, top);
   }
 
   /** All that follows the pointer, and nothing else: called once a frame at most. */
   function repaint() {
     if (!filled()) return;
-    const started = performance.now();
+    life.timed(paintSimilarity);
+  }
+  const repaintSoon = life.perFrame(repaint);
+
+  function paintSimilarity() {
     paintRow("similarity", similarity(query.row, query.col), 1);
     bars.similarity.set(`Similarity: cosine with the patch at row ${query.row}, col ${query.col} of the clean picture, as the teacher sees it`, data.base.tables[state.colours], 0, 1);
     paintMarks();
-    stats.lastRepaintMs = performance.now() - started;
-    stats.repaints += 1;
-    root.dataset.repaintMs = stats.lastRepaintMs.toFixed(2);
   }
-  const repaintSoon = oncePerFrame(repaint);
 
   const tellValue = (id, at) => (id.startsWith("attention") ? formatValue(shown[id][at]) : formatFixed(shown[id][at], 3));
 
@@ -362,8 +311,8 @@ export function createRecoveryView(root, options = {}) {
       pane.mark(kind, query.row, query.col);
       if (state.pin && hovered) pane.mark("cursor", hovered.row, hovered.col);
       if (id.startsWith("similarity") && !origin) {
-        const best = largestAt(shown[id]);
-        pane.mark("match", Math.floor(best / cols), best % cols);
+        const best = spotAt(largestAt(shown[id]), cols);
+        pane.mark("match", best.row, best.col);
       }
       setText(pane.note, tellValue(id, at));
       pane.box.setAttribute("aria-label", `${nameOf(id)}: row ${here.row}, column ${here.col}, value ${tellValue(id, at)}`);
@@ -422,9 +371,7 @@ export function createRecoveryView(root, options = {}) {
   function refresh() {
     if (!filled()) return refreshMoment();
     head.set(state.head);
-    colours.set(state.colours);
-    opacity.set(state.opacity);
-    smooth.set(state.smooth);
+    look.refresh();
     wipe.set(state.wipe);
     for (const pane of Object.values(panes)) pane.setLook(state.opacity, state.smooth);
     for (const each of Object.values(wipes)) each.set(state.wipe, state.opacity, state.smooth);
@@ -488,8 +435,8 @@ export function createRecoveryView(root, options = {}) {
     const ended = ["finished", "stopped", "failed"].includes(data.state);
     const payload = { ...data.payload, moments, state: ended ? data.state : null };
     const facts = moments.length < all.length ? [["Steps", `${moments.length} of the ${all.length} recorded`]] : [];
-    const state = { ...snapshot(), index: null, playing: false };
-    return { name: filled() ? fileName() : "vit-explorer-recovery", title: "A student learns to see", payload, state, facts };
+    const name = filled() ? fileName() : "vit-explorer-recovery";
+    return { name, title: "A student learns to see", payload, state: { ...snapshot(), index: null, playing: false }, facts };
   }
 
   function makeFigure() {
@@ -502,19 +449,18 @@ export function createRecoveryView(root, options = {}) {
       return { title: pane.title.textContent, reference: id === "reference", draw };
     };
     const canvas = composeFigure({
-      font: getComputedStyle(shell.host).fontFamily,
+      host: shell.host,
       heading: `A student learns to see: step ${step} of ${data.steps}`,
       cells: ROWS.map((what) => COLUMNS.map((id) => cellOf(what, id))),
       aspect: data.base.height / data.base.width,
       bars: [
-        { ...bars.attention.shown(), text: `attention, ${state.head === "mean" ? "mean of heads" : `head ${state.head}`}: one scale for all steps`, from: 0, span: 1.5 },
+        { ...bars.attention.shown(), text: `attention, ${nameOfHead(state.head)}: one scale for all steps`, from: 0, span: 1.5 },
         { ...bars.similarity.shown(), text: `cosine with row ${query.row}, col ${query.col} of the clean picture`, from: 1.5, span: 1.5 },
       ],
       lines: [
         `Student: step ${step}${wiped}`,
         `Agreement of this picture before: ${numbers(data.moments[0].agreement)}`,
         `Agreement of this picture at step ${step}: ${numbers(agreement)}`,
-        "made with vit-explorer",
       ],
       over: markFigure,
     });
@@ -538,14 +484,7 @@ export function createRecoveryView(root, options = {}) {
   }
 
   function markFigure(context, places) {
-    const { rows, cols } = data.base;
-    for (const { x, y, width, height } of places) {
-      const [w, h] = [width / cols, height / rows];
-      for (const [colour, thickness] of [["#000", 4], ["#fff", 2]]) {
-        Object.assign(context, { strokeStyle: colour, lineWidth: thickness });
-        context.strokeRect(x + query.col * w, y + query.row * h, w, h);
-      }
-    }
+    for (const pane of places) framePatch(context, pane, query, data.base);
   }
 
   function makeNumbers() {
@@ -571,12 +510,10 @@ export function createRecoveryView(root, options = {}) {
   }
 
   // ------------------------------------------------------------ settings
-  function readSpot(value) {
+  function readPin(value) {
     if (value === null || value === "") return null;
-    const [row, col] = typeof value === "string" ? value.split(",").map(Number) : [value.row, value.col];
-    const sensible = [row, col].every((each) => Number.isInteger(each) && each >= 0);
-    const fits = !data?.base.reference || (row < data.base.rows && col < data.base.cols);
-    return sensible && fits ? { row, col } : state.pin;
+    const spot = readSpot(...(typeof value === "string" ? value.split(",") : [value.row, value.col]));
+    return (spot && data?.base.reference ? spotOn(spot, null, data.base) : spot) ?? state.pin;
   }
 
   function readPlace(partial) {
@@ -591,21 +528,23 @@ export function createRecoveryView(root, options = {}) {
 
   // ------------------------------------------------------------ the face of the view
   refreshPlay();
+  life.atEnd(() => {
+    halt();
+    for (const chart of Object.values(charts)) chart.destroy();
+  });
   return {
     /** Shows a payload, keeping step, patch and settings where they make sense; null empties the view. */
-    update,
+    update: life.update,
     /** The settings, with the step that is shown, its index, and the patch that is compared. */
     state: snapshot,
     /** Changes some settings; text is fine, nonsense is ignored. */
     set(partial = {}) {
-      if ("head" in partial) state.head = readHead(partial.head);
-      state.colours = data?.base.reference ? readChoice(partial.colours, colourNames(data.base), state.colours) : String(partial.colours ?? state.colours);
-      state.opacity = readNumber(partial.opacity, state.opacity, 0, 1);
+      if ("head" in partial) state.head = headFrom(partial.head);
+      look.read(partial, data?.base.tables);
       state.wipe = readNumber(partial.wipe, state.wipe, 0, 100);
-      state.smooth = readFlag(partial.smooth, state.smooth);
-      if ("pin" in partial) state.pin = readSpot(partial.pin);
+      if ("pin" in partial) state.pin = readPin(partial.pin);
       if (state.pin) query = { ...state.pin };
-      else if (partial.query) query = readSpot(partial.query) ?? query;
+      else if (partial.query) query = readPin(partial.query) ?? query;
       readPlace(partial);
       refresh();
       const wanted = readFlag(partial.playing, Boolean(playing));
@@ -617,14 +556,7 @@ export function createRecoveryView(root, options = {}) {
     /** The maps on screen, by pane: `attention_student` and so on. */
     maps: () => ({ ...shown }),
     stats,
-    destroy() {
-      turn += 1;
-      halt();
-      repaintSoon.cancel();
-      for (const chart of Object.values(charts)) chart.destroy();
-      shell.destroy();
-      delete root.dataset.repaintMs;
-    },
+    destroy: life.destroy,
   };
 }
 

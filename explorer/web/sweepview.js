@@ -5,9 +5,10 @@
 // chooses, through onEvent("strength", {index, value, spec}). It measures nothing itself, and draws no number that
 // has not come yet.
 
-import { clamp } from "./arrays.js";
-import { createShell, make, oncePerFrame, setText } from "./elements.js";
+import { clamp, nearestAt } from "./arrays.js";
+import { make, setText } from "./elements.js";
 import { composeFigure } from "./figure.js";
+import { createLife } from "./life.js";
 import { createActions, viewLink } from "./page.js";
 import { readFlag, readNumber } from "./settings.js";
 import { createSample, createSweepChart, distanceBelow, paintChart } from "./sweepcharts.js";
@@ -30,7 +31,12 @@ export function createSweepView(root, options = {}) {
   let opened = false; // whether it is settled if the numbers are open
 
   // ------------------------------------------------------------ elements
-  const shell = createShell(root, "sweep", EMPTY);
+  const life = createLife(root, options, {
+    kind: "sweep", empty: EMPTY, what: "measurement",
+    isEmpty: (payload) => payload === null || payload === undefined || (!payload.values?.length && typeof payload.message === "string"),
+    read: readSweep, adopt, forget, say: (next) => [next.message], snapshot,
+  });
+  const { shell } = life;
   const head = createHead();
   const legend = createLegend();
   const stage = make("div", { class: "vx-sweepcharts" });
@@ -41,34 +47,22 @@ export function createSweepView(root, options = {}) {
   shell.body.append(head.node, legend.node, stage, hint, numbers, actions.node);
 
   // ------------------------------------------------------------ reading the payload
-  function update(payload) {
-    if (payload === null || payload === undefined) return forget();
-    if (!payload.values?.length && typeof payload.message === "string") return forget(payload.message);
-    let next;
-    try {
-      next = readSweep(payload);
-    } catch (error) {
-      return forget(`This measurement could not be read: ${error.message}.`);
-    }
+  function adopt(next) {
     const finished = data?.key === next.key && data.progress && !next.progress;
-    adopt(next);
+    chooseFrom(next);
     data = next;
-    shell.say(data.message);
-    shell.show(true);
     dress();
     refresh();
     if (finished) shell.announce(`Measured: all ${data.values.length} strengths.`);
   }
 
-  function forget(message) {
+  function forget() {
     data = chosen = said = pointed = keyed = null;
     pending = [];
-    shell.show(false);
-    shell.say(message);
   }
 
   /** Which strength is chosen after a payload. One that only tells what somebody chose here earlier changes nothing. */
-  function adopt(next) {
+  function chooseFrom(next) {
     if (data?.key !== next.key) {
       chosen = wished === null ? next.chosen : indexOfWish(next, next.chosen);
       wished = pointed = keyed = null;
@@ -86,7 +80,7 @@ export function createSweepView(root, options = {}) {
     if (index !== null) return Math.round(index);
     const strength = readNumber(wished.strength, null, -Infinity, Infinity);
     if (strength === null) return fallback;
-    return values.reduce((best, value, i) => (Math.abs(value - strength) < Math.abs(values[best] - strength) ? i : best), 0);
+    return nearestAt(values, strength);
   }
 
   /** New elements, only for other strengths or measures than before. */
@@ -122,7 +116,7 @@ export function createSweepView(root, options = {}) {
     charts.forEach((chart, i) => chart.join(data.series[i].missing ? 0 : below[i]));
     table.mark(chosen);
   }
-  const refreshSoon = oncePerFrame(refreshCharts);
+  const refreshSoon = life.perFrame(refreshCharts);
 
   /** Once, as soon as there is a width (none in a tab that nobody has opened). */
   function openWhereWide() {
@@ -131,7 +125,7 @@ export function createSweepView(root, options = {}) {
     opened = true;
   }
 
-  const observer = new ResizeObserver(refreshSoon);
+  const observer = life.observe(new ResizeObserver(refreshSoon));
 
   // ------------------------------------------------------------ choosing
   function choose(index) {
@@ -140,7 +134,7 @@ export function createSweepView(root, options = {}) {
     refreshCharts();
     const { value, spec } = strengthAt(index);
     options.onEvent?.("strength", { index, value, spec });
-    options.onState?.(snapshot());
+    life.tell();
     shell.announce(`Chosen: ${tellStrength(data, index)}`);
   }
 
@@ -227,12 +221,12 @@ export function createSweepView(root, options = {}) {
     }));
     const rows = Array.from({ length: Math.ceil(cells.length / 2) }, (_, i) => cells.slice(2 * i, 2 * i + 2));
     const canvas = composeFigure({
-      font: getComputedStyle(shell.host).fontFamily,
+      host: shell.host,
       heading: `${data.label}: how teacher and student hold up`,
       cells: rows,
       aspect: 0.86,
       bars: [],
-      lines: [...figureLines(data, chosen), "made with vit-explorer"],
+      lines: figureLines(data, chosen),
     });
     return { name: fileName(), canvas };
   }
@@ -264,7 +258,7 @@ export function createSweepView(root, options = {}) {
   // ------------------------------------------------------------ the face of the view
   return {
     /** Shows a payload, keeping the chosen strength, hover and focus where it tells of the same sweep; null empties it. */
-    update,
+    update: life.update,
     /** The chosen strength (index, value, spec), the one that is pointed at, and whether the numbers are open. */
     state: snapshot,
     /** Chooses a strength by `chosen` (index; null for none) or `strength` (the nearest value); nonsense is ignored. */
@@ -278,11 +272,7 @@ export function createSweepView(root, options = {}) {
       wished = null;
       refreshCharts();
     },
-    destroy() {
-      refreshSoon.cancel();
-      observer.disconnect();
-      shell.destroy();
-    },
+    destroy: life.destroy,
   };
 }
 
