@@ -1,10 +1,11 @@
 """The interactive views for browsers: one source for the app, for notebooks and for standalone pages.
 
 The files whose names end in `view.js` take a JSON payload and draw it without any server; what they share stands in
-modules beside them, one idea each (`arrays.js`, `elements.js`, `painting.js` ...), and `views.css` is how they look.
-What leaves this module is text: a view with everything that it needs as one ES module, joined by `linker`, and the
-style sheet. Only the embedding view needs more than that: whoever mounts it hands it plotly.js, or `flatplot.js`, which
-draws less and is small. Who mounts the views, and where the payloads come from, is none of this module's business.
+modules beside them, one idea each (`arrays.js`, `elements.js`, `painting.js` ...), and `views.css` is how they look,
+with a sheet for each view beside it. What leaves this module is text: a view with everything that it needs as one ES
+module, joined by `linker`, and the style sheet. Only the embedding view needs more than that: whoever mounts it hands
+it plotly.js, or `flatplot.js`, which draws less and is small. Who mounts the views, and where the payloads come from,
+is none of this module's business.
 
 `page.html` is the frame of a page that needs nothing else at all, filled by `explorer.pages` or, in the browser, by
 `page.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for that.
@@ -40,8 +41,7 @@ def module_source(name: str) -> str:
 
 def stylesheet() -> str:
     """The style sheet of all views. All its rules are about elements whose class begins with `vx`."""
-    own = files(__name__) / "sweepview.css"  # the rules of one view alone, kept beside it
-    return _read("views.css") + (own.read_text(encoding="utf-8") if own.is_file() else "")
+    return "".join(_read(f"{name}.css") for name in ("views", *VIEWS))
 
 
 def page_template() -> str:
