@@ -56,11 +56,19 @@ export function decodeWhole(spec) {
   return { values: new Int32Array(values.buffer), shape };
 }
 
-export function largest(arrays) {
-  let top = 0;
-  for (const values of arrays) for (const value of values) if (value > top) top = value;
-  return top;
+/** [lowest, highest] of all values and of the two that are given. */
+export function extentOf(arrays, low = Infinity, high = -Infinity) {
+  for (const values of arrays) {
+    for (const value of values) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  return [low, high];
 }
+
+/** The largest of all values, 0 where all are negative. */
+export const largest = (arrays) => extentOf(arrays, 0, 0)[1];
 
 export function largestAt(values) {
   let best = 0;

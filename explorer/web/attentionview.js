@@ -9,7 +9,7 @@ import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
-import { jensenShannon, topMass } from "./maps.js";
+import { jensenShannon, judged, mapOfHeads, topMass, topsOf } from "./maps.js";
 import { changedSettings, createActions, factsOf, titleOf, viewLink } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, readPayload, trackPatches } from "./panes.js";
@@ -35,6 +35,7 @@ const METRICS = [
   ["attention_iou", "attention IoU", 1, "Overlap of the patches that hold the top 60 % of the attention with those of the reference: common patches divided by all of them. 1: the same set."],
   ["cka", "CKA", 1, "Centred kernel alignment of the patch features with the reference: do the patches resemble each other in the same way? 1: yes, 0: not at all."],
 ];
+const SIGNS = { "": "", same: "=", closer: "\u2713", farther: "\u2717" };
 const SHOWN_JS = ["JS, map shown", -1, "Jensen-Shannon divergence, in nats, between the distorted map that you see now and the reference map (both made to sum to one). Follows layer, head and map."];
 
 /** Builds the view inside `root`; see the methods at the end. */
@@ -124,7 +125,6 @@ export function createAttentionView(root, options = {}) {
     }
     next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
     next.hasRollout = next.panes.every((pane) => pane.rollout);
-    next.tops = null;
     return next;
   }
 
@@ -170,19 +170,8 @@ export function createAttentionView(root, options = {}) {
 
   // ------------------------------------------------------------ maps
   function mapOf(pane) {
-    const patches = data.rows * data.cols;
-    if (state.map === "rollout") return scaledSlice(pane.rollout, 0, patches);
-    const start = data.layers.indexOf(state.layer) * data.heads * patches;
-    if (typeof state.head === "number") return scaledSlice(pane.attention, start + state.head * patches, patches);
-    const { values, scale } = pane.attention;
-    const out = new Float32Array(patches);
-    for (let h = 0; h < data.heads; h++) {
-      for (let i = 0; i < patches; i++) {
-        const value = values[start + h * patches + i];
-        out[i] = state.head === "max" ? Math.max(out[i], value) : out[i] + value / data.heads;
-      }
-    }
-    return out.map((value) => value * scale);
+    if (state.map === "rollout") return scaledSlice(pane.rollout, 0, data.rows * data.cols);
+    return mapOfHeads(pane.attention, state.head, data.layers.indexOf(state.layer));
   }
 
   function refresh() {
@@ -277,17 +266,10 @@ export function createAttentionView(root, options = {}) {
     teacher.textContent = formatFixed(before, 2);
     student.textContent = formatFixed(after, 2);
     clean.textContent = formatFixed(third, 2);
-    const [sign, word] = verdictOf(direction, before, after);
+    const word = judged(direction, before, after, 0.005);
     verdict.className = `vx-n-verdict vx-${word}`;
     verdict.title = word;
-    verdict.replaceChildren(sign, make("span", { class: "vx-word", text: ` ${word}` }));
-  }
-
-  function verdictOf(direction, before, after) {
-    if (!Number.isFinite(before) || !Number.isFinite(after)) return ["", ""];
-    const gain = direction * (after - before);
-    if (Math.abs(gain) < 0.005) return ["=", "same"];
-    return gain > 0 ? ["\u2713", "closer"] : ["\u2717", "farther"];
+    verdict.replaceChildren(SIGNS[word], make("span", { class: "vx-word", text: ` ${word}` }));
   }
 
   function refreshNumbers() {
@@ -366,41 +348,14 @@ export function createAttentionView(root, options = {}) {
     const key = JSON.stringify([state.overview, state.colours]);
     if (!data || key === overviewKey) return;
     overviewKey = key;
-    const patches = data.rows * data.cols;
-    const table = data.tables[state.colours];
-    const pane = data.byId[state.overview];
-    data.tops ??= overviewTops();
+    const { attention } = data.byId[state.overview];
+    data.topOf ??= topsOf(data.panes.map((pane) => pane.attention));
     data.layers.forEach((block, l) => {
-      const mean = new Float32Array(patches);
-      for (let h = 0; h < data.heads; h++) {
-        const map = scaledSlice(pane.attention, (l * data.heads + h) * patches, patches);
-        for (let i = 0; i < patches; i++) mean[i] += map[i] / data.heads;
-        paintMap(tileOf.get(`${block},${h}`).canvas, map, data.rows, data.cols, 0, data.tops.heads[l * data.heads + h], table, false);
+      for (const which of ["mean", ...Array(data.heads).keys()]) {
+        const { canvas } = tileOf.get(`${block},${which}`);
+        paintMap(canvas, mapOfHeads(attention, which, l), data.rows, data.cols, 0, data.topOf(which, l), data.tables[state.colours], false);
       }
-      paintMap(tileOf.get(`${block},mean`).canvas, mean, data.rows, data.cols, 0, data.tops.means[l], table, false);
     });
-  }
-
-  /** The largest value of each (layer, head) and of each layer's mean of heads, over the four panes. */
-  function overviewTops() {
-    const patches = data.rows * data.cols;
-    const heads = new Float32Array(data.layers.length * data.heads);
-    const means = new Float32Array(data.layers.length);
-    for (const { attention } of data.panes) {
-      for (let l = 0; l < means.length; l++) {
-        const mean = new Float64Array(patches);
-        for (let h = 0; h < data.heads; h++) {
-          const slot = l * data.heads + h;
-          for (let i = 0; i < patches; i++) {
-            const value = attention.values[slot * patches + i] * attention.scale;
-            mean[i] += value / data.heads;
-            if (value > heads[slot]) heads[slot] = value;
-          }
-        }
-        for (const value of mean) if (value > means[l]) means[l] = value;
-      }
-    }
-    return { heads, means };
   }
 
   // ------------------------------------------------------------ pointing

@@ -2,7 +2,8 @@
 
 Each module keeps a scope of its own, as the language gives it: the same name in two of them means two things. Enters:
 a module's name. Leaves: one text, in which what it imports stands before it. What the modules do is ignored; they
-import and export by name only, in the forms that the two patterns below tell.
+import and export by name only, in the forms that the two patterns below tell. Comments that begin a line, with the
+types in them, are for readers of the files: pages do without.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
+_COMMENT = re.compile(r"^(?://.*|/\*\*(?s:.*?)\*/)\n", re.MULTILINE)
 _OTHER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 
@@ -47,9 +49,9 @@ def linked(entry: str, read: Callable[[str], str]) -> str:
 
 def _body(name: str, source: str) -> str:
     """What stands inside of a module's scope, with its imports taken from the modules before it."""
-    body = _EXPORT.sub(
-        "", _IMPORT.sub(lambda found: f"const {{ {', '.join(_names(found[1]))} }} = ${found[2]};", source)
-    )
+    source = _COMMENT.sub("", source)
+    taken = _IMPORT.sub(lambda found: f"const {{ {', '.join(_names(found[1]))} }} = ${found[2]};", source)
+    body = _EXPORT.sub("", taken).lstrip("\n")
     if unknown := _OTHER.search(body):
         raise ValueError(f"{name}.js imports or exports in a way that the linker does not know: {unknown[0]}")
     return body

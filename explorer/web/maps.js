@@ -1,6 +1,6 @@
 // Attention maps as numbers: over heads, against each other, where their mass lies. No page is needed.
 
-import { scaledSlice } from "./arrays.js";
+import { largest, scaledSlice } from "./arrays.js";
 
 /** Jensen-Shannon divergence in nats of two maps, each made to sum to one. */
 export function jensenShannon(first, second) {
@@ -30,13 +30,36 @@ export function topMass(map, share) {
   return inside;
 }
 
-export function headOf(attention, head) {
-  const [heads, patches] = attention.shape;
-  return scaledSlice(attention, Math.min(head, heads - 1) * patches, patches);
+/** One head's map, or all of them joined by "mean" or "max"; attention is [layer, head, patch] or [head, patch]. */
+export function mapOfHeads(attention, head, layer = 0) {
+  const { values, scale, shape } = attention;
+  const [heads, patches] = shape.slice(-2);
+  const start = layer * heads * patches;
+  if (typeof head === "number") return scaledSlice(attention, start + Math.min(head, heads - 1) * patches, patches);
+  const joined = new Float64Array(patches);
+  for (let h = 0; h < heads; h++) {
+    for (let i = 0; i < patches; i++) {
+      const value = values[start + h * patches + i];
+      joined[i] = head === "max" ? Math.max(joined[i], value) : joined[i] + value / heads;
+    }
+  }
+  return Float32Array.from(joined, (value) => value * scale);
 }
 
-export function meanOfHeads({ values, scale, shape: [heads, patches] }) {
-  const sums = new Float64Array(patches);
-  for (let i = 0; i < values.length; i++) sums[i % patches] += values[i];
-  return Float32Array.from(sums, (sum) => (sum * scale) / heads);
+/** top(head, layer): the largest value there over several attentions. Each is sought once. */
+export function topsOf(attentions) {
+  const known = new Map();
+  return (head, layer) => {
+    const key = `${head},${layer}`;
+    if (!known.has(key)) known.set(key, largest(attentions.map((each) => mapOfHeads(each, head, layer))));
+    return known.get(key);
+  };
+}
+
+/** "closer", "farther" or "same" (nearer than `least`) in the direction of a measure; "" where a number is missing. */
+export function judged(direction, before, after, least) {
+  if (!Number.isFinite(before) || !Number.isFinite(after)) return "";
+  const gain = direction * (after - before);
+  if (Math.abs(gain) < least) return "same";
+  return gain > 0 ? "closer" : "farther";
 }

@@ -3,9 +3,9 @@
 // Enters: the patch payload (pictures, patch features of one layer, what each patch attends to, joint PCA colours).
 // Leaves: settings through onState; "layer", "pin" and "unpin" through onEvent. Only another layer needs a server.
 
-import { decodeArray, listNearest, scaledSlice, tableOf } from "./arrays.js";
+import { decodeArray, extentOf, largestAt, listNearest, scaledSlice, tableOf } from "./arrays.js";
 import { createSelect, make } from "./elements.js";
-import { cosines, unitRows } from "./features.js";
+import { cosinesTo, featuresOf, rankOf } from "./features.js";
 import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
@@ -86,12 +86,11 @@ export function createPatchView(root, options = {}) {
       if (features.shape[0] !== patches) {
         throw new Error(`features of "${pane.id}" have the shape [${features.shape}], which does not fit the grid`);
       }
-      pane.units = unitRows(features);
+      pane.features = featuresOf(features);
       pane.rows = pane.rows ? decodeArray(pane.rows) : null;
       pane.pca = pane.pca ? decodeArray(pane.pca) : null;
     }
     next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
-    next.dim = next.panes[0].units.length / patches;
     next.has = {
       similarity: true,
       attention: next.panes.every((pane) => pane.rows),
@@ -136,10 +135,8 @@ export function createPatchView(root, options = {}) {
   // ------------------------------------------------------------ values
   /** Cosine of every patch of every pane with one patch of one pane. */
   function similarity(paneId, atRow, atCol) {
-    const { dim } = data;
-    const start = (atRow * data.cols + atCol) * dim;
-    const wanted = data.byId[paneId].units.subarray(start, start + dim);
-    return Object.fromEntries(data.panes.map((pane) => [pane.id, cosines(pane.units, wanted)]));
+    const from = data.byId[paneId].features;
+    return Object.fromEntries(data.panes.map((pane) => [pane.id, cosinesTo(pane.features, from, atRow * data.cols + atCol)]));
   }
 
   function attentionAt(atRow, atCol) {
@@ -151,14 +148,7 @@ export function createPatchView(root, options = {}) {
   function limits() {
     if (state.mode === "similarity" && state.range === "0..1") return [0, 1];
     if (state.mode === "similarity" && state.range === "-1..1") return [-1, 1];
-    let [low, high] = state.mode === "attention" ? [0, 0] : [Infinity, -Infinity];
-    for (const values of Object.values(shown)) {
-      for (const value of values) {
-        if (value < low) low = value;
-        if (value > high) high = value;
-      }
-    }
-    return [low, high];
+    return state.mode === "attention" ? extentOf(Object.values(shown), 0, 0) : extentOf(Object.values(shown));
   }
 
   // ------------------------------------------------------------ painting
@@ -245,16 +235,10 @@ export function createPatchView(root, options = {}) {
   function matchesOf({ pane: pinned, row: pinRow, col: pinCol }) {
     const same = pinRow * data.cols + pinCol;
     return Object.entries(similarity(pinned, pinRow, pinCol)).map(([id, values]) => {
-      let best = 0;
-      let rank = 1;
-      for (let i = 0; i < values.length; i++) {
-        if (values[i] > values[best]) best = i;
-        if (values[i] > values[same] + 1e-6) rank += 1;
-      }
-      const at = id === pinned ? same : best;
+      const at = id === pinned ? same : largestAt(values);
       const found = spotAt(at, data.cols);
       const distance = Math.hypot(found.row - pinRow, found.col - pinCol);
-      return { pane: id, ...found, cosine: values[at], distance, rank, same_place: values[same] };
+      return { pane: id, ...found, cosine: values[at], distance, rank: rankOf(values, same), same_place: values[same] };
     });
   }
 

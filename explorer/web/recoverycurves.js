@@ -2,6 +2,7 @@
 
 import { make, oncePerFrame, setText } from "./elements.js";
 import { formatFixed } from "./format.js";
+import { ticksAround, tickText } from "./scales.js";
 
 const LOSS_NAMES = { loss: "total", cls: "class token", patch: "patches" };
 const PLOT = { height: 178, left: 40, right: 12, top: 12, bottom: 24 };
@@ -165,35 +166,20 @@ function scalesOf({ series, steps }, width) {
   const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite);
   const least = values.reduce((low, value) => Math.min(low, value), Infinity);
   const most = values.reduce((high, value) => Math.max(high, value), -Infinity);
-  const yTicks = values.length ? ticksOf(series[0].low ?? least, series[0].high ?? most, 4) : [0, 0.5, 1];
+  const yTicks = values.length ? ticksAround(series[0].low ?? least, series[0].high ?? most, 4) : [0, 0.5, 1];
   const [low, high] = [yTicks[0], yTicks.at(-1)];
   const [wide, tall] = [width - PLOT.left - PLOT.right, PLOT.height - PLOT.top - PLOT.bottom];
   return {
     yTicks,
-    xTicks: ticksOf(0, steps, Math.max(2, Math.floor(wide / 70)), 1).filter((tick) => tick <= steps),
+    xTicks: ticksAround(0, steps, Math.max(2, Math.floor(wide / 70)), 1).filter((tick) => tick <= steps),
     x: (step) => PLOT.left + (step / steps) * wide,
     y: (value) => PLOT.top + ((high - value) / (high - low)) * tall,
   };
 }
 
-/** About `count` round numbers that hold the range, `finest` apart at least. */
-function ticksOf(low, high, count, finest = 1e-6) {
-  const rough = Math.max((high - low) / count, finest);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const gap = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= 0.75 * rough && each >= finest);
-  const first = Math.floor(low / gap + 1e-6);
-  const last = Math.max(first + 1, Math.ceil(high / gap - 1e-6));
-  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * gap).toPrecision(9)));
-}
-
-function tickText(tick, ticks) {
-  const digits = Math.max(0, Math.ceil(-Math.log10(ticks[1] - ticks[0]) - 1e-6));
-  return formatFixed(tick, digits);
-}
-
 const isNumber = ([, value]) => Number.isFinite(value);
 
-function pathOf(points, { x, y }) {
+export function pathOf(points, { x, y }) {
   let path = "";
   let joined = false;
   for (const point of points) {
@@ -208,13 +194,13 @@ function dot(kind, x, y) {
   return `M${x - 3.5} ${y}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0`;
 }
 
-function thinned(points) {
+export function thinned(points) {
   const stride = Math.ceil(points.length / DRAWN_POINTS);
   return points.filter((_, i) => i % stride === 0 || i === points.length - 1);
 }
 
 /** The mean of the records around each, of fewer toward the ends. */
-function movingMean(points) {
+export function movingMean(points) {
   const half = Math.max(2, Math.round(points.length / 24));
   const sums = [[0, 0]]; // of the numbers so far, and how many they are
   for (const point of points) {
@@ -228,7 +214,7 @@ function movingMean(points) {
 }
 
 /** The last [step, value] that is known at a step. */
-function lastUpTo(points, step) {
+export function lastUpTo(points, step) {
   return points.findLast((point) => point[0] <= step && isNumber(point)) ?? null;
 }
 

@@ -4,14 +4,14 @@
 // each time and several times a second while a run goes on; what is known already is not decoded again. Leaves:
 // settings through onState. Everything is computed here; no server is asked.
 
-import { decodeArray, largestAt, nearestAt, tableOf } from "./arrays.js";
+import { decodeArray, largest, largestAt, nearestAt, tableOf } from "./arrays.js";
 import { createHelp, createSelect, createSlider, make, setText } from "./elements.js";
-import { cosinesWith, inverseNorms, unitRow } from "./features.js";
+import { cosinesTo, featuresOf } from "./features.js";
 import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
-import { headOf, meanOfHeads } from "./maps.js";
+import { judged, mapOfHeads } from "./maps.js";
 import { createActions } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
@@ -251,18 +251,13 @@ export function createRecoveryView(root, options = {}) {
   /** Cosine of one patch of the reference with every patch of the reference, before, and now. */
   function similarity(row, col) {
     const { reference, cols } = data.base;
-    const wanted = unitRow(reference, row * cols + col);
-    return Object.fromEntries(Object.entries(chosenMoments()).map(([id, moment]) => [id, cosinesWith(moment, wanted)]));
+    const moments = Object.entries(chosenMoments());
+    return Object.fromEntries(moments.map(([id, { features }]) => [id, cosinesTo(features, reference.features, row * cols + col)]));
   }
 
   /** The largest attention of all steps, so that scrubbing does not change what a colour means. */
   function attentionTop() {
-    let top = 0;
-    for (const moment of [data.base.reference, ...data.moments]) {
-      const map = attentionMap(moment, state.head);
-      top = Math.max(top, map[largestAt(map)]);
-    }
-    return top;
+    return largest([data.base.reference, ...data.moments].map((moment) => attentionMap(moment, state.head)));
   }
 
   const headFrom = (value) => readHead(value, WAYS, data?.base.reference?.heads ?? Infinity, state.head);
@@ -575,14 +570,12 @@ function readMoment(moment, patches) {
     attention,
     heads: attention.shape[0],
     maps: new Map(), // head -> Float32Array, made when first asked for
-    features: features.values,
-    dim: features.shape[1],
-    inverse: inverseNorms(features),
+    features: featuresOf(features),
   };
 }
 
 function attentionMap(moment, head) {
-  if (!moment.maps.has(head)) moment.maps.set(head, head === "mean" ? meanOfHeads(moment.attention) : headOf(moment.attention, head));
+  if (!moment.maps.has(head)) moment.maps.set(head, mapOfHeads(moment.attention, head));
   return moment.maps.get(head);
 }
 
@@ -673,8 +666,7 @@ function createAgreementTable(shell) {
     setText(names[1], `student, step ${now.step}`);
     AGREEMENT.forEach(([key, , direction], i) => {
       const [before, after] = [first.agreement[key], now.agreement[key]];
-      const gain = Number.isFinite(before) && Number.isFinite(after) ? direction * (after - before) : 0;
-      const word = Math.abs(gain) < 0.0005 ? "" : gain > 0 ? "closer" : "farther";
+      const word = judged(direction, before, after, 0.0005).replace("same", "");
       setText(cells[0][i], formatFixed(before, 3));
       cells[1][i].className = word && `vx-${word}`;
       if (cells[1][i].textContent === `${formatFixed(after, 3)} ${word}`) return;

@@ -1,7 +1,7 @@
 // Where everything of one chart of the sweep view lies, in px: the page's elements and the saved figure both read it
 // from here. No page is needed.
 
-import { formatFixed } from "./format.js";
+import { ticksWithin, tickText } from "./scales.js";
 import { formatStrength, isBeyond, wasTrainedHere, WHO } from "./sweepdata.js";
 
 export const PLOT = { height: 204, left: 40, right: 16, top: 16, bottom: 44, inset: 8 };
@@ -40,7 +40,7 @@ const round = (value) => Number(value.toFixed(2));
 const halfOf = (value) => (formatStrength(value).length * LETTER) / 2 + 5;
 
 /** {xs, even, at(value)}: true to scale, unless some strengths would come too close; then evenly spaced. */
-function placesOf({ values, order }, width) {
+export function placesOf({ values, order }, width) {
   const [left, right] = [PLOT.left + PLOT.inset, width - PLOT.right - PLOT.inset];
   const [least, most] = [values[order[0]], values[order.at(-1)]];
   const share = (value) => (most > least ? (value - least) / (most - least) : 0.5);
@@ -65,17 +65,7 @@ function betweenPlaces(value, values, order, xs) {
 /** The measure's own range, widened to what was measured, and round numbers inside of it. */
 function rangeOf({ low, high }) {
   if (!(high > low)) [low, high] = Number.isFinite(low) ? [low - 0.5, low + 0.5] : [0, 1];
-  const rough = (high - low) / 4;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const gap = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= 0.75 * rough);
-  const first = Math.ceil(low / gap - 1e-6);
-  const count = Math.floor(high / gap + 1e-6) - first + 1;
-  return { low, high, ticks: Array.from({ length: count }, (_, i) => Number(((first + i) * gap).toPrecision(9))) };
-}
-
-function tickText(tick, ticks) {
-  const gap = ticks.length > 1 ? ticks[1] - ticks[0] : 0.1;
-  return formatFixed(tick, Math.max(0, Math.ceil(-Math.log10(gap) - 1e-6)));
+  return { low, high, ticks: ticksWithin(low, high, 4) };
 }
 
 /** The strengths that have room for their number: the two ends first, none under a pill. */

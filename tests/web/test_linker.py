@@ -25,6 +25,7 @@ def test_each_module_keeps_its_own_names_and_runs_once(open_view: Opener) -> Non
         entry='import { area } from "./shapes.js";\nimport { SCALE } from "./units.js";\n\nconst unit = 1;\n'
         "export const found = [unit, SCALE, area(3)];\nexport async function later() {\n  return unit;\n}\n"
     )
+    assert "In squares" not in source, "comments between functions stay behind"
     page = open_view("sweepview", None)
     got = page.evaluate(
         """async (source) => {
