@@ -3,8 +3,9 @@
 // Enters: the attention payload (pictures, attention of every layer and head, numbers). Leaves: settings through
 // onState, "pick" through onEvent. Everything is computed here; no server is asked.
 
+/** @import { AttentionPayload } from "./payloads" */
 import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
-import { createCheckbox, createHelp, createSelect, createSlider, make } from "./elements.js";
+import { createArrow, createCheckbox, createHelp, createSelect, createSlider, make } from "./elements.js";
 import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
@@ -19,6 +20,7 @@ const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "studen
 const MODELS = ["teacher", "student"];
 const WAYS = ["mean", "max"]; // to join heads
 const OUTLINED_MASS = 0.6;
+/** @type {Record<string, any>} */
 const ATTENTION_DEFAULTS = {
   layer: null,
   head: "mean",
@@ -27,6 +29,7 @@ const ATTENTION_DEFAULTS = {
   outline: false,
   overview: "student_distorted",
 };
+/** @type {[string, string, number, string][]} */
 const METRICS = [
   ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the reference. 1: the picture as a whole means the same to the model."],
   ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the reference's patch at the same place, averaged. 1: every place means the same."],
@@ -109,6 +112,7 @@ export function createAttentionView(root, options = {}) {
     refresh();
   }
 
+  /** @param {AttentionPayload} payload @param {any} next */
   function readAttention(payload, next) {
     next.layers = payload.layers;
     next.heads = payload.heads;
@@ -247,8 +251,7 @@ export function createAttentionView(root, options = {}) {
     const rowOf = (key, name, direction, help) => {
       const cells = ["teacher", "student", "verdict", "clean"].map((kind) => make("td", { class: `vx-n-${kind}` }));
       rowsOfNumbers[key] = (before, after, third) => fillRow(cells, direction, before, after, third);
-      const arrow = make("span", { class: "vx-direction", text: direction > 0 ? "\u2191" : "\u2193", title: direction > 0 ? "higher is closer" : "lower is closer" });
-      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, name, help), arrow), ...cells.slice(0, clean ? 4 : 3));
+      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, name, help), createArrow(direction)), ...cells.slice(0, clean ? 4 : 3));
     };
     const header = ["teacher", "student", "", ...(clean ? ["student, clean"] : [])];
     const table = make(
@@ -262,6 +265,7 @@ export function createAttentionView(root, options = {}) {
     for (const [key] of known) rowsOfNumbers[key](teacher[key], student[key], clean?.[key]);
   }
 
+  /** @param {any[]} cells */
   function fillRow([teacher, student, verdict, clean], direction, before, after, third) {
     teacher.textContent = formatFixed(before, 2);
     student.textContent = formatFixed(after, 2);
@@ -351,7 +355,7 @@ export function createAttentionView(root, options = {}) {
     const { attention } = data.byId[state.overview];
     data.topOf ??= topsOf(data.panes.map((pane) => pane.attention));
     data.layers.forEach((block, l) => {
-      for (const which of ["mean", ...Array(data.heads).keys()]) {
+      for (const which of /** @type {("mean" | number)[]} */ (["mean", ...Array(data.heads).keys()])) {
         const { canvas } = tileOf.get(`${block},${which}`);
         paintMap(canvas, mapOfHeads(attention, which, l), data.rows, data.cols, 0, data.topOf(which, l), data.tables[state.colours], false);
       }

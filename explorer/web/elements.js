@@ -3,7 +3,7 @@
 
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
 
-/** An element with attributes, listeners (onclick: f), text and children. Strings never become markup. */
+/** An element with attributes, listeners (onclick: f), text and children. Strings never become markup. @type {(tag: string, attributes?: Record<string, any>, ...children: (Node | string)[]) => any} */
 export function make(tag, attributes = {}, ...children) {
   const node = tag.startsWith("svg:")
     ? document.createElementNS(SVG_NAMESPACE, tag.slice(4))
@@ -131,6 +131,12 @@ export function createHelp(shell, term, explanation) {
     onpointerleave: shell.hideTip,
     onblur: shell.hideTip,
   });
+}
+
+/** Up or down, as a measure is better when it is higher or lower. */
+export function createArrow(direction) {
+  const [text, title] = direction > 0 ? ["\u2191", "higher is closer"] : ["\u2193", "lower is closer"];
+  return make("span", { class: "vx-direction", text, title });
 }
 
 /** Runs `work` once in the next frame, however often it is asked for. */

@@ -1,5 +1,6 @@
 // The embedding payload, decoded and checked, and what is read off it. No page is needed.
 
+/** @import { EmbeddingPayload, EmbeddingView } from "./payloads" */
 import { decodeArray, decodeWhole } from "./arrays.js";
 import { formatFixed, percent } from "./format.js";
 import { readChoice } from "./settings.js";
@@ -10,7 +11,7 @@ export const MEASURES = [
   ["retrieval", "retrieval@1", "The share of pictures whose nearest clean picture is their own original. 100 %: each is found again in spite of the damage. Measured in feature space, not on the plot."],
 ];
 
-/** A payload, decoded and checked. Throws in words that people can read. */
+/** A payload, decoded and checked. Throws in words that people can read. @param {EmbeddingPayload} payload */
 export function readEmbedding(payload) {
   const { views, pictures, components } = payload;
   if (!Array.isArray(views) || !views.length) throw new Error("it has no list of views");
@@ -50,6 +51,7 @@ export function readEmbedding(payload) {
   };
 }
 
+/** @param {EmbeddingView} view @param {number} count @param {number} components */
 function readView(view, count, components) {
   const read = (name, shape, whole = false) => {
     if (!view[name]) throw new Error(`"${view.id}" has no ${name.replace("_", " ")}`);
@@ -58,7 +60,7 @@ function readView(view, count, components) {
     if (!fits) throw new Error(`the ${name.replace("_", " ")} of "${view.id}" have the shape [${array.shape}], which does not fit ${count} pictures`);
     return array;
   };
-  const displacement = read("displacement", [count]).values;
+  const displacement = /** @type {Float32Array} */ (read("displacement", [count]).values);
   const near = view.neighbours != null; // where pictures are left out, so are some neighbours: the server sends none
   const neighbours = near ? read("neighbours", [count, null], true) : { values: new Int32Array(0), shape: [count, 0] };
   const k = neighbours.shape[1];

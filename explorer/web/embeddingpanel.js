@@ -1,5 +1,6 @@
 // The small parts around the plot of pictures: thumbnails, chips, tables, the panel of one picture, rings and arrows.
 
+/** @import { Sprite } from "./payloads" */
 import { createHelp, make, setText } from "./elements.js";
 import { keptText, measuredOf, MEASURES, neighboursOf, tellMeasure } from "./embeddingdata.js";
 import { bothShown, LEGS } from "./embeddingplot.js";
@@ -33,7 +34,7 @@ function arrowPath([x0, y0], [x1, y1], gap) {
   return `M${(x0 + gap * ux).toFixed(1)} ${(y0 + gap * uy).toFixed(1)}L${tip}M${wing(1)}L${tip}L${wing(-1)}`;
 }
 
-/** An object URL is short; the data URL itself would be repeated in each thumbnail's style. */
+/** An object URL is short; the data URL itself would be repeated in each thumbnail's style. @type {(sprite: Sprite) => Promise<any>} */
 export async function loadSprite({ image, side, columns }) {
   try {
     const [head, body] = image.split(",");

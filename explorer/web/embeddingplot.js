@@ -72,6 +72,7 @@ function pointTrace(data, now, view) {
   return { ...trace, selectedpoints: positions, selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.1 } } };
 }
 
+/** @type {(now: any, leg: string[]) => boolean} */
 export const bothShown = (now, [from, to]) => [from, to].every((id) => now.views.some((view) => view.id === id));
 
 /** All arrows of one leg as one line with gaps. In WebGL and in three dimensions they have no heads. */

@@ -131,7 +131,7 @@ export function createEmbeddingView(root, options = {}) {
     if (plotly) return;
     tellInstead("The drawing library is on its way\u2026");
     try {
-      const found = await (options.plotly ? options.plotly() : window.Plotly);
+      const found = await (options.plotly ? options.plotly() : /** @type {any} */ (window).Plotly);
       if (!found?.react) throw new Error("there is none on this page");
       plotly = found;
       if (isLatest()) refreshNotes();
@@ -524,6 +524,7 @@ export function createEmbeddingView(root, options = {}) {
 
   function paperFigure() {
     const now = look(PAPER);
+    /** @type {any} */
     const layout = layoutOf(data, now, fontOf());
     layout.paper_bgcolor = layout.plot_bgcolor = PAPER.surface;
     if (now.flat) {
@@ -612,7 +613,7 @@ export function createEmbeddingView(root, options = {}) {
     /** The settings, the picture that is pointed at and those that are selected. */
     state: snapshot,
     /** Changes some settings; text is fine (names with commas between them), nonsense is ignored. */
-    set(partial = {}) {
+    set(/** @type {Record<string, any>} */ partial = {}) {
       state.colour = readChoice(partial.colour, COLOURINGS, state.colour);
       state.arrows = readChoice(partial.arrows, ARROWS, state.arrows);
       state.hiddenViews = readNames(partial.hidden_views, state.hiddenViews);

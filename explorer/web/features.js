@@ -1,6 +1,9 @@
 // Features of patches: which of them resemble one. No page is needed.
 
-/** Stored integers [patch, dim], whose scale may differ from row to row, with what makes each row one long. */
+/** @import { Decoded, Numbers } from "./payloads" */
+/** @typedef {{ values: Numbers, inverse: Float64Array, dim: number }} Features */
+
+/** Stored integers [patch, dim], whose scale may differ from row to row, with what makes each row one long. @type {(array: Decoded) => Features} */
 export function featuresOf({ values, shape: [count, dim] }) {
   const inverse = new Float64Array(count); // a row of zeros keeps 0: it resembles nothing
   for (let i = 0; i < count; i++) {
@@ -11,7 +14,7 @@ export function featuresOf({ values, shape: [count, dim] }) {
   return { values, inverse, dim };
 }
 
-/** Cosine of one patch of `from` with each patch of `features`. */
+/** Cosine of one patch of `from` with each patch of `features`. @type {(features: Features, from: Features, at: number) => Float32Array} */
 export function cosinesTo({ values, inverse, dim }, from, at) {
   const wanted = Float64Array.from(from.values.subarray(at * dim, (at + 1) * dim), (value) => value * from.inverse[at]);
   const out = new Float32Array(inverse.length);
@@ -23,7 +26,7 @@ export function cosinesTo({ values, inverse, dim }, from, at) {
   return out;
 }
 
-/** From 1: how many values are larger than the one at a place, but for rounding. */
+/** From 1: how many values are larger than the one at a place, but for rounding. @type {(values: Float32Array, at: number) => number} */
 export function rankOf(values, at) {
   return values.reduce((rank, value) => rank + (value > values[at] + 1e-6 ? 1 : 0), 1);
 }

@@ -7,8 +7,7 @@ const FIGURE = { cell: 260, gap: 16, margin: 28, caption: 22, bar: 54, line: 18,
 /** A figure on white, at twice the pixels: heading, rows of cells, colour bars, lines of text.
  *
  * cells: rows of {title, reference, draw(context, x, y, width, height)} | {table: [[text, ...], ...]} | null.
- * bars: {text, table, low, high, signed, strip, from, span}: columns that a bar covers. host: whose font it takes.
- */
+ * bars: {text, table, low, high, signed, strip, from, span}: columns that a bar covers. host: whose font it takes. @param {{ host: Element, heading: string, cells: any[][], aspect: number, bars: any[], lines: string[], over?: Function }} figure */
 export function composeFigure({ host, heading, cells, aspect, bars, lines, over }) {
   const { cell, gap, margin, caption, bar, line, scale } = FIGURE;
   const columns = Math.max(...cells.map((row) => row.length));
@@ -29,6 +28,7 @@ export function composeFigure({ host, heading, cells, aspect, bars, lines, over 
   context.fillRect(0, 0, width, total);
   context.textBaseline = "alphabetic";
 
+  /** @type {(text: string, x: number, y: number, size?: number, weight?: number, colour?: string, align?: CanvasTextAlign, limit?: number) => number} */
   const write = (text, x, y, size = 12, weight = 400, colour = "#1f2328", align = "left", limit = undefined) => {
     context.font = fontOf(size, weight);
     context.fillStyle = colour;

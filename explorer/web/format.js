@@ -2,7 +2,7 @@
 
 export const MINUS = "\u2212";
 
-/** Three significant digits with a real minus sign; `signed` adds a plus. */
+/** Three significant digits with a real minus sign; `signed` adds a plus. @type {(value: number | null | undefined, signed?: boolean) => string} */
 export function formatValue(value, signed = false) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "\u2013";
   if (value === 0) return "0";
@@ -11,6 +11,7 @@ export function formatValue(value, signed = false) {
   return (value < 0 ? MINUS : signed ? "+" : "") + digits;
 }
 
+/** @type {(value: number | null | undefined, digits: number) => string} */
 export function formatFixed(value, digits) {
   if (!Number.isFinite(value)) return "\u2013";
   const text = Math.abs(value).toFixed(digits);

@@ -1,8 +1,9 @@
 // Attention maps as numbers: over heads, against each other, where their mass lies. No page is needed.
 
+/** @import { Decoded, Head } from "./payloads" */
 import { largest, scaledSlice } from "./arrays.js";
 
-/** Jensen-Shannon divergence in nats of two maps, each made to sum to one. */
+/** Jensen-Shannon divergence in nats of two maps, each made to sum to one. @type {(first: Float32Array, second: Float32Array) => number} */
 export function jensenShannon(first, second) {
   const sum = (values) => values.reduce((total, value) => total + value, 0) || 1;
   const [a, b] = [sum(first), sum(second)];
@@ -16,7 +17,7 @@ export function jensenShannon(first, second) {
   return Math.max(0, out);
 }
 
-/** 1 for each patch of the smallest set that holds `share` of the map's mass. */
+/** 1 for each patch of the smallest set that holds `share` of the map's mass. @type {(map: Float32Array, share: number) => Uint8Array} */
 export function topMass(map, share) {
   const order = Array.from(map.keys()).sort((i, j) => map[j] - map[i]);
   const total = map.reduce((sum, value) => sum + value, 0);
@@ -30,7 +31,7 @@ export function topMass(map, share) {
   return inside;
 }
 
-/** One head's map, or all of them joined by "mean" or "max"; attention is [layer, head, patch] or [head, patch]. */
+/** One head's map, or all of them joined by "mean" or "max"; attention is [layer, head, patch] or [head, patch]. @type {(attention: Decoded, head: Head, layer?: number) => Float32Array} */
 export function mapOfHeads(attention, head, layer = 0) {
   const { values, scale, shape } = attention;
   const [heads, patches] = shape.slice(-2);
@@ -46,7 +47,7 @@ export function mapOfHeads(attention, head, layer = 0) {
   return Float32Array.from(joined, (value) => value * scale);
 }
 
-/** top(head, layer): the largest value there over several attentions. Each is sought once. */
+/** top(head, layer): the largest value there over several attentions. Each is sought once. @type {(attentions: Decoded[]) => (head: Head, layer: number) => number} */
 export function topsOf(attentions) {
   const known = new Map();
   return (head, layer) => {
@@ -56,7 +57,7 @@ export function topsOf(attentions) {
   };
 }
 
-/** "closer", "farther" or "same" (nearer than `least`) in the direction of a measure; "" where a number is missing. */
+/** "closer", "farther" or "same" (nearer than `least`) in the direction of a measure; "" where a number is missing. @type {(direction: number, before: number | null, after: number | null, least: number) => "" | "same" | "closer" | "farther"} */
 export function judged(direction, before, after, least) {
   if (!Number.isFinite(before) || !Number.isFinite(after)) return "";
   const gain = direction * (after - before);

@@ -19,7 +19,9 @@ function plainTable(colour) {
   return lookupTable(rgb);
 }
 
+/** @type {(specs?: Record<string, string>) => Record<string, Uint32Array>} */
 export function decodeColormaps(specs = {}) {
+  /** @type {Record<string, Uint32Array>} */
   const tables = {};
   for (const [name, data] of Object.entries(specs)) {
     const bytes = decodeBytes(data);

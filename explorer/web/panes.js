@@ -1,5 +1,6 @@
 // Pictures with maps over them, and pointer and keyboard over their patches.
 
+/** @import { Comparison, Grid, Pictures, Spot } from "./payloads" */
 import { make } from "./elements.js";
 import { decodeColormaps } from "./painting.js";
 
@@ -10,7 +11,7 @@ async function loadPicture(source) {
   return image;
 }
 
-/** What both payloads have in common, decoded; resolves once every picture can be drawn without a flicker. */
+/** What both payloads have in common, decoded; resolves once every picture can be drawn without a flicker. @type {<P extends { id: string, picture: string, title?: string, reference?: boolean }>(payload: Pictures<P>) => Promise<Comparison<P>>} */
 export async function readPayload(payload) {
   const waiting = new Map();
   for (const { picture } of payload.panes) {
@@ -144,8 +145,7 @@ function edgesOf(inside, rows, cols) {
 /** Pointer and keyboard over the panes of a stage, as patches.
  *
  * move(id, row, col, {x, y, key}) follows the pointer, a finger or the arrow keys; press on click, Enter and Space;
- * leave when the pointer or the focus goes; escape on Escape. `grid()` gives {rows, cols}, null while empty.
- */
+ * leave when the pointer or the focus goes; escape on Escape. `grid()` gives {rows, cols}, null while empty. @param {HTMLElement} stage @param {{ grid: Function, move: Function, press?: Function, leave: Function, escape?: Function }} heard */
 export function trackPatches(stage, { grid, move, press, leave, escape }) {
   const cursor = { id: null, row: 0, col: 0 };
   const boxOf = (event) => (event.target instanceof Element ? event.target.closest(".vx-box[data-pane]") : null);
@@ -214,17 +214,17 @@ export function trackPatches(stage, { grid, move, press, leave, escape }) {
   return cursor;
 }
 
-/** {row, col} of the patch at a place in a list of them. */
+/** {row, col} of the patch at a place in a list of them. @type {(index: number, cols: number) => Spot} */
 export const spotAt = (index, cols) => ({ row: Math.floor(index / cols), col: index % cols });
 
-/** A patch of one grid, if there was one, at its place on another; null where that does not reach so far. */
+/** A patch of one grid, if there was one, at its place on another; null where that does not reach so far. @type {<S extends Spot>(spot: S, from: Grid | null | undefined, to: Grid) => S | null} */
 export function spotOn(spot, from, to) {
   const along = (place, before, after) => (from ? Math.floor(((place + 0.5) / before) * after) : place);
   const moved = { ...spot, row: along(spot.row, from?.rows, to.rows), col: along(spot.col, from?.cols, to.cols) };
   return moved.row < to.rows && moved.col < to.cols ? moved : null;
 }
 
-/** {row, col} from what people, links and programs write; null where it makes no sense. */
+/** {row, col} from what people, links and programs write; null where it makes no sense. @type {(row: unknown, col: unknown) => Spot | null} */
 export function readSpot(row, col) {
   const spot = { row: Number(row), col: Number(col) };
   return Object.values(spot).every((each) => Number.isInteger(each) && each >= 0) ? spot : null;

@@ -3,6 +3,7 @@
 // Enters: the patch payload (pictures, patch features of one layer, what each patch attends to, joint PCA colours).
 // Leaves: settings through onState; "layer", "pin" and "unpin" through onEvent. Only another layer needs a server.
 
+/** @import { PatchPayload } from "./payloads" */
 import { decodeArray, extentOf, largestAt, listNearest, scaledSlice, tableOf } from "./arrays.js";
 import { createSelect, make } from "./elements.js";
 import { cosinesTo, featuresOf, rankOf } from "./features.js";
@@ -77,6 +78,7 @@ export function createPatchView(root, options = {}) {
     if (wish !== null && wish !== data.layer && data.layers.includes(wish)) askLayer(wish, false);
   }
 
+  /** @param {PatchPayload} payload @param {any} next */
   function readPatches(payload, next) {
     next.layer = payload.layer;
     next.layers = payload.layers ?? [payload.layer];
@@ -486,7 +488,7 @@ export function createPatchView(root, options = {}) {
 }
 
 /** A curve from the edge of the pinned patch to the ring around a match; each bends a little more than the last,
- * so that threads to matches in one line stay apart. Start, bend and end as six numbers. */
+ * so that threads to matches in one line stay apart. Start, bend and end as six numbers. @type {(from: number[], to: number[], i: number, edge: number) => number[]} */
 function thread([x1, y1], [x2, y2], i, edge) {
   const length = Math.hypot(x2 - x1, y2 - y1) || 1;
   const lift = (0.1 + 0.03 * i) * length;

@@ -1,5 +1,6 @@
 // Curves over the steps of a training: losses, and agreement with the teacher.
 
+/** @import { TrainingRecord } from "./payloads" */
 import { make, oncePerFrame, setText } from "./elements.js";
 import { formatFixed } from "./format.js";
 import { ticksAround, tickText } from "./scales.js";
@@ -10,7 +11,7 @@ const SMOOTHED_FROM = 31; // records; fewer are drawn as they are
 const DRAWN_POINTS = 400; // of one curve: no screen shows more
 const finiteOrNaN = (value) => (Number.isFinite(value) ? value : NaN);
 
-/** One curve for each loss: {name, label, look, points: [[step, value], ...], smoothed}; NaN where there is no number. */
+/** One curve for each loss: {name, label, look, points: [[step, value], ...], smoothed}; NaN where there is no number. @param {{ records: TrainingRecord[] }} run */
 export function lossSeries({ records }) {
   const names = new Set(["loss", ...records.flatMap((record) => Object.keys(record.losses ?? {}))]);
   return [...names].map((name, i) => ({

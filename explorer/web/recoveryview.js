@@ -4,8 +4,9 @@
 // each time and several times a second while a run goes on; what is known already is not decoded again. Leaves:
 // settings through onState. Everything is computed here; no server is asked.
 
+/** @import { Moment, RecoveryPayload } from "./payloads" */
 import { decodeArray, largest, largestAt, nearestAt, tableOf } from "./arrays.js";
-import { createHelp, createSelect, createSlider, make, setText } from "./elements.js";
+import { createArrow, createHelp, createSelect, createSlider, make, setText } from "./elements.js";
 import { cosinesTo, featuresOf } from "./features.js";
 import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue } from "./format.js";
@@ -26,6 +27,7 @@ const PLAY_MS = 4000; // from the first moment to the last
 const PAGE_CHARACTERS = 1.6e6; // of moments on a page of its own, which stays below 2 MB
 const SPEECH_MS = 5000; // a screen reader hears of a running training this often at most
 const STATES = ["waiting", "running", "stopping", "stopped", "finished", "failed"];
+/** @type {[string, string, number, string][]} */
 const AGREEMENT = [
   ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the teacher's of the clean one. 1: the picture as a whole means the same."],
   ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the teacher's patch at the same place, averaged. 1: every place means the same."],
@@ -126,7 +128,7 @@ export function createRecoveryView(root, options = {}) {
     known = new Map();
   }
 
-  /** Pictures and reference. A payload in which they are the same costs nothing. */
+  /** Pictures and reference. A payload in which they are the same costs nothing. @param {RecoveryPayload} payload */
   function readBasis(payload) {
     const filled = Boolean(payload.reference && payload.pictures);
     const key = JSON.stringify([payload.run, payload.key, payload.grid, filled]);
@@ -138,6 +140,7 @@ export function createRecoveryView(root, options = {}) {
     return basis.promise;
   }
 
+  /** @param {RecoveryPayload} payload */
   async function decodeBasis(payload) {
     const { clean, distorted } = payload.pictures;
     const base = await readPayload({ ...payload, panes: [{ id: "clean", picture: clean }, { id: "distorted", picture: distorted }] });
@@ -146,7 +149,7 @@ export function createRecoveryView(root, options = {}) {
     return { ...base, reference, clean: first.image, distorted: second.image };
   }
 
-  /** Moments are told apart by their step, and by their data: a run that is resumed repeats some steps. */
+  /** Moments are told apart by their step, and by their data: a run that is resumed repeats some steps. @param {RecoveryPayload} payload @param {any} base */
   function readRun(payload, base) {
     const already = data?.base === base ? known : new Map();
     const kept = new Map();
@@ -507,7 +510,8 @@ export function createRecoveryView(root, options = {}) {
   // ------------------------------------------------------------ settings
   function readPin(value) {
     if (value === null || value === "") return null;
-    const spot = readSpot(...(typeof value === "string" ? value.split(",") : [value.row, value.col]));
+    const [row, col] = typeof value === "string" ? value.split(",") : [value.row, value.col];
+    const spot = readSpot(row, col);
     return (spot && data?.base.reference ? spotOn(spot, null, data.base) : spot) ?? state.pin;
   }
 
@@ -557,6 +561,7 @@ export function createRecoveryView(root, options = {}) {
 
 // ---------------------------------------------------------------- moments
 
+/** @param {Moment} moment @param {number} patches */
 function readMoment(moment, patches) {
   const attention = decodeArray(moment.attention);
   const features = decodeArray(moment.patches);
@@ -650,8 +655,7 @@ function timeLeft(seconds) {
 
 /** This picture's agreement, before and at the step that is shown. */
 function createAgreementTable(shell) {
-  const arrow = (direction) => make("span", { class: "vx-direction", text: direction > 0 ? "\u2191" : "\u2193", title: direction > 0 ? "higher is closer" : "lower is closer" });
-  const heading = AGREEMENT.map(([, name, direction, help]) => make("th", { scope: "col" }, createHelp(shell, name, help), arrow(direction)));
+  const heading = AGREEMENT.map(([, name, direction, help]) => make("th", { scope: "col" }, createHelp(shell, name, help), createArrow(direction)));
   const names = [0, 1].map(() => make("th", { scope: "row" }));
   const cells = names.map(() => AGREEMENT.map(() => make("td")));
   const node = make(

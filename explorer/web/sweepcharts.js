@@ -60,7 +60,7 @@ export function createSweepChart(shell, { id, title, help, better }) {
   return { node, svg, draw, join, indexAt };
 }
 
-/** From the foot of the first chart to the plot of the next one in the same column; 0 without one. */
+/** From the foot of the first chart to the plot of the next one in the same column; 0 without one. @param {any[]} charts */
 export function distanceBelow([first, ...others]) {
   if (!first) return 0;
   const here = first.svg.getBoundingClientRect();

@@ -1,5 +1,6 @@
 // The sweep payload, checked, and what is said about it in words. No page is needed.
 
+/** @import { Series, SweepPayload } from "./payloads" */
 import { clamp } from "./arrays.js";
 import { formatFixed, MINUS } from "./format.js";
 
@@ -7,7 +8,7 @@ export const WHO = ["teacher", "student"];
 export const UNTOUCHED = "The student is still the untouched copy of the teacher: one curve stands for both.";
 const NO_LABELS = "these pictures have no labels";
 
-/** The payload, checked and in the words of this file. Throws what a person can mend. */
+/** The payload, checked and in the words of this file. Throws what a person can mend. @param {SweepPayload} payload */
 export function readSweep(payload) {
   if (typeof payload !== "object" || Array.isArray(payload)) throw new Error("it is no object");
   if ((payload.version ?? 1) !== 1) throw new Error(`it has version ${payload.version} instead of 1`);
@@ -40,6 +41,7 @@ export function readSweep(payload) {
   };
 }
 
+/** @param {Series} each @param {SweepPayload} payload @param {boolean} untouched */
 function readSeries(each, payload, untouched) {
   if (!each || typeof each !== "object") throw new Error("one of its measures (series) is no object");
   const title = String(each.title ?? each.id ?? "a measure");
@@ -69,7 +71,7 @@ function readSeries(each, payload, untouched) {
   };
 }
 
-/** Why a measure has no number at all. */
+/** Why a measure has no number at all. @param {Series} each @param {SweepPayload} payload @returns {string} */
 function whyMissing(each, payload) {
   const others = payload.series.some((other) => WHO.some((who) => other?.[who]?.some?.(Number.isFinite)));
   if (each.why) return String(each.why).startsWith("not measured") ? String(each.why) : `not measured: ${each.why}`;
@@ -77,6 +79,7 @@ function whyMissing(each, payload) {
   return each.id === "nearest_label" ? `not measured: ${NO_LABELS}` : "not measured";
 }
 
+/** @param {SweepPayload["trained"]} trained */
 function readTrained(trained) {
   if (!trained) return null;
   const known = Number.isFinite(trained.low);
@@ -87,6 +90,7 @@ function readTrained(trained) {
   };
 }
 
+/** @param {SweepPayload["progress"]} progress */
 function readProgress(progress) {
   if (!progress || !Number.isFinite(progress.done) || !(progress.total > 0)) return null;
   return { done: clamp(progress.done, 0, progress.total), total: progress.total };

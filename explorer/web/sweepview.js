@@ -262,7 +262,7 @@ export function createSweepView(root, options = {}) {
     /** The chosen strength (index, value, spec), the one that is pointed at, and whether the numbers are open. */
     state: snapshot,
     /** Chooses a strength by `chosen` (index; null for none) or `strength` (the nearest value); nonsense is ignored. */
-    set(partial = {}) {
+    set(/** @type {Record<string, any>} */ partial = {}) {
       numbers.open = readFlag(partial.numbers, numbers.open);
       opened ||= "numbers" in partial;
       if (!("chosen" in partial) && !("strength" in partial)) return;
