@@ -1,17 +1,19 @@
 """The interactive views for browsers: one source for the app, for notebooks and for standalone pages.
 
-`attentionview.js`, `patchview.js`, `recoveryview.js` and `embeddingview.js` take a JSON payload and draw it without any
-server; `common.js` is what they share and `views.css` is how they look. What leaves this module is text: a view with
-everything that it needs as one ES module, and the style sheet. Only the embedding view needs more than that: whoever
-mounts it hands it plotly.js, or `flatplot.js`, which draws less and is small. Who mounts the views, and where the
-payloads come from, is none of this module's business.
+The files whose names end in `view.js` take a JSON payload and draw it without any server; what they share stands in
+modules beside them, one idea each (`arrays.js`, `elements.js`, `painting.js` ...), and `views.css` is how they look,
+with a sheet for each view beside it. What leaves this module is text: a view with everything that it needs as one ES
+module, joined by `linker`, and the style sheet. Only the embedding view needs more than that: whoever mounts it hands
+it plotly.js, or `flatplot.js`, which draws less and is small. Who mounts the views, and where the payloads come from,
+is none of this module's business.
 
 `page.html` is the frame of a page that needs nothing else at all, filled by `explorer.pages` or, in the browser, by
-`common.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for that.
+`page.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for that.
 """
 
-import re
 from importlib.resources import files
+
+from explorer.web.linker import linked
 
 VIEWS = {
     "attentionview": "createAttentionView",
@@ -21,9 +23,6 @@ VIEWS = {
     "sweepview": "createSweepView",
 }
 """Name of each view's module, and the function that it exports."""
-
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./common\.js";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export ", re.MULTILINE)
 
 
 def module_source(name: str) -> str:
@@ -37,15 +36,12 @@ def module_source(name: str) -> str:
     """
     if name not in VIEWS:
         raise ValueError(f"unknown view '{name}'; there are: {', '.join(VIEWS)}")
-    view, imports = _IMPORT.subn("", _read(f"{name}.js"))
-    assert imports == 1, f"{name}.js must import from ./common.js in exactly one line"
-    return _EXPORT.sub("", _read("common.js")) + "\n" + view
+    return _linked(name)
 
 
 def stylesheet() -> str:
     """The style sheet of all views. All its rules are about elements whose class begins with `vx`."""
-    own = files(__name__) / "sweepview.css"  # the rules of one view alone, kept beside it
-    return _read("views.css") + (own.read_text(encoding="utf-8") if own.is_file() else "")
+    return "".join(_read(f"{name}.css") for name in ("views", *VIEWS))
 
 
 def page_template() -> str:
@@ -61,7 +57,7 @@ def page_modules(name: str) -> list[str]:
     """
     sources = [module_source(name) + registration(name)]
     if name == "embeddingview":
-        sources.append(_read("flatplot.js") + _register("flatplot", "flatplot"))
+        sources.append(_linked("flatplot") + _register("flatplot", "flatplot"))
     assert not any("</script" in source or "<!--" in source for source in sources), "they stand inside of script tags"
     return sources
 
@@ -73,6 +69,10 @@ def registration(name: str) -> str:
 
 def _register(name: str, value: str) -> str:
     return f"\n(globalThis.vxViews ??= {{}}).{name} = {value};\n"
+
+
+def _linked(name: str) -> str:
+    return linked(name, lambda module: _read(f"{module}.js"))
 
 
 def _read(name: str) -> str:

@@ -3,22 +3,33 @@
 // Enters: the attention payload (pictures, attention of every layer and head, numbers). Leaves: settings through
 // onState, "pick" through onEvent. Everything is computed here; no server is asked.
 
-import { MINUS, composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, titleOf, trackPatches, viewLink } from "./common.js";
+/** @import { AttentionPayload } from "./payloads" */
+import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
+import { createArrow, createCheckbox, createHelp, createSelect, createSlider, make } from "./elements.js";
+import { composeFigure } from "./figure.js";
+import { formatFixed, formatValue, MINUS } from "./format.js";
+import { createLife } from "./life.js";
+import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
+import { jensenShannon, judged, mapOfHeads, topMass, topsOf } from "./maps.js";
+import { changedSettings, createActions, factsOf, titleOf, viewLink } from "./page.js";
+import { createColourBar, paintMap } from "./painting.js";
+import { createPane, readPayload, trackPatches } from "./panes.js";
+import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];
 const MODELS = ["teacher", "student"];
+const WAYS = ["mean", "max"]; // to join heads
 const OUTLINED_MASS = 0.6;
+/** @type {Record<string, any>} */
 const ATTENTION_DEFAULTS = {
   layer: null,
   head: "mean",
   map: "attention",
-  colours: "viridis",
-  opacity: 0.75,
-  smooth: false,
+  ...LOOK_DEFAULTS,
   outline: false,
   overview: "student_distorted",
 };
-
+/** @type {[string, string, number, string][]} */
 const METRICS = [
   ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the reference. 1: the picture as a whole means the same to the model."],
   ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the reference's patch at the same place, averaged. 1: every place means the same."],
@@ -27,20 +38,25 @@ const METRICS = [
   ["attention_iou", "attention IoU", 1, "Overlap of the patches that hold the top 60 % of the attention with those of the reference: common patches divided by all of them. 1: the same set."],
   ["cka", "CKA", 1, "Centred kernel alignment of the patch features with the reference: do the patches resemble each other in the same way? 1: yes, 0: not at all."],
 ];
+const SIGNS = { "": "", same: "=", closer: "\u2713", farther: "\u2717" };
 const SHOWN_JS = ["JS, map shown", -1, "Jensen-Shannon divergence, in nats, between the distorted map that you see now and the reference map (both made to sum to one). Follows layer, head and map."];
 
 /** Builds the view inside `root`; see the methods at the end. */
 export function createAttentionView(root, options = {}) {
   const state = { ...ATTENTION_DEFAULTS };
   let data = null;
-  let turn = 0;
   let maps = {};
   let differences = {};
   let shownJs = {};
   let hovered = null;
 
   // ------------------------------------------------------------ elements
-  const shell = createShell(root, "attention", "Nothing to show yet. Choose a picture, and the attention appears here.");
+  const life = createLife(root, options, {
+    kind: "attention", empty: "Nothing to show yet. Choose a picture, and the attention appears here.", what: "result",
+    isEmpty: (payload) => !payload?.panes?.length, prepare: readPayload, read: readAttention, adopt,
+    forget: () => (data = null), state, refresh, snapshot,
+  });
+  const { shell, change } = life;
   const panes = Object.fromEntries(PANE_IDS.map((id) => [id, createPane(id)]));
   const inputs = { clean: createPane("picture_clean"), distorted: createPane("picture_distorted") };
   const deltas = { teacher: createPane("difference_teacher"), student: createPane("difference_student") };
@@ -64,32 +80,16 @@ export function createAttentionView(root, options = {}) {
     cell("dbar", deltaBar.node),
   );
 
-  const change = (partial) => {
-    Object.assign(state, partial);
-    refresh();
-    options.onState?.({ ...state });
-  };
   const layer = createSlider({
     name: "layer", label: "Layer", min: 0, max: 0, step: 1,
     show: (i) => (data ? `block ${data.layers[i]} of ${data.layers.at(-1)}` : ""),
     change: (i) => change({ layer: data.layers[i] }),
   });
-  const head = createSelect({ name: "head", label: "Head", change: (value) => change({ head: readHead(value, state.head) }) });
+  const head = createSelect({ name: "head", label: "Head", change: (value) => change({ head: readHead(value, WAYS, data.heads, state.head) }) });
   const source = createSelect({ name: "map", label: "Map", change: (map) => change({ map }) });
-  const opacity = createSlider({
-    name: "opacity", label: "Map over picture", min: 0, max: 1, step: 0.05,
-    show: (value) => `${Math.round(100 * value)} %`,
-    change: (value) => change({ opacity: value }),
-  });
-  const colours = createSelect({ name: "colours", label: "Colours", change: (value) => change({ colours: value }) });
-  const smooth = createCheckbox({ name: "smooth", label: "smooth", change: (value) => change({ smooth: value }) });
+  const look = createLook(state, change);
   const outline = createCheckbox({ name: "outline", label: "outline the top 60 % of the mass", change: (value) => change({ outline: value }) });
-  const controls = make(
-    "div",
-    { class: "vx-controls", role: "group", "aria-label": "What the maps show" },
-    layer.node, head.node, source.node, colours.node, opacity.node,
-    make("div", { class: "vx-checks" }, smooth.node, outline.node),
-  );
+  const controls = look.controls([layer, head, source], [outline]);
 
   const overviewPane = createSelect({ name: "overview", label: "Model and picture", change: (value) => change({ overview: value }) });
   const tiles = make("div", { class: "vx-tiles", role: "grid", "aria-label": "Layers and heads" });
@@ -105,34 +105,15 @@ export function createAttentionView(root, options = {}) {
   shell.body.append(controls, stage, details, actions.node);
 
   // ------------------------------------------------------------ reading the payload
-  async function update(payload) {
-    const mine = ++turn;
-    if (!payload || !payload.panes?.length) {
-      data = null;
-      shell.show(false);
-      shell.say(payload?.message);
-      return;
-    }
-    let next;
-    try {
-      next = await readPayload(payload);
-      readAttention(next, payload);
-    } catch (error) {
-      if (mine !== turn) return;
-      data = null;
-      shell.show(false);
-      shell.say(`This result could not be read: ${error.message}.`);
-      return;
-    }
-    if (mine !== turn) return;
+  function adopt(next) {
     data = next;
     settle();
     dress();
-    shell.show(true);
     refresh();
   }
 
-  function readAttention(next, payload) {
+  /** @param {AttentionPayload} payload @param {any} next */
+  function readAttention(payload, next) {
     next.layers = payload.layers;
     next.heads = payload.heads;
     next.queryKind = payload.query_kind ?? "class token";
@@ -148,7 +129,7 @@ export function createAttentionView(root, options = {}) {
     }
     next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
     next.hasRollout = next.panes.every((pane) => pane.rollout);
-    next.tops = null;
+    return next;
   }
 
   /** Settings that the new payload cannot honour move to the nearest that it can. */
@@ -156,27 +137,11 @@ export function createAttentionView(root, options = {}) {
     state.layer = state.layer === null ? data.layers.at(-1) : listNearest(data.layers, state.layer);
     if (typeof state.head === "number" && state.head >= data.heads) state.head = "mean";
     if (state.map === "rollout" && !data.hasRollout) state.map = "attention";
-    if (!colourNames().includes(state.colours)) state.colours = colourNames()[0];
     if (!data.byId[state.overview]) state.overview = data.panes.at(-1).id;
-  }
-
-  function colourNames() {
-    return Object.keys(data.tables).filter((name) => name !== "difference");
-  }
-
-  function readHead(value, fallback) {
-    if (value === "mean" || value === "max") return value;
-    const index = Number(value);
-    const known = Number.isInteger(index) && index >= 0 && value !== "" && value !== null;
-    return known && (!data || index < data.heads) ? index : fallback;
   }
 
   /** What changes with the payload alone: pictures, titles, choices, the table of numbers. */
   function dress() {
-    shell.say(
-      data.message,
-      data.untouched && "The student is still the untouched copy of the teacher: train one or choose one to see a difference.",
-    );
     for (const id of PANE_IDS) {
       const pane = data.byId[id];
       panes[id].node.parentNode.hidden = !pane;
@@ -192,16 +157,12 @@ export function createAttentionView(root, options = {}) {
       deltas[who].node.parentNode.hidden = !distorted;
       deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · difference`, false, distorted?.image ?? null, data, true);
     }
-    head.fill([
-      ["mean", "mean of heads"],
-      ["max", "max of heads"],
-      ...Array.from({ length: data.heads }, (_, i) => [i, `head ${i}`]),
-    ]);
+    head.fill(headChoices(WAYS, data.heads));
     source.fill([
       ["attention", "attention"],
       ["rollout", data.hasRollout ? "rollout" : "rollout (not computed)", !data.hasRollout],
     ]);
-    colours.fill(colourNames().map((name) => [name, name]));
+    look.dress(data.tables);
     overviewPane.fill(data.panes.map((pane) => [pane.id, pane.title]));
     buildNumbers();
     buildTiles();
@@ -213,24 +174,16 @@ export function createAttentionView(root, options = {}) {
 
   // ------------------------------------------------------------ maps
   function mapOf(pane) {
-    const patches = data.rows * data.cols;
-    if (state.map === "rollout") return scaledSlice(pane.rollout, 0, patches);
-    const start = data.layers.indexOf(state.layer) * data.heads * patches;
-    if (typeof state.head === "number") return scaledSlice(pane.attention, start + state.head * patches, patches);
-    const { values, scale } = pane.attention;
-    const out = new Float32Array(patches);
-    for (let h = 0; h < data.heads; h++) {
-      for (let i = 0; i < patches; i++) {
-        const value = values[start + h * patches + i];
-        out[i] = state.head === "max" ? Math.max(out[i], value) : out[i] + value / data.heads;
-      }
-    }
-    return out.map((value) => value * scale);
+    if (state.map === "rollout") return scaledSlice(pane.rollout, 0, data.rows * data.cols);
+    return mapOfHeads(pane.attention, state.head, data.layers.indexOf(state.layer));
   }
 
   function refresh() {
     if (!data) return;
-    const started = performance.now();
+    life.timed(repaint);
+  }
+
+  function repaint() {
     const { rows, cols } = data;
     maps = Object.fromEntries(PANE_IDS.filter((id) => data.byId[id]).map((id) => [id, mapOf(data.byId[id])]));
     const reference = maps[data.reference.id] ?? Object.values(maps)[0];
@@ -246,7 +199,6 @@ export function createAttentionView(root, options = {}) {
     refreshControls();
     refreshNumbers();
     refreshTiles();
-    root.dataset.repaintMs = (performance.now() - started).toFixed(2);
   }
 
   function paintDifferences(reference) {
@@ -265,7 +217,7 @@ export function createAttentionView(root, options = {}) {
       deltas[who].note.textContent = `JS ${formatFixed(shownJs[who], 3)}`;
     }
     deltaBar.set(`difference: distorted ${MINUS} reference`, data.tables.difference, -span, span, true);
-    for (const [id, pane] of Object.entries(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
+    for (const pane of Object.values(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
     for (const [who, pane] of Object.entries(deltas)) {
       pane.box.setAttribute("aria-label", `${pane.title.textContent}: divergence ${formatFixed(shownJs[who], 3)} nats`);
     }
@@ -273,17 +225,14 @@ export function createAttentionView(root, options = {}) {
 
   function describeMap() {
     if (state.map === "rollout") return "rollout over all layers";
-    const what = typeof state.head === "number" ? `head ${state.head}` : `${state.head} of heads`;
-    return `attention of the ${data.queryKind}, block ${state.layer}, ${what}`;
+    return `attention of the ${data.queryKind}, block ${state.layer}, ${nameOfHead(state.head)}`;
   }
 
   function refreshControls() {
     layer.set(data.layers.indexOf(state.layer), data.layers.length - 1);
     head.set(state.head);
     source.set(state.map);
-    colours.set(state.colours);
-    opacity.set(state.opacity);
-    smooth.set(state.smooth);
+    look.refresh();
     outline.set(state.outline);
     overviewPane.set(state.overview);
     const rolled = state.map === "rollout"; // it runs through all layers and heads
@@ -302,8 +251,7 @@ export function createAttentionView(root, options = {}) {
     const rowOf = (key, name, direction, help) => {
       const cells = ["teacher", "student", "verdict", "clean"].map((kind) => make("td", { class: `vx-n-${kind}` }));
       rowsOfNumbers[key] = (before, after, third) => fillRow(cells, direction, before, after, third);
-      const arrow = make("span", { class: "vx-direction", text: direction > 0 ? "\u2191" : "\u2193", title: direction > 0 ? "higher is closer" : "lower is closer" });
-      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, name, help), arrow), ...cells.slice(0, clean ? 4 : 3));
+      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, name, help), createArrow(direction)), ...cells.slice(0, clean ? 4 : 3));
     };
     const header = ["teacher", "student", "", ...(clean ? ["student, clean"] : [])];
     const table = make(
@@ -317,21 +265,15 @@ export function createAttentionView(root, options = {}) {
     for (const [key] of known) rowsOfNumbers[key](teacher[key], student[key], clean?.[key]);
   }
 
+  /** @param {any[]} cells */
   function fillRow([teacher, student, verdict, clean], direction, before, after, third) {
     teacher.textContent = formatFixed(before, 2);
     student.textContent = formatFixed(after, 2);
     clean.textContent = formatFixed(third, 2);
-    const [sign, word] = verdictOf(direction, before, after);
+    const word = judged(direction, before, after, 0.005);
     verdict.className = `vx-n-verdict vx-${word}`;
     verdict.title = word;
-    verdict.replaceChildren(sign, make("span", { class: "vx-word", text: ` ${word}` }));
-  }
-
-  function verdictOf(direction, before, after) {
-    if (!Number.isFinite(before) || !Number.isFinite(after)) return ["", ""];
-    const gain = direction * (after - before);
-    if (Math.abs(gain) < 0.005) return ["=", "same"];
-    return gain > 0 ? ["\u2713", "closer"] : ["\u2717", "farther"];
+    verdict.replaceChildren(SIGNS[word], make("span", { class: "vx-word", text: ` ${word}` }));
   }
 
   function refreshNumbers() {
@@ -351,13 +293,13 @@ export function createAttentionView(root, options = {}) {
     const columns = ["mean", ...Array.from({ length: data.heads }, (_, i) => i)];
     tiles.style.setProperty("--vx-columns", columns.length);
     const heading = make("div", { role: "row", class: "vx-tilerow" }, make("span", { class: "vx-tilename", role: "columnheader", text: "" }));
-    for (const column of columns) heading.append(make("span", { class: "vx-tilename", role: "columnheader", text: column, "aria-label": typeof column === "number" ? `head ${column}` : "mean of heads" }));
+    for (const column of columns) heading.append(make("span", { class: "vx-tilename", role: "columnheader", text: column, "aria-label": nameOfHead(column) }));
     const built = [heading];
     for (const block of data.layers) {
       const row = make("div", { role: "row", class: "vx-tilerow" }, make("span", { class: "vx-tilename", role: "rowheader", text: block, "aria-label": `block ${block}` }));
       for (const column of columns) {
         const canvas = make("canvas", { class: "vx-crisp" });
-        const name = typeof column === "number" ? `head ${column}` : "mean of heads";
+        const name = nameOfHead(column);
         const tile = make("button", { type: "button", class: "vx-tile", role: "gridcell", tabindex: "-1", "data-layer": block, "data-head": column, "aria-label": `block ${block}, ${name}`, title: `block ${block}, ${name}` }, canvas);
         tile.style.aspectRatio = `${data.width} / ${data.height}`;
         tileOf.set(`${block},${column}`, { tile, canvas });
@@ -386,7 +328,7 @@ export function createAttentionView(root, options = {}) {
   });
 
   function pick(tile) {
-    const chosen = { layer: Number(tile.dataset.layer), head: readHead(tile.dataset.head, "mean") };
+    const chosen = { layer: Number(tile.dataset.layer), head: readHead(tile.dataset.head, WAYS, data.heads, "mean") };
     change({ ...chosen, map: "attention" });
     rove(tile);
     options.onEvent?.("pick", chosen);
@@ -410,45 +352,18 @@ export function createAttentionView(root, options = {}) {
     const key = JSON.stringify([state.overview, state.colours]);
     if (!data || key === overviewKey) return;
     overviewKey = key;
-    const patches = data.rows * data.cols;
-    const table = data.tables[state.colours];
-    const pane = data.byId[state.overview];
-    data.tops ??= overviewTops();
+    const { attention } = data.byId[state.overview];
+    data.topOf ??= topsOf(data.panes.map((pane) => pane.attention));
     data.layers.forEach((block, l) => {
-      const mean = new Float32Array(patches);
-      for (let h = 0; h < data.heads; h++) {
-        const map = scaledSlice(pane.attention, (l * data.heads + h) * patches, patches);
-        for (let i = 0; i < patches; i++) mean[i] += map[i] / data.heads;
-        paintMap(tileOf.get(`${block},${h}`).canvas, map, data.rows, data.cols, 0, data.tops.heads[l * data.heads + h], table, false);
+      for (const which of /** @type {("mean" | number)[]} */ (["mean", ...Array(data.heads).keys()])) {
+        const { canvas } = tileOf.get(`${block},${which}`);
+        paintMap(canvas, mapOfHeads(attention, which, l), data.rows, data.cols, 0, data.topOf(which, l), data.tables[state.colours], false);
       }
-      paintMap(tileOf.get(`${block},mean`).canvas, mean, data.rows, data.cols, 0, data.tops.means[l], table, false);
     });
   }
 
-  /** The largest value of each (layer, head) and of each layer's mean of heads, over the four panes. */
-  function overviewTops() {
-    const patches = data.rows * data.cols;
-    const heads = new Float32Array(data.layers.length * data.heads);
-    const means = new Float32Array(data.layers.length);
-    for (const { attention } of data.panes) {
-      for (let l = 0; l < means.length; l++) {
-        const mean = new Float64Array(patches);
-        for (let h = 0; h < data.heads; h++) {
-          const slot = l * data.heads + h;
-          for (let i = 0; i < patches; i++) {
-            const value = attention.values[slot * patches + i] * attention.scale;
-            mean[i] += value / data.heads;
-            if (value > heads[slot]) heads[slot] = value;
-          }
-        }
-        for (const value of mean) if (value > means[l]) means[l] = value;
-      }
-    }
-    return { heads, means };
-  }
-
   // ------------------------------------------------------------ pointing
-  const paintHover = oncePerFrame(() => {
+  const paintHover = life.perFrame(() => {
     if (!data) return;
     for (const pane of everyPane) hovered ? pane.mark("cursor", hovered.row, hovered.col) : pane.unmark("cursor");
     if (!hovered) return shell.hideTip();
@@ -481,6 +396,10 @@ export function createAttentionView(root, options = {}) {
   });
 
   // ------------------------------------------------------------ files and links
+  function snapshot() {
+    return { ...state };
+  }
+
   function fileName() {
     const what = state.map === "rollout" ? "rollout" : `layer${state.layer}-head-${state.head}`;
     return `vit-explorer-attention-${what}`;
@@ -497,7 +416,7 @@ export function createAttentionView(root, options = {}) {
       [`${SHOWN_JS[0]} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
     ];
     const canvas = composeFigure({
-      font: getComputedStyle(shell.host).fontFamily,
+      host: shell.host,
       heading: state.map === "rollout" ? "Attention rollout" : `Attention of the ${data.queryKind}`,
       cells: [
         [cellOf(inputs.clean), cellOf(inputs.distorted), { table }],
@@ -505,7 +424,7 @@ export function createAttentionView(root, options = {}) {
       ],
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: 2 }, { ...deltaBar.shown(), from: 2, span: 1 }],
-      lines: [settingsLine(), "made with vit-explorer"],
+      lines: [settingsLine()],
     });
     return { name: fileName(), canvas };
   }
@@ -513,16 +432,14 @@ export function createAttentionView(root, options = {}) {
   function settingsLine() {
     const parts = [describeMap(), `maps at ${Math.round(100 * state.opacity)} % over the picture`];
     if (state.outline) parts.push("outlined: the smallest set of patches with 60 % of the mass");
-    if (data.link?.photo) parts.push(`photo ${data.link.photo}`);
-    if (data.link?.distortion) parts.push(`distortion ${data.link.distortion}`);
-    return parts.join(" · ");
+    return [...parts, ...factsOf(data.link)].join(" · ");
   }
 
   function makeNumbers() {
     const grids = (each) => Object.fromEntries(Object.entries(each).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]));
     const content = {
       view: "attention",
-      settings: { ...state },
+      settings: snapshot(),
       grid: [data.rows, data.cols],
       query_kind: data.queryKind,
       reference: data.reference.id,
@@ -536,78 +453,35 @@ export function createAttentionView(root, options = {}) {
   }
 
   function makePage() {
-    return { name: fileName(), title: titleOf(`Attention of the ${data.queryKind}`, data.link), payload: data.payload, state: { ...state } };
+    return { name: fileName(), title: titleOf(`Attention of the ${data.queryKind}`, data.link), payload: data.payload, state: snapshot() };
   }
 
   function makeLink() {
     if (!data) return null;
     const { layer: block, head: which, map, ...rest } = state;
-    const changed = Object.entries(rest).filter(([name, value]) => value !== ATTENTION_DEFAULTS[name]);
-    const parameters = Object.fromEntries(changed.map(([name, value]) => [name, typeof value === "boolean" ? Number(value) : value]));
-    return viewLink(data.link, { view: "attention", layer: block, head: which, map, ...parameters });
+    return viewLink(data.link, { view: "attention", layer: block, head: which, map, ...changedSettings(rest, ATTENTION_DEFAULTS) });
   }
 
   // ------------------------------------------------------------ the face of the view
   return {
     /** Shows a payload, keeping the settings where they make sense; null empties the view. Resolves when painted. */
-    update,
+    update: life.update,
     /** The settings, under the names that `set` and links use. */
-    state: () => ({ ...state }),
+    state: snapshot,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. */
     set(partial = {}) {
       const layers = data?.layers;
       const block = readNumber(partial.layer, state.layer, 0, 1e6);
       state.layer = layers && block !== null ? listNearest(layers, block) : block;
-      state.head = readHead(partial.head ?? state.head, state.head);
+      state.head = readHead(partial.head ?? state.head, WAYS, data?.heads ?? Infinity, state.head);
       state.map = readChoice(partial.map, data && !data.hasRollout ? ["attention"] : ["attention", "rollout"], state.map);
-      state.colours = data ? readChoice(partial.colours, colourNames(), state.colours) : String(partial.colours ?? state.colours);
-      state.opacity = readNumber(partial.opacity, state.opacity, 0, 1);
-      state.smooth = readFlag(partial.smooth, state.smooth);
+      look.read(partial, data?.tables);
       state.outline = readFlag(partial.outline, state.outline);
       state.overview = readChoice(partial.overview, PANE_IDS.filter((id) => !data || data.byId[id]), state.overview);
       refresh();
     },
     /** The maps on screen, row by row: one Float32Array for each pane, and `difference_teacher`, `difference_student`. */
     maps: () => ({ ...maps, difference_teacher: differences.teacher, difference_student: differences.student }),
-    destroy() {
-      turn += 1;
-      paintHover.cancel();
-      shell.destroy();
-      delete root.dataset.repaintMs;
-    },
+    destroy: life.destroy,
   };
-}
-
-function largest(arrays) {
-  let top = 0;
-  for (const values of arrays) for (const value of values) if (value > top) top = value;
-  return top;
-}
-
-/** Jensen-Shannon divergence in nats of two maps, each made to sum to one. */
-function jensenShannon(first, second) {
-  const sum = (values) => values.reduce((total, value) => total + value, 0) || 1;
-  const [a, b] = [sum(first), sum(second)];
-  let out = 0;
-  for (let i = 0; i < first.length; i++) {
-    const [p, q] = [first[i] / a, second[i] / b];
-    const middle = (p + q) / 2;
-    if (p > 0) out += (p * Math.log(p / middle)) / 2;
-    if (q > 0) out += (q * Math.log(q / middle)) / 2;
-  }
-  return Math.max(0, out);
-}
-
-/** 1 for each patch of the smallest set that holds `share` of the map's mass. */
-function topMass(map, share) {
-  const order = Array.from(map.keys()).sort((i, j) => map[j] - map[i]);
-  const total = map.reduce((sum, value) => sum + value, 0);
-  const inside = new Uint8Array(map.length);
-  let held = 0;
-  for (const i of order) {
-    if (held >= share * total) break;
-    inside[i] = 1;
-    held += map[i];
-  }
-  return inside;
 }

@@ -50,7 +50,7 @@ function createFlatPlot(element) {
   let drag = null;
 
   tools.className = "modebar-container vx-flattools";
-  for (const [text, label, work] of [["+", "Magnify", () => magnify(1 / CLOSER)], ["\u2212", "Make smaller", () => magnify(CLOSER)], ["\u2302", "Show all", home]]) {
+  for (const [text, label, work] of /** @type {[string, string, () => void][]} */ ([["+", "Magnify", () => magnify(1 / CLOSER)], ["\u2212", "Make smaller", () => magnify(CLOSER)], ["\u2302", "Show all", home]])) {
     const button = document.createElement("button");
     Object.assign(button, { type: "button", className: "vx-button", textContent: text, title: label });
     button.setAttribute("aria-label", label);
@@ -229,6 +229,7 @@ function paintArrows(context, frame, trace) {
   }
 }
 
+/** @param {any} context @param {number[][]} ends @param {number} standoff @param {number} width @param {number} size */
 function paintArrow(context, [[x0, y0], [x1, y1]], standoff, width, size, lineColour, headColour) {
   const length = Math.hypot(x1 - x0, y1 - y0);
   if (!(length > standoff)) return;

@@ -3,7 +3,18 @@
 // Enters: the patch payload (pictures, patch features of one layer, what each patch attends to, joint PCA colours).
 // Leaves: settings through onState; "layer", "pin" and "unpin" through onEvent. Only another layer needs a server.
 
-import { composeFigure, createActions, createCheckbox, createColourBar, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, listNearest, make, oncePerFrame, paintColours, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, titleOf, trackPatches, viewLink } from "./common.js";
+/** @import { PatchPayload } from "./payloads" */
+import { decodeArray, extentOf, largestAt, listNearest, scaledSlice, tableOf } from "./arrays.js";
+import { createSelect, make } from "./elements.js";
+import { cosinesTo, featuresOf, rankOf } from "./features.js";
+import { composeFigure } from "./figure.js";
+import { formatFixed, formatValue } from "./format.js";
+import { createLife } from "./life.js";
+import { createLook, LOOK_DEFAULTS } from "./look.js";
+import { changedSettings, createActions, factsOf, titleOf, viewLink } from "./page.js";
+import { createColourBar, paintColours, paintMap } from "./painting.js";
+import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
+import { readChoice, readNumber } from "./settings.js";
 
 const MODES = ["similarity", "attention", "pca"];
 const RANGES = { auto: "auto", "0..1": "0 .. 1", "-1..1": "\u22121 .. 1" };
@@ -11,9 +22,7 @@ const PATCH_DEFAULTS = {
   layer: null,
   mode: "similarity",
   range: "auto",
-  colours: "viridis",
-  opacity: 0.75,
-  smooth: false,
+  ...LOOK_DEFAULTS,
   pin: null,
 };
 const LAYER_PATIENCE_MS = 60000;
@@ -21,16 +30,18 @@ const LAYER_PATIENCE_MS = 60000;
 /** Builds the view inside `root`; see the methods at the end. */
 export function createPatchView(root, options = {}) {
   const state = { ...PATCH_DEFAULTS };
-  const stats = { lastRepaintMs: 0, repaints: 0 };
   let data = null;
-  let turn = 0;
   let query = null; // {pane, row, col}: the patch whose feature is compared
   let hovered = null; // where the pointer or the keyboard is
   let shown = {}; // one Float32Array for each pane
   let patience = 0;
 
   // ------------------------------------------------------------ elements
-  const shell = createShell(root, "patches", "Nothing to show yet. Choose a picture, and its patches appear here.");
+  const life = createLife(root, options, {
+    kind: "patches", empty: "Nothing to show yet. Choose a picture, and its patches appear here.", what: "result",
+    isEmpty: (payload) => !payload?.panes?.length, prepare: readPayload, read: readPatches, adopt, forget, state, refresh, snapshot,
+  });
+  const { shell, change } = life;
   const panes = new Map();
   const casing = make("svg:g", { class: "vx-casing" });
   const lines = make("svg:g", { class: "vx-line" });
@@ -41,53 +52,21 @@ export function createPatchView(root, options = {}) {
   const bar = createColourBar();
   const result = make("div", { class: "vx-result" });
 
-  const change = (partial) => {
-    Object.assign(state, partial);
-    refresh();
-    options.onState?.(snapshot());
-  };
   const mode = createSelect({ name: "mode", label: "Show", change: (value) => change({ mode: value }) });
   const layer = createSelect({ name: "layer", label: "Layer", change: (value) => askLayer(Number(value), true) });
   const range = createSelect({ name: "range", label: "Scale of cosines", change: (value) => change({ range: value }) });
-  const colours = createSelect({ name: "colours", label: "Colours", change: (value) => change({ colours: value }) });
-  const opacity = createSlider({
-    name: "opacity", label: "Map over picture", min: 0, max: 1, step: 0.05,
-    show: (value) => `${Math.round(100 * value)} %`,
-    change: (value) => change({ opacity: value }),
-  });
-  const smooth = createCheckbox({ name: "smooth", label: "smooth", change: (value) => change({ smooth: value }) });
-  const controls = make(
-    "div",
-    { class: "vx-controls", role: "group", "aria-label": "What the maps show" },
-    mode.node, layer.node, range.node, colours.node, opacity.node,
-    make("div", { class: "vx-checks" }, smooth.node),
-  );
+  const look = createLook(state, change);
+  const controls = look.controls([mode, layer, range]);
   const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
   shell.body.append(controls, stage, bar.node, result, actions.node);
 
   // ------------------------------------------------------------ reading the payload
-  async function update(payload) {
-    const mine = ++turn;
-    if (!payload || !payload.panes?.length) {
-      data = null;
-      endLoading();
-      shell.show(false);
-      shell.say(payload?.message);
-      return;
-    }
-    let next;
-    try {
-      next = await readPayload(payload);
-      readPatches(next, payload);
-    } catch (error) {
-      if (mine !== turn) return;
-      data = null;
-      endLoading();
-      shell.show(false);
-      shell.say(`This result could not be read: ${error.message}.`);
-      return;
-    }
-    if (mine !== turn) return;
+  function forget() {
+    data = null;
+    endLoading();
+  }
+
+  function adopt(next) {
     const before = data;
     const wish = before ? null : state.layer; // from a link or an earlier picture; asked for once, never in a circle
     data = next;
@@ -95,12 +74,12 @@ export function createPatchView(root, options = {}) {
     state.layer = data.layer;
     settle(before);
     dress();
-    shell.show(true);
     refresh();
     if (wish !== null && wish !== data.layer && data.layers.includes(wish)) askLayer(wish, false);
   }
 
-  function readPatches(next, payload) {
+  /** @param {PatchPayload} payload @param {any} next */
+  function readPatches(payload, next) {
     next.layer = payload.layer;
     next.layers = payload.layers ?? [payload.layer];
     const patches = next.rows * next.cols;
@@ -109,23 +88,22 @@ export function createPatchView(root, options = {}) {
       if (features.shape[0] !== patches) {
         throw new Error(`features of "${pane.id}" have the shape [${features.shape}], which does not fit the grid`);
       }
-      pane.units = unitRows(features);
+      pane.features = featuresOf(features);
       pane.rows = pane.rows ? decodeArray(pane.rows) : null;
       pane.pca = pane.pca ? decodeArray(pane.pca) : null;
     }
     next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
-    next.dim = next.panes[0].units.length / patches;
     next.has = {
       similarity: true,
       attention: next.panes.every((pane) => pane.rows),
       pca: next.panes.every((pane) => pane.pca),
     };
+    return next;
   }
 
   /** Settings that the new payload cannot honour move to the nearest that it can; a pin stays at its place. */
   function settle(before) {
     if (!data.has[state.mode]) state.mode = "similarity";
-    if (!colourNames().includes(state.colours)) state.colours = colourNames()[0];
     state.pin = fit(state.pin, before);
     query = state.pin ?? fit(query, before) ?? {
       pane: data.reference.id,
@@ -135,27 +113,9 @@ export function createPatchView(root, options = {}) {
     hovered = null;
   }
 
-  function fit(place, before) {
-    if (!place || !data.byId[place.pane]) return null;
-    if (before && (before.rows !== data.rows || before.cols !== data.cols)) {
-      return {
-        pane: place.pane,
-        row: Math.floor(((place.row + 0.5) / before.rows) * data.rows),
-        col: Math.floor(((place.col + 0.5) / before.cols) * data.cols),
-      };
-    }
-    return place.row < data.rows && place.col < data.cols ? place : null;
-  }
-
-  function colourNames() {
-    return Object.keys(data.tables).filter((name) => name !== "difference");
-  }
+  const fit = (place, before) => (place && data.byId[place.pane] ? spotOn(place, before, data) : null);
 
   function dress() {
-    shell.say(
-      data.message,
-      data.untouched && "The student is still the untouched copy of the teacher: train one or choose one to see a difference.",
-    );
     const wanted = data.panes.map((pane) => pane.id);
     if (String([...panes.keys()]) !== String(wanted)) {
       for (const id of wanted) if (!panes.has(id)) panes.set(id, createPane(id));
@@ -171,16 +131,14 @@ export function createPatchView(root, options = {}) {
     layer.fill(data.layers.map((block) => [block, `block ${block}`]));
     layer.input.disabled = data.layers.length < 2;
     range.fill(Object.entries(RANGES));
-    colours.fill(colourNames().map((name) => [name, name]));
+    look.dress(data.tables);
   }
 
   // ------------------------------------------------------------ values
   /** Cosine of every patch of every pane with one patch of one pane. */
   function similarity(paneId, atRow, atCol) {
-    const { dim } = data;
-    const start = (atRow * data.cols + atCol) * dim;
-    const wanted = data.byId[paneId].units.subarray(start, start + dim);
-    return Object.fromEntries(data.panes.map((pane) => [pane.id, cosines(pane.units, wanted)]));
+    const from = data.byId[paneId].features;
+    return Object.fromEntries(data.panes.map((pane) => [pane.id, cosinesTo(pane.features, from, atRow * data.cols + atCol)]));
   }
 
   function attentionAt(atRow, atCol) {
@@ -192,21 +150,18 @@ export function createPatchView(root, options = {}) {
   function limits() {
     if (state.mode === "similarity" && state.range === "0..1") return [0, 1];
     if (state.mode === "similarity" && state.range === "-1..1") return [-1, 1];
-    let [low, high] = state.mode === "attention" ? [0, 0] : [Infinity, -Infinity];
-    for (const values of Object.values(shown)) {
-      for (const value of values) {
-        if (value < low) low = value;
-        if (value > high) high = value;
-      }
-    }
-    return [low, high];
+    return state.mode === "attention" ? extentOf(Object.values(shown), 0, 0) : extentOf(Object.values(shown));
   }
 
   // ------------------------------------------------------------ painting
   /** All that follows the pointer, and nothing else: called once a frame at most. */
   function repaint() {
     if (!data) return;
-    const started = performance.now();
+    life.timed(paintMaps);
+  }
+  const repaintSoon = life.perFrame(repaint);
+
+  function paintMaps() {
     const { rows, cols } = data;
     if (state.mode === "pca") {
       shown = {};
@@ -222,11 +177,7 @@ export function createPatchView(root, options = {}) {
       bar.set(barText(), table, low, high);
     }
     paintMarks();
-    stats.lastRepaintMs = performance.now() - started;
-    stats.repaints += 1;
-    root.dataset.repaintMs = stats.lastRepaintMs.toFixed(2);
   }
-  const repaintSoon = oncePerFrame(repaint);
 
   function barText() {
     const place = `row ${query.row}, col ${query.col}`;
@@ -274,10 +225,8 @@ export function createPatchView(root, options = {}) {
     layer.set(state.layer);
     range.set(state.range);
     range.input.disabled = state.mode !== "similarity";
-    colours.set(state.colours);
-    colours.input.disabled = state.mode === "pca";
-    opacity.set(state.opacity);
-    smooth.set(state.smooth);
+    look.refresh();
+    look.colours.input.disabled = state.mode === "pca";
     for (const pane of panes.values()) pane.setLook(state.opacity, state.smooth);
     repaint();
     refreshPin();
@@ -285,20 +234,13 @@ export function createPatchView(root, options = {}) {
   }
 
   // ------------------------------------------------------------ the pin
-  function matchesOf(pin) {
-    const same = pin.row * data.cols + pin.col;
-    return Object.entries(similarity(pin.pane, pin.row, pin.col)).map(([id, values]) => {
-      let best = 0;
-      let rank = 1;
-      for (let i = 0; i < values.length; i++) {
-        if (values[i] > values[best]) best = i;
-        if (values[i] > values[same] + 1e-6) rank += 1;
-      }
-      const atRow = id === pin.pane ? pin.row : Math.floor(best / data.cols);
-      const atCol = id === pin.pane ? pin.col : best % data.cols;
-      const distance = Math.hypot(atRow - pin.row, atCol - pin.col);
-      const cosine = id === pin.pane ? values[same] : values[best];
-      return { pane: id, row: atRow, col: atCol, cosine, distance, rank, same_place: values[same] };
+  function matchesOf({ pane: pinned, row: pinRow, col: pinCol }) {
+    const same = pinRow * data.cols + pinCol;
+    return Object.entries(similarity(pinned, pinRow, pinCol)).map(([id, values]) => {
+      const at = id === pinned ? same : largestAt(values);
+      const found = spotAt(at, data.cols);
+      const distance = Math.hypot(found.row - pinRow, found.col - pinCol);
+      return { pane: id, ...found, cosine: values[at], distance, rank: rankOf(values, same), same_place: values[same] };
     });
   }
 
@@ -363,9 +305,8 @@ export function createPatchView(root, options = {}) {
       for (const group of [casing, lines]) group.append(make("svg:path", { d }));
     });
   }
-  const redraw = oncePerFrame(() => state.pin && data && drawThreads(matchesOf(state.pin).filter((each) => each.pane !== state.pin.pane)));
-  const observer = new ResizeObserver(redraw);
-  observer.observe(stage);
+  const redraw = life.perFrame(() => state.pin && data && drawThreads(matchesOf(state.pin).filter((each) => each.pane !== state.pin.pane)));
+  life.observe(new ResizeObserver(redraw)).observe(stage);
 
   function pin(paneId, atRow, atCol) {
     const { pin: old } = state;
@@ -407,7 +348,7 @@ export function createPatchView(root, options = {}) {
   function askLayer(block, byHand) {
     state.layer = block;
     layer.set(block);
-    if (byHand) options.onState?.(snapshot());
+    if (byHand) life.tell();
     if (!data || block === data.layer) return endLoading();
     loading.textContent = `Loading block ${block} \u2026`;
     loading.hidden = false;
@@ -427,6 +368,7 @@ export function createPatchView(root, options = {}) {
     loading.hidden = true;
     stage.removeAttribute("aria-busy");
   }
+  life.atEnd(() => clearTimeout(patience));
 
   // ------------------------------------------------------------ files and links
   function snapshot() {
@@ -443,17 +385,15 @@ export function createPatchView(root, options = {}) {
       const where = `best match row ${match.row}, col ${match.col}`;
       return `${data.byId[match.pane].title}: ${where}, cosine ${formatFixed(match.cosine, 3)}, ${match.distance.toFixed(1)} patches away; the same place ranks ${match.rank} of ${data.rows * data.cols}`;
     });
-    const settings = [`block ${data.layer}`, `patch row ${query.row}, col ${query.col} of ${data.byId[query.pane].title}`];
-    if (data.link?.photo) settings.push(`photo ${data.link.photo}`);
-    if (data.link?.distortion) settings.push(`distortion ${data.link.distortion}`);
+    const settings = [`block ${data.layer}`, `patch row ${query.row}, col ${query.col} of ${data.byId[query.pane].title}`, ...factsOf(data.link)];
     const headings = { similarity: "Cosine similarity to one patch", attention: "What one patch attends to", pca: "PCA colours of the patches" };
     const canvas = composeFigure({
-      font: getComputedStyle(shell.host).fontFamily,
+      host: shell.host,
       heading: headings[state.mode],
       cells: [data.panes.map((pane) => ({ title: pane.title, reference: pane === data.reference, draw: panes.get(pane.id).drawOn }))],
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: data.panes.length }],
-      lines: [...table, settings.join(" · "), "made with vit-explorer"],
+      lines: [...table, settings.join(" · ")],
       over: (context, places) => markFigure(context, places, matches),
     });
     return { name: fileName(), canvas };
@@ -466,11 +406,8 @@ export function createPatchView(root, options = {}) {
       return [x + ((atCol + 0.5) / data.cols) * width, y + ((atRow + 0.5) / data.rows) * height];
     };
     const [x1, y1] = middle(query);
-    const { width, height } = placeOf(query.pane);
-    const [w, h] = [width / data.cols, height / data.rows];
-    for (const [colour, thickness] of [["#000", 4], ["#fff", 2]]) {
-      Object.assign(context, { strokeStyle: colour, lineWidth: thickness });
-      context.strokeRect(x1 - w / 2, y1 - h / 2, w, h);
+    const w = placeOf(query.pane).width / data.cols;
+    framePatch(context, placeOf(query.pane), query, data, () => {
       matches.filter((each) => each.pane !== query.pane).forEach((match, i) => {
         const [x2, y2] = middle(match);
         const [fromX, fromY, bendX, bendY, toX, toY] = thread([x1, y1], [x2, y2], i, w);
@@ -481,7 +418,7 @@ export function createPatchView(root, options = {}) {
         context.arc(x2, y2, 0.8 * w, 0, 2 * Math.PI);
         context.stroke();
       });
-    }
+    });
   }
 
   function makeNumbers() {
@@ -509,34 +446,29 @@ export function createPatchView(root, options = {}) {
   function makeLink() {
     if (!data) return null;
     const { layer: block, mode: what, pin: place, ...rest } = state;
-    const changed = Object.entries(rest).filter(([name, value]) => value !== PATCH_DEFAULTS[name]);
-    const parameters = Object.fromEntries(changed.map(([name, value]) => [name, typeof value === "boolean" ? Number(value) : value]));
     const pinned = place ? `${place.pane},${place.row},${place.col}` : null;
-    return viewLink(data.link, { view: "patches", layer: block, mode: what, pin: pinned, ...parameters });
+    return viewLink(data.link, { view: "patches", layer: block, mode: what, pin: pinned, ...changedSettings(rest, PATCH_DEFAULTS) });
   }
 
   function readPin(value) {
     if (value === null || value === "") return null;
     const [pane, atRow, atCol] = typeof value === "string" ? value.split(",") : [value.pane, value.row, value.col];
-    const place = { pane: String(pane), row: Number(atRow), col: Number(atCol) };
-    const sensible = [place.row, place.col].every((each) => Number.isInteger(each) && each >= 0);
-    if (!sensible) return state.pin;
-    return data ? fit(place, null) ?? state.pin : place;
+    const spot = readSpot(atRow, atCol);
+    const place = spot && { pane: String(pane), ...spot };
+    return (data ? fit(place, null) : place) ?? state.pin;
   }
 
   // ------------------------------------------------------------ the face of the view
   return {
     /** Shows a payload, keeping settings and pin where they make sense; null empties the view. Resolves when painted. */
-    update,
+    update: life.update,
     /** The settings, under the names that `set` and links use. */
     state: snapshot,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. Another layer asks for it. */
     set(partial = {}) {
       state.mode = readChoice(partial.mode, MODES.filter((each) => !data || data.has[each]), state.mode);
       state.range = readChoice(partial.range, Object.keys(RANGES), state.range);
-      state.colours = data ? readChoice(partial.colours, colourNames(), state.colours) : String(partial.colours ?? state.colours);
-      state.opacity = readNumber(partial.opacity, state.opacity, 0, 1);
-      state.smooth = readFlag(partial.smooth, state.smooth);
+      look.read(partial, data?.tables);
       if ("pin" in partial) {
         state.pin = readPin(partial.pin);
         if (state.pin) query = { ...state.pin };
@@ -550,21 +482,13 @@ export function createPatchView(root, options = {}) {
     },
     /** Cosine with the patch at (row, col) of a pane: {pane id: Float32Array}, row by row. */
     similarity,
-    stats,
-    destroy() {
-      turn += 1;
-      observer.disconnect();
-      clearTimeout(patience);
-      repaintSoon.cancel();
-      redraw.cancel();
-      shell.destroy();
-      delete root.dataset.repaintMs;
-    },
+    stats: life.stats,
+    destroy: life.destroy,
   };
 }
 
 /** A curve from the edge of the pinned patch to the ring around a match; each bends a little more than the last,
- * so that threads to matches in one line stay apart. Start, bend and end as six numbers. */
+ * so that threads to matches in one line stay apart. Start, bend and end as six numbers. @type {(from: number[], to: number[], i: number, edge: number) => number[]} */
 function thread([x1, y1], [x2, y2], i, edge) {
   const length = Math.hypot(x2 - x1, y2 - y1) || 1;
   const lift = (0.1 + 0.03 * i) * length;
@@ -574,27 +498,4 @@ function thread([x1, y1], [x2, y2], i, edge) {
     return [x + ((bend[0] - x) / far) * distance, y + ((bend[1] - y) / far) * distance];
   };
   return [...toward(x1, y1, 0.7 * edge), ...bend, ...toward(x2, y2, Math.max(0.8 * edge, 9))];
-}
-
-/** Rows of stored integers (their scale may differ from row to row) as float unit vectors; a row of zeros stays zero. */
-function unitRows({ values, shape: [count, dim] }) {
-  const units = new Float32Array(count * dim);
-  for (let i = 0; i < count; i++) {
-    let square = 0;
-    for (let d = i * dim; d < (i + 1) * dim; d++) square += values[d] * values[d];
-    const inverse = square > 0 ? 1 / Math.sqrt(square) : 0;
-    for (let d = i * dim; d < (i + 1) * dim; d++) units[d] = values[d] * inverse;
-  }
-  return units;
-}
-
-function cosines(units, wanted) {
-  const dim = wanted.length;
-  const out = new Float32Array(units.length / dim);
-  for (let i = 0, start = 0; i < out.length; i++, start += dim) {
-    let sum = 0;
-    for (let d = 0; d < dim; d++) sum += units[start + d] * wanted[d];
-    out[i] = sum;
-  }
-  return out;
 }

@@ -4,17 +4,30 @@
 // each time and several times a second while a run goes on; what is known already is not decoded again. Leaves:
 // settings through onState. Everything is computed here; no server is asked.
 
-import { composeFigure, createActions, createCheckbox, createColourBar, createHelp, createPane, createSelect, createShell, createSlider, decodeArray, formatFixed, formatValue, make, oncePerFrame, paintMap, readChoice, readFlag, readNumber, readPayload, scaledSlice, tableOf, trackPatches } from "./common.js";
+/** @import { Moment, RecoveryPayload } from "./payloads" */
+import { decodeArray, largest, largestAt, nearestAt, tableOf } from "./arrays.js";
+import { createArrow, createHelp, createSelect, createSlider, make, setText } from "./elements.js";
+import { cosinesTo, featuresOf } from "./features.js";
+import { composeFigure } from "./figure.js";
+import { formatFixed, formatValue } from "./format.js";
+import { createLife } from "./life.js";
+import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
+import { judged, mapOfHeads } from "./maps.js";
+import { createActions } from "./page.js";
+import { createColourBar, paintMap } from "./painting.js";
+import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
+import { agreementSeries, createChart, lossSeries } from "./recoverycurves.js";
+import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const ROWS = ["attention", "similarity"];
+const WAYS = ["mean"]; // to join heads
 const COLUMNS = ["reference", "before", "student"];
-const RECOVERY_DEFAULTS = { head: "mean", pin: null, wipe: 0, colours: "viridis", opacity: 0.75, smooth: false };
+const RECOVERY_DEFAULTS = { head: "mean", pin: null, wipe: 0, ...LOOK_DEFAULTS };
 const PLAY_MS = 4000; // from the first moment to the last
 const PAGE_CHARACTERS = 1.6e6; // of moments on a page of its own, which stays below 2 MB
 const SPEECH_MS = 5000; // a screen reader hears of a running training this often at most
-
 const STATES = ["waiting", "running", "stopping", "stopped", "finished", "failed"];
-const LOSS_NAMES = { loss: "total", cls: "class token", patch: "patches" };
+/** @type {[string, string, number, string][]} */
 const AGREEMENT = [
   ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the teacher's of the clean one. 1: the picture as a whole means the same."],
   ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the teacher's patch at the same place, averaged. 1: every place means the same."],
@@ -25,19 +38,23 @@ const AGREEMENT = [
 /** Builds the view inside `root`; see the methods at the end. */
 export function createRecoveryView(root, options = {}) {
   const state = { ...RECOVERY_DEFAULTS };
-  const stats = { lastRepaintMs: 0, repaints: 0, decoded: 0 };
   let data = null;
-  let turn = 0;
   let basis = null; // {key, promise}: pictures and reference, read once
   let known = new Map(); // step -> decoded moment
   let place = null; // the step that somebody chose; null: always the newest
   let query = null; // {row, col}: the patch of the reference whose feature is compared
   let hovered = null; // where the pointer or the keyboard is
-  let shown = {}; // one Float32Array for each pane
+  const shown = {}; // one Float32Array for each pane
   let playing = null; // {from, began, frame}
 
   // ------------------------------------------------------------ elements
-  const shell = createShell(root, "recovery", "Start a run and watch the student learn here.");
+  const life = createLife(root, options, {
+    kind: "recovery", empty: "Start a run and watch the student learn here.", what: "run",
+    isEmpty: (payload) => !payload || !(payload.state || payload.reference), prepare: readBasis, read: readRun, adopt, forget,
+    say: () => [], state, refresh, snapshot,
+  });
+  const { shell, change, tell: tellState } = life;
+  const stats = Object.assign(life.stats, { decoded: 0 });
   const status = createRunStatus();
   const panes = Object.fromEntries(ROWS.flatMap((what) => COLUMNS.map((id) => [`${what}_${id}`, createPane(`${what}_${id}`)])));
   const wipes = Object.fromEntries(ROWS.map((what) => [what, addWipe(panes[`${what}_student`])]));
@@ -46,12 +63,6 @@ export function createRecoveryView(root, options = {}) {
   const maps = make("div", { class: "vx-recoverymaps" }, ...ROWS.map((what) =>
     make("div", { class: "vx-triple" }, ...COLUMNS.map((id) => panes[`${what}_${id}`].node), bars[what].node)));
 
-  const change = (partial) => {
-    Object.assign(state, partial);
-    refresh();
-    tellState();
-  };
-  const tellState = () => options.onState?.(snapshot());
   const icon = make("svg:path");
   const playName = make("span");
   const toggle = () => {
@@ -79,20 +90,9 @@ export function createRecoveryView(root, options = {}) {
     show: (value) => (value === 0 ? "after" : value === 100 ? "before" : `${value} % before`),
     change: (value) => change({ wipe: value }),
   });
-  const head = createSelect({ name: "head", label: "Attention head", change: (value) => change({ head: readHead(value) }) });
-  const colours = createSelect({ name: "colours", label: "Colours", change: (value) => change({ colours: value }) });
-  const opacity = createSlider({
-    name: "opacity", label: "Map over picture", min: 0, max: 1, step: 0.05,
-    show: (value) => `${Math.round(100 * value)} %`,
-    change: (value) => change({ opacity: value }),
-  });
-  const smooth = createCheckbox({ name: "smooth", label: "smooth", change: (value) => change({ smooth: value }) });
-  const controls = make(
-    "div",
-    { class: "vx-controls", role: "group", "aria-label": "What the maps show" },
-    head.node, colours.node, opacity.node,
-    make("div", { class: "vx-checks" }, smooth.node),
-  );
+  const head = createSelect({ name: "head", label: "Attention head", change: (value) => change({ head: headFrom(value) }) });
+  const look = createLook(state, change);
+  const controls = look.controls([head]);
   const scrub = make("div", { class: "vx-scrub", role: "group", "aria-label": "Which step is shown" }, play, scrubber.node, wipe.node);
   const choose = (step) => {
     if (!data?.moments.length) return;
@@ -112,38 +112,23 @@ export function createRecoveryView(root, options = {}) {
   shell.body.append(status.node, scrub, maps, side, more);
 
   // ------------------------------------------------------------ reading the payload
-  async function update(payload) {
-    const mine = ++turn;
-    if (!payload || !(payload.state || payload.reference)) return forget(payload?.message);
-    let next;
-    try {
-      const base = await readBasis(payload);
-      if (mine !== turn) return;
-      next = readRun(base, payload);
-    } catch (error) {
-      if (mine === turn) forget(`This run could not be read: ${error.message}.`);
-      return;
-    }
+  function adopt(next) {
     const another = data?.base !== next.base;
     if (another) begin(data, next);
     data = next;
     if (another) dress();
-    shell.say();
-    shell.show(true);
     refreshRun();
     refresh();
     if (another) actions.refresh();
   }
 
-  function forget(message) {
+  function forget() {
     halt();
     data = basis = hovered = null;
     known = new Map();
-    shell.show(false);
-    shell.say(message);
   }
 
-  /** Pictures and reference. A payload in which they are the same costs nothing. */
+  /** Pictures and reference. A payload in which they are the same costs nothing. @param {RecoveryPayload} payload */
   function readBasis(payload) {
     const filled = Boolean(payload.reference && payload.pictures);
     const key = JSON.stringify([payload.run, payload.key, payload.grid, filled]);
@@ -155,6 +140,7 @@ export function createRecoveryView(root, options = {}) {
     return basis.promise;
   }
 
+  /** @param {RecoveryPayload} payload */
   async function decodeBasis(payload) {
     const { clean, distorted } = payload.pictures;
     const base = await readPayload({ ...payload, panes: [{ id: "clean", picture: clean }, { id: "distorted", picture: distorted }] });
@@ -163,8 +149,8 @@ export function createRecoveryView(root, options = {}) {
     return { ...base, reference, clean: first.image, distorted: second.image };
   }
 
-  /** Moments are told apart by their step, and by their data: a run that is resumed repeats some steps. */
-  function readRun(base, payload) {
+  /** Moments are told apart by their step, and by their data: a run that is resumed repeats some steps. @param {RecoveryPayload} payload @param {any} base */
+  function readRun(payload, base) {
     const already = data?.base === base ? known : new Map();
     const kept = new Map();
     for (const moment of base.reference ? payload.moments ?? [] : []) {
@@ -195,22 +181,8 @@ export function createRecoveryView(root, options = {}) {
     const { base } = next;
     if (!base.reference) return;
     if (typeof state.head === "number" && state.head >= base.reference.heads) state.head = "mean";
-    if (!colourNames(base).includes(state.colours)) state.colours = colourNames(base)[0];
-    state.pin = fit(state.pin, earlier?.base, base);
-    const at = largestAt(attentionMap(base.reference, "mean"));
-    query = state.pin ?? { row: Math.floor(at / base.cols), col: at % base.cols };
-  }
-
-  function fit(spot, from, to) {
-    if (!spot) return null;
-    const scaled = from?.reference
-      ? { row: Math.floor(((spot.row + 0.5) / from.rows) * to.rows), col: Math.floor(((spot.col + 0.5) / from.cols) * to.cols) }
-      : spot;
-    return scaled.row < to.rows && scaled.col < to.cols ? scaled : null;
-  }
-
-  function colourNames(base) {
-    return Object.keys(base.tables).filter((name) => name !== "difference");
+    state.pin &&= spotOn(state.pin, earlier?.base.reference && earlier.base, base);
+    query = state.pin ?? spotAt(largestAt(attentionMap(base.reference, "mean")), base.cols);
   }
 
   function dress() {
@@ -222,8 +194,8 @@ export function createRecoveryView(root, options = {}) {
         panes[`${what}_${id}`].dress(isReference ? "Teacher \u00b7 clean" : "", isReference, isReference ? base.clean : base.distorted, base, what === "attention");
       }
     }
-    head.fill([["mean", "mean of heads"], ...Array.from({ length: base.reference.heads }, (_, i) => [i, `head ${i}`])]);
-    colours.fill(colourNames(base).map((name) => [name, name]));
+    head.fill(headChoices(WAYS, base.reference.heads));
+    look.dress(base.tables);
   }
 
   // ------------------------------------------------------------ which moment
@@ -233,13 +205,7 @@ export function createRecoveryView(root, options = {}) {
     return place === null ? data.moments.length - 1 : nearestMoment(place);
   }
 
-  function nearestMoment(step) {
-    let best = 0;
-    data.moments.forEach((moment, i) => {
-      if (Math.abs(moment.step - step) < Math.abs(data.moments[best].step - step)) best = i;
-    });
-    return best;
-  }
+  const nearestMoment = (step) => nearestAt(data.moments.map((moment) => moment.step), step);
 
   /** At the last moment, the view follows those that come. */
   function goTo(index) {
@@ -288,26 +254,16 @@ export function createRecoveryView(root, options = {}) {
   /** Cosine of one patch of the reference with every patch of the reference, before, and now. */
   function similarity(row, col) {
     const { reference, cols } = data.base;
-    const wanted = unitRow(reference, row * cols + col);
-    return Object.fromEntries(Object.entries(chosenMoments()).map(([id, moment]) => [id, cosinesWith(moment, wanted)]));
+    const moments = Object.entries(chosenMoments());
+    return Object.fromEntries(moments.map(([id, { features }]) => [id, cosinesTo(features, reference.features, row * cols + col)]));
   }
 
   /** The largest attention of all steps, so that scrubbing does not change what a colour means. */
   function attentionTop() {
-    let top = 0;
-    for (const moment of [data.base.reference, ...data.moments]) {
-      const map = attentionMap(moment, state.head);
-      top = Math.max(top, map[largestAt(map)]);
-    }
-    return top;
+    return largest([data.base.reference, ...data.moments].map((moment) => attentionMap(moment, state.head)));
   }
 
-  function readHead(value) {
-    if (value === "mean") return value;
-    const index = Number(value);
-    const sensible = value !== "" && value !== null && Number.isInteger(index) && index >= 0;
-    return sensible && (!data?.base.reference || index < data.base.reference.heads) ? index : state.head;
-  }
+  const headFrom = (value) => readHead(value, WAYS, data?.base.reference?.heads ?? Infinity, state.head);
 
   // ------------------------------------------------------------ painting
   function paintRow(what, values, high) {
@@ -324,22 +280,21 @@ export function createRecoveryView(root, options = {}) {
     const top = attentionTop();
     const values = Object.entries(chosenMoments()).map(([id, moment]) => [id, attentionMap(moment, state.head)]);
     paintRow("attention", Object.fromEntries(values), top);
-    const which = state.head === "mean" ? "mean of heads" : `head ${state.head}`;
-    bars.attention.set(`Attention: where the picture\u2019s own token looks, last block, ${which}`, data.base.tables[state.colours], 0, top);
+    bars.attention.set(`Attention: where the picture\u2019s own token looks, last block, ${nameOfHead(state.head)}`, data.base.tables[state.colours], 0, top);
   }
 
   /** All that follows the pointer, and nothing else: called once a frame at most. */
   function repaint() {
     if (!filled()) return;
-    const started = performance.now();
+    life.timed(paintSimilarity);
+  }
+  const repaintSoon = life.perFrame(repaint);
+
+  function paintSimilarity() {
     paintRow("similarity", similarity(query.row, query.col), 1);
     bars.similarity.set(`Similarity: cosine with the patch at row ${query.row}, col ${query.col} of the clean picture, as the teacher sees it`, data.base.tables[state.colours], 0, 1);
     paintMarks();
-    stats.lastRepaintMs = performance.now() - started;
-    stats.repaints += 1;
-    root.dataset.repaintMs = stats.lastRepaintMs.toFixed(2);
   }
-  const repaintSoon = oncePerFrame(repaint);
 
   const tellValue = (id, at) => (id.startsWith("attention") ? formatValue(shown[id][at]) : formatFixed(shown[id][at], 3));
 
@@ -354,8 +309,8 @@ export function createRecoveryView(root, options = {}) {
       pane.mark(kind, query.row, query.col);
       if (state.pin && hovered) pane.mark("cursor", hovered.row, hovered.col);
       if (id.startsWith("similarity") && !origin) {
-        const best = largestAt(shown[id]);
-        pane.mark("match", Math.floor(best / cols), best % cols);
+        const best = spotAt(largestAt(shown[id]), cols);
+        pane.mark("match", best.row, best.col);
       }
       setText(pane.note, tellValue(id, at));
       pane.box.setAttribute("aria-label", `${nameOf(id)}: row ${here.row}, column ${here.col}, value ${tellValue(id, at)}`);
@@ -414,9 +369,7 @@ export function createRecoveryView(root, options = {}) {
   function refresh() {
     if (!filled()) return refreshMoment();
     head.set(state.head);
-    colours.set(state.colours);
-    opacity.set(state.opacity);
-    smooth.set(state.smooth);
+    look.refresh();
     wipe.set(state.wipe);
     for (const pane of Object.values(panes)) pane.setLook(state.opacity, state.smooth);
     for (const each of Object.values(wipes)) each.set(state.wipe, state.opacity, state.smooth);
@@ -480,8 +433,8 @@ export function createRecoveryView(root, options = {}) {
     const ended = ["finished", "stopped", "failed"].includes(data.state);
     const payload = { ...data.payload, moments, state: ended ? data.state : null };
     const facts = moments.length < all.length ? [["Steps", `${moments.length} of the ${all.length} recorded`]] : [];
-    const state = { ...snapshot(), index: null, playing: false };
-    return { name: filled() ? fileName() : "vit-explorer-recovery", title: "A student learns to see", payload, state, facts };
+    const name = filled() ? fileName() : "vit-explorer-recovery";
+    return { name, title: "A student learns to see", payload, state: { ...snapshot(), index: null, playing: false }, facts };
   }
 
   function makeFigure() {
@@ -494,19 +447,18 @@ export function createRecoveryView(root, options = {}) {
       return { title: pane.title.textContent, reference: id === "reference", draw };
     };
     const canvas = composeFigure({
-      font: getComputedStyle(shell.host).fontFamily,
+      host: shell.host,
       heading: `A student learns to see: step ${step} of ${data.steps}`,
       cells: ROWS.map((what) => COLUMNS.map((id) => cellOf(what, id))),
       aspect: data.base.height / data.base.width,
       bars: [
-        { ...bars.attention.shown(), text: `attention, ${state.head === "mean" ? "mean of heads" : `head ${state.head}`}: one scale for all steps`, from: 0, span: 1.5 },
+        { ...bars.attention.shown(), text: `attention, ${nameOfHead(state.head)}: one scale for all steps`, from: 0, span: 1.5 },
         { ...bars.similarity.shown(), text: `cosine with row ${query.row}, col ${query.col} of the clean picture`, from: 1.5, span: 1.5 },
       ],
       lines: [
         `Student: step ${step}${wiped}`,
         `Agreement of this picture before: ${numbers(data.moments[0].agreement)}`,
         `Agreement of this picture at step ${step}: ${numbers(agreement)}`,
-        "made with vit-explorer",
       ],
       over: markFigure,
     });
@@ -530,14 +482,7 @@ export function createRecoveryView(root, options = {}) {
   }
 
   function markFigure(context, places) {
-    const { rows, cols } = data.base;
-    for (const { x, y, width, height } of places) {
-      const [w, h] = [width / cols, height / rows];
-      for (const [colour, thickness] of [["#000", 4], ["#fff", 2]]) {
-        Object.assign(context, { strokeStyle: colour, lineWidth: thickness });
-        context.strokeRect(x + query.col * w, y + query.row * h, w, h);
-      }
-    }
+    for (const pane of places) framePatch(context, pane, query, data.base);
   }
 
   function makeNumbers() {
@@ -563,12 +508,11 @@ export function createRecoveryView(root, options = {}) {
   }
 
   // ------------------------------------------------------------ settings
-  function readSpot(value) {
+  function readPin(value) {
     if (value === null || value === "") return null;
-    const [row, col] = typeof value === "string" ? value.split(",").map(Number) : [value.row, value.col];
-    const sensible = [row, col].every((each) => Number.isInteger(each) && each >= 0);
-    const fits = !data?.base.reference || (row < data.base.rows && col < data.base.cols);
-    return sensible && fits ? { row, col } : state.pin;
+    const [row, col] = typeof value === "string" ? value.split(",") : [value.row, value.col];
+    const spot = readSpot(row, col);
+    return (spot && data?.base.reference ? spotOn(spot, null, data.base) : spot) ?? state.pin;
   }
 
   function readPlace(partial) {
@@ -583,21 +527,23 @@ export function createRecoveryView(root, options = {}) {
 
   // ------------------------------------------------------------ the face of the view
   refreshPlay();
+  life.atEnd(() => {
+    halt();
+    for (const chart of Object.values(charts)) chart.destroy();
+  });
   return {
     /** Shows a payload, keeping step, patch and settings where they make sense; null empties the view. */
-    update,
+    update: life.update,
     /** The settings, with the step that is shown, its index, and the patch that is compared. */
     state: snapshot,
     /** Changes some settings; text is fine, nonsense is ignored. */
     set(partial = {}) {
-      if ("head" in partial) state.head = readHead(partial.head);
-      state.colours = data?.base.reference ? readChoice(partial.colours, colourNames(data.base), state.colours) : String(partial.colours ?? state.colours);
-      state.opacity = readNumber(partial.opacity, state.opacity, 0, 1);
+      if ("head" in partial) state.head = headFrom(partial.head);
+      look.read(partial, data?.base.tables);
       state.wipe = readNumber(partial.wipe, state.wipe, 0, 100);
-      state.smooth = readFlag(partial.smooth, state.smooth);
-      if ("pin" in partial) state.pin = readSpot(partial.pin);
+      if ("pin" in partial) state.pin = readPin(partial.pin);
       if (state.pin) query = { ...state.pin };
-      else if (partial.query) query = readSpot(partial.query) ?? query;
+      else if (partial.query) query = readPin(partial.query) ?? query;
       readPlace(partial);
       refresh();
       const wanted = readFlag(partial.playing, Boolean(playing));
@@ -609,19 +555,13 @@ export function createRecoveryView(root, options = {}) {
     /** The maps on screen, by pane: `attention_student` and so on. */
     maps: () => ({ ...shown }),
     stats,
-    destroy() {
-      turn += 1;
-      halt();
-      repaintSoon.cancel();
-      for (const chart of Object.values(charts)) chart.destroy();
-      shell.destroy();
-      delete root.dataset.repaintMs;
-    },
+    destroy: life.destroy,
   };
 }
 
 // ---------------------------------------------------------------- moments
 
+/** @param {Moment} moment @param {number} patches */
 function readMoment(moment, patches) {
   const attention = decodeArray(moment.attention);
   const features = decodeArray(moment.patches);
@@ -635,62 +575,13 @@ function readMoment(moment, patches) {
     attention,
     heads: attention.shape[0],
     maps: new Map(), // head -> Float32Array, made when first asked for
-    features: features.values,
-    dim: features.shape[1],
-    inverse: inverseNorms(features),
+    features: featuresOf(features),
   };
 }
 
-function inverseNorms({ values, shape: [count, dim] }) {
-  const out = new Float32Array(count); // a row of zeros keeps 0: it resembles nothing
-  for (let i = 0; i < count; i++) {
-    let square = 0;
-    for (let d = i * dim; d < (i + 1) * dim; d++) square += values[d] * values[d];
-    if (square > 0) out[i] = 1 / Math.sqrt(square);
-  }
-  return out;
-}
-
-function unitRow({ features, inverse, dim }, at) {
-  return Float32Array.from(features.subarray(at * dim, (at + 1) * dim), (value) => value * inverse[at]);
-}
-
-function cosinesWith({ features, inverse, dim }, wanted) {
-  const out = new Float32Array(inverse.length);
-  for (let i = 0, start = 0; i < out.length; i++, start += dim) {
-    let sum = 0;
-    for (let d = 0; d < dim; d++) sum += features[start + d] * wanted[d];
-    out[i] = sum * inverse[i];
-  }
-  return out;
-}
-
 function attentionMap(moment, head) {
-  if (!moment.maps.has(head)) moment.maps.set(head, head === "mean" ? meanOfHeads(moment.attention) : headOf(moment.attention, head));
+  if (!moment.maps.has(head)) moment.maps.set(head, mapOfHeads(moment.attention, head));
   return moment.maps.get(head);
-}
-
-function headOf(attention, head) {
-  const [heads, patches] = attention.shape;
-  return scaledSlice(attention, Math.min(head, heads - 1) * patches, patches);
-}
-
-function meanOfHeads({ values, scale, shape: [heads, patches] }) {
-  const sums = new Float64Array(patches);
-  for (let i = 0; i < values.length; i++) sums[i % patches] += values[i];
-  return Float32Array.from(sums, (sum) => (sum * scale) / heads);
-}
-
-function largestAt(values) {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
-  return best;
-}
-
-// ---------------------------------------------------------------- small parts
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }
 
 function entitle({ title }, text) {
@@ -764,8 +655,7 @@ function timeLeft(seconds) {
 
 /** This picture's agreement, before and at the step that is shown. */
 function createAgreementTable(shell) {
-  const arrow = (direction) => make("span", { class: "vx-direction", text: direction > 0 ? "\u2191" : "\u2193", title: direction > 0 ? "higher is closer" : "lower is closer" });
-  const heading = AGREEMENT.map(([, name, direction, help]) => make("th", { scope: "col" }, createHelp(shell, name, help), arrow(direction)));
+  const heading = AGREEMENT.map(([, name, direction, help]) => make("th", { scope: "col" }, createHelp(shell, name, help), createArrow(direction)));
   const names = [0, 1].map(() => make("th", { scope: "row" }));
   const cells = names.map(() => AGREEMENT.map(() => make("td")));
   const node = make(
@@ -780,8 +670,7 @@ function createAgreementTable(shell) {
     setText(names[1], `student, step ${now.step}`);
     AGREEMENT.forEach(([key, , direction], i) => {
       const [before, after] = [first.agreement[key], now.agreement[key]];
-      const gain = Number.isFinite(before) && Number.isFinite(after) ? direction * (after - before) : 0;
-      const word = Math.abs(gain) < 0.0005 ? "" : gain > 0 ? "closer" : "farther";
+      const word = judged(direction, before, after, 0.0005).replace("same", "");
       setText(cells[0][i], formatFixed(before, 3));
       cells[1][i].className = word && `vx-${word}`;
       if (cells[1][i].textContent === `${formatFixed(after, 3)} ${word}`) return;
@@ -789,242 +678,4 @@ function createAgreementTable(shell) {
     });
   };
   return { node, set };
-}
-
-// ---------------------------------------------------------------- curves
-
-const PLOT = { height: 178, left: 40, right: 12, top: 12, bottom: 24 };
-const SMOOTHED_FROM = 31; // records; fewer are drawn as they are
-const DRAWN_POINTS = 400; // of one curve: no screen shows more
-
-const finiteOrNaN = (value) => (Number.isFinite(value) ? value : NaN);
-
-/** One curve for each loss: {name, label, look, points: [[step, value], ...], smoothed}; NaN where there is no number. */
-function lossSeries({ records }) {
-  const names = new Set(["loss", ...records.flatMap((record) => Object.keys(record.losses ?? {}))]);
-  return [...names].map((name, i) => ({
-    name,
-    label: LOSS_NAMES[name] ?? name.replaceAll("_", " "),
-    look: ["loss", "cls", "patch", "attention"].includes(name) ? name : `other${i % 2}`,
-    points: records.map((record) => [record.step, finiteOrNaN(record.losses?.[name])]),
-    smoothed: records.length >= SMOOTHED_FROM,
-    low: 0,
-  }));
-}
-
-/** Held-out pictures where they were evaluated, and this picture at each moment. */
-function agreementSeries({ records, before, moments }) {
-  const evaluated = records.filter((record) => record.alignment).map((record) => [record.step, record.alignment]);
-  const heldOut = before ? [[0, before], ...evaluated] : evaluated;
-  const seen = moments.map((moment) => [moment.step, moment.agreement]);
-  const curve = (key, short, points, who) => ({
-    name: `${who} ${key}`,
-    label: `${short}, ${who}`,
-    look: short === "CLS" ? "cls" : "patch",
-    points: points.map(([step, values]) => [step, finiteOrNaN(values[key])]),
-    high: 1,
-    ...(who === "held-out" ? { marker: short === "CLS" ? "circle" : "square" } : { dashed: true }),
-  });
-  return ["held-out", "this picture"].flatMap((who, i) => [
-    curve("cls_cosine", "CLS", [heldOut, seen][i], who),
-    curve("patch_cosine", "patch", [heldOut, seen][i], who),
-  ]);
-}
-
-/** Curves over steps, with a line at the step that is shown. `choose(step)` is called on a click. */
-function createChart(shell, name, choose) {
-  const legend = make("ul", { class: "vx-legend", "aria-hidden": "true" });
-  const grid = make("svg:g", { class: "vx-plotgrid" });
-  const curves = make("svg:g");
-  const here = make("svg:path", { class: "vx-plothere" });
-  const pointer = make("svg:path", { class: "vx-plotpointer" });
-  const svg = make("svg:svg", { class: "vx-plot", role: "img", height: PLOT.height }, grid, pointer, here, curves);
-  const node = make("figure", { class: "vx-chart" }, make("figcaption", { class: "vx-charttitle", text: name }), legend, svg);
-  const drawn = new Map(); // name of a series -> its elements
-  let model = { series: [], steps: 1 };
-  let scale = null;
-  let step = 0;
-  let gridKey = "";
-
-  function draw(series, steps) {
-    const last = Math.max(...series.map(({ points }) => points.at(-1)?.[0] ?? 0));
-    model = { series, steps: Math.max(1, steps, last) };
-    for (const [key, parts] of drawn) if (!series.some((each) => each.name === key)) remove(key, parts);
-    for (const each of series) if (!drawn.has(each.name)) drawn.set(each.name, addSeries(each));
-    render();
-  }
-
-  function addSeries({ label, look, marker, dashed }) {
-    const classes = `vx-curve vx-curve-${look}${dashed ? " vx-dashed" : ""}`;
-    const value = make("span", { class: "vx-legendvalue" });
-    const sample = make("svg:svg", { viewBox: "0 0 24 12", width: 24, height: 12, class: classes }, make("svg:path", { class: "vx-stroke", d: "M1 6H23" }), make("svg:path", { class: "vx-dots", d: marker ? dot(marker, 12, 6) : "" }));
-    const item = make("li", {}, sample, make("span", { text: label }), value);
-    const faint = make("svg:path", { class: "vx-faint" });
-    const line = make("svg:path", { class: "vx-stroke" });
-    const dots = make("svg:path", { class: "vx-dots" });
-    const group = make("svg:g", { class: classes }, faint, line, dots);
-    curves.prepend(group); // the first named, which matters most, lies on top
-    legend.append(item);
-    return { faint, line, dots, value, group, item };
-  }
-
-  function remove(key, { group, item }) {
-    group.remove();
-    item.remove();
-    drawn.delete(key);
-  }
-
-  function render() {
-    const width = svg.clientWidth;
-    if (!width) return;
-    svg.setAttribute("viewBox", `0 0 ${width} ${PLOT.height}`);
-    scale = scalesOf(model, width);
-    renderGrid(width);
-    for (const { name: key, points, smoothed, marker } of model.series) {
-      const { faint, line, dots } = drawn.get(key);
-      const few = thinned(points);
-      faint.setAttribute("d", smoothed ? pathOf(few, scale) : "");
-      line.setAttribute("d", pathOf(smoothed ? thinned(movingMean(points)) : few, scale));
-      dots.setAttribute("d", marker ? points.filter(isNumber).map(([x, y]) => dot(marker, scale.x(x), scale.y(y))).join("") : "");
-    }
-    svg.setAttribute("aria-label", `${name}. ${model.series.map(describeSeries).filter(Boolean).join("; ") || "Nothing yet."}`);
-    mark(step);
-  }
-
-  function renderGrid(width) {
-    const { x, y, xTicks, yTicks } = scale;
-    const key = JSON.stringify([width, xTicks, yTicks, model.steps]);
-    if (key === gridKey) return;
-    gridKey = key;
-    const bottom = PLOT.height - PLOT.bottom;
-    const text = (content, left, top, anchor) => make("svg:text", { x: left, y: top, "text-anchor": anchor, text: content });
-    grid.replaceChildren(
-      ...yTicks.map((tick) => make("svg:path", { d: `M${PLOT.left} ${y(tick)}H${width - PLOT.right}` })),
-      ...yTicks.map((tick) => text(tickText(tick, yTicks), PLOT.left - 6, y(tick) + 4, "end")),
-      ...xTicks.map((tick) => make("svg:path", { d: `M${x(tick)} ${bottom}v4` })),
-      ...xTicks.map((tick) => text(String(tick), x(tick), bottom + 17, "middle")),
-      text("step", PLOT.left - 14, bottom + 17, "end"),
-    );
-  }
-
-  function mark(at) {
-    step = at;
-    const bottom = PLOT.height - PLOT.bottom;
-    if (scale) {
-      const x = scale.x(Math.min(at, model.steps));
-      here.setAttribute("d", `M${x} ${PLOT.top}V${bottom}M${x - 4} ${PLOT.top - 7}h8l-4 7z`);
-    }
-    for (const { name: key, points } of model.series) setText(drawn.get(key).value, formatFixed(lastUpTo(points, at)?.[1] ?? NaN, 3));
-  }
-
-  const stepAt = (event) => {
-    const { left, width } = svg.getBoundingClientRect();
-    const share = (event.clientX - left - PLOT.left) / (width - PLOT.left - PLOT.right);
-    return Math.round(Math.min(1, Math.max(0, share)) * model.steps);
-  };
-  const hideValues = () => {
-    pointer.removeAttribute("d");
-    shell.hideTip();
-  };
-  const showValues = (event) => {
-    if (!scale) return;
-    const at = stepAt(event);
-    pointer.setAttribute("d", `M${scale.x(at)} ${PLOT.top}V${PLOT.height - PLOT.bottom}`);
-    const lines = model.series.flatMap(({ label, points }) => {
-      const found = lastUpTo(points, at);
-      if (!found) return [];
-      const when = found[0] === at ? "" : ` (step ${found[0]})`;
-      return [make("dt", { text: label + when }), make("dd", { text: formatFixed(found[1], 3) })];
-    });
-    shell.showTip([make("div", { class: "vx-tiphead", text: `step ${at}` }), make("dl", {}, ...lines)], event.clientX, event.clientY);
-  };
-  svg.addEventListener("pointermove", showValues);
-  svg.addEventListener("pointerleave", hideValues);
-  svg.addEventListener("click", (event) => choose(stepAt(event)));
-  const resized = oncePerFrame(render);
-  const observer = new ResizeObserver(resized);
-  observer.observe(svg);
-  const destroy = () => {
-    observer.disconnect();
-    resized.cancel();
-  };
-  return { node, draw, mark, destroy };
-}
-
-function scalesOf({ series, steps }, width) {
-  const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite);
-  const least = values.reduce((low, value) => Math.min(low, value), Infinity);
-  const most = values.reduce((high, value) => Math.max(high, value), -Infinity);
-  const yTicks = values.length ? ticksOf(series[0].low ?? least, series[0].high ?? most, 4) : [0, 0.5, 1];
-  const [low, high] = [yTicks[0], yTicks.at(-1)];
-  const [wide, tall] = [width - PLOT.left - PLOT.right, PLOT.height - PLOT.top - PLOT.bottom];
-  return {
-    yTicks,
-    xTicks: ticksOf(0, steps, Math.max(2, Math.floor(wide / 70)), 1).filter((tick) => tick <= steps),
-    x: (step) => PLOT.left + (step / steps) * wide,
-    y: (value) => PLOT.top + ((high - value) / (high - low)) * tall,
-  };
-}
-
-/** About `count` round numbers that hold the range, `finest` apart at least. */
-function ticksOf(low, high, count, finest = 1e-6) {
-  const rough = Math.max((high - low) / count, finest);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const gap = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= 0.75 * rough && each >= finest);
-  const first = Math.floor(low / gap + 1e-6);
-  const last = Math.max(first + 1, Math.ceil(high / gap - 1e-6));
-  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * gap).toPrecision(9)));
-}
-
-function tickText(tick, ticks) {
-  const digits = Math.max(0, Math.ceil(-Math.log10(ticks[1] - ticks[0]) - 1e-6));
-  return formatFixed(tick, digits);
-}
-
-const isNumber = ([, value]) => Number.isFinite(value);
-
-function pathOf(points, { x, y }) {
-  let path = "";
-  let joined = false;
-  for (const point of points) {
-    if (isNumber(point)) path += `${joined ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(point[1]).toFixed(1)}`;
-    joined = isNumber(point);
-  }
-  return path;
-}
-
-function dot(kind, x, y) {
-  if (kind === "square") return `M${x - 3} ${y - 3}h6v6h-6z`;
-  return `M${x - 3.5} ${y}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0`;
-}
-
-function thinned(points) {
-  const stride = Math.ceil(points.length / DRAWN_POINTS);
-  return points.filter((_, i) => i % stride === 0 || i === points.length - 1);
-}
-
-/** The mean of the records around each, of fewer toward the ends. */
-function movingMean(points) {
-  const half = Math.max(2, Math.round(points.length / 24));
-  const sums = [[0, 0]]; // of the numbers so far, and how many they are
-  for (const point of points) {
-    const [sum, count] = sums.at(-1);
-    sums.push(isNumber(point) ? [sum + point[1], count + 1] : [sum, count]);
-  }
-  return points.map((point, i) => {
-    const [first, last] = [sums[Math.max(0, i - half)], sums[Math.min(points.length, i + half + 1)]];
-    return [point[0], isNumber(point) ? (last[0] - first[0]) / (last[1] - first[1]) : NaN];
-  });
-}
-
-/** The last [step, value] that is known at a step. */
-function lastUpTo(points, step) {
-  return points.findLast((point) => point[0] <= step && isNumber(point)) ?? null;
-}
-
-function describeSeries({ label, points }) {
-  const numbers = points.filter(isNumber);
-  if (!numbers.length) return "";
-  const tell = ([step, value]) => `${formatFixed(value, 3)} at step ${step}`;
-  return numbers.length === 1 ? `${label}: ${tell(numbers[0])}` : `${label}: from ${tell(numbers[0])} to ${tell(numbers.at(-1))}`;
 }

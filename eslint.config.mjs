@@ -1,0 +1,67 @@
+// What the linter asks of the browser's side: npx eslint explorer/web. Rules are named here, so that nothing is needed
+// beside the linter itself.
+
+const browser = [
+  "atob", "Blob", "btoa", "cancelAnimationFrame", "clearTimeout", "CompressionStream", "document", "Element",
+  "getComputedStyle", "Image", "location", "MutationObserver", "navigator", "Path2D", "performance",
+  "requestAnimationFrame", "ResizeObserver", "Response", "setTimeout", "URL", "window",
+];
+
+export default [
+  {
+    files: ["explorer/web/**/*.js"],
+    languageOptions: {
+      ecmaVersion: 2023,
+      sourceType: "module",
+      globals: Object.fromEntries(browser.map((name) => [name, "readonly"])),
+    },
+    linterOptions: { reportUnusedDisableDirectives: "error" },
+    rules: {
+      "constructor-super": "error",
+      "default-case-last": "error",
+      "eqeqeq": ["error", "always", { null: "ignore" }],
+      "for-direction": "error",
+      "getter-return": "error",
+      "no-array-constructor": "error",
+      "no-async-promise-executor": "error",
+      "no-compare-neg-zero": "error",
+      "no-cond-assign": "error",
+      "no-const-assign": "error",
+      "no-constant-binary-expression": "error",
+      "no-constant-condition": "error",
+      "no-debugger": "error",
+      "no-dupe-args": "error",
+      "no-dupe-else-if": "error",
+      "no-dupe-keys": "error",
+      "no-duplicate-case": "error",
+      "no-duplicate-imports": "error",
+      "no-empty": "error",
+      "no-eval": "error",
+      "no-fallthrough": "error",
+      "no-func-assign": "error",
+      "no-import-assign": "error",
+      "no-implied-eval": "error",
+      "no-loss-of-precision": "error",
+      "no-prototype-builtins": "error",
+      "no-redeclare": "error",
+      "no-self-assign": "error",
+      "no-shadow": ["error", { builtinGlobals: false, hoist: "functions" }],
+      "no-sparse-arrays": "error",
+      "no-throw-literal": "error",
+      "no-undef": "error",
+      "no-unreachable": "error",
+      "no-unsafe-finally": "error",
+      "no-unsafe-negation": "error",
+      "no-unsafe-optional-chaining": "error",
+      "no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
+      "no-use-before-define": "off", // functions call what stands below them
+      "no-useless-catch": "error",
+      "no-useless-escape": "error",
+      "no-var": "error",
+      "object-shorthand": "error",
+      "prefer-const": ["error", { destructuring: "all" }],
+      "use-isnan": "error",
+      "valid-typeof": "error",
+    },
+  },
+];

@@ -1,0 +1,86 @@
+// Arrays as payloads bring them, {dtype, shape, data, scale}, and what is asked of plain lists of numbers.
+
+/** @import { Decoded, Encoded, Numbers } from "./payloads" */
+
+const ARRAY_TYPES = { int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
+
+/** @type {(base64: string) => Uint8Array<ArrayBuffer>} */
+export function decodeBytes(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+/** {dtype, shape, data, scale} -> {values, shape, scale}; values stay as stored. Throws if the lengths disagree. @type {(spec: Encoded) => Decoded} */
+export function decodeArray(spec) {
+  const Type = ARRAY_TYPES[spec.dtype];
+  if (!Type) throw new Error(`unknown array type "${spec.dtype}"`);
+  const bytes = decodeBytes(spec.data);
+  const count = spec.shape.reduce((product, n) => product * n, 1);
+  if (bytes.byteLength !== count * Type.BYTES_PER_ELEMENT) {
+    throw new Error(`array of shape [${spec.shape}] and type ${spec.dtype} has ${bytes.byteLength} bytes`);
+  }
+  // JSON has no NaN: what was not finite arrives as null, and would be drawn as an even map of zeros
+  if ("scale" in spec && !Number.isFinite(spec.scale)) throw new Error("it holds values that are not finite");
+  return { values: new Type(bytes.buffer), shape: spec.shape, scale: spec.scale ?? 1 };
+}
+
+/** A stretch of a decoded array as real values. @type {(array: Decoded, start: number, count: number) => Float32Array} */
+export function scaledSlice(array, start, count) {
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i++) out[i] = array.values[start + i] * array.scale;
+  return out;
+}
+
+/** Values of a map as rows, rounded for a file. @type {(values: Numbers, rows: number, cols: number, digits?: number) => number[][]} */
+export function tableOf(values, rows, cols, digits = 6) {
+  const out = [];
+  for (let row = 0; row < rows; row++) {
+    out.push(Array.from(values.subarray(row * cols, (row + 1) * cols), (value) => Number(value.toPrecision(digits))));
+  }
+  return out;
+}
+
+/** Where the value is that lies nearest to one; of two the first. @type {(values: number[], wanted: number) => number} */
+export function nearestAt(values, wanted) {
+  return values.reduce((best, value, i) => (Math.abs(value - wanted) < Math.abs(values[best] - wanted) ? i : best), 0);
+}
+
+/** The value that lies nearest to one. @type {(list: number[], value: number) => number} */
+export function listNearest(list, value) {
+  return list.reduce((best, each) => (Math.abs(each - value) < Math.abs(best - value) ? each : best), list[list.length - 1]);
+}
+
+/** Whole numbers of 32 bits, which have the size of the floats that `decodeArray` knows. @type {(spec: Encoded) => { values: Int32Array, shape: number[] }} */
+export function decodeWhole(spec) {
+  if (spec.dtype !== "int32") throw new Error(`array of type ${spec.dtype} instead of int32`);
+  const { values, shape } = decodeArray({ ...spec, dtype: "float32" });
+  return { values: new Int32Array(values.buffer), shape };
+}
+
+/** [lowest, highest] of all values and of the two that are given. @type {(arrays: Iterable<number>[], low?: number, high?: number) => [number, number]} */
+export function extentOf(arrays, low = Infinity, high = -Infinity) {
+  for (const values of arrays) {
+    for (const value of values) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  return [low, high];
+}
+
+/** The largest of all values, 0 where all are negative. @type {(arrays: Iterable<number>[]) => number} */
+export const largest = (arrays) => extentOf(arrays, 0, 0)[1];
+
+/** @type {(values: ArrayLike<number>) => number} */
+export function largestAt(values) {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
+  return best;
+}
+
+/** @type {(value: number, low: number, high: number) => number} */
+export function clamp(value, low, high) {
+  return Math.min(high, Math.max(low, value));
+}

@@ -1,0 +1,219 @@
+// What plotly is asked for: traces, arrows, axes, and what a figure on paper has besides.
+
+export const LEGS = [["teacher_clean", "teacher_distorted", "teacher"], ["teacher_distorted", "student_distorted", "student"]];
+export const MANY_PICTURES = 300; // from here on, arrows are drawn only where somebody points
+// Pictures tell teacher and student apart by shape, clean and distorted by filling; so no colour is needed for that.
+export const SHAPES = { teacher: "circle", student: "diamond" };
+// Teacher and student: blue and vermilion of Okabe and Ito. Labels: twelve colours sought for the largest least
+// distance in CIELAB, seen as they are and with protanopia and deuteranopia (Machado et al. 2009), at a contrast of
+// at least 3 with the surface; the most distinct ones come first.
+export const LIGHT = {
+  teacher: "#0072b2",
+  student: "#d55e00",
+  labels: ["#4b78ff", "#e17800", "#00a578", "#691e3c", "#b478a5", "#0f3c69", "#ff3c69", "#875a00", "#3c1e87", "#4b693c", "#780000", "#5a96e1"],
+};
+export const DARK = {
+  teacher: "#56b4e9",
+  student: "#ff8c42",
+  labels: ["#6969f0", "#f0e13c", "#e11e69", "#78e1ff", "#c34b2d", "#78ffd2", "#c3b478", "#d28700", "#e187b4", "#b4ff87", "#c32da5", "#6996e1"],
+};
+export const PAPER = { ...LIGHT, dark: false, text: "#1f2328", muted: "#57606a", border: "#d1d9e0", surface: "#ffffff", accent: "#0b63ce" };
+export const markSize = (count) => (count <= 60 ? 12 : count <= 400 ? 9.5 : count <= 1500 ? 7 : 5);
+
+function translucent(hex, alpha) {
+  const [r, g, b] = [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
+  return `rgba(${r},${g},${b},${alpha})`;
+}
+
+/** WebGL adds translucent lines up to something bright; so they are made pale instead. */
+function mixed(hex, ground, share) {
+  const at = (colour, start) => parseInt(colour.slice(start, start + 2), 16);
+  return `rgb(${[1, 3, 5].map((start) => Math.round(share * at(hex, start) + (1 - share) * at(ground, start)))})`;
+}
+
+const symbolOf = ({ who, clean }) => SHAPES[who] + (clean ? "" : "-open");
+
+/** Arrows below, then one trace for each view, hidden ones too: toggling changes no trace's place. */
+export function tracesOf(data, now) {
+  const points = data.views.map((view) => pointTrace(data, now, view));
+  return [...LEGS.map((leg) => arrowTrace(data, now, leg)), ...points];
+}
+
+function columnsOf(data, now, view, indices) {
+  const names = now.flat ? ["x", "y"] : ["x", "y", "z"];
+  return Object.fromEntries(names.map((name, axis) => [name, indices.map((index) => view.points[index * data.components + axis])]));
+}
+
+function pointTrace(data, now, view) {
+  const { kept, selected, flat, many } = now;
+  const faint = (index) => !flat && selected && !selected.has(index) && index !== data.chosen;
+  const ink = kept.map((index) => (faint(index) ? translucent(now.colourOf(view, index), 0.12) : now.colourOf(view, index)));
+  const size = markSize(data.count);
+  const trace = {
+    type: flat ? (many ? "scattergl" : "scatter") : "scatter3d",
+    mode: "markers",
+    name: view.title,
+    meta: view.id,
+    visible: now.views.includes(view),
+    ...columnsOf(data, now, view, kept),
+    customdata: kept,
+    hoverinfo: "skip",
+    showlegend: false,
+    marker: {
+      symbol: symbolOf(view),
+      size: flat ? size : size * (view.who === "student" ? 0.52 : 0.62), // diamonds come out larger there
+      color: ink,
+      opacity: flat ? 0.92 : 1,
+      line: view.clean ? { width: size < 7 ? 0.4 : 0.75, color: now.ink.surface } : { width: size < 7 ? 1.2 : 1.9, ...(flat ? {} : { color: ink }) },
+    },
+  };
+  if (!flat) return trace;
+  const positions = selected && [...kept.keys()].filter((position) => selected.has(kept[position]) || kept[position] === data.chosen);
+  return { ...trace, selectedpoints: positions, selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.1 } } };
+}
+
+/** @type {(now: any, leg: string[]) => boolean} */
+export const bothShown = (now, [from, to]) => [from, to].every((id) => now.views.some((view) => view.id === id));
+
+/** All arrows of one leg as one line with gaps. In WebGL and in three dimensions they have no heads. */
+function arrowTrace(data, now, leg) {
+  const [from, to, who] = leg;
+  const drawn = now.arrows === "all" && bothShown(now, leg);
+  const indices = drawn ? now.kept.filter((index) => !now.selected || now.selected.has(index)) : [];
+  const ends = drawn && [from, to].map((id) => columnsOf(data, now, data.byId[id], indices));
+  const line = (name) => (drawn ? indices.flatMap((_, i) => [ends[0][name][i], ends[1][name][i], null]) : []);
+  const names = now.flat ? ["x", "y"] : ["x", "y", "z"];
+  const alpha = indices.length <= 60 ? 0.5 : indices.length <= MANY_PICTURES ? 0.3 : 0.16;
+  const trace = {
+    type: now.flat ? (now.many ? "scattergl" : "scatter") : "scatter3d",
+    mode: "lines",
+    name: `arrows to ${to}`,
+    meta: `arrows_${to}`,
+    visible: drawn,
+    ...Object.fromEntries(names.map((name) => [name, line(name)])),
+    connectgaps: false,
+    hoverinfo: "skip",
+    showlegend: false,
+    line: now.flat ? { width: 1.2, color: translucent(now.ink[who], alpha) } : { width: 2, color: mixed(now.ink[who], now.ink.surface, alpha) },
+  };
+  if (!now.flat || now.many) return trace;
+  const radius = markSize(data.count) / 2;
+  return {
+    ...trace,
+    mode: "lines+markers",
+    line: { ...trace.line, simplify: false },
+    marker: {
+      symbol: "arrow",
+      angleref: "previous",
+      standoff: radius,
+      size: indices.flatMap(() => [0, radius + 2, 0]),
+      color: translucent(now.ink[who], Math.min(1, alpha + 0.15)),
+      opacity: 1,
+      line: { width: 0 },
+    },
+    selectedpoints: null,
+    selected: { marker: { opacity: 1 } },
+    unselected: { marker: { opacity: 1 } }, // a lasso is about pictures, not about their arrows
+  };
+}
+
+/** In three dimensions the strong arrows and rings on paper are traces. */
+export function focusTraces(data, now, index) {
+  const base = { type: "scatter3d", hoverinfo: "skip", showlegend: false };
+  const legs = now.arrows === "none" ? [] : LEGS.filter((leg) => bothShown(now, leg));
+  const lines = legs.map(([from, to, who]) => {
+    const ends = [from, to].map((id) => columnsOf(data, now, data.byId[id], [index]));
+    const joined = Object.fromEntries(["x", "y", "z"].map((name) => [name, ends.flatMap((end) => end[name])]));
+    return { ...base, mode: "lines", ...joined, line: { width: 6, color: now.ink[who] } };
+  });
+  const places = now.views.map((view) => columnsOf(data, now, view, [index]));
+  const rings = Object.fromEntries(["x", "y", "z"].map((name) => [name, places.flatMap((place) => place[name])]));
+  const marker = { symbol: "circle-open", size: markSize(data.count) * 1.2, color: now.ink.text, line: { width: 3 } };
+  return [...lines, { ...base, mode: "markers", ...rings, marker }];
+}
+
+function axisTitle(data, axis) {
+  if (data.method === "umap") return `UMAP ${axis + 1}`;
+  const share = data.explained?.[axis];
+  return Number.isFinite(share) ? `PC ${axis + 1} (${Math.round(100 * share)} %)` : `PC ${axis + 1}`;
+}
+
+/** Where this changes, the numbers of the axes mean something else. */
+export const scaleOf = (data, flat) => `${data.method} ${data.components} ${flat}`;
+
+export function layoutOf(data, now, family) {
+  const { ink, flat } = now;
+  const axis = (i) => ({
+    range: [...(flat ? now.ranges : data.ruler)[i]],
+    title: { text: axisTitle(data, i), font: { size: 12.5, color: ink.muted }, ...(flat ? { standoff: 6 } : {}) },
+    showticklabels: false,
+    ticks: "",
+    zeroline: false,
+    showline: false,
+    gridcolor: translucent(ink.border, ink.dark ? 0.55 : 0.65),
+  });
+  const common = {
+    autosize: true,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family, size: 12.5, color: ink.text },
+    showlegend: false,
+    hovermode: false,
+    uirevision: scaleOf(data, flat),
+    selectionrevision: now.revision,
+    selections: [],
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: ink.muted, activecolor: ink.accent, orientation: "h" },
+    newselection: { line: { color: ink.accent, width: 1.5, dash: "dot" } },
+  };
+  if (flat) return { ...common, dragmode: "pan", margin: { l: 34, r: 10, t: 36, b: 34 }, xaxis: axis(0), yaxis: { ...axis(1), scaleanchor: "x", scaleratio: 1 } };
+  const deep = (i) => ({ ...axis(i), showspikes: false, showbackground: false, gridcolor: ink.border });
+  const scene = { xaxis: deep(0), yaxis: deep(1), zaxis: deep(2), aspectmode: "data", hovermode: false, bgcolor: "rgba(0,0,0,0)", camera: { eye: { x: 1.15, y: 1.15, z: 0.72 }, center: { x: 0, y: 0, z: -0.08 } } };
+  return { ...common, margin: { l: 0, r: 0, t: 30, b: 0 }, scene };
+}
+
+export function configOf(kind) {
+  const unwanted = kind === "flat" ? ["toImage", "autoScale2d"] : ["toImage", "resetCameraLastSave3d", "hoverClosest3d"];
+  return { displayModeBar: true, displaylogo: false, showTips: false, responsive: false, doubleClick: "reset", modeBarButtonsToRemove: unwanted };
+}
+
+/** On paper the chosen and the pointed picture are marked by plotly itself. */
+export function paperFocus(data, now) {
+  const at = ({ points }, index) => [points[index * data.components], points[index * data.components + 1]];
+  const radius = markSize(data.count) / 2 + 4;
+  const shapes = now.focused.flatMap((index) => now.views.map((view) => {
+    const [xanchor, yanchor] = at(view, index);
+    return { type: "circle", xsizemode: "pixel", ysizemode: "pixel", xanchor, yanchor, x0: -radius, x1: radius, y0: -radius, y1: radius, line: { color: now.ink.text, width: 2 } };
+  }));
+  const legs = now.arrows === "none" ? [] : LEGS.filter((leg) => bothShown(now, leg));
+  const annotations = now.focused.flatMap((index) => legs.map(([from, to, who]) => {
+    const [ax, ay] = at(data.byId[from], index);
+    const [x, y] = at(data.byId[to], index);
+    return { x, y, ax, ay, xref: "x", yref: "y", axref: "x", ayref: "y", text: "", showarrow: true, arrowhead: 2, arrowwidth: 2.5, arrowcolor: now.ink[who], standoff: radius, startstandoff: radius };
+  }));
+  return { shapes, annotations };
+}
+
+/** Plotly reads tags in names, and mathematics between dollars: a name is neither. */
+export const unmarked = (name) => String(name).replace(/[&<>$]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+
+/** A legend on paper: what the chips say on the page. */
+export function legendTraces(data, now) {
+  const empty = now.flat ? { type: "scatter", x: [null], y: [null] } : { type: "scatter3d", x: [null], y: [null], z: [null] };
+  const entry = (name, marker) => ({ ...empty, mode: "markers", name, marker: { size: 10, ...marker }, showlegend: true });
+  const views = now.views.map((view) => entry(view.title, { symbol: symbolOf(view), color: now.byLabel ? now.ink.text : now.ink[view.who], line: { width: view.clean ? 0 : 2 } }));
+  const some = data.members.map((indices, label) => [data.classes[label], indices.find((index) => now.kept.includes(index))]).filter(([, index]) => index !== undefined);
+  return [...views, ...(now.byLabel ? some.map(([name, index]) => entry(name, { symbol: "square", color: now.labelInk(index) })) : [])];
+}
+
+/** Where a mark of three dimensions lies on the page: plotly's own camera, applied here. */
+export function deepProjection({ glplot, dataScale }, { left, top, width, height }, at) {
+  if (!glplot?.cameraParams) return null;
+  const { model, view, projection } = glplot.cameraParams;
+  const rows = [0, 1, 2, 3];
+  const times = (matrix, vector) => rows.map((row) => vector.reduce((sum, value, col) => sum + matrix[4 * col + row] * value, 0));
+  return ({ points }, index) => {
+    const place = [0, 1, 2].map((axis) => at(points, index, axis) * dataScale[axis]);
+    const [x, y, , w] = times(projection, times(view, times(model, [...place, 1])));
+    return { x: left + (0.5 + x / w / 2) * width, y: top + (0.5 - y / w / 2) * height };
+  };
+}

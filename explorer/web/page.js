@@ -1,0 +1,161 @@
+// What leaves a view: files, a page of its own, a link.
+
+import { decodeBytes } from "./arrays.js";
+import { make } from "./elements.js";
+
+/** Buttons below a view: figure, numbers, page, link. Each action returns what it needs, null where it cannot.
+ *
+ * options: the view's own. `options.page` is what a page of its own is made of, see `composePage`, or `load` of it, which
+ * brings that; without it, there is no such button. `options.saved` says that this is such a page, which no link leads to.
+ */
+export function createActions({ figure, numbers, page, link, options }) {
+  const status = make("span", { class: "vx-status", role: "status" });
+  const address = make("input", { class: "vx-address", readonly: true, hidden: true, "aria-label": "Link to this view" });
+  const report = (text) => {
+    status.textContent = text;
+    address.hidden = true;
+  };
+  const saveFigure = async () => {
+    const { name, canvas } = figure();
+    const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+    if (!blob) return report("The figure could not be made.");
+    downloadBlob(`${name}.png`, blob);
+    report("figure saved");
+  };
+  const saveNumbers = () => {
+    const { name, content } = numbers();
+    downloadBlob(`${name}.json`, new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }));
+    report("numbers saved");
+  };
+  const savePage = async () => {
+    report("making the page \u2026");
+    const { name, ...content } = page();
+    const text = options.page.again ? options.page.again() : await composePage((await options.page.load?.()) ?? options.page, content);
+    const blob = new Blob([text], { type: "text/html" });
+    downloadBlob(`${name}.html`, blob);
+    report(`page saved (${(blob.size / 1e6).toFixed(1)} MB); it needs no network`);
+  };
+  const copyLink = async () => {
+    const text = link();
+    if (await copyText(text)) return report("link copied");
+    report("copy it from here:");
+    address.value = text;
+    address.hidden = false;
+    address.select();
+  };
+  const button = (text, action) => make("button", { class: "vx-button", type: "button", text, onclick: action });
+  const linkButton = button("Copy link", copyLink);
+  const node = make(
+    "div",
+    { class: "vx-actions" },
+    button("Save figure (PNG)", saveFigure),
+    button("Save numbers (JSON)", saveNumbers),
+    ...(options.page ? [button("Save page (HTML)", savePage)] : []),
+    linkButton,
+    status,
+    address,
+  );
+  const refresh = () => {
+    linkButton.hidden = Boolean(options.saved) || link() === null;
+    report("");
+  };
+  return { node, refresh };
+}
+
+const LONG_TEXT = 400; // characters: longer texts are kept once, apart from where they are used
+
+/** A view as one HTML file that needs nothing else; the same as `page` in explorer/pages.py makes.
+ *
+ * template, style, modules: of `page_template`, `stylesheet` and `page_modules` in explorer.web. view: its name there.
+ * payload, state: what it shows, and its settings. facts: more lines for the foot of the page, [[term, text], ...].
+ */
+async function composePage({ template, style, modules, view }, { title, payload, state, facts = [] }) {
+  const shared = new Map(); // text -> its place
+  const packed = (node) => {
+    if (Array.isArray(node)) return node.map(packed);
+    if (typeof node === "string" && node.length > LONG_TEXT) {
+      if (!shared.has(node)) shared.set(node, shared.size);
+      return { $: shared.get(node) };
+    }
+    if (node === null || typeof node !== "object") return node;
+    return Object.fromEntries(Object.entries(node).map(([name, each]) => [name, packed(each)]));
+  };
+  const sections = [{ view, scenes: [packed(payload)], state }];
+  const texts = await Promise.all([...shared.keys()].map(compressed));
+  const parts = {
+    TITLE: title.replaceAll("&", "&amp;").replaceAll("<", "&lt;"),
+    STYLE: style,
+    DATA: JSON.stringify({ title, note: "", facts, sections, texts }).replaceAll("<", "\\u003c"),
+    MODULES: modules.map((source) => `<script type="module">\n${source}</` + "script>").join("\n"),
+  };
+  return template.replace(/%%VX_([A-Z]+)%%/g, (_, name) => parts[name]); // in one pass: what is filled in is not read again
+}
+
+/** Arrays are compressed where that pays, and where the browser can; pictures are already. */
+async function compressed(text) {
+  if (!globalThis.CompressionStream || text.length % 4 || !/^[A-Za-z0-9+/]+={0,2}$/.test(text)) return text;
+  const packed = new Response(new Blob([decodeBytes(text)]).stream().pipeThrough(new CompressionStream("gzip")));
+  const bytes = new Uint8Array(await packed.arrayBuffer());
+  if (bytes.length * 1.34 > text.length) return text;
+  let out = "";
+  for (let i = 0; i < bytes.length; i += 0x8000) out += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
+  return { gzip: btoa(out) };
+}
+
+function downloadBlob(name, blob) {
+  const url = URL.createObjectURL(blob);
+  const anchor = make("a", { href: url, download: name, hidden: true });
+  document.body.append(anchor);
+  anchor.click();
+  anchor.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 30000);
+}
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // No clipboard on plain http, or not allowed: the old way, then the address on the page.
+  }
+  const area = make("textarea", { class: "vx-sr", "aria-hidden": "true" });
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  let copied = false;
+  try {
+    copied = document.execCommand("copy");
+  } catch {
+    copied = false;
+  }
+  area.remove();
+  return copied;
+}
+
+/** The title of a page of its own: what it shows, and of which photo under what. */
+export function titleOf(what, link) {
+  return [what, link?.photo, link?.distortion].filter(Boolean).join(" \u00b7 ");
+}
+
+/** Photo and distortion, as a figure names them. */
+export function factsOf(link) {
+  return ["photo", "distortion"].filter((name) => link?.[name]).map((name) => `${name} ${link[name]}`);
+}
+
+/** Settings that are not as they come, as query parameters. */
+export function changedSettings(settings, defaults) {
+  const changed = Object.entries(settings).filter(([name, value]) => value !== defaults[name]);
+  return Object.fromEntries(changed.map(([name, value]) => [name, typeof value === "boolean" ? Number(value) : value]));
+}
+
+/** This page's address with the payload's and the view's query parameters, and no others (those may be private). */
+export function viewLink(link, parameters) {
+  if (!link) return null;
+  const url = new URL(location.href);
+  url.hash = "";
+  url.search = "";
+  for (const [name, value] of Object.entries({ ...link, ...parameters })) {
+    if (value !== null && value !== undefined) url.searchParams.set(name, String(value));
+  }
+  return url.href;
+}

@@ -1,0 +1,75 @@
+// What Python sends to the views (explorer/scene.py and map_scene.py write it), and what the views make of arrays.
+
+/** Base64 of little-endian numbers, row by row; `scale` turns what is stored into values. */
+export interface Encoded { dtype: "int8" | "uint8" | "uint16" | "int32" | "float32"; shape: number[]; data: string; scale?: number }
+export type Numbers = Int8Array | Uint8Array | Uint16Array | Int32Array | Float32Array;
+export interface Decoded { values: Numbers; shape: number[]; scale: number }
+export type Who = "teacher" | "student";
+export type Head = number | "mean" | "max";
+export type Spot = { row: number; col: number };
+export type Grid = { rows: number; cols: number };
+/** Query parameters of the link to what is shown. */
+export type Link = Record<string, string | number>;
+export type Measured = Record<string, number | null>;
+/** [term, text] for the foot of a page. */
+export type Facts = [string, string][];
+
+interface Common { version: 1; message?: string | null; about?: Facts; link?: Link | null; untouched_student?: boolean }
+
+// ---------------------------------------------------------------- pictures with maps over them
+export interface Pane { id: string; who: Who; view: "clean" | "distorted"; title: string; reference: boolean; picture: string }
+/** Grid in patches, size in px, both (rows, cols); 256 RGB triples for each colour map. */
+export interface Pictures<P> extends Common { grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; panes: P[] }
+
+/** attention: [layer, head, patch]. */
+export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: Encoded | null }> &
+  { layers: number[]; heads: number; query_kind?: string; numbers?: Partial<Record<Who | "student_clean", Measured>> };
+
+/** patches: [patch, dim]; rows: [patch, patch], what each attends to; pca: [patch, 3], RGB. */
+export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | null; pca?: Encoded | null }> &
+  { layer: number; layers?: number[] };
+
+/** A payload with its pictures loaded, before a view has read its arrays. */
+export interface Comparison<P> extends Grid {
+  height: number; width: number; panes: (P & { title: string; image: HTMLImageElement | null })[]; reference: P;
+  tables: Record<string, Uint32Array>; untouched: boolean; message: string | null; link: Link | null; payload: Pictures<P>;
+}
+
+// ---------------------------------------------------------------- recovery
+/** attention: [head, patch]; patches: [patch, dim]. */
+export interface Moment { step: number; attention: Encoded; patches: Encoded; agreement?: Measured }
+export interface TrainingRecord {
+  step: number; steps: number; losses?: Measured; alignment?: Measured | null; eta_seconds?: number; images_per_second?: number;
+}
+export interface RecoveryPayload extends Common {
+  grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; key?: string; run?: string | null;
+  pictures?: { clean: string; distorted: string }; reference?: Moment; moments?: Moment[]; records?: TrainingRecord[];
+  before?: Measured | null; steps?: number; state?: "waiting" | "running" | "stopping" | "stopped" | "finished" | "failed" | null;
+}
+
+// ---------------------------------------------------------------- embedding
+/** points: [picture, component]; neighbours and cosines: [picture, k], -1 where there is none. */
+export interface EmbeddingView {
+  id: string; who: Who; view: "clean" | "distorted"; title: string; reference: boolean; points: Encoded; displacement: Encoded;
+  mean_displacement?: number; nearest_label?: number | null; retrieval?: number | null;
+  neighbours?: Encoded | null; cosines?: Encoded | null; own_rank?: Encoded | null;
+}
+/** Thumbnails of `side` px in one picture, `columns` in a row. */
+export interface Sprite { image: string; side: number; columns: number }
+export interface EmbeddingPayload extends Common {
+  method: "pca" | "umap"; components: 2 | 3; explained?: number[] | null; pending?: string | null; views: EmbeddingView[];
+  pictures: { names: string[]; labels?: number[] | null; classes?: string[] }; sprite?: Sprite | null;
+  chosen?: number | null; shown?: number; total?: number; caption?: string;
+}
+
+// ---------------------------------------------------------------- sweep
+/** One measure over all strengths; null where it is not known (yet). */
+export interface Series {
+  id: string; title: string; better: 1 | -1; low?: number | null; high?: number | null; help?: string; why?: string | null;
+  reference?: number | null; teacher: (number | null)[] | null; student: (number | null)[] | null;
+}
+export interface SweepPayload extends Common {
+  operator: string; label: string; parameter: { name: string; unit: string }; values: number[]; specs: string[]; series: Series[];
+  trained?: { spec: string; low?: number | null; high?: number | null } | null; never_trained?: boolean; pictures?: number | null;
+  seed?: number | null; chosen?: number | null; progress?: { done: number; total: number } | null; caption?: string;
+}

@@ -1,0 +1,170 @@
+// The sweep payload, checked, and what is said about it in words. No page is needed.
+
+/** @import { Series, SweepPayload } from "./payloads" */
+import { clamp } from "./arrays.js";
+import { formatFixed, MINUS } from "./format.js";
+
+export const WHO = ["teacher", "student"];
+export const UNTOUCHED = "The student is still the untouched copy of the teacher: one curve stands for both.";
+const NO_LABELS = "these pictures have no labels";
+
+/** The payload, checked and in the words of this file. Throws what a person can mend. @param {SweepPayload} payload */
+export function readSweep(payload) {
+  if (typeof payload !== "object" || Array.isArray(payload)) throw new Error("it is no object");
+  if ((payload.version ?? 1) !== 1) throw new Error(`it has version ${payload.version} instead of 1`);
+  const { values } = payload;
+  if (!Array.isArray(values) || !values.length || !values.every(Number.isFinite)) throw new Error("its strengths (values) are no list of numbers");
+  if (!Array.isArray(payload.series) || !payload.series.length) throw new Error("it has no list of measures (series)");
+  const untouched = Boolean(payload.untouched_student);
+  const parameter = { name: String(payload.parameter?.name ?? "strength"), unit: String(payload.parameter?.unit ?? "") };
+  const operator = String(payload.operator ?? "distortion");
+  return {
+    key: JSON.stringify([operator, parameter.name, values]),
+    operator,
+    label: String(payload.label ?? operator),
+    parameter,
+    values,
+    order: values.map((_, i) => i).sort((a, b) => values[a] - values[b]),
+    specs: Array.isArray(payload.specs) ? payload.specs : [],
+    series: payload.series.map((each) => readSeries(each, payload, untouched)),
+    trained: readTrained(payload.trained),
+    neverTrained: Boolean(payload.never_trained),
+    untouched,
+    pictures: Number.isFinite(payload.pictures) ? payload.pictures : null,
+    seed: Number.isFinite(payload.seed) ? payload.seed : null,
+    chosen: Number.isInteger(payload.chosen) && payload.chosen in values ? payload.chosen : null,
+    progress: readProgress(payload.progress),
+    caption: payload.caption ? String(payload.caption) : "",
+    message: payload.message ? String(payload.message) : null,
+    link: payload.link ?? null,
+    payload,
+  };
+}
+
+/** @param {Series} each @param {SweepPayload} payload @param {boolean} untouched */
+function readSeries(each, payload, untouched) {
+  if (!each || typeof each !== "object") throw new Error("one of its measures (series) is no object");
+  const title = String(each.title ?? each.id ?? "a measure");
+  const read = (who) => {
+    const curve = each[who] ?? null;
+    if (curve === null) return null;
+    if (!Array.isArray(curve) || curve.length !== payload.values.length) {
+      throw new Error(`the ${who}'s ${title} has ${curve.length ?? "no"} values for ${payload.values.length} strengths`);
+    }
+    if (!curve.every((value) => value === null || Number.isFinite(value))) throw new Error(`the ${who}'s ${title} holds something else than numbers and null`);
+    return curve;
+  };
+  const [teacher, student] = [read("teacher"), untouched ? null : read("student")];
+  const reference = Number.isFinite(each.reference) ? each.reference : null;
+  const measured = [...(teacher ?? []), ...(student ?? [])].filter(Number.isFinite);
+  return {
+    id: String(each.id ?? title),
+    title,
+    better: each.better < 0 ? -1 : 1,
+    help: String(each.help ?? ""),
+    teacher,
+    student,
+    reference,
+    low: Math.min(...[each.low, reference, ...measured].filter(Number.isFinite), Infinity),
+    high: Math.max(...[each.high, reference, ...measured].filter(Number.isFinite), -Infinity),
+    missing: measured.length ? null : whyMissing(each, payload),
+  };
+}
+
+/** Why a measure has no number at all. @param {Series} each @param {SweepPayload} payload @returns {string} */
+function whyMissing(each, payload) {
+  const others = payload.series.some((other) => WHO.some((who) => other?.[who]?.some?.(Number.isFinite)));
+  if (each.why) return String(each.why).startsWith("not measured") ? String(each.why) : `not measured: ${each.why}`;
+  if (payload.progress && !others) return "not measured yet";
+  return each.id === "nearest_label" ? `not measured: ${NO_LABELS}` : "not measured";
+}
+
+/** @param {SweepPayload["trained"]} trained */
+function readTrained(trained) {
+  if (!trained) return null;
+  const known = Number.isFinite(trained.low);
+  return {
+    spec: String(trained.spec ?? ""),
+    low: known ? trained.low : null,
+    high: known ? (Number.isFinite(trained.high) ? trained.high : trained.low) : null,
+  };
+}
+
+/** @param {SweepPayload["progress"]} progress */
+function readProgress(progress) {
+  if (!progress || !Number.isFinite(progress.done) || !(progress.total > 0)) return null;
+  return { done: clamp(progress.done, 0, progress.total), total: progress.total };
+}
+
+export function formatStrength(value) {
+  const text = String(Number(Math.abs(value).toPrecision(6)));
+  return value < 0 ? MINUS + text : text;
+}
+
+export function tellStrength({ parameter, values }, index) {
+  return `${parameter.name} ${formatStrength(values[index])}`;
+}
+
+/** {text: "+0.042", word: "better"}: what the student is ahead of the teacher, or behind. */
+export function gapAt({ teacher, student, better }, index) {
+  const gap = Number.isFinite(teacher?.[index]) && Number.isFinite(student?.[index]) ? student[index] - teacher[index] : NaN;
+  if (Number.isNaN(gap)) return { text: "", word: "" };
+  if (Math.abs(gap) < 0.0005) return { text: "0.000", word: "equal" };
+  return { text: (gap > 0 ? "+" : "") + formatFixed(gap, 3), word: gap * better > 0 ? "better" : "worse" };
+}
+
+export const numberAt = (curve, index) => formatFixed(curve?.[index] ?? NaN, 3);
+
+/** All measures at one strength, to be read aloud. */
+export function describeStrength(data, index) {
+  const parts = data.series.map((each) => {
+    const known = WHO.filter((who) => Number.isFinite(each[who]?.[index])).map((who) => `${who} ${numberAt(each[who], index)}`);
+    const { text, word } = gapAt(each, index);
+    return `${each.title} ${[...known, text && `gap ${text}, ${word}`].filter(Boolean).join(", ") || "not measured"}`;
+  });
+  return `${tellStrength(data, index)}: ${parts.join("; ")}`;
+}
+
+export function describeCurve(data, each, who) {
+  const measured = data.order.filter((i) => Number.isFinite(each[who]?.[i]));
+  if (!measured.length) return "";
+  const tell = (i) => `${numberAt(each[who], i)} at ${formatStrength(data.values[i])}`;
+  return measured.length === 1 ? `${who}: ${tell(measured[0])}` : `${who}: from ${tell(measured[0])} to ${tell(measured.at(-1))}`;
+}
+
+export function trainedText(data) {
+  const { trained, parameter } = data;
+  const range = trained.low === trained.high ? formatStrength(trained.low) : `${formatStrength(trained.low)} to ${formatStrength(trained.high)}`;
+  return `student trained at ${parameter.name} ${range}${isBeyond(data) ? ", outside this axis" : ""}`;
+}
+
+export function isBeyond({ trained, values, order }) {
+  return trained.high < values[order[0]] || trained.low > values[order.at(-1)];
+}
+
+export const wasTrainedHere = (data) => !data.untouched && !data.neverTrained && data.trained !== null && data.trained.low !== null;
+export const wasNeverTrained = (data) => !data.untouched && (data.neverTrained || (data.trained !== null && data.trained.low === null));
+
+export function neverText({ trained }) {
+  return `never trained on: the student learned ${trained?.spec || "something else"}`;
+}
+
+/** What the caption does not tell anyway. */
+export function samplesText({ pictures, seed, caption }) {
+  const told = new RegExp(`\\b${pictures}\\b`).test(caption);
+  return [pictures !== null && !told && `${pictures} pictures`, seed !== null && `seed ${seed}`].filter(Boolean).join(" \u00b7 ");
+}
+
+export function figureLines(data, chosen) {
+  const look = "Teacher: blue line, circles. Student: orange dashes, squares. Dotted: the teacher on clean pictures.";
+  return [
+    data.untouched ? UNTOUCHED : look,
+    [wasTrainedHere(data) && `Shaded: ${trainedText(data)}.`, wasNeverTrained(data) && `${neverText(data)}.`, chosen !== null && `Line: ${tellStrength(data, chosen)}.`].filter(Boolean).join(" "),
+    [data.caption, samplesText(data)].filter(Boolean).join(" \u00b7 "),
+    data.progress ? `Not finished: ${progressText(data.progress)}.` : "",
+  ].filter(Boolean);
+}
+
+export function progressText({ done, total }) {
+  return `measured ${done} of ${total} pictures`;
+}

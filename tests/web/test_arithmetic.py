@@ -1,0 +1,272 @@
+"""What the views compute, as plain functions in a browser that draws nothing, against numpy and naive loops."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fixtures
+import numpy as np
+import pytest
+from playwright.sync_api import Browser
+
+from explorer import web
+from explorer.web.linker import linked
+
+pytestmark = pytest.mark.browser
+
+Call = Callable[..., object]
+
+LOAD = """async (sources) => {
+  globalThis.modules = {};
+  for (const [name, source] of Object.entries(sources)) {
+    modules[name] = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  }
+}"""
+CALL = """([text, values]) => {
+  const plain = (node) => {
+    if (ArrayBuffer.isView(node)) return Array.from(node);
+    if (Array.isArray(node)) return node.map(plain);
+    if (node === null || typeof node !== "object") return node;
+    return Object.fromEntries(Object.entries(node).map(([key, each]) => [key, plain(each)]));
+  };
+  return plain(new Function("modules", ...Object.keys(values), `return ${text}`)(modules, ...Object.values(values)));
+}"""
+FOLDER = Path(web.__file__).parent
+PURE = ("arrays", "features", "format", "maps", "recoverycurves", "scales", "settings", "sweepdata", "sweepgeometry")
+
+
+@pytest.fixture(scope="module")
+def call(browser: Browser) -> Iterator[Call]:
+    """`call("modules.maps.topMass(map, 0.5)", map=[...])`: what the expression gives."""
+    page = browser.new_page()
+    page.evaluate(
+        LOAD,
+        {name: linked(name, lambda module: (FOLDER / f"{module}.js").read_text(encoding="utf-8")) for name in PURE},
+    )
+    yield lambda text, **values: page.evaluate(CALL, [text, values])
+    page.close()
+
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+# ---------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint16", "float32"])
+def test_arrays_come_out_as_they_went_in(call: Call, generator: np.random.Generator, dtype: str) -> None:
+    values = generator.uniform(0, 120, (3, 4)).astype(dtype)
+    got = call("modules.arrays.decodeArray(spec)", spec=fixtures.encode(values, scale=0.5))
+    assert (got["shape"], got["scale"]) == ([3, 4], 0.5)
+    np.testing.assert_array_equal(got["values"], values.ravel())
+    np.testing.assert_allclose(
+        call(
+            "modules.arrays.scaledSlice(modules.arrays.decodeArray(spec), 4, 4)",
+            spec=fixtures.encode(values, scale=0.5),
+        ),
+        values[1] * 0.5,
+    )
+
+
+def test_what_is_nearest_largest_and_between(call: Call) -> None:
+    assert call("modules.arrays.nearestAt([0, 4, 8], 6)") == 1, "of two as near, the first"
+    assert call("modules.arrays.nearestAt([0, 4, 8], 7)") == 2
+    assert call("modules.arrays.listNearest([3, 7, 11], 8)") == 7
+    assert call("modules.arrays.largestAt([1, 5, 5, 2])") == 1
+    assert call("modules.arrays.extentOf([[3, 4], [-1]])") == [-1, 4]
+    assert call("modules.arrays.extentOf([[3, 4]], 0, 0)") == [0, 4]
+    assert call("modules.arrays.largest([[-3], [-4]])") == 0
+    assert call("modules.arrays.tableOf(Float32Array.of(1, 2, 3, 1 / 3), 2, 2, 3)") == [[1, 2], [3, 0.333]]
+
+
+# ---------------------------------------------------------------- maps
+
+
+@pytest.fixture
+def attention(generator: np.random.Generator) -> tuple[np.ndarray, dict]:
+    """Layer, head, patch: as numbers, and as it travels."""
+    stored = generator.integers(0, 65535, (3, 4, 10)).astype("uint16")
+    return stored / 65535, fixtures.encode(stored, scale=1 / 65535)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"), [(2, lambda x: x[2]), ("mean", lambda x: x.mean(0)), ("max", lambda x: x.max(0))]
+)
+def test_maps_of_heads(call: Call, attention: tuple[np.ndarray, dict], head: object, expected: Callable) -> None:
+    exact, spec = attention
+    got = call("modules.maps.mapOfHeads(modules.arrays.decodeArray(spec), head, 1)", spec=spec, head=head)
+    np.testing.assert_allclose(got, expected(exact[1]), rtol=1e-6)
+
+
+def test_one_scale_over_several_attentions(call: Call, attention: tuple[np.ndarray, dict]) -> None:
+    exact, spec = attention
+    halved = {**spec, "scale": spec["scale"] / 2}
+    tops = "modules.maps.topsOf([half, whole].map(modules.arrays.decodeArray))"
+    assert call(f"{tops}(3, 2)", half=halved, whole=spec) == pytest.approx(exact[2, 3].max())
+    assert call(f"{tops}('mean', 0)", half=halved, whole=spec) == pytest.approx(exact[0].mean(0).max())
+
+
+def test_divergence_is_symmetric_bounded_and_that_of_numpy(call: Call, generator: np.random.Generator) -> None:
+    first, second = generator.uniform(0, 3, (2, 20))
+    p, q = first / first.sum(), second / second.sum()
+    middle = (p + q) / 2
+    expected = float(0.5 * (p * np.log(p / middle)).sum() + 0.5 * (q * np.log(q / middle)).sum())
+    js = "modules.maps.jensenShannon(first, second)"
+    assert call(js, first=first.tolist(), second=second.tolist()) == pytest.approx(expected)
+    assert call(js, first=second.tolist(), second=first.tolist()) == pytest.approx(expected)
+    assert call(js, first=[1, 0], second=[0, 5]) == pytest.approx(math.log(2))
+    assert call(js, first=[1, 3], second=[2, 6]) == pytest.approx(0, abs=1e-12)
+    assert call(js, first=[0, 0], second=[0, 0]) == 0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6, 1.0])
+def test_the_smallest_set_that_holds_a_share(call: Call, generator: np.random.Generator, share: float) -> None:
+    values = generator.exponential(size=30)
+    inside = np.array(
+        call("modules.maps.topMass(Float64Array.from(map), share)", map=values.tolist(), share=share), bool
+    )
+    assert values[inside].sum() >= share * values.sum() * (1 - 1e-9)
+    assert values[inside].sum() - values[inside].min() < share * values.sum()
+    assert values[inside].min() >= values[~inside].max(initial=0)
+
+
+@pytest.mark.parametrize(
+    ("direction", "before", "after", "word"),
+    [
+        (1, 0.5, 0.6, "closer"),
+        (-1, 0.5, 0.6, "farther"),
+        (1, 0.5, 0.5049, "same"),
+        (-1, 0.6, 0.5, "closer"),
+        (1, None, 0.5, ""),
+    ],
+)
+def test_judgements_follow_the_direction(call: Call, direction: int, before: float, after: float, word: str) -> None:
+    asked = {"direction": direction, "before": before, "after": after}
+    assert call("modules.maps.judged(direction, before, after, 0.005)", **asked) == word
+
+
+# ---------------------------------------------------------------- features
+
+
+def test_cosines_of_stored_rows(call: Call, generator: np.random.Generator) -> None:
+    stored = generator.integers(-127, 128, (2, 12, 8)).astype("int8")
+    stored[1, 3] = 0
+    exact = stored / np.maximum(np.linalg.norm(stored.astype(float), axis=2, keepdims=True), 1)
+    decoded = "modules.features.featuresOf(modules.arrays.decodeArray({}))".format
+    asked = {"one": fixtures.encode(stored[0]), "other": fixtures.encode(stored[1])}
+    got = call(f"modules.features.cosinesTo({decoded('other')}, {decoded('one')}, 5)", **asked)
+    np.testing.assert_allclose(got, exact[1] @ exact[0, 5], atol=1e-6)
+    assert got[3] == 0, "a row of zeros resembles nothing"
+    assert call(f"modules.features.cosinesTo({decoded('one')}, {decoded('other')}, 3)", **asked) == [0] * 12
+
+
+def test_ranks_begin_at_one_and_bear_rounding(call: Call) -> None:
+    assert call("modules.features.rankOf(Float64Array.of(0.2, 0.9, 0.5, 0.9000000001), 1)") == 1
+    assert call("modules.features.rankOf(Float64Array.of(0.2, 0.9, 0.5, 0.7), 2)") == 3
+
+
+# ---------------------------------------------------------------- axes and curves
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.3, 0.41), (0, 12345), (2.2, 2.2004), (-7, -6)])
+def test_ticks_are_round_and_lie_where_they_should(call: Call, low: float, high: float) -> None:
+    around = call("modules.scales.ticksAround(low, high, 4)", low=low, high=high)
+    within = call("modules.scales.ticksWithin(low, high, 4)", low=low, high=high)
+    room = 1e-6 * (high - low)
+    assert around[0] <= low + room
+    assert around[-1] >= high - room
+    assert all(low - room <= tick <= high + room for tick in within)
+    assert 2 <= len(within) <= len(around) <= 9
+    for ticks in (around, within):
+        gaps = np.diff(ticks)
+        np.testing.assert_allclose(gaps, gaps[0], rtol=1e-6)
+        assert f"{gaps[0]:.6e}"[0] in "1259", "1, 2 or 5 times a power of ten"
+    texts = [call("modules.scales.tickText(tick, ticks)", tick=tick, ticks=around) for tick in around]
+    assert len(set(texts)) == len(texts), "no two ticks are written alike"
+
+
+def test_steps_of_a_training_are_whole(call: Call) -> None:
+    assert call("modules.scales.ticksAround(0, 3, 8, 1)") == [0, 1, 2, 3]
+
+
+def test_a_moving_mean_leaves_gaps_as_gaps(call: Call, generator: np.random.Generator) -> None:
+    values = generator.normal(size=72)
+    values[10] = np.nan
+    points = [[step, None if np.isnan(value) else value] for step, value in enumerate(values)]
+    smoothed = "modules.recoverycurves.movingMean(points.map(([x, y]) => [x, y ?? NaN]))"
+    got = call(f"{smoothed}.map(([, y]) => (Number.isNaN(y) ? null : y))", points=points)
+    half = 3  # a 24th of the points
+    assert got[10] is None
+    for i, value in enumerate(got):
+        if i != 10:
+            assert value == pytest.approx(np.nanmean(values[max(0, i - half) : i + half + 1]))
+
+
+def test_a_curve_breaks_where_there_is_no_number(call: Call) -> None:
+    scale = "{ x: (step) => 10 * step, y: (value) => 100 - value }"
+    assert (
+        call(f"modules.recoverycurves.pathOf([[0, 1], [1, 2], [2, NaN], [3, 4]], {scale})")
+        == "M0.0 99.0L10.0 98.0M30.0 96.0"
+    )
+    assert call("modules.recoverycurves.lastUpTo([[0, 1], [2, NaN], [3, 4]], 2)") == [0, 1]
+    assert call("modules.recoverycurves.lastUpTo([[1, 1]], 0)") is None
+    assert len(call("modules.recoverycurves.thinned(Array.from({ length: 2001 }, (_, i) => [i, i]))")) <= 402
+
+
+def test_strengths_are_true_to_scale_unless_they_would_touch(call: Call) -> None:
+    places = "modules.sweepgeometry.placesOf({ values, order: values.map((_, i) => i) }, 400)"
+    wide = call(f"[{places}.xs, {places}.even, {places}.at(0.75)]", values=[0, 0.5, 1])
+    left, middle, right = wide[0]
+    assert not wide[1]
+    assert (middle - left, wide[2] - left) == (
+        pytest.approx((right - left) / 2),
+        pytest.approx(0.75 * (right - left), abs=0.02),
+    )
+    xs, even = call(f"[{places}.xs, {places}.even]", values=[0, 0.001, 1])
+    assert even
+    np.testing.assert_allclose(np.diff(xs), (right - left) / 2, atol=0.02)
+
+
+# ---------------------------------------------------------------- words and settings
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("formatValue(0)", "0"),
+        ("formatValue(-0.012345)", "\u22120.0123"),
+        ("formatValue(12.3456, true)", "+12.35"),
+        ("formatValue(0.00001234)", "1.2e-5"),
+        ("formatValue(null)", "\u2013"),
+        ("formatFixed(-0.0001, 2)", "0.00"),
+        ("formatFixed(-1.25, 1)", "\u22121.3"),
+        ("formatFixed(undefined, 2)", "\u2013"),
+        ("ordinal(1)", "1st"),
+        ("ordinal(12)", "12th"),
+        ("ordinal(1022)", "1,022nd"),
+        ("counted(1, 'picture')", "1 picture"),
+        ("percent(0.125)", "13 %"),
+    ],
+)
+def test_numbers_are_written_for_people(call: Call, text: str, expected: str) -> None:
+    assert call(f"modules.format.{text}") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("readNumber('0.5', 1, 0, 1)", 0.5),
+        ("readNumber(' ', 1, 0, 1)", 1),
+        ("readNumber(7, 1, 0, 5)", 5),
+        ("readNumber('x', 3, 0, 5)", 3),
+        ("readFlag('1', false)", True),
+        ("readFlag('no', true)", True),
+        ("readFlag(0, true)", False),
+        ("readChoice(2, ['1', '2'], '1')", "2"),
+        ("readChoice('nonsense', ['1', '2'], '1')", "1"),
+    ],
+)
+def test_settings_take_sense_and_leave_nonsense(call: Call, text: str, expected: object) -> None:
+    assert call(f"modules.settings.{text}") == expected
