@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from browser_view import browser_view
-from explorer.scene import attention_scene
+from explorer.scenes.inspection import attention_scene
 from tabs import ToldError, compare, notice, weights_line
 
 HELP = """

@@ -10,9 +10,10 @@ import gradio as gr
 import engine
 import explorer as ex
 from background import Background
-from explorer.attribution import METHODS, Attribution, Quality, Settings, attribute_views, quality
-from explorer.charts import plot_attribution
-from explorer.plots import to_image
+from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views
+from explorer.inspection.attribution_quality import Quality, quality
+from explorer.plots.panes import plot_attribution
+from explorer.plots.style import to_image
 from sidebar import Sidebar
 from tabs import ToldError, notice, told
 

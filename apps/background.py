@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from cores import CORES
-from explorer.features import Told
+from explorer.evaluation.features import Told
 
 Result = TypeVar("Result")
 

@@ -15,7 +15,7 @@ from browser_view import RECALL
 from cores import CORES
 from embeddings_tab import CHANGED, build_embeddings_tab, connect_embeddings_tab, open_point
 from endpoints import build_endpoints
-from explorer import projection
+from explorer.evaluation import projection
 from housekeeping import PAGES, keep_house
 from limits import LIMITS, accounts
 from patches_tab import build_patches_tab, pick_layer, show_patches

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 import engine
 import explorer as ex
-from explorer.images import to_pil
+from explorer.data.image import to_pil
 
 SIDE, PREVIEW = 224, 44
 """Pixels at which a picture is corrupted, which the severities are stated for, and of a preview."""

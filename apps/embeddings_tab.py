@@ -12,10 +12,10 @@ import engine
 import explorer as ex
 from background import Background
 from browser_view import browser_view
-from explorer.features import Kind, Told
-from explorer.images import to_pil
-from explorer.map_scene import embedding_scene
-from explorer.pair_embedding import PairEmbedding, embed_pair, is_embedded
+from explorer.data.image import to_pil
+from explorer.evaluation.embedding import PairEmbedding, embed_pair, is_embedded
+from explorer.evaluation.features import Kind, Told
+from explorer.scenes.evaluation import embedding_scene
 from picture_sets import PHOTOS, picture_folders, picture_set, without
 from sidebar import Sidebar
 from tabs import ToldError, notice, told

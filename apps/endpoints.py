@@ -15,10 +15,12 @@ import explorer as ex
 import robustness_tab
 import runs
 from cores import CORES
-from explorer.comparison import VIEWS, Comparison
-from explorer.images import to_pil
-from explorer.plots import overlay, plot_comparison, plot_similarity, to_image
-from explorer.sweeping import strengths_of
+from explorer.data.image import to_pil
+from explorer.evaluation.sweeping import strengths_of
+from explorer.inspection.comparison import VIEWS, Comparison
+from explorer.plots.comparison import plot_comparison, plot_similarity
+from explorer.plots.overlays import overlay
+from explorer.plots.style import to_image
 from limits import LIMITS
 from picture_sets import PHOTOS
 from runs import RUNS

@@ -22,13 +22,13 @@ import explorer as ex
 import own_weights
 import trained
 from cores import CORES
-from explorer.backbones import ImageSize
-from explorer.comparison import Comparison, View, assemble, look
-from explorer.images import to_uint8
-from explorer.map_scene import MOST_THUMBNAILS, sprite
-from explorer.pair_embedding import PairEmbedding
-from explorer.pairs import read_card
-from explorer.projection import METHODS, Projection
+from explorer.data.image import to_uint8
+from explorer.evaluation.embedding import PairEmbedding
+from explorer.evaluation.projection import METHODS, Projection
+from explorer.inspection.comparison import Comparison, View, assemble, look
+from explorer.models.backbones import ImageSize
+from explorer.models.pairs import read_card
+from explorer.scenes.evaluation import MOST_THUMBNAILS, sprite
 from limits import LIMITS
 from picture_sets import picture_set
 
@@ -250,7 +250,7 @@ def _sprite(source: str, _digest: str) -> dict[str, Any] | None:
 
 
 def thumbnails(source: str, images: ex.ImageSet) -> dict[str, Any] | None:
-    """Thumbnails of all pictures; see `explorer.map_scene.sprite`."""
+    """Thumbnails of all pictures; see `explorer.scenes.evaluation.sprite`."""
     return _sprite(source, images.digest) if len(images) <= MOST_THUMBNAILS else None
 
 

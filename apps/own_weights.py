@@ -15,10 +15,10 @@ from pathlib import Path
 
 import explorer as ex
 import trained
-from explorer._files import atomic_path, last_used, scratch_folder
-from explorer.backbones import ImageSize
-from explorer.checkpoints import read_checkpoint
-from explorer.lora_files import is_adapter
+from explorer.models.backbones import ImageSize
+from explorer.models.checkpoints import read_checkpoint
+from explorer.models.lora_files import is_adapter
+from explorer.system.files import atomic_path, last_used, scratch_folder
 from limits import LIMITS
 
 LARGEST_BYTES = 700 << 20

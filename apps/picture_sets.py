@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import explorer as ex
-from explorer._files import readable
-from explorer.data import SplitsError, is_split
-from explorer.images import Size
-from explorer.picture_files import told
+from explorer.data.image import Size
+from explorer.data.picture_files import told
+from explorer.data.sources import SplitsError, is_split
+from explorer.system.files import readable
 
 VARIABLE = "VIT_EXPLORER_PICTURES"
 PHOTOS = "embedded photos"
@@ -97,4 +97,4 @@ class _Once(logging.Filter):
         return len(self._logged) > before
 
 
-logging.getLogger("explorer.data").addFilter(_Once())
+logging.getLogger("explorer.data.sources").addFilter(_Once())

@@ -9,10 +9,10 @@ import gradio as gr
 import engine
 from browser_view import browser_view
 from cores import CORES, each
-from explorer.features import is_embedded
-from explorer.map_scene import sweep_scene
-from explorer.scene import attention_scene
-from explorer.sweeping import Strengths, Sweep, strengths_of, sweep_steps
+from explorer.evaluation.features import is_embedded
+from explorer.evaluation.sweeping import Strengths, Sweep, strengths_of, sweep_steps
+from explorer.scenes.evaluation import sweep_scene
+from explorer.scenes.inspection import attention_scene
 from picture_sets import PHOTOS, picture_folders, picture_set, without
 from sidebar import Sidebar
 from tabs import ToldError, compare, notice, told

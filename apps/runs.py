@@ -24,9 +24,10 @@ import engine
 import explorer as ex
 import trained
 from cores import CORES, each
-from explorer._files import claimed
-from explorer.pairs import read_card, read_pair
-from explorer.scene import Payload, moment_scene, recovery_scene
+from explorer.models.pairs import read_card, read_pair
+from explorer.scenes.common import Payload
+from explorer.scenes.inspection import moment_scene, recovery_scene
+from explorer.system.files import claimed
 from housekeeping import give_memory_back
 from limits import LIMITS
 from picture_sets import PHOTOS, picture_folders, picture_set, without, zipped_set

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import engine
-from explorer.comparison import Comparison
+from explorer.inspection.comparison import Comparison
 
 MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
 _log = logging.getLogger(__name__)

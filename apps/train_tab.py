@@ -15,9 +15,9 @@ import explorer as ex
 import runs
 import trained
 from browser_view import REMEMBER, browser_view
-from explorer._files import atomic_path
-from explorer.animation import animate_recovery
-from explorer.pairs import export_pair
+from explorer.models.pairs import export_pair
+from explorer.plots.animation import animate_recovery
+from explorer.system.files import atomic_path
 from limits import LIMITS
 from picture_sets import PHOTOS, picture_folders
 from runs import RUNS, Run, Watched

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import platformdirs
 
-from explorer._files import claimed
-from explorer._replacement import current
-from explorer.pairs import CARD, PairError, import_pair, read_card
+from explorer.models.pairs import CARD, PairError, import_pair, read_card
+from explorer.system.files import claimed
+from explorer.system.replacing import current
 
 RUNS_VARIABLE = "VIT_EXPLORER_RUNS"
 FREE_BYTES = 1 << 30  # less than this, and nothing more is taken in

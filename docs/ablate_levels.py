@@ -21,7 +21,7 @@ from measuring import NUMBERS, measured, measured_reference
 from tqdm import tqdm
 
 import explorer as ex
-from explorer._files import atomic_path
+from explorer.system.files import atomic_path
 
 LEVELS = ("cls", "patch", "attention")
 SUBSETS = [subset for count in (1, 2, 3) for subset in combinations(LEVELS, count)]

@@ -8,7 +8,7 @@ it again, and it goes on; `--report` writes the report of what there is. Who get
 
 - all rows have the same labelled pictures: 10 % or 100 % of them;
 - *frozen + probe*: the teacher, a linear probe on distorted pictures;
-- *restored + probe*: the same after classical restoration that knows the damage (see `explorer.restoration`);
+- *restored + probe*: the same after classical restoration that knows the damage (see `explorer.baselines.restoration`);
 - *fine-tuned*: adapter and head trained with the labels on distorted pictures, from a linear probe on;
 - *contrastive student*: Ravula et al. 2021, InfoNCE with the clean teacher alone, then a linear probe;
 - *three-level student*: CLS, patches and attention, the same steps on the same pictures, then a linear probe;
@@ -25,11 +25,11 @@ import torch
 from tqdm import tqdm
 
 import explorer as ex
-from explorer._files import atomic_path
-from explorer.evaluation import draw_seed
-from explorer.finetuning import FinetuneConfig, finetune
-from explorer.probes import fit_probe
-from explorer.restoration import restore
+from explorer.baselines.finetuning import FinetuneConfig, finetune
+from explorer.baselines.restoration import restore
+from explorer.evaluation.evaluation import draw_seed
+from explorer.evaluation.probes import fit_probe
+from explorer.system.files import atomic_path
 
 SIZE, STEPS, BATCH = 112, 120, 16
 FAMILIES = {

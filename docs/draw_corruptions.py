@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import explorer as ex
-from explorer._files import asset_path
+from explorer.system.files import asset_path
 
 OUT = Path(__file__).with_name("corruptions.png")
 PHOTO, SIZE, SEED = "farm_animal/cat.webp", 224, 0

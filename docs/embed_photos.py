@@ -14,7 +14,7 @@ import safetensors.numpy
 from tqdm import tqdm
 
 import explorer as ex
-from explorer.features import shipped_name
+from explorer.evaluation.features import shipped_name
 
 OUT = Path(__file__).parents[1] / "assets" / "features"
 SIZE, SEED, FIRST = 224, 0, "gaussian_noise(sigma=0.3)"

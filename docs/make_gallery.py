@@ -20,10 +20,10 @@ from PIL import Image
 from tqdm import tqdm
 
 import explorer as ex
-from explorer._files import asset_path
-from explorer.map_scene import embedding_scene, sprite
-from explorer.pages import Shown
-from explorer.pair_embedding import embed_pair
+from explorer.evaluation.embedding import embed_pair
+from explorer.scenes.evaluation import embedding_scene, sprite
+from explorer.scenes.pages import Shown
+from explorer.system.files import asset_path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "gallery"

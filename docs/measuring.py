@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import explorer as ex
-from explorer.probes import nearest_label_accuracy, retrieval_at_1
+from explorer.evaluation.probes import nearest_label_accuracy, retrieval_at_1
 
 NUMBERS = ("CLS cosine", "patch cosine", "attention KL", "retrieval@1", "1-NN label")
 BATCH = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from explorer.plots import COLOURS, QUIET, empty_figure, to_png
+from explorer.plots.style import COLOURS, QUIET, empty_figure, to_png
 
 Numbers = dict[str, list[float]]
 DATA = {

@@ -20,10 +20,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from explorer.architectures import UnsupportedModelError, check_supported, list_backbones, reason_against
-from explorer.backbones import _wrap
-from explorer.trace import Grid
-from explorer.weights import LoadedWeights
+from explorer.models.architectures import UnsupportedModelError, check_supported, list_backbones, reason_against
+from explorer.models.backbones import _wrap
+from explorer.models.trace import Grid
+from explorer.models.weights import LoadedWeights
 from tests.architectures import FAMILIES, differences, shallow
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 import explorer as ex
-from explorer.pairs import export_pair, import_pair
+from explorer.models.pairs import export_pair, import_pair
 
 
 def student(distortion: str, **options: Any) -> ex.DistillConfig:

@@ -17,55 +17,58 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from explorer.animation import animate_recovery
-    from explorer.architectures import UnsupportedModelError, list_backbones
-    from explorer.attribution import Attribution, attribute
-    from explorer.backbones import Backbone, CaptureError, load_backbone
-    from explorer.comparison import Comparison, compare
-    from explorer.data import ImageSet, load_images
-    from explorer.distill_config import DistillConfig
-    from explorer.distillation import CheckpointError, DivergedError, Record, distill
+    from explorer.analysis.maps import attention_map, pca_rgb, rollout
+    from explorer.analysis.metrics import top_mass
+    from explorer.analysis.similarity import Alignment, alignment, patch_similarity
+    from explorer.data.image import ImageError, load_image
+    from explorer.data.sets import ImageSet
+    from explorer.data.sources import load_images
     from explorer.distortions import DISTORTIONS, Distortion, distortion, register_distortion
-    from explorer.evaluation import Evaluation, evaluate
-    from explorer.features import Features, embed
-    from explorer.images import ImageError, load_image
-    from explorer.maps import attention_map, pca_rgb, rollout
-    from explorer.metrics import top_mass
-    from explorer.own_modules import wrap_backbone
-    from explorer.pages import Section, page, save_page
-    from explorer.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
-    from explorer.projection import Projection, project
-    from explorer.recovery import Moment, Recovery
-    from explorer.similarity import Alignment, alignment, patch_similarity
-    from explorer.sweeping import Sweep, sweep
-    from explorer.trace import Grid, Trace
-    from explorer.weights import ALIASES, WeightsError
+    from explorer.evaluation.evaluation import Evaluation, evaluate
+    from explorer.evaluation.features import Features, embed
+    from explorer.evaluation.projection import Projection, project
+    from explorer.evaluation.sweeping import Sweep, sweep
+    from explorer.inspection.attribution import Attribution, attribute
+    from explorer.inspection.comparison import Comparison, compare
+    from explorer.inspection.recovery import Moment, Recovery
+    from explorer.models.architectures import UnsupportedModelError, list_backbones
+    from explorer.models.backbones import Backbone, CaptureError, load_backbone
+    from explorer.models.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
+    from explorer.models.trace import Grid, Trace
+    from explorer.models.weights import ALIASES, WeightsError
+    from explorer.models.wrapping import wrap_backbone
+    from explorer.plots.animation import animate_recovery
+    from explorer.scenes.pages import Section, page, save_page
+    from explorer.training.config import DistillConfig
+    from explorer.training.distillation import CheckpointError, DivergedError, Record, distill
 
 _HOME = {
-    "animation": ("animate_recovery",),
-    "architectures": ("UnsupportedModelError", "list_backbones"),
-    "attribution": ("Attribution", "attribute"),
-    "backbones": ("Backbone", "CaptureError", "load_backbone"),
-    "comparison": ("Comparison", "compare"),
-    "data": ("ImageSet", "load_images"),
-    "distill_config": ("DistillConfig",),
-    "distillation": ("CheckpointError", "DivergedError", "Record", "distill"),
+    "analysis.maps": ("attention_map", "pca_rgb", "rollout"),
+    "analysis.metrics": ("top_mass",),
+    "analysis.similarity": ("Alignment", "alignment", "patch_similarity"),
+    "data.image": ("ImageError", "load_image"),
+    "data.sets": ("ImageSet",),
+    "data.sources": ("load_images",),
     "distortions": ("DISTORTIONS", "Distortion", "distortion", "register_distortion"),
-    "evaluation": ("Evaluation", "evaluate"),
-    "features": ("Features", "embed"),
-    "images": ("ImageError", "load_image"),
-    "maps": ("attention_map", "pca_rgb", "rollout"),
-    "metrics": ("top_mass",),
-    "own_modules": ("wrap_backbone",),
-    "pages": ("Section", "page", "save_page"),
-    "pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
-    "projection": ("Projection", "project"),
-    "recovery": ("Moment", "Recovery"),
-    "similarity": ("Alignment", "alignment", "patch_similarity"),
-    "sweeping": ("Sweep", "sweep"),
-    "trace": ("Grid", "Trace"),
-    "weights": ("ALIASES", "WeightsError"),
+    "evaluation.evaluation": ("Evaluation", "evaluate"),
+    "evaluation.features": ("Features", "embed"),
+    "evaluation.projection": ("Projection", "project"),
+    "evaluation.sweeping": ("Sweep", "sweep"),
+    "inspection.attribution": ("Attribution", "attribute"),
+    "inspection.comparison": ("Comparison", "compare"),
+    "inspection.recovery": ("Moment", "Recovery"),
+    "models.architectures": ("UnsupportedModelError", "list_backbones"),
+    "models.backbones": ("Backbone", "CaptureError", "load_backbone"),
+    "models.pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
+    "models.trace": ("Grid", "Trace"),
+    "models.weights": ("ALIASES", "WeightsError"),
+    "models.wrapping": ("wrap_backbone",),
+    "plots.animation": ("animate_recovery",),
+    "scenes.pages": ("Section", "page", "save_page"),
+    "training.config": ("DistillConfig",),
+    "training.distillation": ("CheckpointError", "DivergedError", "Record", "distill"),
 }
+_MODULES = {"losses": "training.losses", "metrics": "analysis.metrics"}  # `from explorer import losses`
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
@@ -128,6 +131,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"explorer.{_MODULES[name]}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'explorer' has no attribute {name!r}; public are {', '.join(__all__)}")
     value = getattr(import_module(f"explorer.{_MODULE_OF[name]}"), name)

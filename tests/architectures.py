@@ -9,10 +9,10 @@ from timm.layers.config import set_fused_attn
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from explorer.architectures import create, patch_of, skeleton
-from explorer.backbones import Backbone, _wrap, load_backbone
-from explorer.trace import Trace
-from explorer.weights import LoadedWeights
+from explorer.models.architectures import create, patch_of, skeleton
+from explorer.models.backbones import Backbone, _wrap, load_backbone
+from explorer.models.trace import Trace
+from explorer.models.weights import LoadedWeights
 
 ARCHITECTURES = {  # timm name -> (patch, tokens before the patches)
     "vit_tiny_patch16_224": (16, 1),

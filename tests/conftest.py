@@ -15,9 +15,10 @@ from jaxtyping import install_import_hook
 # Before anything imports explorer: every shape in its signatures is checked at run time from here on.
 HOOK = install_import_hook("explorer", "beartype.beartype")
 
-from explorer import cli, load_backbone, load_images  # noqa: E402
-from explorer.backbones import Backbone  # noqa: E402
-from explorer.weights import ALIASES, fetch  # noqa: E402
+from explorer import load_backbone, load_images  # noqa: E402
+from explorer.cli import main as cli  # noqa: E402
+from explorer.models.backbones import Backbone  # noqa: E402
+from explorer.models.weights import ALIASES, fetch  # noqa: E402
 from tests.together import Run, torch_threads  # noqa: E402
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from explorer.backbones import Backbone, load_backbone
-from explorer.data import ImageSet, load_images
+from explorer.data.sets import ImageSet
+from explorer.data.sources import load_images
 from explorer.distortions import distortion
-from explorer.pairs import Pair
+from explorer.models.backbones import Backbone, load_backbone
+from explorer.models.pairs import Pair
 from tests.architectures import peaked
 
 SIZE = 32

@@ -27,15 +27,18 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from explorer import DistillConfig, WeightsError, cli, distill, features, load_backbone, load_pair, pairs
-from explorer._files import atomic_path, last_used, scratch_folder
-from explorer.backbones import Backbone
-from explorer.data import ImageSet
-from explorer.distillation import OPTIMIZER, CheckpointError, Record
-from explorer.features import CacheError, embed
-from explorer.pairs import CARD, HISTORY, STUDENT, PairError, export_pair, import_pair, read_pair
-from explorer.targets import Targets
-from explorer.weights import ALIASES, fetch, load_alias
+from explorer import DistillConfig, WeightsError, distill, load_backbone, load_pair
+from explorer.cli import main as cli
+from explorer.data.sets import ImageSet
+from explorer.evaluation import features
+from explorer.evaluation.features import CacheError, embed
+from explorer.models import pairs
+from explorer.models.backbones import Backbone
+from explorer.models.pairs import CARD, HISTORY, STUDENT, PairError, export_pair, import_pair, read_pair
+from explorer.models.weights import ALIASES, fetch, load_alias
+from explorer.system.files import atomic_path, last_used, scratch_folder
+from explorer.training.distillation import OPTIMIZER, CheckpointError, Record
+from explorer.training.targets import Targets
 from tests.disks import end_of, flipped, forked, killed, read_only, small_disk
 from tests.small import NOISE, network, picture_set
 from tests.together import torch_threads

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import explorer as ex
-from explorer.backbones import Backbone
+from explorer.models.backbones import Backbone
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

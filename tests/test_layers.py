@@ -1,4 +1,4 @@
-"""The floors of the design, read from the source: imports go downward, and sideways only where it is drawn here."""
+"""The order of packages in docs/architecture.md, read from the source: each imports only from those before it."""
 
 import ast
 from pathlib import Path
@@ -8,65 +8,17 @@ import pytest
 import explorer
 
 PACKAGE = Path(__file__).parents[1] / "explorer"
-FLOORS = (
-    {"images", "trace", "precision", "onnx_weights", "fitting", "_files", "_replacement"},
-    {"data", "distortions", "capture", "weights", "metrics", "adapters", "processes", "views", "rows", "reading"}
-    | {"checkpoints", "dialects", "lora_files", "picture_files", "positions"},
-    {
-        "architectures",
-        "backbones",
-        "own_modules",
-        "maps",
-        "similarity",
-        "projection",
-        "probes",
-        "losses",
-        "targets",
-        "labels",
-    },
-    {"comparison", "pairs", "distill_config", "distillation", "recovery", "attribution"}
-    | {"features", "pair_embedding", "evaluation", "sweeping", "restoration", "finetuning"},
-    {"scene", "map_scene", "pages", "plots", "charts", "animation", "widgets", "web"}
-    | {"cli", "training_cli", "measuring_cli", "backbones_cli"},
+ORDER = (
+    *("system", "web", "data", "distortions", "models", "analysis", "training", "evaluation", "baselines"),
+    *("inspection", "plots", "scenes", "widgets", "cli"),
 )
-SIDEWAYS = {("animation", "plots"), ("charts", "plots"), ("cli", "plots"), ("cli", "scene"), ("map_scene", "scene")}
-SIDEWAYS |= {("pages", beside) for beside in ("scene", "map_scene", "web")} | {("cli", "pages"), ("widgets", "pages")}
-SIDEWAYS |= {("widgets", beside) for beside in ("charts", "map_scene", "plots", "scene", "web")}
-SIDEWAYS |= {
-    ("data", "picture_files"),
-    ("weights", "checkpoints"),
-    ("checkpoints", "dialects"),
-    ("lora_files", "checkpoints"),
-    ("lora_files", "dialects"),
-    ("positions", "checkpoints"),
-    ("own_modules", "backbones"),
-    ("own_modules", "architectures"),
-    ("backbones", "architectures"),
-}
-SIDEWAYS |= {("cli", "training_cli"), ("training_cli", "cli")}  # one command line in two files
-SIDEWAYS |= {("cli", "backbones_cli"), ("backbones_cli", "cli")}
-SIDEWAYS |= {
-    ("cli", "measuring_cli"),
-    ("measuring_cli", "cli"),
-    ("measuring_cli", "charts"),
-    ("measuring_cli", "plots"),
-}
-SIDEWAYS |= {
-    ("evaluation", "features"),
-    ("evaluation", "pairs"),
-    ("evaluation", "pair_embedding"),
-    ("sweeping", "pairs"),
-}
-SIDEWAYS |= {("sweeping", "features"), ("pair_embedding", "features"), ("pair_embedding", "pairs")}
-SIDEWAYS |= {("distillation", beside) for beside in ("pairs", "distill_config")}
-FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 INTERFACES = {"gradio", "ipywidgets", "anywidget", "IPython", "apps", "notebooks", "tests"}
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem[:2] != "__")
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
 
-def module_of(path: Path) -> str:
-    """explorer/distortions/parsing.py -> "distortions"; explorer/maps.py -> "maps"."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def package_of(path: Path) -> str:
+    """explorer/distortions/parsing.py -> "distortions"."""
+    return path.relative_to(PACKAGE).parts[0]
 
 
 def imported(source: str) -> set[str]:
@@ -81,40 +33,39 @@ def imported(source: str) -> set[str]:
     return found
 
 
-def violations(module: str, source: str) -> list[str]:
-    """What `module` imports of explorer that is neither below it nor drawn; a public name counts as its home."""
+def violations(package: str, source: str) -> list[str]:
+    """What `package` imports of explorer that does not stand before it; a public name counts as its home."""
     names = {name.split(".")[1] for name in imported(source) if name.startswith("explorer.")}
-    own = {explorer._MODULE_OF.get(name, name) for name in names} - {module, "__version__"}
-    return sorted(name for name in own if FLOOR_OF.get(name, 99) >= FLOOR_OF[module] and (module, name) not in SIDEWAYS)
+    homes = {explorer._MODULE_OF.get(name, name).split(".")[0] for name in names} - {package, "__version__"}
+    before = ORDER[: ORDER.index(package)]
+    return sorted(home for home in homes if home not in before)
+
+
+def test_the_order_names_every_package() -> None:
+    assert set(ORDER) == {package_of(path) for path in SOURCES}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_downward(path: Path) -> None:
-    module = module_of(path)
-    assert module in FLOOR_OF, f"'{module}' stands on no floor: add it to FLOORS, and to the design"
-    assert violations(module, path.read_text(encoding="utf-8")) == []
+def test_imports_come_from_packages_before(path: Path) -> None:
+    assert violations(package_of(path), path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_core_knows_no_interface(path: Path) -> None:
     packages = {name.split(".")[0] for name in imported(path.read_text(encoding="utf-8"))}
-    allowed = INTERFACES if module_of(path) in ("widgets", "cli") else set()
+    allowed = INTERFACES if package_of(path) in ("widgets", "cli") else set()
     assert packages & INTERFACES - allowed == set()
 
 
 @pytest.mark.parametrize(
-    ("module", "source"),
+    ("package", "source"),
     [
-        ("maps", "from explorer.similarity import alignment"),
-        ("capture", "import explorer.backbones"),
-        ("scene", "from explorer import web"),
-        ("trace", "def late():\n    from explorer.maps import rollout"),
-        ("maps", "from explorer import alignment"),
+        ("models", "from explorer.analysis.similarity import alignment"),
+        ("models", "import explorer.training.losses"),
+        ("data", "from explorer import distortions"),
+        ("system", "def late():\n    from explorer.analysis.maps import rollout"),
+        ("models", "from explorer import alignment"),
     ],
 )
-def test_a_violation_is_noticed(module: str, source: str) -> None:
-    assert violations(module, source)
-
-
-def test_every_module_was_found() -> None:
-    assert {"trace", "backbones", "distortions"} <= {module_of(path) for path in SOURCES}
+def test_a_violation_is_noticed(package: str, source: str) -> None:
+    assert violations(package, source)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tests.test_maps import made
+from tests.test_own_modules import OwnViT, wrap
 from torch import Tensor, nn
 
 from explorer import (
@@ -25,17 +27,15 @@ from explorer import (
     load_pair,
     metrics,
     pca_rgb,
-    scene,
 )
-from explorer.backbones import Backbone
-from explorer.charts import plot_panes
-from explorer.comparison import Comparison, assemble
-from explorer.pairs import make_card, write_pair
-from explorer.recovery import Recovery
-from explorer.weights import first_broken
+from explorer.inspection.comparison import Comparison, assemble
+from explorer.inspection.recovery import Recovery
+from explorer.models.backbones import Backbone
+from explorer.models.pairs import make_card, write_pair
+from explorer.models.weights import first_broken
+from explorer.plots.panes import plot_panes
+from explorer.scenes import inspection as scene
 from tests.small import NOISE, SIZE, network, picture_set
-from tests.test_maps import made
-from tests.test_own_modules import OwnViT, wrap
 
 TINY = "vit_tiny_patch16_224"
 broken_by = pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=str)

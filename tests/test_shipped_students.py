@@ -3,8 +3,8 @@
 import pytest
 
 import explorer as ex
-from explorer._files import asset_path
-from explorer.backbones import Backbone
+from explorer.models.backbones import Backbone
+from explorer.system.files import asset_path
 from tests.nightly import left
 
 LIMIT_BYTES = 12_000_000

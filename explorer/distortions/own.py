@@ -22,7 +22,7 @@ from explorer.distortions.operators import DISTORTIONS, NONE, RANDOM_CORRUPTION
 from explorer.distortions.parameters import SEVERITY, Description, Parameter
 from explorer.distortions.pipeline import Distortion
 from explorer.distortions.randomness import Draw
-from explorer.precision import outside_autocast
+from explorer.system.precision import outside_autocast
 
 Picture = Callable[..., Float[Tensor, "3 height width"]]
 Bounds = tuple[int | float, int | float, int | float]  # default, smallest, largest

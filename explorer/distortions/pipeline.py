@@ -19,7 +19,7 @@ from explorer.distortions.operators import COMMON_CORRUPTIONS, DISTORTIONS, NONE
 from explorer.distortions.parameters import SEVERITY, Description, Value, unknown_name
 from explorer.distortions.parsing import EXAMPLES, Term, parse
 from explorer.distortions.randomness import BRANCH, LARGEST_SEED, Draw, uniform_number
-from explorer.precision import outside_autocast
+from explorer.system.precision import outside_autocast
 
 
 @dataclass(frozen=True)

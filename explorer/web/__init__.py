@@ -7,8 +7,8 @@ module, joined by `linker`, and the style sheet. Only the embedding view needs m
 it plotly.js, or `flatplot.js`, which draws less and is small. Who mounts the views, and where the payloads come from,
 is none of this module's business.
 
-`page.html` is the frame of a page that needs nothing else at all, filled by `explorer.pages` or, in the browser, by
-`page.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for that.
+`page.html` is the frame of a page that needs nothing else at all, filled by `explorer.scenes.pages` or, in the browser,
+by `page.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for that.
 """
 
 from importlib.resources import files

@@ -64,7 +64,7 @@ export function createActions({ figure, numbers, page, link, options }) {
 
 const LONG_TEXT = 400; // characters: longer texts are kept once, apart from where they are used
 
-/** A view as one HTML file that needs nothing else; the same as `page` in explorer/pages.py makes.
+/** A view as one HTML file that needs nothing else; the same as `page` in explorer/scenes/pages.py makes.
  *
  * template, style, modules: of `page_template`, `stylesheet` and `page_modules` in explorer.web. view: its name there.
  * payload, state: what it shows, and its settings. facts: more lines for the foot of the page, [[term, text], ...].

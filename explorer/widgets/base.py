@@ -1,9 +1,9 @@
 """What all widgets share: the one anywidget that carries a view of `explorer.web`, and the frame around it.
 
-Enters: payloads of `explorer.scene` and `explorer.map_scene`. Leaves: what people do in the view, as events and
-settings. The payload is part of the widget's state, so that every page that shows the widget has it at once, even while
-the kernel is busy; a notebook that is run by a program need not keep it (nbclient: `store_widget_state=False`), as each
-widget leaves a picture, too.
+Enters: payloads of `explorer.scenes.inspection` and `explorer.scenes.evaluation`. Leaves: what people do in the view,
+as events and settings. The payload is part of the widget's state, so that every page that shows the widget has it at
+once, even while the kernel is busy; a notebook that is run by a program need not keep it (nbclient:
+`store_widget_state=False`), as each widget leaves a picture, too.
 """
 
 import base64
@@ -26,10 +26,10 @@ import traitlets
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from explorer.backbones import Backbone
 from explorer.distortions import distortion
-from explorer.pages import Section, save_page
-from explorer.pairs import Pair
+from explorer.models.backbones import Backbone
+from explorer.models.pairs import Pair
+from explorer.scenes.pages import Section, save_page
 from explorer.web import VIEWS, module_source, page_modules, page_template, stylesheet
 from explorer.widgets.background import Check, Latest, Left
 from explorer.widgets.pictures import small_png

@@ -11,14 +11,15 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from explorer.comparison import Comparison, assemble, look
-from explorer.comparison import View as Seen
+from explorer.analysis.maps import Head
+from explorer.data.image import Source
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
-from explorer.images import Source
-from explorer.maps import Head
-from explorer.plots import plot_comparison, plot_pca, plot_similarity
-from explorer.scene import Payload, attention_scene, patch_scene
+from explorer.inspection.comparison import Comparison, assemble, look
+from explorer.inspection.comparison import View as Seen
+from explorer.plots.comparison import plot_comparison, plot_pca, plot_similarity
+from explorer.scenes.common import Payload
+from explorer.scenes.inspection import attention_scene, patch_scene
 from explorer.widgets.background import Check
 from explorer.widgets.base import Explorer, Model, View, as_pair
 from explorer.widgets.controls import DistortionControls, PictureControls

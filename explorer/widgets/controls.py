@@ -12,11 +12,12 @@ import ipywidgets
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.data import ImageSet, load_images
+from explorer.data.image import Source, load_image
+from explorer.data.sets import ImageSet
+from explorer.data.sources import load_images
 from explorer.distortions import DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import Parameter
-from explorer.images import Source, load_image
 
 NONE = "none"
 LARGEST_SEED = 2**31 - 1

@@ -1,7 +1,8 @@
 """`EmbeddingExplorer`: where many pictures lie to the teacher and to the student, clean and distorted.
 
-Enters: a pair, pictures, a distortion. Leaves: `embedding`, the very one that `explorer.pair_embedding.embed_pair`
-makes, and which pictures somebody chose. The map is a sketch; every distance is measured in feature space.
+Enters: a pair, pictures, a distortion. Leaves: `embedding`, the very one that
+`explorer.evaluation.embedding.embed_pair` makes, and which pictures somebody chose. The map is a sketch; every distance
+is measured in feature space.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ import ipywidgets
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from explorer.charts import plot_projection
-from explorer.data import ImageSet
+from explorer.data.sets import ImageSet
 from explorer.distortions import Distortion
-from explorer.features import Kind, Told
-from explorer.map_scene import embedding_scene, sprite
-from explorer.pair_embedding import PairEmbedding, embed_pair, is_embedded
-from explorer.projection import Projection
-from explorer.scene import Payload
+from explorer.evaluation.embedding import PairEmbedding, embed_pair, is_embedded
+from explorer.evaluation.features import Kind, Told
+from explorer.evaluation.projection import Projection
+from explorer.plots.evaluation import plot_projection
+from explorer.scenes.common import Payload
+from explorer.scenes.evaluation import embedding_scene, sprite
 from explorer.widgets.background import Check
 from explorer.widgets.base import Explorer, Model, View, as_pair
 from explorer.widgets.controls import STYLE, WIDE, DistortionControls, heading
@@ -42,7 +43,7 @@ class EmbeddingExplorer(Explorer):
         seed: of the distortion, and of UMAP.
         method: "pca" or "umap".
         components: axes of the map, 2 or 3.
-        kind, layer: which features, as in `explorer.pair_embedding.embed_pair`.
+        kind, layer: which features, as in `explorer.evaluation.embedding.embed_pair`.
         labels: names, one for each picture, instead of those of the set.
 
     Raises:

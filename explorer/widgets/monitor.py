@@ -15,14 +15,14 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from explorer.backbones import Backbone
-from explorer.distill_config import DistillConfig
-from explorer.distillation import Record
-from explorer.images import Source
-from explorer.pairs import Pair, PairError, load_pair
-from explorer.recovery import Moment, Recovery
-from explorer.scene import moment_scene, recovery_scene
-from explorer.views import Pictures
+from explorer.data.image import Source
+from explorer.inspection.recovery import Moment, Recovery
+from explorer.models.backbones import Backbone
+from explorer.models.pairs import Pair, PairError, load_pair
+from explorer.scenes.inspection import moment_scene, recovery_scene
+from explorer.training.config import DistillConfig
+from explorer.training.crops import Pictures
+from explorer.training.distillation import Record
 from explorer.widgets.base import Explorer, View, one_line
 from explorer.widgets.pictures import plot_run
 from explorer.widgets.training import MOMENTS, State, Training

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from explorer.plots import empty_figure, overlay, to_png
-from explorer.recovery import Recovery
+from explorer.inspection.recovery import Recovery
+from explorer.plots.overlays import overlay
+from explorer.plots.style import empty_figure, to_png
 
 MOST_BYTES = 280_000
 _DPI = 84

@@ -10,7 +10,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from explorer.plots import to_png
+from explorer.plots.style import to_png
 
 _DPI, _DRAWN_DPI = 84, 126  # as it is laid out on the page, and as it is drawn
 _EXACT_BYTES = 100_000
@@ -20,7 +20,7 @@ def show(figure: Figure, alt: str) -> None:
     """Show a figure below the cell.
 
     Args:
-        figure: such as those that `explorer.plots` draws.
+        figure: such as those that `explorer.plots.comparison` draws.
         alt: what is to be seen, in a sentence: read aloud, and shown where pictures are not.
 
     Raises:

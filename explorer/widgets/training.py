@@ -16,14 +16,14 @@ from weakref import WeakSet
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer._replacement import current
-from explorer.backbones import Backbone, as_height_width
-from explorer.distill_config import DistillConfig
-from explorer.distillation import Record, distill
-from explorer.images import Source, load_image
-from explorer.pairs import CARD, load_teacher, read_card, read_pair, weights_of
-from explorer.recovery import Recovery
-from explorer.views import Pictures
+from explorer.data.image import Source, load_image
+from explorer.inspection.recovery import Recovery
+from explorer.models.backbones import Backbone, as_height_width
+from explorer.models.pairs import CARD, load_teacher, read_card, read_pair, weights_of
+from explorer.system.replacing import current
+from explorer.training.config import DistillConfig
+from explorer.training.crops import Pictures
+from explorer.training.distillation import Record, distill
 
 State = Literal["ready", "running", "stopping", "stopped", "finished", "failed"]
 MOMENTS = 48

@@ -19,7 +19,7 @@ def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A small untrained model of any size in place of all others, and a folder of runs of its own."""
     import engine
     import trained
-    from explorer.backbones import Backbone, load_backbone
+    from explorer.models.backbones import Backbone, load_backbone
 
     loaded: dict[Any, Backbone] = {}
 

@@ -21,7 +21,7 @@ from visiting import Visit
 import own_weights
 import train_tab
 import trained
-from explorer.pairs import read_card
+from explorer.models.pairs import read_card
 from runs import Run, Runs
 from tests.disks import end_of, forked, killed, read_only, small_disk
 from tests.together import free_port

@@ -5,8 +5,8 @@ from playwright.sync_api import expect
 from visiting import Open
 
 import explorer as ex
-from explorer._files import asset_path
-from explorer.attribution import attribute_views
+from explorer.inspection.attribution import attribute_views
+from explorer.system.files import asset_path
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 

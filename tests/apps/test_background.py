@@ -6,7 +6,7 @@ import time
 import pytest
 
 from background import Background
-from explorer.features import Told
+from explorer.evaluation.features import Told
 
 
 def test_progress_is_seen_and_the_result_is_had() -> None:

@@ -20,9 +20,9 @@ from serving import Served
 
 import engine
 import explorer as ex
-from explorer._files import asset_path
-from explorer.comparison import VIEWS
-from explorer.pairs import read_card
+from explorer.inspection.comparison import VIEWS
+from explorer.models.pairs import read_card
+from explorer.system.files import asset_path
 
 pytestmark = pytest.mark.weights
 

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 import corruption_sheet
 import engine
 import explorer as ex
-from explorer.images import to_uint8
+from explorer.data.image import to_uint8
 
 PHOTO = "farm_animal/owl.webp"
 

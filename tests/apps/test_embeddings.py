@@ -13,8 +13,8 @@ from serving import PYTHON, Served, serving
 from visiting import Open, Visit
 
 import explorer as ex
-from explorer._files import asset_path
-from explorer.pair_embedding import embed_pair
+from explorer.evaluation.embedding import embed_pair
+from explorer.system.files import asset_path
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 

@@ -18,7 +18,7 @@ from visiting import Visit
 
 import engine
 import explorer as ex
-from explorer._files import asset_path
+from explorer.system.files import asset_path
 
 sys.path.append(str(ROOT / "tests" / "benchmarks"))
 from visitors import Answer, Library, User, look_at, together

@@ -16,7 +16,7 @@ from serving import PYTHON, ROOT, Served, serving
 from visiting import Visit
 
 import limits
-from explorer._files import asset_path
+from explorer.system.files import asset_path
 
 pytestmark = pytest.mark.weights
 

@@ -20,7 +20,7 @@ import explorer as ex
 import picture_sets
 import runs
 import trained
-from explorer.pairs import STUDENT, PairError, export_pair, read_card
+from explorer.models.pairs import STUDENT, PairError, export_pair, read_card
 from limits import Limits
 from runs import Run, Runs, Watched
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from serving import Served
 from visiting import Open, Visit
 
-from explorer.pairs import MAX_BYTES
+from explorer.models.pairs import MAX_BYTES
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 

@@ -20,7 +20,7 @@ from browsing import chromium  # noqa: E402
 from serving import PYTHON, serving  # noqa: E402
 from visiting import VIEWS, Visit  # noqa: E402
 
-from explorer.weights import ALIASES  # noqa: E402
+from explorer.models.weights import ALIASES  # noqa: E402
 
 PATIENCE_MS = 120_000
 FRAME_MS = 16

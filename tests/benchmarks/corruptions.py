@@ -19,8 +19,8 @@ from report import Section, Table
 from timing import Measure, Timing, paired, stopwatch
 
 import explorer as ex
-from explorer._files import asset_path
 from explorer.distortions import COMMON_CORRUPTIONS
+from explorer.system.files import asset_path
 
 SIDE, BATCH, SEVERITY, ROUNDS = 224, 32, 3, 5
 VARIABLE = "CORRUPTIONS_PYTHON"

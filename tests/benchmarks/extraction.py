@@ -15,10 +15,10 @@ from report import Section, Table, aim
 from timing import paired, stopwatch
 
 import explorer as ex
-from explorer.fitting import pictures_at_once
-from explorer.pair_embedding import embed_pair
-from explorer.sweeping import strengths_of
-from explorer.weights import ALIASES
+from explorer.evaluation.embedding import embed_pair
+from explorer.evaluation.sweeping import strengths_of
+from explorer.models.weights import ALIASES
+from explorer.system.memory import pictures_at_once
 
 BATCH = pictures_at_once(None, torch.device("cpu"))
 AIM = 1.1

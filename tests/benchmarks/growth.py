@@ -10,7 +10,7 @@ from timing import paired, stopwatch
 from variants import subject
 
 import explorer as ex
-from explorer.comparison import look
+from explorer.inspection.comparison import look
 
 Ways = dict[str, Callable[[], Any]]
 PLAIN, CLS, FULL, LOOK = "plain forward", 'trace("cls")', 'trace("full")', "`look`"

@@ -8,9 +8,9 @@ from typing import Any
 from report import Section, Table
 
 import explorer as ex
-from explorer._files import asset_path
-from explorer.comparison import View, assemble, look
-from explorer.weights import ALIASES
+from explorer.inspection.comparison import View, assemble, look
+from explorer.models.weights import ALIASES
+from explorer.system.files import asset_path
 
 SIZES = (224, 336, 448)
 ROUNDS = 9

@@ -69,7 +69,7 @@ def _bare(method: str, views: Mapping[str, np.ndarray]) -> object:
 
 
 def _warm() -> None:
-    from explorer.projection import warm_up
+    from explorer.evaluation.projection import warm_up
 
     warm_up()
 

@@ -16,8 +16,9 @@ from threadpoolctl import ThreadpoolController
 from timing import Case, paired, stopwatch
 
 import explorer as ex
-from explorer import backbones, distillation
-from explorer._files import asset_path
+from explorer.models import backbones
+from explorer.system.files import asset_path
+from explorer.training import distillation
 
 BASELINE = "as the library does it: float32, no_grad"
 AGAIN = "decoded at each visit"

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 import explorer as ex
 from explorer import losses
-from explorer.adapters import Trainable, prepare
-from explorer.targets import Targets
+from explorer.models.adapters import Trainable, prepare
+from explorer.training.targets import Targets
 
 Terms = Callable[[], dict[str, Tensor]]
 _BYTES = 1 << 30  # kept targets of one batch take far less

@@ -20,10 +20,10 @@ from PIL import Image
 from visiting import Visit
 
 import explorer as ex
-from explorer.images import to_uint8
-from explorer.pair_embedding import embed_pair
-from explorer.pairs import read_card
-from explorer.trace import Trace
+from explorer.data.image import to_uint8
+from explorer.evaluation.embedding import embed_pair
+from explorer.models.pairs import read_card
+from explorer.models.trace import Trace
 
 MODELS = {("s14", 224): 8, ("s14", 336): 1, ("clip-b16", 224): 1}
 """(backbone, size in pixels) -> how often it is asked for."""

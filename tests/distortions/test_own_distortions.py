@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import explorer as ex
-from explorer._files import asset_path
 from explorer.distortions.operators import DISTORTIONS
-from explorer.pairs import CARD, PairError, read_card
+from explorer.models.pairs import CARD, PairError, read_card
+from explorer.system.files import asset_path
 from tests.small import network, picture_set
 
 

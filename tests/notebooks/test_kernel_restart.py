@@ -7,7 +7,7 @@ import pytest
 from jupyter_client import BlockingKernelClient, KernelManager
 from jupyter_client.manager import start_new_kernel
 
-from explorer.pairs import read_pair
+from explorer.models.pairs import read_pair
 
 CELL = """
 import torch, explorer as ex

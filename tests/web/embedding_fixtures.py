@@ -10,7 +10,7 @@ import numpy as np
 from fixtures import encode
 from PIL import Image
 
-from explorer._files import asset_path
+from explorer.system.files import asset_path
 
 CLASSES = ("fish", "monument", "tool", "wild_animal", "windmill")
 VIEWS = (

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from explorer._files import asset_path
+from explorer.system.files import asset_path
 
 PANES = [
     ("teacher_clean", "teacher", "clean", "Teacher · clean"),

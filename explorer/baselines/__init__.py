@@ -1,0 +1,1 @@
+"""Rivals at equal supervision: fine-tuning and restoration."""

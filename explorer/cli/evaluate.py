@@ -1,0 +1,106 @@
+"""`vit-explorer evaluate`: accuracy of probes on frozen features."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from explorer.cli.parts import (
+    PROGRAM,
+    Command,
+)
+from explorer.cli.results import (
+    check_options,
+    deliver,
+    distortion_argument,
+    images_of,
+    pair_of,
+    progress_bar,
+    shared_arguments,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+_EVALUATE_HELP = f"""\
+How many pictures a probe on frozen features classifies rightly, for teacher and student, clean and distorted.
+
+The pictures need labels: one folder for each class, or --labels. Without --test and --test-split a part
+of --images is held out.
+"gap closed" is (student distorted - teacher distorted) / (teacher clean - teacher distorted).
+
+examples:
+  {PROGRAM} evaluate s14-noise
+  {PROGRAM} evaluate s14-noise --probe linear --fraction 0.1 --draws 10 --csv noise.csv --figure noise.png
+  {PROGRAM} evaluate runs/noise --images train/ --test test/ --fit teacher_clean
+  {PROGRAM} evaluate runs/noise --images pets/ --split train --test-split val      where pets/ holds train/ and val/
+  {PROGRAM} evaluate s14-noise --images pictures/ --labels labels.csv      a file with the columns file,label
+"""
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    shared_arguments(parser)
+    distortion_argument(parser)
+    parser.add_argument("--test", metavar="SOURCE", help="pictures to test on (default: a part of --images)")
+    parser.add_argument("--test-split", metavar="NAME", help="the part of --test, or without it of --images, to take")
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.5,
+        help="share of --images to test on, without --test and --test-split (default: %(default)s)",
+    )
+    parser.add_argument("--probe", choices=("knn", "linear"), default="knn", help="(default: %(default)s)")
+    parser.add_argument("--fraction", type=float, default=1.0, help="share of the labels (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=3, help="draws of the distortion (default: %(default)s)")
+    parser.add_argument(
+        "--fit",
+        choices=("own", "teacher_clean"),
+        default="own",
+        help="a probe for each view, or one of the clean teacher for all (default: %(default)s)",
+    )
+
+
+# Commands.
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    check_options(options)
+    pair = pair_of(options)
+    images = images_of(options, options.images, options.split, pair)
+    sets = [images]
+    if options.test is not None or options.test_split is not None:
+        sets.append(images_of(options, options.test or options.images, options.test_split, pair))
+    train, test = sets if len(sets) == 2 else images.split(1 - options.held_out, seed=options.seed)
+    from explorer.evaluation.evaluation import evaluate
+
+    with progress_bar("pictures") as told:
+        found = evaluate(
+            pair,
+            train,
+            test,
+            options.probe,
+            options.fraction,
+            options.draws,
+            options.seed,
+            distortion=options.distortion,
+            fit=options.fit,
+            batch_size=options.batch_size,
+            progress=told,
+        )
+    gap = {"gap_closed": found.gap_closed, "probe": found.probe, "fit": found.fit, "distortion": found.distortion.spec}
+
+    def draw() -> "Figure":
+        from explorer.plots.evaluation import plot_evaluation
+
+        return plot_evaluation(found)
+
+    deliver(options, pair, sets, found.frame(), gap, draw)
+    print("gap closed: " + ("no gap" if found.gap_closed is None else f"{found.gap_closed:.3f}"))
+
+
+COMMAND = Command(
+    name="evaluate",
+    summary="accuracy of probes on frozen features",
+    help=_EVALUATE_HELP,
+    add_arguments=_evaluate_arguments,
+    run=_evaluate,
+)

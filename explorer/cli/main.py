@@ -1,0 +1,154 @@
+"""The command `vit-explorer`: one function for each subcommand, registered in `COMMANDS` at the foot of this module.
+
+Enters: words of a command line. Leaves: files where the user asked for them, a few lines on standard output, and an
+exit code: 0; 2 and one readable line on standard error for bad input; 130 when stopped by Ctrl-C, 143 by SIGTERM.
+Everything heavy is imported inside of the commands, so that help answers at once.
+"""
+
+import argparse
+import errno
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import explorer
+from explorer.cli import app, backbones, compare, distill, embed, evaluate, pairs, sweep, weights
+from explorer.cli.parts import PROGRAM, Command
+
+if TYPE_CHECKING:
+    import explorer.data.sources
+    import explorer.inspection.comparison
+    import explorer.models.backbones
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (None: that of the process) and return its exit code."""
+    _mend_streams()
+    over = "\r\033[K" if sys.stderr.isatty() else ""  # the line of `progress` may stand there
+    logging.basicConfig(format=f"{over}{PROGRAM}: %(message)s", level=logging.WARNING)
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed help, the version or the one line by now
+        return stop.code if isinstance(stop.code, int) else 2
+    return _run(options)
+
+
+def _mend_streams() -> None:
+    """No word ends the work: letters that the terminal does not have are escaped; what is closed takes everything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as the process
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        with redirect_stdout(sys.stderr if _prints_a_file(options) else sys.stdout):
+            options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        print(f"{PROGRAM}: stopped", file=sys.stderr)
+        return int(stop.args[0]) if stop.args else 130
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader of stdout, such as head, left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if not _is_for_users(error):
+            raise
+        if options.debug:
+            traceback.print_exc()
+        print(f"{PROGRAM}: {_one_line(error)}{_way_out(error, options)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _prints_a_file(options: argparse.Namespace) -> bool:
+    """Whether the standard output is to hold a file, and nothing else."""
+    from explorer.system.files import descriptor
+
+    return any(descriptor(value) == 1 for value in vars(options).values() if isinstance(value, Path))
+
+
+def _is_for_users(error: Exception) -> bool:
+    """Whether the message says what to mend; anything else is our own mistake and keeps its traceback."""
+    if isinstance(error, ValueError | OSError | ImportError | MemoryError):
+        return True
+    homes = (
+        ("explorer.models.weights", "WeightsError"),
+        ("explorer.models.backbones", "CaptureError"),
+        ("explorer.training.distillation", "DivergedError"),
+    )
+    # looked up, not imported: what was never imported was not raised
+    ours = [getattr(sys.modules[module], name) for module, name in homes if module in sys.modules]
+    return isinstance(error, tuple(ours))
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        advice = "; free some space, or write elsewhere" if error.errno in _NO_ROOM else ""
+        return f"{error.strerror}: '{error.filename}'{advice}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _way_out(error: Exception, options: argparse.Namespace) -> str:
+    broken = type(error).__name__ == "ImageError" and getattr(options, "skip_broken", True) is False
+    return "; --skip-broken does without such pictures" if broken else ""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{PROGRAM}: {' '.join(message.split())}; see `{self.prog} --help`\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog=PROGRAM,
+        description="See what a Vision Transformer does to a damaged picture.",
+        epilog=f"`{PROGRAM} COMMAND --help` explains a command and shows examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {explorer.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        _add_command(commands, command)
+    return parser
+
+
+def _add_command(commands: Any, command: Command) -> None:
+    parser = commands.add_parser(
+        command.name,
+        help=command.summary,
+        description=command.help,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    # SUPPRESS: without it the default would undo a --debug that stands before the command
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
+    parser.set_defaults(run=command.run)
+
+
+COMMANDS = (
+    app.COMMAND,
+    weights.COMMAND,
+    compare.COMMAND,
+    distill.COMMAND,
+    pairs.COMMAND,
+    evaluate.COMMAND,
+    sweep.COMMAND,
+    embed.COMMAND,
+    backbones.COMMAND,
+)

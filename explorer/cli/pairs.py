@@ -1,0 +1,90 @@
+"""`vit-explorer pairs`: list, export or import pairs of teacher and student."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from explorer.cli.parts import (
+    DASH,
+    PROGRAM,
+    Command,
+    as_table,
+    check_outputs,
+    output,
+    print_written,
+    progress,
+)
+
+_PAIRS_HELP = f"""\
+List pairs of teacher and student with how well the student agrees with its teacher, before -> after training, on
+distorted pictures: cosines of the global embedding and of the patches (1 is equal) and KL divergence of attention
+(0 is equal).
+
+examples:
+  {PROGRAM} pairs                                  those that come with the project
+  {PROGRAM} pairs runs/noise runs/blur             your own
+  {PROGRAM} pairs runs/noise --export noise.zip    one file, to carry it elsewhere
+  {PROGRAM} pairs --import noise.zip pairs/noise   unpack such a file into a new folder
+"""
+
+
+# vit-explorer pairs
+
+
+def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "pairs", nargs="*", metavar="PAIR", help="names of shipped pairs, or folders (default: all shipped)"
+    )
+    parser.add_argument("--export", type=output, metavar="FILE", help=f"write the pair as one zip file{DASH}")
+    parser.add_argument("--half", action="store_true", help="with --export: store the student in half precision")
+    parser.add_argument("--force", action="store_true", help="with --export: overwrite a file that is there")
+    parser.add_argument(
+        "--import", dest="file", type=Path, metavar="FILE", help="unpack such a file into the folder PAIR"
+    )
+
+
+def _pairs(options: argparse.Namespace) -> None:
+    with progress("loading"):
+        from explorer.models.pairs import export_pair, import_pair, list_pairs
+    if (options.export or options.file) and len(options.pairs) != 1:
+        raise ValueError("--export takes the pair that is written, and --import the new folder: name exactly one PAIR")
+    if options.export and options.file:
+        raise ValueError("either --export or --import, not both")
+    if options.export:
+        check_outputs({"--export": options.export}, options.force)
+        print_written(export_pair(options.pairs[0], options.export, half=options.half))
+    elif options.file:
+        print(f"wrote {import_pair(options.file, options.pairs[0])}")
+    else:
+        chosen = options.pairs or list_pairs()
+        print(agreements(chosen) if chosen else f"no pairs come with this version; train one: {PROGRAM} distill --help")
+
+
+def agreements(pairs: list[Any]) -> str:
+    """A table of the pairs with their metrics."""
+    from explorer.models.pairs import read_card
+
+    rows = [("pair", "backbone", "px", "distortion", "trained", "steps", *_METRICS.values())]
+    for pair in pairs:
+        card = read_card(pair)
+        about = (card["backbone"], "x".join(map(str, card["image_size"])), card["distortion"], card["trainable"])
+        rows.append((str(pair), *about, str(card["step"]), *(_change(card["metrics"], name) for name in _METRICS)))
+    return as_table(rows)
+
+
+_METRICS = {"cls_cosine": "CLS cosine", "patch_cosine": "patch cosine", "attention_kl": "attention KL"}
+
+
+def _change(metrics: dict[str, Any], name: str) -> str:
+    found = [metrics[when].get(name) for when in ("before", "after") if isinstance(metrics.get(when), dict)]
+    numbers = [f"{value:.3f}" if isinstance(value, int | float) else "-" for value in found]
+    return " -> ".join(numbers) or "-"
+
+
+COMMAND = Command(
+    name="pairs",
+    summary="list, export or import pairs of teacher and student",
+    help=_PAIRS_HELP,
+    add_arguments=_pairs_arguments,
+    run=_pairs,
+)

@@ -1,0 +1,116 @@
+"""Labels from a file, for pictures that do not lie in one folder for each class: `read_labels`.
+
+Enters: an `ImageSet` and a CSV file with the columns file and label. Leaves: the same pictures with these labels.
+"""
+
+import csv
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from explorer.data.sets import ImageSet
+
+_DELIMITERS = (",", ";", "\t")  # Excel writes the latter two
+
+
+def read_labels(images: ImageSet, file: str | os.PathLike) -> ImageSet:
+    """The pictures with the labels of a CSV file.
+
+    Args:
+        file: UTF-8, with a header that names the columns "file" (as in `ImageSet.names`) and "label"; others are
+            ignored, and so are lines about files that are not among the pictures. Commas, semicolons or tabs separate
+            them, as in the header. Paths may be those of Windows or begin with "./", and leave out a folder that all
+            pictures lie in.
+
+    Raises:
+        ValueError: no such columns, a picture without a line, without a label, or with two different labels.
+        OSError: the file cannot be read.
+    """
+    lines = list(_lines(Path(file)))
+    known = _known(file, lines, _spellings(images.names))
+    missing = [name for name in images.names if name not in known]
+    if missing:
+        raise ValueError(
+            f"'{file}' does not fit these pictures: {len(missing)} of {len(images)} have no line, such as "
+            f"'{missing[0]}'; it names files such as '{lines[0].file if lines else '(none)'}'"
+        )
+    labels = [known[name] for name in images.names]
+    classes = tuple(sorted(set(labels)))
+    return replace(images, labels=tuple(classes.index(label) for label in labels), classes=classes)
+
+
+def _spellings(names: tuple[str, ...]) -> dict[str, str]:
+    """How a file may call the pictures -> their names; a picture's very name is always its own."""
+    spellings = {_plain(name): name for name in names}
+    if len({name.partition("/")[0] for name in names}) == 1 and "/" in names[0]:
+        spellings = {plain.partition("/")[2]: name for plain, name in spellings.items()} | spellings
+    return spellings | {name: name for name in names}
+
+
+def _plain(name: str) -> str:
+    """With one spelling for what Windows, macOS and shells write differently."""
+    return str(PurePosixPath(unicodedata.normalize("NFC", name.strip()).replace("\\", "/")))
+
+
+class _Line(NamedTuple):
+    number: int
+    file: str
+    label: str  # empty where there is none
+    more: list[str]  # values that no column is there for
+
+
+def _known(file: str | os.PathLike, lines: list[_Line], spellings: dict[str, str]) -> dict[str, str]:
+    """Picture -> label."""
+    known: dict[str, str] = {}
+    for line in lines:
+        name = spellings.get(line.file) or spellings.get(_plain(line.file))
+        if name is None:
+            continue
+        if problem := _problem(line):
+            raise ValueError(f"'{file}', line {line.number}: '{line.file}' {problem}")
+        if known.setdefault(name, line.label) != line.label:
+            raise ValueError(f"'{file}' gives '{line.file}' two labels: {known[name]} and {line.label}")
+    return known
+
+
+def _problem(line: _Line) -> str | None:
+    if not line.label:
+        return "has no label; write one behind it, or take the picture away"
+    if any(value.strip() for value in line.more):
+        return "has more values than there are columns; put quotes around a value that holds a separator"
+    if "\n" in line.label or "\r" in line.label:
+        return "has a label of several lines; is there a quote that is not closed?"
+    return None
+
+
+def _lines(file: Path) -> Iterator[_Line]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            columns, delimiter = _header(text.readline())
+            if columns.count("file") != 1 or columns.count("label") != 1:
+                got = ", ".join(columns) or "none"
+                raise ValueError(f"'{file}': expected the columns file and label; got {got}")
+            rows = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+            for row in filter(None, rows):
+                values = dict(zip(columns, row, strict=False))
+                label = values.get("label", "").strip()
+                yield _Line(rows.line_num + 1, values.get("file", ""), label, row[len(columns) :])
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"'{file}' is no text in UTF-8; expected a CSV file with the columns file and label"
+        ) from error
+    except csv.Error as error:
+        raise ValueError(f"'{file}' is no CSV file ({error}); is there a quote that is not closed?") from error
+
+
+def _header(line: str) -> tuple[list[str], str]:
+    """The names of the columns, and what separates them: whatever shows the most of those that are needed."""
+
+    def columns(delimiter: str) -> list[str]:
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
+
+    delimiter = max(_DELIMITERS, key=lambda one: len({"file", "label"} & set(columns(one))))
+    return columns(delimiter), delimiter

@@ -1,0 +1,1 @@
+"""Many pictures: features, probes, projections, sweeps."""

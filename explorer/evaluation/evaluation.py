@@ -1,0 +1,248 @@
+"""What features are worth to somebody with few labels: `evaluate`.
+
+Enters: a pair, labelled pictures to fit a probe on and others to test it on. Leaves: an `Evaluation`: accuracy of four
+views (teacher and student, clean and distorted), which always include the clean ones, so that no gain on damaged
+pictures hides a loss on whole ones. Protocol: Ravula et al. 2021 (frozen features, a probe, a share of the labels,
+several draws of the distortion).
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from explorer.data.sets import ImageSet, PictureData
+from explorer.data.sources import image_set
+from explorer.distortions import Distortion
+from explorer.distortions import distortion as parse_distortion
+from explorer.evaluation.embedding import VIEWS
+from explorer.evaluation.features import Kind, Told, embed
+from explorer.evaluation.probes import PROBES, Probe, fit_probe, wilson_interval
+from explorer.models.backbones import Backbone
+from explorer.models.pairs import Pair
+
+if TYPE_CHECKING:
+    import pandas
+
+_TRAIN, _TEST = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """Accuracy of each view. Made by `evaluate`.
+
+    Attributes:
+        accuracy: each of `VIEWS` -> share of the test pictures that were classified rightly, one for each draw.
+        probe: "knn" or "linear".
+        fit: "own", a probe for each view, or "teacher_clean", one probe for all.
+        distortion: what damaged the pictures.
+        train_pictures, test_pictures: how many labelled pictures the probe was fitted on and tested on.
+        label_fraction, draws, seed: as given to `evaluate`.
+    """
+
+    accuracy: dict[str, tuple[float, ...]]
+    probe: str
+    fit: str
+    distortion: Distortion
+    train_pictures: int
+    test_pictures: int
+    label_fraction: float
+    draws: int
+    seed: int
+
+    @property
+    def gap_closed(self) -> float | None:
+        """(student distorted - teacher distorted) / (teacher clean - teacher distorted), of the means over the draws.
+
+        1: the student sees damaged pictures as well as the teacher sees whole ones; 0: as badly as the teacher does;
+        negative: worse. None where the damage costs the teacher nothing, so that there is no gap.
+        """
+        ceiling, floor, student = (
+            mean(self.accuracy[view]) for view in ("teacher_clean", "teacher_distorted", "student_distorted")
+        )
+        return (student - floor) / (ceiling - floor) if ceiling > floor else None
+
+    def frame(self) -> "pandas.DataFrame":
+        """One row for each view: view, accuracy (mean over the draws), std (over the draws; NaN for one draw), low and
+        high (95 % Wilson score interval over the test pictures), draws, train_pictures, test_pictures."""
+        import pandas
+
+        rows = []
+        for view, values in self.accuracy.items():
+            low, high = wilson_interval(mean(values), self.test_pictures)
+            spread = stdev(values) if len(values) > 1 else float("nan")
+            rows.append({"view": view, "accuracy": mean(values), "std": spread, "low": low, "high": high})
+        counts = {"draws": self.draws, "train_pictures": self.train_pictures, "test_pictures": self.test_pictures}
+        return pandas.DataFrame(rows).assign(**counts)
+
+
+def evaluate(
+    pair: Pair,
+    train: ImageSet | PictureData,
+    test: ImageSet | PictureData,
+    probe: Literal["knn", "linear"] = "knn",
+    label_fraction: float = 1.0,
+    draws: int = 1,
+    seed: int = 0,
+    *,
+    distortion: str | Distortion | None = None,
+    fit: Literal["own", "teacher_clean"] = "own",
+    kind: Kind = "embedding",
+    layer: int = -1,
+    k: int = 10,
+    batch_size: int | None = None,
+    cache: bool = True,
+    progress: Told | None = None,
+) -> Evaluation:
+    """Accuracy of a probe on frozen features, for teacher and student, clean and distorted.
+
+    Args:
+        train: labelled pictures that the probe is fitted on.
+        test: others, of the same classes.
+        probe: "knn", `k` nearest neighbours by centred cosine; or "linear", logistic regression on standardised
+            features. Both are scikit-learn's.
+        label_fraction: share of `train` that is used, balanced over the classes, chosen by `seed`.
+        draws: how often the distortion is drawn anew; a distortion without chance needs one.
+        seed: of the choice of labels and of the draws; draws of training and test pictures differ.
+        distortion: None for the one that the student was trained on.
+        fit: "own", each view's probe is fitted on training pictures of that view, as in Ravula et al. 2021;
+            "teacher_clean", one probe, fitted on the teacher's clean features, reads all views: can the student take
+            the teacher's place without anything else being changed?
+        kind, layer: which features, as in `Features.of`.
+        batch_size: pictures in a forward pass, as in `embed`.
+        cache: whether features are kept on disk.
+        progress: is told (pictures done, pictures in all) as the work goes on.
+
+    Raises:
+        ValueError: no labels, one class only, other classes in test than in train, pictures that are in both, or
+            numbers out of range.
+        ImageError: a picture is damaged, as in `embed`.
+    """
+    if draws < 1:
+        raise ValueError(f"draws is a number of draws of the distortion, at least 1; got {draws}")
+    if probe not in PROBES:
+        raise ValueError(f"probe is one of {', '.join(PROBES)}; got {probe!r}")
+    if fit not in ("own", "teacher_clean"):
+        raise ValueError(f"fit is 'own' or 'teacher_clean'; got {fit!r}")
+    damage = pair.distortion if distortion is None else parse_distortion(distortion)
+    train, test = image_set(train), image_set(test)
+    wanted = _labels(train, test)
+    train, test = (images.resized(pair.teacher.image_size) for images in (train, test))
+    test.check()  # before the work on the others
+    labelled = train if label_fraction == 1.0 else train.subset(fraction=label_fraction, seed=seed)
+    count = draws if damage.stochastic else 1
+    fitted = 2 + 2 * count if fit == "own" else 1
+    total = len(labelled) * fitted + len(test) * (2 + 2 * count)
+    told = None if progress is None else _Sum(progress, total)
+    look = partial(
+        _look, damage=damage, seed=seed, kind=kind, layer=layer, batch_size=batch_size, cache=cache, told=told
+    )
+
+    def fit_on(backbone: Backbone, draw: int | None) -> Probe:
+        return fit_probe(probe, look(backbone, labelled, draw, "train"), _of(labelled), k=k)
+
+    shared = fit_on(pair.teacher, None) if fit == "teacher_clean" else None
+    accuracy: dict[str, tuple[float, ...]] = {}
+    for view in VIEWS:
+        backbone = pair.teacher if view.startswith("teacher") else pair.student
+        numbers = range(count) if view.endswith("distorted") else (None,)
+        accuracy[view] = tuple(
+            (shared or fit_on(backbone, draw)).accuracy(look(backbone, test, draw, "test"), wanted) for draw in numbers
+        )
+    return Evaluation(
+        accuracy=accuracy,
+        probe=probe,
+        fit=fit,
+        distortion=damage,
+        train_pictures=len(labelled),
+        test_pictures=len(test),
+        label_fraction=label_fraction,
+        draws=count,
+        seed=seed,
+    )
+
+
+def draw_seed(seed: int, draw: int, part: Literal["train", "test"]) -> int:
+    """The seed of one draw of the distortion: different for training and test pictures, and for every draw."""
+    words = np.random.SeedSequence([seed, draw, _TRAIN if part == "train" else _TEST]).generate_state(1)
+    return int(words[0])
+
+
+def _look(
+    backbone: Backbone,
+    images: ImageSet,
+    draw: int | None,
+    part: Literal["train", "test"],
+    *,
+    damage: Distortion,
+    seed: int,
+    kind: Kind,
+    layer: int,
+    batch_size: int | None,
+    cache: bool,
+    told: "_Sum | None",
+) -> Float[np.ndarray, "image dim"]:
+    """Features of the pictures as one draw of the distortion leaves them; None: of the clean pictures."""
+    spec, own_seed = ("none", 0) if draw is None else (damage, draw_seed(seed, draw, part))
+    features = embed(
+        backbone,
+        images,
+        spec,
+        own_seed,
+        layers=None if kind == "embedding" else layer,
+        batch_size=batch_size,
+        cache=cache,
+        progress=told,
+    )
+    if told is not None:
+        told.finished(len(images))
+    return np.asarray(features.of(kind, -1))
+
+
+class _Sum:
+    """Progress over several sets of pictures, told as one."""
+
+    def __init__(self, progress: Told, total: int) -> None:
+        self.progress, self.total, self.before = progress, total, 0
+
+    def __call__(self, done: int, _all: int) -> None:
+        self.progress(self.before + done, self.total)
+
+    def finished(self, count: int) -> None:
+        self.before += count
+
+
+def _of(images: ImageSet) -> tuple[int, ...]:
+    if images.labels is None:
+        raise ValueError("these pictures have no labels: expected one folder for each class")
+    return images.labels
+
+
+def _labels(train: ImageSet, test: ImageSet) -> tuple[int, ...]:
+    """Those of the test pictures, after checking that both sets fit together."""
+    if not len(train) or not len(test):
+        raise ValueError(f"expected pictures to fit a probe on and to test it on; got {len(train)} and {len(test)}")
+    _of(train)
+    if train.classes != test.classes:
+        raise ValueError(
+            f"train and test must have the same classes; got {_few(train.classes)} and {_few(test.classes)}"
+        )
+    if train.reader == test.reader and (shared := set(train.keys) & set(test.keys)):
+        raise ValueError(
+            f"{len(shared)} pictures are in train and in test, so that a probe would know them by heart; "
+            f"train, test = images.split(0.5) makes two sets"
+        )
+    if len(set(_of(train))) < 2:
+        raise ValueError("a probe tells classes apart, and the training pictures show one only")
+    unknown = set(_of(test)) - set(_of(train))
+    if unknown:
+        names = _few(tuple(test.classes[label] for label in sorted(unknown)))
+        raise ValueError(f"fewer labels than classes: no training picture shows {names}, which the test pictures show")
+    return _of(test)
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")

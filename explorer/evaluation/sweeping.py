@@ -1,0 +1,295 @@
+"""How teacher and student hold up as the damage grows: `sweep`.
+
+Enters: a pair, pictures, an operator and the strengths of it. Leaves: a `Sweep`, one row for each strength and network.
+Pictures come in batches and all strengths of a batch are measured together, so that memory stays bounded, the clean
+pictures are looked at once, and the whole curve can be seen from the first batch on, getting more exact.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
+from explorer.data.sets import ImageSet, PictureData
+from explorer.data.sources import image_set
+from explorer.distortions import DISTORTIONS, Distortion
+from explorer.distortions import distortion as parse_distortion
+from explorer.distortions.parameters import SEVERITY, Description, unknown_name
+from explorer.evaluation.features import embed
+from explorer.evaluation.probes import nearest
+from explorer.models.backbones import Backbone
+from explorer.models.pairs import Pair
+from explorer.models.trace import Trace
+from explorer.system.memory import Parts, pictures_at_once
+
+if TYPE_CHECKING:
+    import pandas
+
+MEASURES = ("cls_cosine", "patch_cosine", "attention_js", "attention_kl", "attention_iou", "cka")
+"""Agreement with the clean teacher, as `explorer.alignment` gives it."""
+NEIGHBOURS = ("retrieval", "nearest_label")
+"""Shares: its own clean picture is the nearest one; the nearest other clean picture has the same label."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sweep:
+    """Agreement with the clean teacher by strength of the damage. Made by `sweep`.
+
+    Attributes:
+        operator, parameter: what was varied; the parameter may be "severity".
+        values: the strengths.
+        distortions: a `Distortion` for each of them.
+        rows: "teacher" and "student" -> for each strength, a number for each of `MEASURES` and `NEIGHBOURS`, None where
+            it could not be measured (no labels, one picture only).
+        ceiling: share of the clean pictures whose nearest other one has the same label, for the teacher; or None.
+        gallery: among how many clean pictures neighbours were sought.
+        trained_on: what the student was trained on.
+        trained_range: smallest and largest strength of this operator in it; None if it was never trained on.
+        pictures, total: how many pictures were measured so far, and will be in the end.
+        seed: of the distortion.
+        weights: those of teacher and student, a line each.
+    """
+
+    operator: str
+    parameter: str
+    values: tuple[int | float, ...]
+    distortions: tuple[Distortion, ...]
+    rows: dict[str, tuple[dict[str, float | None], ...]]
+    ceiling: float | None
+    gallery: int
+    trained_on: Distortion
+    trained_range: tuple[int | float, int | float] | None
+    pictures: int
+    total: int
+    seed: int
+    weights: tuple[str, str]
+
+    @property
+    def never_trained(self) -> bool:
+        """Whether the student never met this operator."""
+        return all(step.name != self.operator for branch in self.trained_on.branches for step in branch)
+
+    def frame(self) -> "pandas.DataFrame":
+        """One row for each network and strength: network ("teacher" or "student"), value, distortion, trained_on
+        (whether the student was trained on this strength of it), and a column for each measure."""
+        import pandas
+
+        low, high = self.trained_range or (float("inf"), float("-inf"))
+        rows = [
+            {"network": network, "value": value, "distortion": damage.spec, "trained_on": low <= value <= high, **row}
+            for network, found in self.rows.items()
+            for value, damage, row in zip(self.values, self.distortions, found, strict=True)
+        ]
+        return pandas.DataFrame(rows)
+
+
+def sweep(
+    pair: Pair,
+    images: ImageSet | PictureData,
+    distortion: str = "gaussian_noise",
+    values: Sequence[int | float] | None = None,
+    *,
+    parameter: str | None = None,
+    seed: int = 0,
+    gallery: ImageSet | None = None,
+    batch_size: int | None = None,
+) -> Sweep:
+    """Agreement of teacher and student with the clean teacher, by strength of one distortion.
+
+    Args:
+        images: any pictures; with labels, the accuracy of the nearest neighbour is measured, too.
+        distortion: one operator, such as "gaussian_noise", or with other parameters fixed, such as
+            "gaussian_blur(kernel=37)".
+        values: strengths; None for the operator's own seven.
+        parameter: what `values` are: a parameter of the operator, or "severity" (ImageNet-C, 1 to 5); None for the
+            parameter that says how strong it is, see `DISTORTIONS`.
+        seed: of the distortion; picture i is damaged as number i.
+        gallery: clean pictures among which neighbours are sought, `images` among them; None for `images` themselves.
+        batch_size: pictures in a forward pass; None for 8 on processors, where more are slower, and 32 on GPUs.
+
+    Raises:
+        ValueError: no pictures, several operators, or values that the parameter does not allow.
+        ImageError: a picture is damaged, as in `embed`.
+    """
+    strengths = strengths_of(distortion, values, parameter)
+    return deque(sweep_steps(pair, images, strengths, seed=seed, gallery=gallery, batch_size=batch_size), maxlen=1)[0]
+
+
+def sweep_steps(
+    pair: Pair,
+    images: ImageSet | PictureData,
+    strengths: "Strengths",
+    *,
+    seed: int = 0,
+    gallery: ImageSet | None = None,
+    batch_size: int | None = None,
+) -> Iterator[Sweep]:
+    """`sweep` after each batch of pictures: the measures over the pictures so far."""
+    if not len(images):
+        raise ValueError("there are no pictures to measure on")
+    images = image_set(images)
+    images.check()
+    empty = Sweep(
+        **vars(strengths),
+        rows={},
+        ceiling=None,
+        gallery=0,
+        trained_on=pair.distortion,
+        trained_range=_trained_range(pair.distortion, strengths.operator, strengths.parameter),
+        pictures=0,
+        total=len(images),
+        seed=seed,
+        weights=pair.weights,
+    )
+    size = pictures_at_once(batch_size, pair.teacher.device)
+    clean = _Gallery(pair.teacher, images, gallery)
+    return _measured(pair, images.resized(pair.teacher.image_size), empty, clean, size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strengths:
+    """One operator at several strengths; see `Sweep`."""
+
+    operator: str
+    parameter: str
+    values: tuple[int | float, ...]
+    distortions: tuple[Distortion, ...]
+
+
+def strengths_of(
+    distortion: str, values: Sequence[int | float] | None = None, parameter: str | None = None
+) -> Strengths:
+    """The distortions of a sweep; the arguments are those of `sweep`.
+
+    Raises:
+        ValueError: several operators, an unknown parameter, or values that it does not allow.
+    """
+    steps = [step for branch in parse_distortion(distortion).branches for step in branch]
+    if len(steps) != 1:
+        raise ValueError(f"a sweep varies exactly one operator, such as 'gaussian_noise'; got '{distortion}'")
+    step, entry = steps[0], DISTORTIONS[steps[0].name]
+    name = parameter or entry.strength
+    chosen = tuple(_default_values(entry, name) if values is None else values)
+    if not chosen:
+        raise ValueError(f"values: expected strengths for {name} of '{step.name}', such as (0.1, 0.3); got none")
+    fixed = {key: value for key, value in step.values if key not in (name, SEVERITY)}
+    damaged = tuple(_at(step.name, entry, name, value, fixed, step.clip) for value in chosen)
+    return Strengths(operator=step.name, parameter=name, values=chosen, distortions=damaged)
+
+
+def _default_values(entry: Description, parameter: str) -> Iterable[int | float]:
+    if parameter == SEVERITY:
+        return entry.severities or ()
+    return entry.strengths if parameter == entry.strength else ()
+
+
+def _at(operator: str, entry: Description, name: str, value: int | float, fixed: dict, clip: bool) -> Distortion:
+    if name == SEVERITY:
+        return parse_distortion(operator, **entry.at_severity(value), clip=True)
+    known = [one.name for one in entry.parameters]
+    if name not in known:
+        raise unknown_name(f"parameter of {operator}", name, [*known, SEVERITY])
+    return parse_distortion(operator, **fixed, **{name: value}, clip=clip or None)
+
+
+def _trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[int | float, int | float] | None:
+    """The strengths of an operator that a distortion holds; severities are looked up by the strength they mean."""
+    steps = [step for branch in trained.branches for step in branch if step.name == operator]
+    bounds = [span for step in steps if (span := step.span(parameter)) is not None]
+    return (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
+
+
+def _measured(pair: Pair, images: ImageSet, empty: Sweep, gallery: "_Gallery", batch_size: int) -> Iterator[Sweep]:
+    networks = {"teacher": pair.teacher}
+    if pair.student is not pair.teacher:
+        networks["student"] = pair.student
+    cells = {name: [_Cell() for _ in empty.values] for name in networks}
+
+    def measure(part: slice) -> tuple[Tensor, dict[str, list[tuple[Alignment, Tensor]]]]:
+        numbers = range(part.start, part.stop)
+        clean = images.stack(numbers).to(pair.teacher.device)
+        reference = _seen(pair.teacher, clean)
+        found: dict[str, list[tuple[Alignment, Tensor]]] = {name: [] for name in networks}
+        for damage in empty.distortions:
+            damaged = damage(clean, seed=empty.seed, indices=numbers)
+            for name, backbone in networks.items():
+                seen = _seen(backbone, damaged)
+                found[name].append((alignment(reference, seen), seen.embedding.cpu()))
+        return reference.embedding, found
+
+    parts = Parts("a sweep", "take a smaller picture size or a smaller backbone", size=batch_size)
+    for part, (embedding, found) in parts(measure, len(images)):
+        gallery.add(embedding)
+        for name, measured in found.items():
+            for cell, (agreement, seen) in zip(cells[name], measured, strict=True):
+                cell.add(agreement, seen)
+        rows = {name: tuple(cell.numbers(gallery) for cell in found) for name, found in cells.items()}
+        rows.setdefault("student", rows["teacher"])
+        ceiling = gallery.neighbours(gallery.queries())["nearest_label"]
+        yield replace(empty, rows=rows, ceiling=ceiling, gallery=len(gallery.features), pictures=part.stop)
+
+
+class _Cell:
+    """What was measured of one network at one strength."""
+
+    def __init__(self) -> None:
+        self.parts: list[Alignment] = []
+        self.embeddings: list[Tensor] = []
+
+    def add(self, agreement: Alignment, embedding: Float[Tensor, "batch dim"]) -> None:
+        self.parts.append(agreement)
+        self.embeddings.append(embedding)
+
+    def numbers(self, gallery: "_Gallery") -> dict[str, float | None]:
+        agreement: dict[str, float | None] = {}
+        for name in MEASURES:
+            found = [part.per_image[name] for part in self.parts if name in part.per_image]
+            agreement[name] = float(torch.cat(found).mean()) if found else None
+        return {**agreement, **gallery.neighbours(torch.cat(self.embeddings).numpy())}
+
+
+class _Gallery:
+    """The clean teacher's embeddings among which neighbours are sought: of the pictures so far, or of a whole set."""
+
+    def __init__(self, teacher: Backbone, images: ImageSet, whole: ImageSet | None) -> None:
+        self.labels = None if images.labels is None else np.array(images.labels)
+        self.own = np.arange(len(images))
+        self.features = np.empty((0, teacher.dim), dtype=np.float32)
+        self.whole, self.count = whole is not None, 0
+        if whole is not None:
+            missing = set(images.keys) - set(whole.keys)
+            if missing or whole.reader != images.reader:
+                raise ValueError(f"the gallery must hold the pictures that are swept; {len(missing)} are not in it")
+            self.labels = None if whole.labels is None else np.array(whole.labels)
+            self.own = np.array([whole.keys.index(key) for key in images.keys])
+            self.features = np.asarray(embed(teacher, whole).embedding)
+
+    def add(self, embedding: Float[Tensor, "batch dim"]) -> None:
+        if not self.whole:
+            self.features = np.concatenate([self.features, embedding.float().cpu().numpy()])
+        self.count += len(embedding)
+
+    def queries(self) -> Float[np.ndarray, "image dim"]:
+        """The clean embeddings of the pictures so far."""
+        return self.features[self.own[: self.count]]
+
+    def neighbours(self, queries: Float[np.ndarray, "image dim"]) -> dict[str, float | None]:
+        """Of the pictures so far; None where there are too few pictures, or no labels."""
+        if len(self.features) < 2:
+            return dict.fromkeys(NEIGHBOURS)
+        own = self.own[: len(queries)]
+        first, second = nearest(self.features, queries, k=2)[0].T
+        other = np.where(first == own, second, first)
+        near = None if self.labels is None else float((self.labels[other] == self.labels[own]).mean())
+        return {"retrieval": float((first == own).mean()), "nearest_label": near}
+
+
+@torch.inference_mode()
+def _seen(backbone: Backbone, images: Float[Tensor, "batch 3 height width"]) -> Trace:
+    return backbone.trace(images, layers=range(-min(ATTENTION_LAYERS, backbone.depth), 0), attention="cls")

@@ -1,0 +1,1 @@
+"""One picture, looked at: compared, attributed, followed while a student learns."""

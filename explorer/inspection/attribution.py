@@ -1,0 +1,569 @@
+"""Which pixels or patches made the answer: heatmaps towards an embedding or a linear probe's class.
+
+Enters: a backbone, one picture, what it is asked for. Leaves: a heatmap, raw and signed as its method gives it, and an
+`Attribution` that also holds the numbers by which to judge it. The backbone is never touched: all passes run on a copy
+of its structure that shares its weights and asks for no gradient of them, so that many threads may explain one model.
+Deliberately ignored: colours and scales, which are the business of figures. Integrated gradients, saliency, occlusion,
+infidelity and sensitivity are Captum's (an optional dependency, imported when it is first needed).
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.v2.functional as tvf
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from explorer.distortions import Distortion
+from explorer.distortions import distortion as parse_distortion
+from explorer.evaluation.probes import Probe
+from explorer.models.backbones import Backbone
+from explorer.models.capture import AttentionCapture
+from explorer.models.trace import Grid
+from explorer.system.precision import outside_autocast
+
+Toward = Tensor | tuple[Probe, Any]
+Baseline = Literal["mean", "black", "blur"] | Tensor
+Score = Callable[[Tensor], Tensor]
+
+FULL_ATTENTION_BYTES = 1 << 30
+"""Gradient x attention holds the attention of all blocks, and its gradient: beyond this it is refused."""
+_NO_SLOPE = 1e-6  # float32 embeddings agree to about 1e-7: nearer to 1 a gradient of the cosine is rounding
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Settings:
+    """How an attribution is computed; each method reads what it needs.
+
+    Attributes:
+        steps: of integrated gradients (Gauss-Legendre). `Attribution.completeness` tells whether they were enough: on
+            one photo the S/14 lost 0.14 of a change of 0.78 with 32 of them, and 0.03 with 64.
+        internal_batch_size: pictures in one pass at most; this bounds the memory of every method.
+        baseline: the picture without information: "mean" (its mean colour), "black", "blur" (Gaussian, sigma 1/16 of
+            the shorter side), or a picture of the same size. Integrated gradients start at it; occlusion and `quality`
+            put it in place of what they hide. A blur keeps much (the S/14 finds 0.5 to 0.9 of the cosine in it) and
+            takes noise away: a noisy picture can score less than its own blur.
+        patch: side of the occlusion window in pixels; None: the model's patch.
+    """
+
+    steps: int = 32
+    internal_batch_size: int = 8
+    baseline: Baseline = "mean"
+    patch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "internal_batch_size", "patch"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if not whole and not (name == "patch" and value is None):
+                raise ValueError(f"{name} is a whole number from 1 up; got {value!r}")
+
+
+DEFAULTS = Settings()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attribution:
+    """One picture explained. Made by `attribution` and `attribute_views`.
+
+    Attributes:
+        heatmap: "height width" (gradient x attention: "rows cols"), as the method gives it. Signed maps: above 0 speaks
+            for the target, below 0 against it.
+        method: a name in `METHODS`.
+        image: the picture that was explained.
+        grid: rows and columns of the backbone's patches.
+        target: the score of the picture: a cosine, or a probe's score.
+        baseline_target: the score of the baseline.
+        completeness: of integrated gradients, the sum of the heatmap minus (target - baseline_target): what was lost
+            by taking too few steps. None for the other methods, which promise no sum.
+        toward: the embedding, or the probe and its label, that the score is for.
+        towards: the same in words.
+        settings: how it was computed.
+    """
+
+    heatmap: Float[Tensor, "height width"] | Float[Tensor, "rows cols"]
+    method: str
+    image: Float[Tensor, "3 height_px width_px"]
+    grid: Grid
+    target: float
+    baseline_target: float
+    completeness: float | None
+    toward: Toward
+    towards: str
+    settings: Settings
+
+    @property
+    def signed(self) -> bool:
+        """Whether values below 0 mean "against the target"; otherwise there are none."""
+        return WAYS[self.method].signed
+
+    def by_patch(self) -> Float[Tensor, "rows cols"]:
+        """The heatmap over the patch grid: sums for integrated gradients (they keep their total), otherwise means."""
+        rows, cols = self.grid
+        how = "sum" if self.method == "integrated_gradients" else "mean"
+        if self.heatmap.shape == (rows, cols):
+            return self.heatmap
+        return reduce(self.heatmap, "(r a) (c b) -> r c", how, r=rows, c=cols)
+
+
+def attribute(
+    backbone: Backbone,
+    image: Float[Tensor, "*one 3 height width"],
+    toward: Toward | None = None,
+    method: str = "integrated_gradients",
+    *,
+    steps: int = 32,
+    internal_batch_size: int = 8,
+    baseline: Baseline = "mean",
+    patch: int | None = None,
+) -> Float[Tensor, "height width"] | Float[Tensor, "rows cols"]:
+    """Which parts of a picture bring its embedding near to another one, or to a class.
+
+    Args:
+        backbone: is left as it is.
+        image: one picture, RGB in [0, 1], of the backbone's image size (a batch of one will do).
+        toward: an embedding ("dim"), of this or another picture, such as the clean teacher's: the score is the cosine
+            with it. Or (probe, label) with a linear `Probe`: the score is that class's, before the softmax. None: the
+            picture's own embedding; for the methods that take one gradient at the picture, where the cosine with
+            itself is flat, the direction to it from the embedding of the baseline.
+        method: a name in `METHODS`. Nothing in them is random.
+        steps, internal_batch_size, baseline, patch: see `Settings`.
+
+    Returns:
+        The heatmap of `Attribution`: "height width"; for gradient x attention "rows cols".
+
+    Raises:
+        ValueError: unknown method; an embedding of another size, or the picture's own for a method that takes one
+            gradient; a probe that is not linear; a model in which the method is not sound; a picture that does not fit.
+        ImportError: the method needs captum, which is not installed.
+    """
+    settings = Settings(steps=steps, internal_batch_size=internal_batch_size, baseline=baseline, patch=patch)
+    return attribution(backbone, image, toward, method, settings).heatmap
+
+
+@torch.inference_mode(False)  # gradients are needed, whatever is switched off around
+@outside_autocast()
+def attribution(
+    backbone: Backbone,
+    image: Float[Tensor, "*one 3 height width"],
+    toward: Toward | None = None,
+    method: str = "integrated_gradients",
+    settings: Settings = DEFAULTS,
+) -> Attribution:
+    """As `attribute`, with the score and the numbers by which to judge the heatmap."""
+    _method(method)
+    frozen = frozen_copy(backbone)
+    picture = one_picture(frozen, image)
+    goal = _own_goal(frozen, picture, method, settings) if toward is None else goal_of(toward, frozen)
+    return _explain(frozen, picture, goal, method, settings)
+
+
+@torch.inference_mode(False)
+@outside_autocast()
+def attribute_views(
+    teacher: Backbone,
+    student: Backbone,
+    image: Float[Tensor, "*one 3 height width"],
+    distortion: str | Distortion,
+    toward: Toward | None = None,
+    method: str = "integrated_gradients",
+    settings: Settings = DEFAULTS,
+    seed: int = 0,
+) -> dict[str, Attribution]:
+    """Clean teacher, distorted teacher and distorted student, all towards the same: by default what the clean teacher
+    sees.
+
+    Args:
+        teacher, student: of one image size and one embedding size.
+        image: the clean picture.
+        distortion: a spec or a `Distortion`.
+        toward: as in `attribute`; None: the clean teacher's embedding (or the direction to it from its baseline's, by
+            the same rule), for all three views.
+        method, settings: of all views alike, so that their heatmaps can stand under one scale.
+        seed: of the distortion.
+
+    Returns:
+        "teacher_clean", "teacher_distorted", "student_distorted" -> `Attribution`.
+
+    Raises:
+        ValueError: as for `attribute`.
+    """
+    _method(method)
+    networks = {"teacher": frozen_copy(teacher), "student": frozen_copy(student)}
+    clean = one_picture(networks["teacher"], image)
+    pictures = {"clean": clean, "distorted": parse_distortion(distortion)(clean, seed=seed)}
+    if toward is None:
+        goal = _own_goal(networks["teacher"], clean, method, settings, owner="the clean teacher's")
+    else:
+        goal = goal_of(toward, networks["teacher"])
+    views = {}
+    for name in ("teacher_clean", "teacher_distorted", "student_distorted"):
+        who, kind = name.split("_")
+        picture = one_picture(networks[who], pictures[kind])
+        views[name] = _explain(networks[who], picture, goal, method, settings)
+    return views
+
+
+# One problem: a frozen model, a picture, its baseline, and a score.
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Goal:
+    """What is scored: the thing itself, in words, and as a function of embeddings ("batch dim" -> "batch")."""
+
+    toward: Toward
+    words: str
+    score: Score
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    backbone: Backbone
+    picture: Float[Tensor, "1 3 height width"]
+    baseline: Float[Tensor, "1 3 height width"]
+    goal: _Goal
+    settings: Settings
+
+    def score(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """The score of each picture; differentiable where gradients are on."""
+        return self.goal.score(_embed(self.backbone, pictures))
+
+    def at(self, pictures: Float[Tensor, "1 3 height width"]) -> float:
+        """The score of one picture as a number."""
+        with torch.no_grad():
+            return self.score(pictures).item()
+
+
+def problem_of(backbone: Backbone, picture: Tensor, goal: _Goal, settings: Settings) -> Problem:
+    baseline = _baseline(picture, settings.baseline)
+    return Problem(backbone=backbone, picture=picture, baseline=baseline, goal=goal, settings=settings)
+
+
+def _explain(backbone: Backbone, picture: Tensor, goal: _Goal, method: str, settings: Settings) -> Attribution:
+    problem = problem_of(backbone, picture, goal, settings)
+    target, start = problem.at(picture), problem.at(problem.baseline)
+    how = WAYS[method]
+    if how.one_gradient and isinstance(goal.toward, Tensor) and abs(1 - target) < _NO_SLOPE:
+        raise ValueError(
+            f"'{method}' takes the gradient of a cosine at the picture; this picture already has the embedding that it "
+            f"is asked for, where the cosine is 1 and flat: the heatmap would be rounding. Use toward=None, which "
+            f"measures from the baseline, or {_and_others(method)}"
+        )
+    heatmap = how.run(problem).detach().to(picture.dtype)
+    if not torch.isfinite(heatmap).all():
+        raise ValueError(f"the gradients of '{backbone.name}' are not finite here, so that '{method}' shows nothing")
+    summing = method == "integrated_gradients"
+    return Attribution(
+        heatmap=heatmap,
+        method=method,
+        image=picture[0],
+        grid=backbone.grid,
+        target=target,
+        baseline_target=start,
+        completeness=heatmap.sum().item() - (target - start) if summing else None,
+        toward=goal.toward,
+        towards=goal.words,
+        settings=settings,
+    )
+
+
+def _and_others(method: str) -> str:
+    others = [f"'{name}'" for name, how in WAYS.items() if name != method and not how.one_gradient]
+    return " or ".join(f"method={name}" for name in others)
+
+
+def frozen_copy(backbone: Backbone) -> Backbone:
+    """The same weights in the same storage under a structure of its own, where no parameter asks for a gradient.
+
+    Switching `requires_grad` off and on again on the module itself would be seen by every other thread that uses it.
+    """
+    shared: dict[int, Any] = {id(buffer): _plain(buffer) for buffer in backbone.module.buffers()}
+    for parameter in backbone.module.parameters():
+        shared[id(parameter)] = nn.Parameter(_plain(parameter.detach()), requires_grad=False)
+    return backbone.with_module(copy.deepcopy(backbone.module, shared))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Itself; a copy of what was made in inference mode, through which no gradient is taken."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _embed(backbone: Backbone, pictures: Tensor) -> Float[Tensor, "batch dim"]:
+    return backbone.trace(pictures, layers=-1, attention=None, grad=torch.is_grad_enabled()).embedding
+
+
+def one_picture(backbone: Backbone, image: Tensor) -> Float[Tensor, "1 3 height width"]:
+    """As a batch of one, where the backbone is and in its precision; `Backbone.trace` checks the range of values."""
+    height, width = backbone.height_width
+    float_tensor = isinstance(image, Tensor) and image.is_floating_point()
+    if not float_tensor or image.shape[-3:] != (3, height, width) or image.ndim not in (3, 4):
+        got = f"{tuple(image.shape)} of {image.dtype}" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(
+            f"expected one picture '3 height width' of floats, here {(3, height, width)}; got {got}. Load it at the "
+            f"backbone's size: load_image(path, size={backbone.image_size})"
+        )
+    if image.ndim == 4 and len(image) != 1:
+        raise ValueError(f"one picture is explained at a time; got a batch of {len(image)}: call it for each of them")
+    batch = image.detach() if image.ndim == 4 else image.detach()[None]
+    return _plain(batch.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype))
+
+
+def _baseline(picture: Tensor, kind: Baseline) -> Float[Tensor, "1 3 height width"]:
+    if isinstance(kind, Tensor):
+        given = kind.detach() if kind.ndim == 4 else kind.detach()[None]
+        if given.shape != picture.shape:
+            raise ValueError(
+                f"the baseline is a picture of the same size, {tuple(picture.shape[1:])}; got {tuple(kind.shape)}"
+            )
+        return _plain(given.to(picture))
+    if kind not in _BASELINES:
+        raise ValueError(f"baseline must be {', '.join(map(repr, _BASELINES))} or a picture; got {kind!r}")
+    return _BASELINES[kind](picture)
+
+
+def _blurred(picture: Tensor) -> Tensor:
+    """Sigma is 1/16 of the shorter side (14 px at 224), cut at three sigma; one axis after the other is cheaper."""
+    sigma = min(picture.shape[2:]) / 16
+    kernel = 2 * math.floor(3 * sigma) + 1
+    across = tvf.gaussian_blur(picture, kernel_size=[kernel, 1], sigma=[sigma, sigma])
+    return tvf.gaussian_blur(across, kernel_size=[1, kernel], sigma=[sigma, sigma])
+
+
+_BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda picture: picture.mean(dim=(2, 3), keepdim=True).expand_as(picture).clone(),
+    "black": torch.zeros_like,
+    "blur": _blurred,
+}
+
+
+# What is scored.
+
+
+def goal_of(toward: Toward, backbone: Backbone, words: str | None = None) -> _Goal:
+    if isinstance(toward, Tensor):
+        direction = _direction(toward, backbone)
+        return _Goal(toward=direction, words=words or "cosine with the given embedding", score=_cosine(direction))
+    if not isinstance(toward, tuple) or len(toward) != 2 or not isinstance(toward[0], Probe):
+        raise ValueError(
+            f"toward is an embedding, (probe, label) or None; got {type(toward).__name__}. A probe comes with the "
+            f"class that is asked for: toward=(probe, label)"
+        )
+    return _Goal(toward=toward, words=f"the probe's score for {toward[1]!r}", score=_probe_score(*toward, backbone))
+
+
+def _own_goal(
+    backbone: Backbone, picture: Tensor, method: str, settings: Settings, owner: str = "the picture's own"
+) -> _Goal:
+    with torch.no_grad():
+        own = _embed(backbone, picture)[0]
+        if not WAYS[method].one_gradient:
+            return _Goal(toward=own, words=f"cosine with {owner} embedding", score=_cosine(own))
+        # The cosine with itself has no slope. That with the way from "nothing" to it has one, and stays comparable.
+        way = own - _embed(backbone, _baseline(picture, settings.baseline))[0]
+    return _Goal(toward=way, words=f"cosine with the way from the baseline's to {owner} embedding", score=_cosine(way))
+
+
+def _direction(toward: Tensor, backbone: Backbone) -> Float[Tensor, " dim"]:
+    flat = toward.detach()[0] if toward.ndim == 2 and len(toward) == 1 else toward.detach()
+    if flat.shape != (backbone.dim,):
+        raise ValueError(
+            f"'{backbone.name}' has embeddings of size {backbone.dim}; toward has the shape {tuple(toward.shape)}. "
+            f"Give the embedding of one picture: trace(images).embedding[0]"
+        )
+    if not torch.isfinite(flat).all():
+        raise ValueError("toward holds NaN or infinite values: look for what broke the model that it came from")
+    return _plain(flat.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype))
+
+
+def _cosine(direction: Tensor) -> Score:
+    return lambda embedding: F.cosine_similarity(embedding, direction[None], dim=1)
+
+
+def _probe_score(probe: Probe, label: Any, backbone: Backbone) -> Score:
+    """One row of the logistic regression, before the softmax, as a linear function of the embedding."""
+    if probe.kind != "linear":
+        raise ValueError(
+            f"a gradient needs a probe that is a smooth function of features: kind 'linear'; got '{probe.kind}'. Fit "
+            f"one with explorer.evaluation.probes.fit_probe('linear', features, labels)"
+        )
+    if label not in probe.classes:
+        near = get_close_matches(str(label), [str(one) for one in probe.classes], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"the probe knows no class {label!r}{hint} It has: {', '.join(map(repr, probe.classes))}")
+    scaler, model = probe.estimator[0], probe.estimator[-1]
+    if scaler.n_features_in_ != backbone.dim:
+        raise ValueError(
+            f"the probe was fitted on features of size {scaler.n_features_in_}; '{backbone.name}' has {backbone.dim}"
+        )
+    place, sign = probe.classes.index(label), 1.0
+    if len(model.coef_) == 1:  # two classes share one row, written for the second
+        place, sign = 0, 1.0 if place else -1.0
+    weight = torch.from_numpy(sign * model.coef_[place] / scaler.scale_)
+    bias = sign * float(model.intercept_[place]) - float(weight @ torch.from_numpy(scaler.mean_))
+    weight = weight.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype)
+    return lambda embedding: embedding @ weight + bias
+
+
+# The methods.
+
+
+def _integrated_gradients(problem: Problem) -> Float[Tensor, "height width"]:
+    method = captum_part("attr").IntegratedGradients(problem.score)
+    batch = problem.settings.internal_batch_size
+    start, steps = problem.baseline, problem.settings.steps
+    values = method.attribute(problem.picture, baselines=start, n_steps=steps, internal_batch_size=batch)
+    return values[0].sum(dim=0)
+
+
+def _saliency(problem: Problem) -> Float[Tensor, "height width"]:
+    # A clone, as Captum switches requires_grad on the tensor that it is given.
+    picture = problem.picture.clone().requires_grad_()
+    return captum_part("attr").Saliency(problem.score).attribute(picture, abs=True)[0].amax(dim=0)
+
+
+def _occlusion(problem: Problem) -> Float[Tensor, "height width"]:
+    window = _window(problem)
+    with torch.no_grad():
+        values = (
+            captum_part("attr")
+            .Occlusion(problem.score)
+            .attribute(
+                problem.picture,
+                sliding_window_shapes=(3, *window),
+                strides=(3, *window),
+                baselines=problem.baseline,
+                perturbations_per_eval=problem.settings.internal_batch_size,
+            )
+        )
+    return values[0, 0]
+
+
+def _window(problem: Problem) -> tuple[int, int]:
+    (height, width), grid, side = problem.backbone.height_width, problem.backbone.grid, problem.settings.patch
+    if side is None:
+        return height // grid.rows, width // grid.cols
+    if side > min(height, width):
+        raise ValueError(f"patch, the occlusion window, has {side} px; the picture only {height} x {width} px")
+    return side, side
+
+
+def _gradient_attention(problem: Problem) -> Float[Tensor, "rows cols"]:
+    """Relevance of patches for the class token (Chefer et al. 2021, "Generic Attention-model Explainability").
+
+    Equation 5: A' = mean over heads of (dy/dA * A)+; equation 6: R = R + A' R from the identity on; then the class
+    token's row. Where the embedding is made from class and distillation token together, the mean of both rows.
+    """
+    readout = _readout_tokens(problem.backbone)
+    attention, gradients = _attention_and_gradients(problem)
+    relevance = torch.eye(attention[0].shape[-1], device=attention[0].device, dtype=attention[0].dtype)
+    for values, slope in zip(attention, gradients, strict=True):
+        step = (values.detach() * slope)[0].clamp_min(0).mean(dim=0)
+        relevance = relevance + step @ relevance
+    row = relevance[:readout, problem.backbone.prefix :].mean(dim=0)
+    return rearrange(row, "(r c) -> r c", r=problem.backbone.grid.rows)
+
+
+def _attention_and_gradients(problem: Problem) -> tuple[list[Tensor], list[Tensor]]:
+    with torch.enable_grad(), AttentionCapture(rows="all") as capture:
+        score = problem.score(problem.picture.clone().requires_grad_()).sum()
+    problem.backbone.check_calls(capture.seen)
+    calls = problem.backbone.reader.calls
+    attention = [capture.kept[number] for number in calls.of(range(problem.backbone.depth))]
+    gradients = torch.autograd.grad(score, attention)
+    return _by_block(attention, calls.per_block), _by_block(gradients, calls.per_block)
+
+
+def _by_block(matrices: Sequence[Tensor], per_block: int) -> list[Tensor]:
+    """Parallel attentions of one block, side by side as its heads."""
+    firsts = range(0, len(matrices), per_block)
+    return [torch.cat(tuple(matrices[first : first + per_block]), dim=1) for first in firsts]
+
+
+def _readout_tokens(backbone: Backbone) -> int:
+    """How many leading tokens the embedding is made from.
+
+    Raises:
+        ValueError: it is made from others, too, for which the rule gives no row; or the matrices would not fit.
+    """
+    pooling = backbone.reader.pooling(backbone.module)
+    if backbone.query_kind != "class token" or pooling != "token":
+        pools_by_attention = backbone.query_kind == "attention pooling" or pooling == "map"
+        made = "by an attention pooling" if pools_by_attention else "by pooling over all patches"
+        raise ValueError(
+            f"gradient x attention follows the class token's row, and '{backbone.name}' does not make its embedding "
+            f"from the class token but {made}: use {_and_others('gradient_attention')}"
+        )
+    size = 4 * backbone.depth * backbone.heads * (backbone.prefix + backbone.grid.patches) ** 2
+    if size > FULL_ATTENTION_BYTES:
+        raise ValueError(
+            f"the attention of all blocks would take {size / 2**30:.1f} GiB, and its gradient as much again; load "
+            f"'{backbone.name}' at a smaller image size, or use {_and_others('gradient_attention')}"
+        )
+    return 2 if getattr(backbone.module, "dist_token", None) is not None else 1
+
+
+def captum_part(part: str) -> ModuleType:
+    from importlib import import_module
+
+    try:
+        return import_module(f"captum.{part}")
+    except ImportError as error:
+        raise ImportError(
+            'this needs captum, which is not installed: pip install "vit-explorer[attribution]"'
+        ) from error
+
+
+def _method(name: str) -> "_Method":
+    if name not in WAYS:
+        near = get_close_matches(str(name), METHODS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ";"
+        raise ValueError(f"unknown method '{name}'{hint} There are: {', '.join(METHODS)}")
+    return WAYS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Method:
+    run: Callable[[Problem], Tensor]
+    description: str
+    signed: bool
+    one_gradient: bool  # at the picture itself, so that a maximum of the score there leaves it nothing
+
+
+WAYS = {
+    "integrated_gradients": _Method(
+        run=_integrated_gradients,
+        description="Gradients along the straight way from the baseline to the picture, summed over colours; they add "
+        "up to the change of the score (Sundararajan et al. 2017).",
+        signed=True,
+        one_gradient=False,
+    ),
+    "saliency": _Method(
+        run=_saliency,
+        description="The largest absolute gradient over colours of each pixel (Simonyan et al. 2014).",
+        signed=False,
+        one_gradient=True,
+    ),
+    "occlusion": _Method(
+        run=_occlusion,
+        description="How much the score falls when a window of the picture is replaced by the baseline (Zeiler and "
+        "Fergus 2014).",
+        signed=True,
+        one_gradient=False,
+    ),
+    "gradient_attention": _Method(
+        run=_gradient_attention,
+        description="Attention weighted by its gradient, followed through all blocks to the class token (Chefer et al. "
+        "2021); only for models whose embedding is the class token.",
+        signed=False,
+        one_gradient=True,
+    ),
+}
+METHODS = {name: how.description for name, how in WAYS.items()}

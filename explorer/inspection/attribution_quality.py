@@ -1,0 +1,161 @@
+"""How far an attribution can be believed: `quality`.
+
+Enters: a backbone and what `attribution` returned for it. Leaves: infidelity and sensitivity (Captum).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from explorer.inspection.attribution import (
+    WAYS,
+    Attribution,
+    Problem,
+    captum_part,
+    frozen_copy,
+    goal_of,
+    one_picture,
+    problem_of,
+)
+from explorer.models.backbones import Backbone
+from explorer.system.precision import outside_autocast
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How far an attribution can be believed (Yeh et al. 2019, "On the (In)fidelity and Sensitivity of Explanations").
+
+    Attributes:
+        infidelity: mean squared difference between what the heatmap predicts for a hidden square and how much the score
+            really fell, at the heatmap's best scale (Captum, normalize=True). 0 is best; in squared units of the score.
+        unexplained: infidelity as a share of the mean squared fall: 0 is a perfect prediction, 1 none at all. Unlike
+            infidelity it can be compared between views whose scores move by different amounts.
+        sensitivity: the largest relative change of the heatmap under slight noise; 0 is best.
+    """
+
+    infidelity: float
+    unexplained: float
+    sensitivity: float
+
+
+@torch.inference_mode(False)
+@outside_autocast()
+def quality(
+    backbone: Backbone,
+    explained: Attribution,
+    *,
+    samples: int = 32,
+    neighbours: int = 4,
+    radius: float = 0.02,
+    seed: int = 0,
+) -> Quality:
+    """Test an attribution: does it foretell what hiding squares does, and does it stay when the picture barely changes?
+
+    It costs about `samples` forward passes and `neighbours` further attributions; memory stays that of the attribution.
+
+    Args:
+        backbone: the one that was explained.
+        explained: what `attribution` returned for it.
+        samples: hidden squares (of one patch up to half of the grid's shorter side), replaced by the baseline.
+        neighbours: noisy copies of the picture.
+        radius: the noise is uniform within this distance, in [0, 1] pixel values.
+        seed: of squares and noise.
+
+    Raises:
+        ValueError: no samples or neighbours, radius not above 0, or a backbone of another image or embedding size.
+        ImportError: captum is not installed.
+    """
+    if samples < 1 or neighbours < 1 or not radius > 0:
+        raise ValueError(
+            f"samples and neighbours are at least 1 and radius is above 0; got {samples}, {neighbours} and {radius}"
+        )
+    frozen = frozen_copy(backbone)
+    picture = one_picture(frozen, explained.image)
+    problem = problem_of(frozen, picture, goal_of(explained.toward, frozen, explained.towards), explained.settings)
+    infidelity, moved = _infidelity(problem, explained, samples, torch.Generator().manual_seed(seed))
+    return Quality(
+        infidelity=infidelity,
+        unexplained=infidelity / moved if moved else 0.0,
+        sensitivity=_sensitivity(problem, explained, neighbours, radius, torch.Generator().manual_seed(seed)),
+    )
+
+
+# How good they are.
+
+
+def _infidelity(
+    problem: Problem, explained: Attribution, samples: int, generator: torch.Generator
+) -> tuple[float, float]:
+    """Captum's infidelity, and the mean squared change of the score that it is a part of."""
+    squares: list[Tensor] = []
+
+    def watched(pictures: Tensor) -> Tensor:
+        # Captum also asks for the picture itself, whose score has not changed: that adds nothing.
+        values = problem.score(pictures)
+        squares.append(((values - explained.target) ** 2).sum())
+        return values
+
+    def hide(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        masks = torch.stack([_square(problem, generator) for _ in pictures]).expand_as(pictures)
+        return masks, torch.where(masks > 0, problem.baseline, pictures)
+
+    value = captum_part("metrics").infidelity(
+        watched,
+        hide,
+        problem.picture,
+        _over_pixels(explained, problem.picture),
+        n_perturb_samples=samples,
+        max_examples_per_batch=min(samples, problem.settings.internal_batch_size),
+        normalize=True,
+    )
+    return max(value.item(), 0.0), torch.stack(squares).sum().item() / samples
+
+
+def _square(problem: Problem, generator: torch.Generator) -> Float[Tensor, "1 height width"]:
+    """A square of patches somewhere on the grid: 1 inside, 0 outside (Yeh et al. 2019, square removal)."""
+    rows, cols = problem.backbone.grid
+    side = _draw(1, max(1, min(rows, cols) // 2), generator)
+    top, left = _draw(0, rows - side, generator), _draw(0, cols - side, generator)
+    mask = torch.zeros(rows, cols, dtype=problem.picture.dtype)
+    mask[top : top + side, left : left + side] = 1
+    height, width = problem.picture.shape[2:]
+    return repeat(mask, "r c -> 1 (r a) (c b)", a=height // rows, b=width // cols).to(problem.picture.device)
+
+
+def _draw(low: int, high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _over_pixels(explained: Attribution, picture: Tensor) -> Float[Tensor, "1 3 height width"]:
+    """The heatmap shared out over the picture's values, so that sums over a region are what the heatmap says of it."""
+    height, width = picture.shape[2:]
+    down, across = height // explained.heatmap.shape[0], width // explained.heatmap.shape[1]
+    return repeat(explained.heatmap / (3 * down * across), "r c -> 1 3 (r a) (c b)", a=down, b=across)
+
+
+def _sensitivity(
+    problem: Problem, explained: Attribution, neighbours: int, radius: float, generator: torch.Generator
+) -> float:
+    run = WAYS[explained.method].run
+
+    def explain(pictures: Tensor | tuple[Tensor, ...]) -> tuple[Tensor]:
+        # Always a tuple: Captum goes through what it gets for the tuple of inputs item by item.
+        batch = pictures if isinstance(pictures, Tensor) else pictures[0]
+        return (torch.stack([heatmap_of(picture[None]) for picture in batch]),)
+
+    def heatmap_of(picture: Tensor) -> Tensor:
+        if torch.equal(picture, problem.picture):
+            return explained.heatmap
+        return run(problem_of(problem.backbone, picture, problem.goal, problem.settings)).detach()
+
+    def shake(pictures: Tensor) -> Tensor:
+        noise = torch.rand(pictures.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return pictures + radius * noise.to(pictures)
+
+    value = captum_part("metrics").sensitivity_max(
+        explain, problem.picture, shake, n_perturb_samples=neighbours, max_examples_per_batch=1
+    )
+    return value.max().item()

@@ -1,0 +1,351 @@
+"""A comparison as a figure: maps of both networks on the clean and the distorted picture, heads, similarity, colours.
+
+Enters: a `Comparison`. Leaves: a matplotlib figure. Whatever is compared shares one colour scale.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
+from torch import Tensor
+
+from explorer.analysis.maps import Head
+from explorer.data.image import to_uint8
+from explorer.inspection.comparison import VIEWS, Comparison
+from explorer.plots.lettering import as_written
+from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
+from explorer.plots.style import (
+    AGREEMENT,
+    BETTER,
+    CELL,
+    COLOURS,
+    DIVERGING,
+    GAP,
+    INK,
+    PAPER,
+    QUIET,
+    WORSE,
+    bar_below,
+    bar_beside,
+    bare,
+    colormap_of,
+    empty_figure,
+    highest,
+    lowest,
+    number_text,
+    own_axes,
+    root_figure,
+    symmetric_scale,
+    to_array,
+)
+
+_PERCENTILE = 0.995
+
+
+def plot_comparison(
+    comparison: Comparison,
+    layer: int = -1,
+    head: Head = "mean",
+    colormap: str = "viridis",
+    opacity: float = 0.75,
+    smooth: bool = False,
+) -> Figure:
+    """One picture seen four ways: rows picture, teacher, student; columns clean, distorted, difference.
+
+    The four maps share one colour scale from 0 to their common maximum. A difference is the distorted view minus the
+    reference (the teacher on the clean picture), both differences under one symmetric scale.
+
+    Args:
+        comparison: made by `explorer.compare`.
+        layer, head: as in `explorer.attention_map`.
+        colormap: a name of matplotlib's; "viridis", "cividis", "magma" and "inferno" are safe for colour-blind readers.
+        opacity: of the maps over the grey picture, from 0 to 1.
+        smooth: whether maps are interpolated; otherwise one square is one patch.
+
+    Raises:
+        ValueError: layer, head or colour map that does not exist; opacity out of range.
+    """
+    maps = {name: to_array(values) for name, values in comparison.maps(layer, head).items()}
+    changes = {name: maps[f"{name}_distorted"] - maps["teacher_clean"] for name in COLOURS}
+    scale, symmetric = Normalize(0, highest(*maps.values())), symmetric_scale(*changes.values())
+    figure, axes = _sheet(3, 3, comparison.clean, top=0.88, bottom=0.72)
+    write_title(figure, damage(comparison), caption_of(comparison, layer, head))
+    _pictures_row(axes[0], comparison)
+    style: dict[str, Any] = {"opacity": opacity, "smooth": smooth}
+    for network, row in zip(COLOURS, axes[1:], strict=True):
+        _row_name(row[0], network, comparison)
+        for kind, ax in zip(("clean", "distorted"), row, strict=False):
+            heat = draw_map(ax, getattr(comparison, kind), maps[f"{network}_{kind}"], scale, colormap, **style)
+        change = draw_map(row[2], comparison.clean, changes[network], symmetric, DIVERGING, **style)
+    _mark_reference(axes[1, 0])
+    bar_below(figure, axes[2, :2], heat, "attention probability, all four maps")
+    bar_below(figure, axes[2, 2:], change, "distorted minus reference")
+    return figure
+
+
+def plot_heads(
+    data: Comparison | Float[Tensor, "layer head rows cols"],
+    view: str = "student_distorted",
+    colormap: str = "viridis",
+    high: float | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """An overview of all blocks and heads: one small map each, all under one colour scale.
+
+    Args:
+        data: a comparison, or maps as `Comparison.heads` returns them.
+        view: which view of a comparison.
+        colormap: a name of matplotlib's.
+        high: where the scale ends. None: at the 99.5th percentile, of all four views of a comparison together, so that
+            figures of two views can be laid side by side; a few patches may lie above it.
+        ax: where to draw; None for a figure of its own.
+
+    Raises:
+        ValueError: unknown view or colour map; maps of another shape.
+    """
+    maps = to_array(data.heads(view) if isinstance(data, Comparison) else data)
+    if maps.ndim != 4:
+        raise ValueError(f"expected maps 'layer head rows cols', such as comparison.heads(view); got {maps.shape}")
+    everything = [to_array(data.heads(name)) for name in VIEWS] if isinstance(data, Comparison) else [maps]
+    scale = Normalize(0, highest(*everything, percentile=_PERCENTILE) if high is None else high)
+    mosaic, ticks = _mosaic(maps)
+    ax = own_axes(ax, (6.6 * mosaic.shape[1] / mosaic.shape[0] + 1.5, 7.4))
+    image = ax.imshow(mosaic, cmap=colormap_of(colormap), norm=scale, interpolation="nearest")
+    _label_mosaic(ax, *ticks)
+    if isinstance(data, Comparison):
+        ax.set_title(view.replace("_", " · "), size=11, weight="bold", color=COLOURS[view.split("_")[0]])
+        as_written([ax.text(0, -0.01, damage(data), size=8, color=QUIET, **inside(ax))])
+    bar_beside(ax, image, "attention probability", extend="max")
+    return root_figure(ax)
+
+
+def plot_similarity(
+    comparison: Comparison,
+    row: int,
+    col: int,
+    layer: int = -1,
+    colormap: str = "magma",
+    opacity: float = 0.75,
+    smooth: bool = False,
+) -> Figure:
+    """Where one patch of the reference is found again: its cosine with all patches of the four views.
+
+    The patch is a square in the reference, and a dashed square at the same place elsewhere. A ring is around the patch
+    that matches best.
+
+    Args:
+        comparison: made by `explorer.compare`.
+        row, col: the patch of the reference.
+        layer: whose features.
+        colormap, opacity, smooth: as in `plot_comparison`.
+
+    Raises:
+        ValueError: a patch outside of the grid; layer or colour map that does not exist; opacity out of range.
+    """
+    maps = {name: to_array(values) for name, values in comparison.similarity(row, col, layer).items()}
+    scale = Normalize(min(0.0, lowest(*maps.values())), 1.0)
+    figure, axes = _sheet(2, 2, comparison.clean, top=0.88, bottom=0.72)
+    write_title(
+        figure,
+        f"Patch (row {row}, column {col})",
+        f"cosine with its features · {_layer_text(comparison, layer)} · {damage(comparison)}",
+    )
+    _four_headings(axes, comparison)
+    for name, ax in zip(VIEWS, axes.flat, strict=True):
+        picture = getattr(comparison, name.split("_")[1])
+        heat = draw_map(ax, picture, maps[name], scale, colormap, opacity, smooth)
+        _mark_patch(ax, maps[name].shape, row, col, dashed=name != "teacher_clean")
+        if name != "teacher_clean":
+            _mark_best(ax, maps[name])
+    _mark_reference(axes[0, 0])
+    bar_below(figure, axes[1, :], heat, "cosine")
+    return figure
+
+
+def plot_pca(comparison: Comparison, layer: int = -1, opacity: float = 1.0) -> Figure:
+    """The first three principal components of the patches as colours, fitted on all four views together.
+
+    Args:
+        comparison: made by `explorer.compare`.
+        layer: whose features.
+        opacity: of the colours over the grey picture, from 0 to 1.
+
+    Raises:
+        ValueError: a layer that does not exist; opacity out of range.
+    """
+    figure, axes = _sheet(2, 2, comparison.clean, top=0.88, bottom=0.2)
+    write_title(figure, damage(comparison), f"patches in joint PCA colours · {_layer_text(comparison, layer)}")
+    _four_headings(axes, comparison)
+    for (name, colours), ax in zip(comparison.colours(layer).items(), axes.flat, strict=True):
+        extent = draw_grey(ax, getattr(comparison, name.split("_")[1]))
+        ax.imshow(to_array(colours), extent=extent, interpolation="nearest", alpha=fraction(opacity))
+    _mark_reference(axes[0, 0])
+    return figure
+
+
+def _mosaic(maps: np.ndarray) -> tuple[np.ndarray, tuple[list[float], list[float]]]:
+    """Small maps (layer, head, row, col) in one array with gaps of NaN; and where the middle of each lies."""
+    layers, heads, rows, cols = maps.shape
+    gap = max(1, round(max(rows, cols) / 12))
+    padded = np.full((layers, heads, rows + gap, cols + gap), np.nan, dtype=maps.dtype)
+    padded[:, :, :rows, :cols] = maps
+    mosaic = padded.transpose(0, 2, 1, 3).reshape(layers * (rows + gap), heads * (cols + gap))
+    down = [layer * (rows + gap) + (rows - 1) / 2 for layer in range(layers)]
+    across = [head * (cols + gap) + (cols - 1) / 2 for head in range(heads)]
+    return mosaic[:-gap, :-gap], (down, across)
+
+
+# Words.
+
+
+def damage(comparison: Comparison) -> str:
+    spec = comparison.distortion.spec
+    return f"{spec if len(spec) <= 76 else spec[:75] + '…'}, seed {comparison.seed}"
+
+
+def _layer_text(comparison: Comparison, layer: int) -> str:
+    trace = comparison.reference.trace
+    return f"layer {trace.layers[trace.position(layer)]}"
+
+
+def caption_of(comparison: Comparison, layer: int, head: Head) -> str:
+    heads = f"{head} of heads" if isinstance(head, str) else f"head {head}"
+    row = {"class token": "of the class token", "attention pooling": "of the pooling", "mean of patches": "of patches"}
+    kind = row[comparison.reference.trace.query_kind]
+    return f"attention {kind} · {_layer_text(comparison, layer)} · {heads}"
+
+
+# Parts of matplotlib figures.
+
+
+def _sheet(
+    rows: int, cols: int, image: Float[Tensor, "3 height width"], top: float, bottom: float
+) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x cols panes of the picture's shape; margins in inches."""
+    aspect = min(2.0, max(0.5, image.shape[1] / image.shape[2]))
+    cell, tall, left, right = CELL, CELL * aspect, 0.42, 0.16
+    width = left + right + cols * cell + (cols - 1) * GAP
+    height = top + bottom + rows * tall + (rows - 1) * GAP
+    figure = empty_figure((width, height))
+    grid = {"left": left / width, "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height}
+    axes = figure.subplots(rows, cols, squeeze=False, gridspec_kw=grid | {"wspace": GAP / cell, "hspace": GAP / tall})
+    for ax in axes.flat:
+        bare(ax)
+    return figure, axes
+
+
+def write_title(figure: Figure, title: str, caption: str) -> None:
+    width, height = figure.get_size_inches()
+    place: dict[str, Any] = {"ha": "left", "va": "top"}
+    size = min(12.0, 115 * width / max(1, len(title)))  # a long spec shrinks rather than leaves the page
+    upper = figure.text(0.42 / width, 1 - 0.14 / height, title, size=size, weight="bold", color=INK, **place)
+    lower = figure.text(0.42 / width, 1 - 0.41 / height, caption, size=9.5, color=QUIET, **place)
+    as_written([upper, lower])
+
+
+def _pictures_row(axes: np.ndarray, comparison: Comparison) -> None:
+    for ax, kind in zip(axes[:2], ("clean", "distorted"), strict=True):
+        ax.imshow(to_uint8(getattr(comparison, kind)), interpolation="antialiased")
+    for ax, heading in zip(axes, ("clean", "distorted", "difference"), strict=True):
+        _heading(ax, heading)
+    _side_name(axes[0], "picture", INK)
+    _numbers_panel(axes[2], comparison)
+
+
+def _heading(ax: Axes, text: str) -> None:
+    ax.set_title(text, size=11, color=INK, pad=5)
+
+
+def _side_name(ax: Axes, text: str, colour: str) -> None:
+    ax.set_ylabel(text, size=11, color=colour, weight="bold", labelpad=6)
+
+
+def _row_name(ax: Axes, network: str, comparison: Comparison) -> None:
+    _side_name(ax, network, COLOURS[network])
+    if network == "student" and comparison.untouched:
+        _tag(ax, "untouched copy of the teacher", COLOURS["student"])
+
+
+def _four_headings(axes: np.ndarray, comparison: Comparison) -> None:
+    for ax, kind in zip(axes[0], ("clean", "distorted"), strict=True):
+        _heading(ax, kind)
+    for ax, network in zip(axes[:, 0], COLOURS, strict=True):
+        _row_name(ax, network, comparison)
+
+
+def _numbers_panel(ax: Axes, comparison: Comparison) -> None:
+    """Agreement of the two distorted views with the reference; a mark tells where the student is nearer to it."""
+    ax.set_facecolor(PAPER)
+    teacher, student = (comparison.alignments[name].as_json() for name in COLOURS)
+    put: dict[str, Any] = {"transform": ax.transAxes, "va": "center"}
+    ax.text(0.06, 0.91, "distorted views against the reference", size=8, color=QUIET, **put)
+    for x, network in ((0.62, "teacher"), (0.9, "student")):
+        ax.text(x, 0.80, network, size=9, weight="bold", color=COLOURS[network], ha="right", **put)
+    for line, (name, (label, more)) in enumerate(AGREEMENT.items()):
+        y = 0.68 - 0.115 * line
+        ax.text(0.06, y, f"{label} {'↑' if more else '↓'}", size=9, color=INK, **put)
+        ax.text(0.62, y, number_text(teacher[name]), size=10, color=INK, ha="right", **put)
+        ax.text(0.685, y, "→", size=9, color=QUIET, ha="center", **put)
+        ax.text(0.9, y, number_text(student[name]), size=10, color=INK, weight="bold", ha="right", **put)
+        mark, colour = _verdict(teacher[name], student[name], more)
+        ax.text(0.95, y, mark, size=8, color=colour, ha="center", **put)
+
+
+def _verdict(teacher: float | None, student: float | None, more: bool) -> tuple[str, str]:
+    if teacher is None or student is None or number_text(teacher) == number_text(student):
+        return "", QUIET
+    return ("✓", BETTER) if (student > teacher) == more else ("✗", WORSE)
+
+
+def _mark_reference(ax: Axes) -> None:
+    for spine in ax.spines.values():
+        spine.set(color=INK, linewidth=2.5, zorder=5)
+    _tag(ax, "reference", INK)
+
+
+def _tag(ax: Axes, text: str, colour: str) -> None:
+    box = {"facecolor": colour, "edgecolor": "none", "pad": 2.5}
+    ax.text(0.028, 0.966, text, size=8, color="white", weight="bold", **inside(ax), bbox=box)
+
+
+def _mark_patch(ax: Axes, grid: tuple[int, ...], row: int, col: int, dashed: bool) -> None:
+    """A square around a patch: white on black, to be seen on any colour."""
+    high, wide = _patch_size(ax, grid)
+    for colour, width in (("black", 3.2), ("white", 1.6)):
+        style = (0, (2.5, 1.5)) if dashed else "solid"
+        edge: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": width, "linestyle": style}
+        ax.add_patch(Rectangle((col * wide, row * high), wide, high, **edge))
+
+
+def _mark_best(ax: Axes, values: np.ndarray) -> None:
+    if not np.isfinite(values).any():
+        return
+    row, col = np.unravel_index(np.nanargmax(values), values.shape)
+    high, wide = _patch_size(ax, values.shape)
+    centre = ((float(col) + 0.5) * wide, (float(row) + 0.5) * high)
+    for colour, width in (("black", 3.6), ("#56B4E9", 1.8)):
+        ring = Circle(centre, 0.95 * max(high, wide), fill=False, edgecolor=colour, linewidth=width)
+        ax.add_patch(ring)
+    box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.65, "pad": 2.5}
+    text = f"best {values[row, col]:.2f} at ({row}, {col})"
+    ax.text(0.028, 0.034, text, size=8, color="white", **{**inside(ax), "va": "bottom"}, bbox=box)
+
+
+def _patch_size(ax: Axes, grid: tuple[int, ...]) -> tuple[float, float]:
+    _, width, height, _ = ax.images[0].get_extent()
+    return height / grid[0], width / grid[1]
+
+
+def _label_mosaic(ax: Axes, down: list[float], across: list[float]) -> None:
+    ax.set_yticks(down, [str(layer) for layer in range(len(down))])
+    ax.set_xticks(across, [str(head) for head in range(len(across))])
+    ax.tick_params(length=0, labelsize=8, labelcolor=QUIET, top=False, labeltop=True, bottom=False, labelbottom=False)
+    ax.xaxis.set_label_position("top")
+    ax.set_xlabel("head", size=9.5, color=INK)
+    ax.set_ylabel("layer", size=9.5, color=INK)
+    for spine in ax.spines.values():
+        spine.set_visible(False)

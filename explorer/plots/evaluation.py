@@ -1,0 +1,128 @@
+"""Further figures from data: where many pictures lie, how agreement falls with the damage, how accurate probes are,
+what an answer was made from; and panes and curves of one's own.
+
+Enters: a `Projection`, a `Sweep`, an `Evaluation`, views with an `Attribution` each, maps, or numbers. Leaves: a
+matplotlib figure. Nothing here computes; colours, and the rule that no window is opened, are those of `plots`.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from explorer.evaluation.evaluation import Evaluation
+from explorer.evaluation.projection import Projection
+from explorer.evaluation.sweeping import Sweep
+from explorer.plots.lettering import as_written
+from explorer.plots.style import AGREEMENT, COLOURS, INK, QUIET, empty_figure, own_axes, root_figure
+
+STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
+MARKERS = {"clean": "o", "distorted": "X"}
+_MEASURES = ("cls_cosine", "patch_cosine", "attention_js", "nearest_label")
+_NAMES = {name: label for name, (label, _) in AGREEMENT.items()} | {"nearest_label": "1-NN accuracy"}
+
+
+def plot_projection(projection: Projection, arrows: bool = True, ax: Axes | None = None) -> Figure:
+    """The first two axes: a colour for each label, a marker for each kind of view, arrows along the views.
+
+    Args:
+        arrows: draw a line from each picture's place in the first view to its place in the next ones.
+    """
+    ax = own_axes(ax, (8.0, 6.4))
+    views = list(projection.coordinates)
+    labels = projection.labels or ("",) * len(projection.coordinates[views[0]])
+    names = sorted(set(labels), key=str)
+    palette = {name: colormaps["tab20"](place % 20) for place, name in enumerate(names)}
+    colours = [palette[label] for label in labels]
+    if arrows:
+        _draw_ways(ax, projection, views)
+    for view in views:
+        points = projection.coordinates[view]
+        student, clean = "student" in view, "clean" in view
+        ax.scatter(
+            points[:, 0],
+            points[:, 1],
+            c=colours,
+            s=26 if clean else 34,
+            marker=MARKERS["clean" if clean else "distorted"],
+            edgecolors=COLOURS["student" if student else "teacher"],
+            linewidths=0.7,
+            alpha=0.85,
+            label=view.replace("_", " "),
+        )
+    _legend(ax, names if projection.labels else [], palette)
+    axes = ["PC", "UMAP"][projection.method == "umap"]
+    shares = [f" ({share:.0%})" for share in projection.explained or ()] or ["", ""]
+    ax.set(xlabel=f"{axes} 1{shares[0]}", ylabel=f"{axes} 2{shares[1]}", xticks=[], yticks=[])
+    ax.set_aspect("equal", adjustable="datalim")
+    fitted = projection.fit_on.replace("_", " ")
+    as_written([ax.set_title(f"Fitted on '{fitted}', which is the ruler for all", loc="left", size=10, color=INK)])
+    return root_figure(ax)
+
+
+def plot_sweep(sweep: Sweep) -> Figure:
+    """Four curves by strength; the band marks what the student was trained on."""
+    figure = empty_figure((11.0, 2.9))
+    figure.set_layout_engine("constrained")
+    for ax, name in zip(figure.subplots(1, 4), _MEASURES, strict=True):
+        for who, rows in sweep.rows.items():
+            values = [np.nan if row[name] is None else row[name] for row in rows]
+            ax.plot(sweep.values, values, color=COLOURS[who], marker="o" if who == "teacher" else "s", ms=4, label=who)
+        if name == "nearest_label" and sweep.ceiling is not None:
+            ax.axhline(sweep.ceiling, color=QUIET, ls=":", lw=1)
+        if sweep.trained_range is not None:
+            low, high = sweep.trained_range
+            ax.axvspan(low, max(high, low + 0.004 * np.ptp(sweep.values)), color=COLOURS["student"], alpha=0.18, lw=0)
+        ax.set_title(_NAMES[name], loc="left", size=10)
+        as_written([ax.set_xlabel(f"{sweep.operator}: {sweep.parameter}", size=8)])
+        ax.grid(alpha=0.25)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    if sweep.never_trained:
+        words = f"never trained on: the student learned {sweep.trained_on.spec}"
+        as_written([figure.suptitle(words, size=9, color=QUIET)])
+    return figure
+
+
+def plot_evaluation(evaluation: Evaluation, ax: Axes | None = None) -> Figure:
+    """Accuracy of each view with its confidence interval."""
+    ax = own_axes(ax, (6.0, 2.6))
+    table = evaluation.frame()
+    places = np.arange(len(table))[::-1]
+    colours = [COLOURS[view.split("_")[0]] for view in table["view"]]
+    errors = [table["accuracy"] - table["low"], table["high"] - table["accuracy"]]
+    ax.barh(places, table["accuracy"], xerr=errors, color=colours, alpha=0.85, ecolor=INK, capsize=3)
+    ax.set_yticks(places, [view.replace("_", ", ") for view in table["view"]])
+    ax.set(xlim=(0, 1), xlabel=f"accuracy ({evaluation.probe} probe, 95 % interval)")
+    gap = "" if evaluation.gap_closed is None else f"   gap closed: {evaluation.gap_closed:.0%}"
+    as_written([ax.set_title(f"{evaluation.distortion.spec}{gap}", loc="left", size=10)])
+    ax.spines[["top", "right"]].set_visible(False)
+    return root_figure(ax)
+
+
+def _draw_ways(ax: Axes, projection: Projection, views: list[str]) -> None:
+    """From the reference to the teacher's distorted view, and on to the student's."""
+    way = [view for view in views if view == projection.fit_on or "distorted" in view]
+    for before, after in pairwise(way):
+        ends = np.stack([projection.coordinates[before][:, :2], projection.coordinates[after][:, :2]], axis=1)
+        colour = COLOURS["student" if "student" in after else "teacher"]
+        ax.add_collection(LineCollection(list(ends), colors=colour, linewidths=0.5, alpha=0.3))
+
+
+def _legend(ax: Axes, names: list, palette: dict) -> None:
+    """Views by their markers, and labels by their colours, unless there are too many."""
+    views, _ = ax.get_legend_handles_labels()
+    shown = names if len(names) <= 20 else []
+    spots = [ax.plot([], [], "o", color=palette[name], label=str(name))[0] for name in shown]
+    draw_legend(ax, [*views, *spots], loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
+
+
+def draw_legend(ax: Axes, handles: Sequence[Artist], **style: Any) -> None:
+    """With labels that begin with `_`, too: matplotlib leaves these out where it looks for them itself."""
+    as_written(ax.legend(handles, [str(handle.get_label()) for handle in handles], **style).get_texts())

@@ -1,0 +1,121 @@
+"""Plotly figures that answer to the pointer; plotly is optional, and imported by the functions that draw with it.
+
+Enters: a `Comparison`. Leaves: a plotly figure.
+"""
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.analysis.maps import Head
+from explorer.inspection.comparison import Comparison
+from explorer.plots.comparison import caption_of, damage
+from explorer.plots.style import COLOURS, DIVERGING, INK, highest, to_array
+
+if TYPE_CHECKING:
+    import plotly.graph_objects
+
+
+def plotly_comparison(
+    comparison: Comparison, layer: int = -1, head: Head = "mean", colormap: str = "Viridis"
+) -> "plotly.graph_objects.Figure":
+    """The six maps of `plot_comparison` as heatmaps that say row, column and value under the pointer.
+
+    Args:
+        comparison: made by `explorer.compare`.
+        layer, head: as in `explorer.attention_map`.
+        colormap: a name of plotly's.
+
+    Raises:
+        ImportError: plotly is not installed.
+        ValueError: layer, head or colour map that does not exist.
+    """
+    graphs = _plotly()
+    maps = {name: to_array(values) for name, values in comparison.maps(layer, head).items()}
+    changes = {name: maps[f"{name}_distorted"] - maps["teacher_clean"] for name in COLOURS}
+    figure = _plotly_panes([f"{name} · {kind}" for name in COLOURS for kind in ("clean", "distorted", "difference")])
+    for row, network in enumerate(COLOURS, start=1):
+        for col, kind in enumerate(("clean", "distorted"), start=1):
+            figure.add_trace(_plotly_heat(graphs, maps[f"{network}_{kind}"], "attention", "coloraxis"), row, col)
+        figure.add_trace(_plotly_heat(graphs, changes[network], "difference", "coloraxis2"), row, 3)
+    high, change = highest(*maps.values()), highest(*map(np.abs, changes.values()))
+    bar = {"orientation": "h", "yanchor": "top", "y": -0.04, "thickness": 12, "title": {"side": "bottom"}}
+    figure.update_layout(
+        title={"text": f"{damage(comparison)}<br><sup>{caption_of(comparison, layer, head)}</sup>"},
+        coloraxis={"cmin": 0, "cmax": high, "colorscale": colormap, "colorbar": _bar(bar, "attention", 0.325, 0.6)},
+        coloraxis2={
+            "cmin": -change,
+            "cmax": change,
+            "colorscale": DIVERGING,
+            "colorbar": _bar(bar, "distorted minus reference", 0.845, 0.28),
+        },
+        **_PLOTLY_LAYOUT,
+        height=680,
+    )
+    return figure
+
+
+def plotly_layers(comparison: Comparison) -> "plotly.graph_objects.Figure":
+    """How far the attention on the distorted picture is from the reference, block by block, teacher and student.
+
+    Raises:
+        ImportError: plotly is not installed.
+    """
+    graphs = _plotly()
+    figure, table = graphs.Figure(), comparison.by_layer()
+    for network, dash in zip(COLOURS, ("solid", "dash"), strict=True):  # told apart without colours, too
+        part = table[table.view == f"{network}_distorted"]
+        line = {"color": COLOURS[network], "dash": dash, "width": 2.5}
+        hover = f"{network}, layer %{{x}}<br>JS %{{y:.4f}}<extra></extra>"
+        figure.add_trace(
+            graphs.Scatter(x=part.layer, y=part.attention_js, name=network, line=line, hovertemplate=hover)
+        )
+    figure.update_traces(mode="lines+markers", marker={"size": 8})
+    figure.update_xaxes(title="layer", dtick=1, gridcolor="#e5e5e5")
+    figure.update_yaxes(title="Jensen-Shannon divergence (nats)", rangemode="tozero", gridcolor="#e5e5e5")
+    title = f"Attention on the distorted picture, against the reference<br><sup>{damage(comparison)}</sup>"
+    figure.update_layout(title={"text": title}, **_PLOTLY_LAYOUT, height=420)
+    return figure
+
+
+# Parts of plotly figures.
+
+_PLOTLY_LAYOUT: dict[str, Any] = {
+    "template": "plotly_white",
+    "margin": {"l": 50, "r": 20, "t": 90, "b": 60},
+    "font": {"color": INK},
+    "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0, "xanchor": "right", "x": 1.0},
+}
+
+
+def _plotly() -> ModuleType:
+    try:
+        import plotly.graph_objects
+    except ImportError as error:
+        raise ImportError(
+            'this figure needs plotly, which is not installed: pip install "vit-explorer[plotly]"'
+        ) from error
+    return plotly.graph_objects
+
+
+def _plotly_panes(titles: list[str]) -> "plotly.graph_objects.Figure":
+    from plotly.subplots import make_subplots
+
+    titles[0] += " (reference)"
+    figure = make_subplots(2, 3, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.08)
+    figure.update_xaxes(constrain="domain", showticklabels=False)
+    figure.update_annotations(font_size=13)
+    for number in range(1, 7):  # row 0 is at the top; patches are squares
+        axis, across = (f"yaxis{number}", f"x{number}") if number > 1 else ("yaxis", "x")
+        figure.layout[axis].update(autorange="reversed", scaleanchor=across, constrain="domain", showticklabels=False)
+    return figure
+
+
+def _plotly_heat(graphs: ModuleType, values: np.ndarray, what: str, coloraxis: str) -> "plotly.graph_objects.Heatmap":
+    hover = f"row %{{y}}, column %{{x}}<br>{what} %{{z:.4f}}<extra></extra>"
+    return graphs.Heatmap(z=values, coloraxis=coloraxis, hovertemplate=hover)
+
+
+def _bar(shared: dict[str, Any], title: str, x: float, length: float) -> dict[str, Any]:
+    return {**shared, "title": {"text": title, "side": "bottom"}, "x": x, "len": length}

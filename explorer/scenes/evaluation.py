@@ -1,0 +1,227 @@
+"""From a `PairEmbedding` or a `Sweep` to what a browser needs to draw it: JSON, with arrays as in `scene`.
+
+Deliberately ignored: what the pictures mean, and how a program reacts when one is clicked.
+"""
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from explorer.data.image import to_pil
+from explorer.data.sets import ImageSet
+from explorer.distortions import DISTORTIONS
+from explorer.evaluation.embedding import REFERENCE, PairEmbedding
+from explorer.evaluation.probes import own_ranks
+from explorer.evaluation.projection import Projection
+from explorer.evaluation.sweeping import SEVERITY, Sweep
+from explorer.scenes.common import Payload, about, packed
+
+MOST_DRAWN = 5000
+"""More pictures than these are thinned for drawing; measures are always of all."""
+MOST_THUMBNAILS = 1500
+NEIGHBOURS = 6
+_TITLES = {
+    "teacher_clean": "Teacher · clean",
+    "teacher_distorted": "Teacher · distorted",
+    "student_distorted": "Student · distorted",
+    "student_clean": "Student · clean",
+}
+_CURVES = (
+    ("cls_cosine", "CLS cosine", 1, 0.0, 1.0, 1.0, "Cosine with the clean teacher's global embedding."),
+    ("patch_cosine", "patch cosine", 1, 0.0, 1.0, 1.0, "Mean cosine with the clean teacher's patch features."),
+    (
+        "attention_js",
+        "attention JS",
+        -1,
+        0.0,
+        math.log(2),
+        0.0,
+        "Jensen-Shannon divergence from the clean teacher's attention, in nats, over the last four blocks; 0 is equal.",
+    ),
+    (
+        "nearest_label",
+        "1-NN accuracy",
+        1,
+        0.0,
+        1.0,
+        None,
+        "Share of pictures whose nearest other clean picture, to the teacher, has the same label.",
+    ),
+)
+
+
+def embedding_scene(
+    embedding: PairEmbedding,
+    projection: Projection,
+    sprite: Payload | None = None,
+    *,
+    chosen: str | None = None,
+    pending: str | None = None,
+    caption: str = "",
+    link: dict[str, str] | None = None,
+) -> Payload:
+    """What the embedding view shows.
+
+    Args:
+        embedding: what was measured.
+        projection: of its four views.
+        sprite: thumbnails of all its pictures, see `sprite`.
+        chosen: the name of the picture that is marked.
+        pending: what is still being computed.
+        caption: what this is, in one line.
+        link: query parameters that reopen this view.
+    """
+    images = embedding.images
+    drawn = _drawn(len(images))
+    names = [images.names[index] for index in drawn]
+    return {
+        "version": 1,
+        "method": projection.method,
+        "components": projection.coordinates[REFERENCE].shape[1],
+        "explained": projection.explained and list(projection.explained),
+        "pending": pending,
+        "views": [_view(view, embedding, projection, drawn) for view in projection.coordinates],
+        "pictures": {
+            "names": names,
+            "labels": images.labels and [images.labels[index] for index in drawn],
+            "classes": list(images.classes),
+        },
+        "sprite": sprite if len(drawn) == len(images) else None,
+        "chosen": names.index(chosen) if chosen in names else None,
+        "shown": len(drawn),
+        "total": len(images),
+        "untouched_student": embedding.features["student_distorted"] is embedding.features["teacher_distorted"],
+        "about": about(embedding.weights, embedding.distortion, embedding.seed),
+        "caption": caption,
+        "message": None,
+        "link": link,
+    }
+
+
+def sprite(images: ImageSet, side: int = 64) -> Payload | None:
+    """Thumbnails of all pictures in one picture, row by row; None for more than `MOST_THUMBNAILS`."""
+    if len(images) > MOST_THUMBNAILS:
+        return None
+    columns = math.ceil(math.sqrt(len(images)))
+    sheet = Image.new("RGB", (columns * side, math.ceil(len(images) / columns) * side))
+    for place, (image, _) in enumerate(images.resized(side)):
+        sheet.paste(to_pil(image), (place % columns * side, place // columns * side))
+    stream = io.BytesIO()
+    sheet.save(stream, "webp", quality=80)
+    address = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+    return {"image": address, "side": side, "columns": columns}
+
+
+def sweep_scene(
+    sweep: Sweep,
+    *,
+    chosen: int | None = None,
+    running: bool = False,
+    untouched: bool = False,
+    caption: str = "",
+    link: dict[str, str] | None = None,
+) -> Payload:
+    """What the sweep view shows.
+
+    Args:
+        sweep: what was measured, perhaps of the first pictures only.
+        chosen: the place of the strength whose maps are shown.
+        running: whether more pictures follow.
+        untouched: whether the student is the untouched copy of the teacher.
+        caption: what this is, in one line.
+        link: query parameters that reopen this view.
+    """
+    entry = DISTORTIONS[sweep.operator]
+    unit = next((one.unit for one in entry.parameters if one.name == sweep.parameter), "")
+    low, high = sweep.trained_range or (None, None)
+    return {
+        "version": 1,
+        "operator": sweep.operator,
+        "label": entry.label,
+        "parameter": {"name": sweep.parameter, "unit": "ImageNet-C" if sweep.parameter == SEVERITY else unit},
+        "values": list(sweep.values),
+        "specs": [damage.spec for damage in sweep.distortions],
+        "series": [_curve(sweep, untouched, *curve) for curve in _CURVES],
+        "trained": {"spec": sweep.trained_on.spec, "low": low, "high": high},
+        "never_trained": sweep.never_trained and not untouched,
+        "untouched_student": untouched,
+        "pictures": sweep.pictures,
+        "seed": sweep.seed,
+        "chosen": chosen,
+        "progress": {"done": sweep.pictures, "total": sweep.total} if running else None,
+        "about": about(sweep.weights, f"{sweep.operator} by {sweep.parameter}", sweep.seed),
+        "caption": caption,
+        "message": None,
+        "link": link,
+    }
+
+
+def _drawn(count: int) -> list[int]:
+    """All pictures, or a seeded choice of them."""
+    if count <= MOST_DRAWN:
+        return list(range(count))
+    return sorted(np.random.default_rng(0).choice(count, MOST_DRAWN, replace=False).tolist())
+
+
+def _view(view: str, embedding: PairEmbedding, projection: Projection, drawn: list[int]) -> Payload:
+    who, state = view.split("_")
+    measures = embedding.measures.set_index("view").loc[view].to_dict()
+    scene = {
+        "id": view,
+        "who": who,
+        "view": state,
+        "title": _TITLES[view],
+        "reference": view == REFERENCE,
+        "points": packed(projection.coordinates[view][drawn].astype(np.float32)),
+        "displacement": packed(projection.displacement[view][drawn].astype(np.float32)),
+        "mean_displacement": float(measures["displacement"]),
+        "nearest_label": _number(measures["nearest_label"]),
+        "retrieval": _number(measures["retrieval"]),
+        "neighbours": None,
+        "cosines": None,
+        "own_rank": None,
+    }
+    count = min(NEIGHBOURS, len(embedding.images) - 1)
+    if len(drawn) == len(embedding.images):
+        nearest, cosines = embedding.neighbours(view, count)
+        scene |= {"neighbours": packed(nearest.astype(np.int32)), "cosines": packed(cosines.astype(np.float32))}
+        if view != REFERENCE:
+            scene["own_rank"] = packed(own_ranks(embedding.reference, embedding.features[view]).astype(np.int32))
+    return scene
+
+
+def _curve(
+    sweep: Sweep,
+    untouched: bool,
+    name: str,
+    title: str,
+    better: int,
+    low: float,
+    high: float,
+    reference: float | None,
+    text: str,
+) -> Payload:
+    curves: dict[str, Any] = {
+        who: [_number(row[name]) for row in sweep.rows[who]] if sweep.rows else [None] * len(sweep.values)
+        for who in ("teacher", "student")
+    }
+    return {
+        "id": name,
+        "title": title,
+        "better": better,
+        "low": low,
+        "high": high,
+        "help": text,
+        "reference": sweep.ceiling if name == "nearest_label" else reference,
+        "teacher": curves["teacher"],
+        "student": None if untouched else curves["student"],
+        "why": "these pictures have no labels" if name == "nearest_label" and sweep.ceiling is None else None,
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

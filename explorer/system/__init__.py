@@ -1,0 +1,1 @@
+"""Files, folders replaced whole, memory, processes: what knows nothing of pictures or models."""

@@ -1,0 +1,1 @@
+"""Distillation: losses, crops, targets, the configuration, the run."""

@@ -1,0 +1,191 @@
+"""Seeded views of pictures for training: crop, flip, and the order in which pictures come.
+
+Enters: a set of pictures. Leaves: views that teacher and student share, each a function of (seed, picture, visit)
+alone, so that a run that was stopped goes on with the very same views. Deliberately ignored: distortions, which are
+applied to a batch of finished views on the device, and normalisation, which is the backbone's.
+"""
+
+from collections.abc import Generator, Iterator
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+import torchvision.transforms.v2.functional as tvf
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from explorer.data.image import ImageError, load_image
+
+_Record = TypeVar("_Record")
+Views = int | Literal["fixed", "fresh"]
+_ORDER, _VIEW = 1, 2  # what a stream of random numbers is for
+_ASPECT = (3 / 4, 4 / 3)  # Inception's, which RandomResizedCrop and Ravula et al. 2021 use
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """Any map-style data set of (picture, anything), or of pictures; a picture is what `load_image` takes."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def picture(pictures: Pictures, index: int) -> Float[Tensor, "3 _height _width"]:
+    """One picture of somebody's own data set; floats keep their type.
+
+    Raises:
+        ImageError: it is none, or its values are not in the range that their type stands for (0 to 255 as floats,
+            normalised …); the message names it.
+    """
+    item = pictures[index]
+    source = item[0] if isinstance(item, tuple | list) else item
+    try:
+        image = load_image(source)
+    except ImageError as error:
+        raise ImageError(f"picture {index} of {type(pictures).__name__.lstrip('_')}: {error}") from error
+    floats = isinstance(source, Tensor) and source.is_floating_point() and source.shape == image.shape
+    return source.detach() if floats else image
+
+
+class View(NamedTuple):
+    """One view: its picture, where it stands in the run's stream, and which of the repeating views it is (or -1)."""
+
+    image: Float[Tensor, "3 height width"]
+    sample: int
+    slot: int
+
+
+class Stream(Dataset):
+    """The endless sequence of training views; `stream[n]` is the n-th one.
+
+    Every picture comes once an epoch, in a new order each time.
+
+    Args:
+        pictures: RGB in [0, 1].
+        size: (height, width) of the views, in pixels.
+        views: "fixed", the picture as it is (its central part, where its shape is another); K, so many random crops
+            for each picture, which come in turn and then repeat; "fresh", a new random crop at every visit.
+        area: the smallest and largest share of the picture that a crop covers.
+        seed: of order, crops and flips.
+    """
+
+    def __init__(
+        self, pictures: Pictures, size: tuple[int, int], views: Views, area: tuple[float, float], seed: int
+    ) -> None:
+        self.pictures, self.size, self.views, self.area, self.seed = pictures, size, views, area, seed
+
+    @property
+    def slots(self) -> int | None:
+        """How many different views there are; None if there is no end to them."""
+        if self.views == "fresh":
+            return None
+        return len(self.pictures) * (1 if self.views == "fixed" else int(self.views))
+
+    def __getitem__(self, sample: int) -> View:
+        epoch, place = divmod(sample, len(self.pictures))
+        index = int(_order(self.seed, epoch, len(self.pictures))[place])
+        image = self.pictures[index][0]
+        if self.views == "fixed":
+            return View(whole(image, self.size), sample, index)
+        visit = epoch if self.views == "fresh" else epoch % self.views
+        view = crop(image, self.size, self.area, _generator(self.seed, _VIEW, visit, index))
+        return View(view, sample, -1 if self.views == "fresh" else index * self.views + visit)
+
+
+class Batches:
+    """The samples of each forward pass from one on: a batch sampler. Process `rank` of `count` takes its share."""
+
+    def __init__(self, first: int, end: int, size: int, rank: int = 0, count: int = 1) -> None:
+        self.first, self.end, self.size, self.rank, self.count = first, end, size, rank, count
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(self.first, self.end):
+            start = batch * self.size
+            yield list(range(start + self.rank, start + self.size, self.count))
+
+
+def whole(image: Float[Tensor, "3 _h _w"], size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+    """The largest central part of the wanted shape, resized; the picture itself where it has that size."""
+    height, width = image.shape[1:]
+    if (height, width) == size:
+        return image
+    scale = min(height / size[0], width / size[1])
+    rows, cols = (max(1, round(side * scale)) for side in size)
+    return _resized(image, (height - rows) // 2, (width - cols) // 2, rows, cols, size)
+
+
+def crop(
+    image: Float[Tensor, "3 _h _w"], size: tuple[int, int], area: tuple[float, float], draw: np.random.Generator
+) -> Float[Tensor, "3 height width"]:
+    """A random rectangle of the picture, mirrored half of the time, resized.
+
+    torchvision's RandomResizedCrop with an own generator. Its ten attempts are one here: a rectangle that would not fit
+    is cut down to the picture.
+    """
+    height, width = image.shape[1:]
+    share = draw.uniform(*area) * height * width
+    # The aspect is that of the view times a factor, drawn evenly on a logarithmic scale.
+    aspect = size[1] / size[0] * np.exp(draw.uniform(*np.log(_ASPECT)))
+    rows = min(height, max(1, round(float(np.sqrt(share / aspect)))))
+    cols = min(width, max(1, round(float(np.sqrt(share * aspect)))))
+    top, left = (int(draw.integers(0, spare + 1)) for spare in (height - rows, width - cols))
+    view = _resized(image, top, left, rows, cols, size)
+    return view.flip(-1) if draw.random() < 0.5 else view
+
+
+def _resized(image: Tensor, top: int, left: int, rows: int, cols: int, size: tuple[int, int]) -> Tensor:
+    part = image[:, top : top + rows, left : left + cols]
+    if (rows, cols) == size:
+        return part.contiguous()
+    bicubic = tvf.InterpolationMode.BICUBIC
+    return tvf.resize(part, list(size), interpolation=bicubic, antialias=True).clamp(0, 1)  # bicubic overshoots
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return _generator(seed, _ORDER, epoch, 0).permutation(count)
+
+
+def _generator(seed: int, purpose: int, visit: int, index: int) -> np.random.Generator:
+    # Two words for each number: SeedSequence pads with zeros, so that other streams could meet.
+    words = [part for number in (seed, visit, index) for part in (number & 0xFFFFFFFF, number >> 32)]
+    return np.random.default_rng([purpose, *words])
+
+
+def collate(views: list[View]) -> tuple[Float[Tensor, "batch 3 height width"], list[int], list[int]]:
+    """Pictures as one batch, sample numbers, slots."""
+    return torch.stack([view.image for view in views]), [view.sample for view in views], [view.slot for view in views]
+
+
+def with_gradients(records: Generator[_Record, None, None]) -> Generator[_Record, None, None]:
+    """A training's records, each step of it as outside of `no_grad` and `inference_mode`, which return between them."""
+    try:
+        while True:
+            with torch.inference_mode(False):
+                record = next(records, None)
+            if record is None:
+                return
+            yield record
+    finally:
+        with torch.inference_mode(False):
+            records.close()
+
+
+def check_views(views: object, area: object) -> None:
+    """Refuse what `Stream` does not take.
+
+    Raises:
+        ValueError: no such kind of views, or an area out of range.
+    """
+    if views not in ("fixed", "fresh") and (type(views) is not int or views < 1):
+        raise ValueError(
+            f"views must be 'fresh', 'fixed', or how many crops each picture has, at least 1; got {views!r}"
+        )
+    valid = isinstance(area, tuple) and len(area) == 2 and all(isinstance(one, int | float) for one in area)
+    if not valid or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
+        raise ValueError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")

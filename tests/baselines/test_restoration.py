@@ -1,0 +1,161 @@
+"""Restoring: pictures come nearer to their originals, operator by operator, and what cannot be undone is refused."""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from explorer import distortion, load_images
+from explorer.baselines.restoration import RESTORERS, _gaussian, restore
+
+GAINS = {  # dB that every one of the photos gains at least
+    "gaussian_noise(sigma=0.1)": 4.0,
+    "gaussian_noise(sigma=0.3)": 8.0,
+    "gaussian_blur(kernel=21, sigma=5)": 2.0,
+    "gaussian_blur(kernel=9, sigma=1)": 5.0,
+    "pixel_mask(fraction=0.75)": 12.0,
+    "pixel_mask(fraction=0.99)": 6.0,
+    "patch_mask(fraction=0.5)": 8.0,
+    "square_mask(size=56)": 6.0,
+    "gaussian_noise(sigma=0.1) + patch_mask(fraction=0.25)": 8.0,
+    "gaussian_blur(kernel=21, sigma=5) + gaussian_noise(sigma=0.1)": 2.0,
+    "gaussian_blur(kernel=9, sigma=1) + pixel_mask(fraction=0.5) + square_mask(size=20)": 8.0,
+}
+MASKS = [spec for spec in GAINS if "mask" in spec and "+" not in spec]
+
+
+@pytest.fixture(scope="module")
+def small() -> Tensor:
+    """Three photos of three classes, "3 3 112 112"."""
+    photos = load_images("photos", size=112)
+    return photos.select([photos.labels.index(label) for label in (1, 5, 8)]).stack()
+
+
+def psnr(images: Tensor, clean: Tensor) -> Tensor:
+    """In dB, one for each picture."""
+    return -10 * ((images.clamp(0, 1) - clean) ** 2).mean(dim=(1, 2, 3)).log10()
+
+
+@pytest.mark.parametrize(("spec", "gain"), GAINS.items())
+def test_pictures_come_nearer_to_the_originals(small: Tensor, spec: str, gain: float) -> None:
+    damaged = distortion(spec)(small, seed=1)
+    assert (psnr(restore(damaged, spec), small) - psnr(damaged, small)).min() > gain
+
+
+def test_every_operator_that_can_be_undone_is_tested_here() -> None:
+    assert {step.name for spec in GAINS for step in distortion(spec).branches[0]} == set(RESTORERS)
+
+
+@pytest.mark.parametrize("spec", MASKS)
+def test_what_a_mask_left_stays_as_it_is(small: Tensor, spec: str) -> None:
+    damaged = distortion(spec)(small)
+    restored = restore(damaged, spec)
+    missing = (damaged == 0).all(dim=1, keepdim=True).expand_as(damaged)
+    assert torch.equal(restored[~missing], damaged[~missing])
+    assert (restored[missing] > 0).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("spec", ["patch_mask(fraction=0.5, patch=7)", "square_mask(size=30)"])
+def test_areas_are_filled_with_means_of_their_neighbours(small: Tensor, spec: str) -> None:
+    damaged = distortion(spec)(small[:1].double())
+    filled = restore(damaged, spec)[0].numpy()
+    rows, cols = np.nonzero((damaged[0] == 0).all(dim=0).numpy())
+    assert len(rows) > 500
+    for row, col in zip(rows, cols, strict=True):
+        around = [(row + 1, col), (row - 1, col), (row, col + 1), (row, col - 1)]
+        mean = np.mean([filled[:, r, c] for r, c in around if 0 <= r < 112 and 0 <= c < 112], axis=0)
+        np.testing.assert_allclose(filled[:, row, col], mean, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kernel", "sigma"), [(21, 5.0), (9, 1.0)])
+def test_the_kernel_is_what_the_blur_does_to_one_bright_pixel(kernel: int, sigma: float) -> None:
+    bright = torch.zeros(1, 3, 61, 61, dtype=torch.float64)
+    bright[..., 30, 30] = 1
+    spread = distortion("gaussian_blur", kernel=kernel, sigma=sigma)(bright)[0, 0].numpy()
+    reach = slice(30 - kernel // 2, 31 + kernel // 2)
+    np.testing.assert_allclose(_gaussian(kernel, sigma), spread[reach, reach], rtol=1e-5)
+
+
+def test_the_borders_are_deblurred_as_well_as_the_middle(small: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without regularisation the blur is inverted exactly, up to the last row: its model of the borders is right."""
+    monkeypatch.setattr("explorer.baselines.restoration._BALANCE", 1e-14)
+    damaged = distortion("gaussian_blur(kernel=9, sigma=1)")(small[..., :90, :].double())
+    restored = restore(damaged, "gaussian_blur(kernel=9, sigma=1)")
+    assert (damaged - small[..., :90, :]).abs().max() > 0.1
+    torch.testing.assert_close(restored, small[..., :90, :].double(), atol=1e-4, rtol=0)
+
+
+def test_pictures_need_not_be_square(small: Tensor) -> None:
+    oblong = small[..., :70, :]
+    for spec in ("gaussian_blur(kernel=21, sigma=5)", "patch_mask(fraction=0.5)"):
+        damaged = distortion(spec)(oblong)
+        assert (psnr(restore(damaged, spec), oblong) > psnr(damaged, oblong)).all()
+
+
+def test_a_chain_is_undone_backwards(small: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spy(name: str) -> Callable[..., np.ndarray]:
+        return lambda picture, values, noise: (seen.append((name, values, noise)), picture)[1]
+
+    for name in RESTORERS:
+        monkeypatch.setitem(RESTORERS, name, spy(name))
+    restore(small[:1], "gaussian_blur(kernel=5) + gaussian_noise(sigma=0.3) + gaussian_noise(sigma=0.4) + patch_mask")
+    assert [name for name, _, _ in seen] == ["patch_mask", "gaussian_noise", "gaussian_noise", "gaussian_blur"]
+    assert seen[1][1] == {"sigma": 0.4}
+    assert [noise for _, _, noise in seen] == [0, 0, 0.4, pytest.approx(0.5)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_results_are_new_pictures_of_the_same_type_in_range(small: Tensor, dtype: torch.dtype) -> None:
+    damaged = distortion("gaussian_noise(sigma=0.5)")(small[:1]).to(dtype)
+    before = damaged.clone()
+    for spec in ("gaussian_noise(sigma=0.5)", "none", "none(clip=True)", "pixel_mask"):
+        restored = restore(damaged, spec)
+        assert (restored.dtype, restored.shape) == (dtype, damaged.shape)
+        assert restored.is_contiguous()
+        assert 0 <= restored.min() <= restored.max() <= 1
+        assert torch.equal(damaged, before)
+
+
+def test_no_noise_no_change_and_nothing_left_stays_black(small: Tensor) -> None:
+    assert torch.equal(restore(small, "gaussian_noise(sigma=0)"), small)
+    assert restore(small[:0], "pixel_mask").shape == (0, 3, 112, 112)
+    for spec in ("pixel_mask(fraction=1)", "patch_mask(fraction=1)", "square_mask(size=112)"):
+        assert not restore(torch.zeros_like(small[:1]), spec).any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gaussian_noise | gaussian_blur", "one fixed distortion"),
+        ("gaussian_noise(sigma=0.1..0.3)", "one fixed distortion"),
+        ("pixel_mask + gaussian_noise", "'gaussian_noise' comes after 'pixel_mask'"),
+        ("gaussian_blur(kernel=101, sigma=9)", "52 px a side or more; got 32 x 40 px"),
+        ("sepia", "unknown distortion 'sepia'"),
+    ],
+)
+def test_what_cannot_be_undone_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        restore(torch.rand(1, 3, 32, 40), spec)
+
+
+def test_an_operator_without_restorer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(RESTORERS, "gaussian_blur")
+    with pytest.raises(ValueError, match="'gaussian_blur' cannot be undone; these can: gaussian_noise, pixel_mask"):
+        restore(torch.rand(1, 3, 32, 32), "gaussian_noise + gaussian_blur")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_single_picture_is_no_batch() -> None:
+    with pytest.raises(ValueError, match="batch 3 height width"):
+        restore(torch.rand(3, 32, 32), "pixel_mask")
+
+
+def test_without_scikit_image_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(ImportError, match=r'pip install "vit-explorer\[baselines\]"'):
+        restore(torch.rand(1, 3, 32, 32), "gaussian_noise")

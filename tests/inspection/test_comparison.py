@@ -1,0 +1,173 @@
+"""Four views of one picture: the same numbers as by hand, and small enough to keep."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from explorer import alignment, attention_map, compare, distortion, rollout
+from explorer.analysis.maps import pca_rgb
+from explorer.analysis.metrics import cosine, js_divergence
+from explorer.analysis.similarity import patch_similarity
+from explorer.inspection import comparison
+from explorer.inspection.comparison import VIEWS, look
+from explorer.models.backbones import Backbone
+from tests.architectures import backbone, peaked
+
+SPEC = "gaussian_noise(sigma=0.3)"
+
+
+def single(name: str, **arguments: object) -> Backbone:
+    model = backbone(name, **arguments)
+    return model.with_module(model.module.float())
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Backbone:
+    return single("vit_tiny_patch16_224")
+
+
+@pytest.fixture(scope="module")
+def student() -> Backbone:
+    model = single("vit_tiny_patch16_224")
+    peaked(model.module, factor=1.1, seed=5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def picture() -> Tensor:
+    return torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def four(teacher: Backbone, student: Backbone, picture: Tensor) -> comparison.Comparison:
+    return compare(teacher, picture, SPEC, student=student, seed=3)
+
+
+def test_views_are_what_each_backbone_makes_of_each_picture(
+    four: comparison.Comparison, teacher: Backbone, student: Backbone, picture: Tensor
+) -> None:
+    damaged = distortion(SPEC)(picture[None], seed=3)
+    assert torch.equal(four.clean, picture)
+    assert torch.equal(four.distorted, damaged[0])
+    expected = {
+        "teacher_clean": teacher.trace(picture[None], attention="full"),
+        "teacher_distorted": teacher.trace(damaged, attention="full"),
+        "student_clean": student.trace(picture[None], attention="full"),
+        "student_distorted": student.trace(damaged, attention="full"),
+    }
+    assert list(four.views) == list(VIEWS) == list(expected)
+    for name, trace in expected.items():
+        view = four.views[name]
+        assert trace.attention is not None
+        assert view.trace.attention is not None
+        assert view.rollout is not None
+        assert view.rows is not None
+        torch.testing.assert_close(view.trace.attention, trace.attention[:, :, :, :1])
+        torch.testing.assert_close(view.trace.patches, trace.patches)
+        torch.testing.assert_close(view.rollout, rollout(trace)[0])
+        among = trace.attention[0].mean(1)[:, 1:, 1:]
+        torch.testing.assert_close(view.rows.float(), among, atol=1e-3, rtol=1e-2)
+        torch.testing.assert_close(four.maps(4, 1)[name], attention_map(trace, 4, 1)[0])
+
+
+def test_agreement_is_with_the_teacher_on_the_clean_picture(four: comparison.Comparison) -> None:
+    reference = four.reference.trace
+    for name, view in (("teacher", "teacher_distorted"), ("student", "student_distorted"), ("student_clean",) * 2):
+        expected = alignment(reference, four.views[view].trace).as_dict()
+        assert four.alignments[name].as_dict() == pytest.approx(expected)
+    assert four.alignments["teacher"].cls_cosine < 0.999
+    assert four.alignments["student"].cls_cosine != four.alignments["teacher"].cls_cosine
+
+
+def test_without_a_student_it_is_the_untouched_copy(teacher: Backbone, picture: Tensor) -> None:
+    two = compare(teacher, picture, distortion(SPEC))
+    assert two.untouched
+    assert two.views["student_distorted"] is two.views["teacher_distorted"]
+    assert two.views["student_clean"] is two.views["teacher_clean"]
+    assert two.alignments["student"].as_dict() == two.alignments["teacher"].as_dict()
+    assert two.alignments["student_clean"].cls_cosine == pytest.approx(1)
+
+
+def test_numbers_survive_json(four: comparison.Comparison) -> None:
+    numbers = json.loads(json.dumps(four.numbers(layer=-2, head=1), allow_nan=False))
+    assert numbers["cls_cosine"] == four.alignments["student"].cls_cosine
+    assert numbers["teacher"]["attention_js"] == four.alignments["teacher"].attention_js
+    assert (numbers["grid"], numbers["layer"], numbers["head"], numbers["seed"]) == ([6, 8], 10, 1, 3)
+    assert (numbers["query"], numbers["untouched_student"]) == ("class token", False)
+    assert distortion(numbers["distortion"]).spec == distortion(SPEC).spec
+    for name in ("clean", "teacher", "student", "student_clean"):
+        view = {"clean": "teacher_clean", "student_clean": name}.get(name, f"{name}_distorted")
+        np.testing.assert_allclose(numbers[f"{name}_attention"], four.maps(10, 1)[view], rtol=1e-6)
+
+
+def test_heads_similarity_and_colours_are_those_of_the_traces(four: comparison.Comparison) -> None:
+    heads = four.heads("teacher_distorted")
+    assert tuple(heads.shape) == (12, 3, 6, 8)
+    torch.testing.assert_close(heads[5, 2], attention_map(four.views["teacher_distorted"].trace, 5, 2)[0])
+    similar, colours = four.similarity(2, 7, layer=3), four.colours(layer=3)
+    joint = pca_rgb(*(view.trace for view in four.views.values()), layer=3)
+    for number, name in enumerate(VIEWS):
+        expected = patch_similarity(four.reference.trace, (2, 7), four.views[name].trace, layer=3)[0]
+        torch.testing.assert_close(similar[name], expected)
+        torch.testing.assert_close(colours[name], joint[number][0])
+    assert similar["teacher_clean"][2, 7].item() == pytest.approx(1)
+    with pytest.raises(ValueError, match="unknown view 'pupil'; there are: teacher_clean"):
+        four.heads("pupil")
+
+
+def test_by_layer_is_the_metric_of_each_block(four: comparison.Comparison) -> None:
+    frame = four.by_layer()
+    assert len(frame) == 3 * 12
+    row = frame[(frame["view"] == "student_distorted") & (frame["layer"] == 7)].iloc[0]
+    a, b = four.reference.trace, four.views["student_distorted"].trace
+    assert a.attention is not None
+    assert b.attention is not None
+    assert row["attention_js"] == pytest.approx(js_divergence(a.attention[:, 7], b.attention[:, 7]).item(), abs=1e-6)
+    assert row["patch_cosine"] == pytest.approx(cosine(a.patches[:, 7], b.patches[:, 7]).item(), abs=1e-6)
+
+
+def test_where_full_attention_would_not_fit_the_own_rows_are_kept(
+    teacher: Backbone, picture: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = look(teacher, picture)
+    monkeypatch.setattr(comparison, "FULL_ATTENTION_BYTES", 1000)
+    small = look(teacher, picture)
+    assert (small.rollout, small.rows) == (None, None)
+    assert small.trace.attention is not None
+    assert whole.trace.attention is not None
+    torch.testing.assert_close(small.trace.attention, whole.trace.attention, atol=1e-5, rtol=0)
+    assert small.bytes < whole.bytes
+
+
+def test_a_view_does_not_hold_on_to_the_full_attention(four: comparison.Comparison) -> None:
+    kept = four.reference.trace.attention
+    assert kept is not None
+    assert kept.untyped_storage().nbytes() == kept.nbytes
+    assert four.reference.bytes > kept.nbytes
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_siglip_224", "vit_relpos_small_patch16_224"])
+def test_models_without_class_token(name: str) -> None:
+    model = single(name)
+    image = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(0))
+    view = look(model, image)
+    expected = model.trace(image[None], attention="cls").attention
+    assert view.trace.attention is not None
+    assert expected is not None
+    torch.testing.assert_close(view.trace.attention, expected, atol=1e-6, rtol=0)
+    assert (view.rollout is None) == (view.trace.query_kind == "attention pooling")
+
+
+def test_what_cannot_be_compared(teacher: Backbone, picture: Tensor) -> None:
+    other = single("vit_tiny_patch16_224", image_size=(128, 96))
+    with pytest.raises(ValueError, match=r"expected a float tensor .*128 x 96 px"):
+        compare(teacher, picture, SPEC, student=other)
+    with pytest.raises(ValueError, match="96 x 128 px"):
+        compare(teacher, picture[:, :64], SPEC)
+    with pytest.raises(ValueError, match="gaussian_noise"):
+        compare(teacher, picture, "gausian_noise(sigma=0.3)")
+    with pytest.raises(ValueError, match="embedding size differ"):
+        compare(teacher, picture, SPEC, student=single("vit_small_patch16_rope_224"))
