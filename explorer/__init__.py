@@ -14,7 +14,7 @@ Everything public is reachable from here and loaded when it is first used::
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from explorer.version import __version__
 
 if TYPE_CHECKING:
     from explorer.analysis.maps import attention_map, pca_rgb, rollout

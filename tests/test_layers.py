@@ -13,6 +13,7 @@ ORDER = (
     *("inspection", "plots", "scenes", "widgets", "cli"),
 )
 INTERFACES = {"gradio", "ipywidgets", "anywidget", "IPython", "apps", "notebooks", "tests"}
+FOR_ALL = {"version"}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
 
@@ -36,7 +37,7 @@ def imported(source: str) -> set[str]:
 def violations(package: str, source: str) -> list[str]:
     """What `package` imports of explorer that does not stand before it; a public name counts as its home."""
     names = {name.split(".")[1] for name in imported(source) if name.startswith("explorer.")}
-    homes = {explorer._MODULE_OF.get(name, name).split(".")[0] for name in names} - {package, "__version__"}
+    homes = {explorer._MODULE_OF.get(name, name).split(".")[0] for name in names} - {package, *FOR_ALL}
     before = ORDER[: ORDER.index(package)]
     return sorted(home for home in homes if home not in before)
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from explorer.cli.parts import PROGRAM, Command, existing_file, existing_folder, port_number
 
-# vit-explorer app
-
 _APP_HELP = f"""\
 Start the app on this computer and print its address; open it in a browser. Ctrl-C stops it.
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import explorer
 from explorer.cli.parts import (
     DASH,
     PROGRAM,
@@ -22,14 +21,12 @@ from explorer.cli.parts import (
     progress,
     write,
 )
+from explorer.version import __version__
 
 if TYPE_CHECKING:
-    import explorer.data.sources
     import explorer.inspection.comparison
     import explorer.models.backbones
 
-
-# vit-explorer compare
 
 _COMPARE_HELP = f"""\
 Look at one picture clean and distorted, and see what becomes of the attention.
@@ -161,7 +158,7 @@ def _numbers_bytes(
         "weights_sha256": backbone.sha256,
         "student": options.student and readable(options.student),
         "image_size": list(backbone.height_width),
-        "version": explorer.__version__,
+        "version": __version__,
     }
     numbers = comparison.numbers(options.layer, options.head)
     return (json.dumps({**numbers, **made_from}, indent=1, allow_nan=False) + "\n").encode()

@@ -26,8 +26,6 @@ from explorer.cli.parts import (
 )
 
 if TYPE_CHECKING:
-    import explorer.data.sources
-    import explorer.models.backbones
     import explorer.training.config
     import explorer.training.distillation
 
@@ -47,9 +45,6 @@ examples:
   {PROGRAM} distill --distortion "none | gaussian_noise(sigma=0.1..0.4) | pixel_mask(fraction=0.5..0.9)" --out runs/mix
   {PROGRAM} distill --size 112 --trainable all --attention 0 --steps 300 --out runs/features
 """
-
-
-# vit-explorer distill
 
 
 def _distill_arguments(parser: argparse.ArgumentParser) -> None:

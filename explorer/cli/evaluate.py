@@ -59,9 +59,6 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-# Commands.
-
-
 def _evaluate(options: argparse.Namespace) -> None:
     check_options(options)
     pair = pair_of(options)

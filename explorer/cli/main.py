@@ -15,17 +15,11 @@ import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-import explorer
 from explorer.cli import app, backbones, compare, distill, embed, evaluate, pairs, sweep, weights
 from explorer.cli.parts import PROGRAM, Command
-
-if TYPE_CHECKING:
-    import explorer.data.sources
-    import explorer.inspection.comparison
-    import explorer.models.backbones
-
+from explorer.version import __version__
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -118,7 +112,7 @@ def _parser() -> _Parser:
         epilog=f"`{PROGRAM} COMMAND --help` explains a command and shows examples.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {explorer.__version__}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:

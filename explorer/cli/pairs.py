@@ -28,9 +28,6 @@ examples:
 """
 
 
-# vit-explorer pairs
-
-
 def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pairs", nargs="*", metavar="PAIR", help="names of shipped pairs, or folders (default: all shipped)"

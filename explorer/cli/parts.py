@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import explorer
 
 if TYPE_CHECKING:
-    import explorer.data.sources
-    import explorer.inspection.comparison
     import explorer.models.backbones
 
 
@@ -107,9 +105,6 @@ def check_device(device: str) -> None:
         raise ValueError(f"device '{device}' cannot be used here ({reason}); leave it out, or take cpu") from error
 
 
-# Shared by the commands.
-
-DASH = "; - for the standard output"
 _SUFFIXES = {"--out": (".png",), "--figure": (".png",), "--html": (".html", ".htm")}
 
 

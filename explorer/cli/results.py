@@ -31,11 +31,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    import explorer.data.sources
     import explorer.models.pairs
-
-
-# Arguments.
 
 
 def shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
@@ -62,9 +58,6 @@ def shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None) 
 
 def distortion_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distortion", metavar="SPEC", help="what damages them (default: what the student learned)")
-
-
-# Parts.
 
 
 def check_options(options: argparse.Namespace) -> None:

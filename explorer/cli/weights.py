@@ -5,8 +5,6 @@ from pathlib import Path
 
 from explorer.cli.parts import PROGRAM, Command, as_table, progress, unknown_choice
 
-# vit-explorer weights
-
 _WEIGHTS_HELP = f"""\
 Which pretrained weights there are, and which of them are on this computer.
 

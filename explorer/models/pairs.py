@@ -30,7 +30,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-import explorer
 from explorer.distortions import Distortion, check_own, distortion, own_record
 from explorer.models.adapters import Trainable, put_in
 from explorer.models.architectures import is_known
@@ -38,6 +37,7 @@ from explorer.models.backbones import Backbone, ImageSize, as_height_width, load
 from explorer.models.weights import state_digest
 from explorer.system.files import asset_path, atomic_path, behind_links, scratch_folder
 from explorer.system.replacing import current
+from explorer.version import __version__
 
 STUDENT, CARD, HISTORY = "student.safetensors", "card.json", "history.jsonl"
 FORMAT = 1
@@ -199,7 +199,7 @@ def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metric
         "config": config,
         "data": data,
         "metrics": metrics,
-        "versions": {"explorer": explorer.__version__, **{name: _version(name) for name in ("torch", "timm", "peft")}},
+        "versions": {"explorer": __version__, **{name: _version(name) for name in ("torch", "timm", "peft")}},
     }
 
 

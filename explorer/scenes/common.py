@@ -16,9 +16,9 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from torch import Tensor
 
-import explorer
 from explorer.data.image import encode_image
 from explorer.distortions import Distortion
+from explorer.version import __version__
 
 COLORMAPS = ("viridis", "magma", "cividis", "inferno")
 DIFFERENCE = "RdBu_r"
@@ -42,7 +42,7 @@ def about(weights: Sequence[str], distortion: Distortion | str, seed: int) -> li
 
 @cache
 def _versions() -> str:
-    own = f"vit-explorer {explorer.__version__}"
+    own = f"vit-explorer {__version__}"
     return f"{own}, PyTorch {version('torch')}, timm {version('timm')}, Python {platform.python_version()}"
 
 
