@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from explorer import DistillConfig, distortion, load_backbone, load_images
+from explorer import DistillConfig, ImageError, distortion, load_backbone, load_images
 from explorer.adapters import Trainable, prepare
 from explorer.backbones import Backbone
 from explorer.data import ImageSet
