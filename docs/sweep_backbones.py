@@ -128,6 +128,8 @@ FOOT = """
 - Of a student and its teacher in one file the teacher is taken; of other networks that all fit you are asked for one.
 - A peft adapter, with `adapter_config.json` beside it, is merged into the backbone's own weights:
   `load_backbone("s14", source="adapter")`.
+- Positions that are neither those of the architecture's own size nor of the `image_size` that is asked for need
+  `grid=(rows, cols)`, that in which they were trained: 144 of them may be 12 x 12 or 8 x 18, which no file tells.
 - The rest is refused: by its format where it is known ("Hugging Face's names for ConvNeXt"), else with what is missing
   and unknown.
 

@@ -72,7 +72,7 @@ def test_a_checkpoint_is_refused_by_its_first_broken_tensor(
     safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
     for size in (SIZE, 2 * SIZE):
         with pytest.raises(WeightsError, match=rf"broken: '{name}' holds NaN or infinite .*mine\.safetensors"):
-            load_backbone(TINY, image_size=size, source=tmp_path / "mine.safetensors", device="cpu")
+            load_backbone(TINY, image_size=size, source=tmp_path / "mine.safetensors", device="cpu", grid=(2, 2))
 
 
 def test_what_does_not_fit_into_single_precision_is_broken(sound: Backbone, tmp_path: Path) -> None:
