@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from tests.test_maps import made
-from tests.test_own_modules import OwnViT, wrap
 from torch import Tensor, nn
 
 from explorer import (
@@ -35,6 +33,8 @@ from explorer.models.pairs import make_card, write_pair
 from explorer.models.weights import first_broken
 from explorer.plots.panes import plot_panes
 from explorer.scenes import inspection as scene
+from tests.analysis.test_maps import made
+from tests.models.test_wrapping import OwnViT, wrap
 from tests.small import NOISE, SIZE, network, picture_set
 
 TINY = "vit_tiny_patch16_224"

@@ -105,6 +105,7 @@ def check_device(device: str) -> None:
         raise ValueError(f"device '{device}' cannot be used here ({reason}); leave it out, or take cpu") from error
 
 
+DASH = "; - for the standard output"
 _SUFFIXES = {"--out": (".png",), "--figure": (".png",), "--html": (".html", ".htm")}
 
 

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.test_maps import COLS, DEPTH, DIM, HEADS, PREFIX, ROWS, TOKENS, attention, made
 
 from explorer import metrics
 from explorer.analysis.similarity import alignment, patch_similarity
 from explorer.models.trace import Grid, Trace
+from tests.analysis.test_maps import COLS, DEPTH, DIM, HEADS, PREFIX, ROWS, TOKENS, attention, made
 
 NAMES = ["cls_cosine", "patch_cosine", "attention_kl", "attention_js", "attention_iou", "cka"]
 
