@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from explorer.cli import distill as training_cli
+from explorer.cli import compare
 from explorer.cli import main as cli
-from explorer.cli import results as measuring_cli
 from explorer.data.sources import load_images
 from explorer.models.pairs import load_pair
 from explorer.system.files import STDOUT
@@ -25,7 +24,7 @@ from explorer.training.distillation import distill
 from tests.small import SIZE, network, picture_folder, picture_set
 from tests.together import Run
 
-COMMANDS = [command.name for part in (cli, training_cli, measuring_cli) for command in part.COMMANDS]
+COMMANDS = [command.name for command in cli.COMMANDS]
 EXPORT = ("pairs", "s14-noise", "--export")
 BYTE = b"caf\xe9".decode("utf-8", "surrogateescape")  # a name that is no UTF-8, as Python reads it
 
@@ -123,7 +122,7 @@ def test_where_a_figure_goes_when_names_have_dots(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.v1").mkdir()
     (tmp_path / "link.v1").symlink_to("there.v1")
-    assert cli._figure_file(cli._parser().parse_args(["compare", "cat.webp", "--out", out])) == file
+    assert compare._figure_file(cli._parser().parse_args(["compare", "cat.webp", "--out", out])) == file
 
 
 @pytest.mark.weights
@@ -152,12 +151,12 @@ def test_closed_streams_end_nothing(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == (b"0\n2\n", b"")
     code = (
         "import sys\n"
-        "from explorer import cli\n"
+        "from explorer.cli import main as cli, parts\n"
         "def work(options):\n"
         "    print('said')\n"
         "    for name in ('done', '-'):\n"
-        "        cli.check_outputs({'--json': cli.output(name)}, False)\n"
-        "        cli.write(cli.output(name), b'work')\n"
+        "        parts.check_outputs({'--json': parts.output(name)}, False)\n"
+        "        parts.write(parts.output(name), b'work')\n"
         "options = cli._parser().parse_args(['weights'])\n"
         "options.run = work\n"
         "cli._mend_streams()\n"

@@ -12,12 +12,13 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from explorer import evaluate, plots, sweep
+from explorer import evaluate, sweep
 from explorer.data.image import to_uint8
 from explorer.data.sets import ImageSet
 from explorer.evaluation.embedding import VIEWS, embed_pair
 from explorer.evaluation.projection import project
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views, attribution
+from explorer.plots import lettering
 from explorer.plots.evaluation import plot_evaluation, plot_projection, plot_sweep
 from explorer.plots.overlays import overlay
 from explorer.plots.panes import plot_attribution, plot_curves, plot_panes
@@ -154,9 +155,9 @@ def test_a_dollar_is_a_dollar_and_not_a_formula() -> None:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What is said about letters, where nothing was said before."""
-    monkeypatch.setattr(plots, "_TOLD", set())
-    plots._fonts_with.cache_clear()
-    caplog.set_level(logging.WARNING, "explorer.plots.comparison")
+    monkeypatch.setattr(lettering, "_TOLD", set())
+    lettering._fonts_with.cache_clear()
+    caplog.set_level(logging.WARNING, "explorer.plots.lettering")
     return caplog
 
 
@@ -178,7 +179,7 @@ def test_letters_that_no_font_has_are_told_once(told: pytest.LogCaptureFixture) 
     ("letter", "font"), [("\N{CJK UNIFIED IDEOGRAPH-732B}", "Noto Sans CJK"), ("\U0001fabf", "Noto Emoji")]
 )
 def test_which_font_has_them(told: pytest.LogCaptureFixture, letter: str, font: str) -> None:
-    plots._tell([letter, letter])
+    lettering._tell([letter, letter])
     assert len(told.messages) == 1
     assert f"such as {font}" in told.messages[0]
 
