@@ -44,9 +44,8 @@ def zipped_set(file: Path, size: Size) -> tuple[ex.ImageSet, str]:
         images = ex.load_images(file, size=size)
         return images, without(images)
     except SplitsError as error:
-        split = max(error.splits, key=lambda name: name.lower().startswith("train"))
-        images = ex.load_images(file, size=size, split=split)
-        return images, f"Of {', '.join(error.splits)} it learns from {split}. {without(images)}".strip()
+        images = ex.load_images(file, size=size, split=error.training)
+        return images, f"Of {', '.join(error.splits)} it learns from {error.training}. {without(images)}".strip()
 
 
 def without(images: ex.ImageSet) -> str:

@@ -56,15 +56,16 @@ class SplitsError(ValueError):
 
     Attributes:
         splits: what they are called.
+        training: the one to learn from.
     """
 
     def __init__(self, where: str, splits: Sequence[str]) -> None:
-        first = max(splits, key=lambda name: name.lower().startswith("train"))
+        self.splits = tuple(splits)
+        self.training = max(splits, key=lambda name: name.lower().startswith("train"))
         super().__init__(
             f"{where} holds the splits {', '.join(splits)}, which are no classes; "
-            f'choose one, such as split="{first}" (in a command: --split or --test-split {first})'
+            f'choose one, such as split="{self.training}" (in a command: --split or --test-split {self.training})'
         )
-        self.splits = tuple(splits)
 
 
 def load_images(
