@@ -15,6 +15,7 @@ from browser_view import RECALL
 from cores import CORES
 from embeddings_tab import CHANGED, build_embeddings_tab, connect_embeddings_tab, open_point
 from endpoints import build_endpoints
+from explorer.errors import InputError, UserError
 from explorer.evaluation import projection
 from housekeeping import PAGES, keep_house
 from limits import LIMITS, accounts
@@ -184,21 +185,27 @@ def reopen(recalled: Any, request: gr.Request) -> list[Any]:
 def _reopened(query: dict[str, str], own: list[str]) -> list[Any]:
     photo = query.get("photo", DEFAULT_PHOTO)
     damage = ex.distortion(query.get("distortion", ex.distortion(DEFAULT_DISTORTION).spec))
-    size = int(query.get("size", engine.SIZES[0]))
-    seed = int(query.get("seed", 0))
+    size, seed = _whole(query, "size", engine.SIZES[0]), _whole(query, "seed", 0)
     if size not in engine.SIZES or not 0 <= seed < 2**31:
-        raise ValueError(f"size is one of {engine.SIZES} and seed a number from 0; got size={size}, seed={seed}")
+        raise InputError(f"size is one of {engine.SIZES} and seed a number from 0; got size={size}, seed={seed}")
     view = "patches" if query.get("view") == "patches" else "attention"
-    layer = int(query["layer"]) if "layer" in query else None
+    layer = _whole(query, "layer", 0) if "layer" in query else None
     controls = _controls(damage)
     backbone = query.get("backbone", DEFAULT_BACKBONE)
     pair = query.get("pair")
     students = own if pair is None or pair in own else [pair, *own]  # somebody else's, who gave this link away
     if pair is not None and pair not in (name for _, name in engine.students(backbone, students)):
-        raise ValueError(f"'{backbone}' has no student '{pair}'")
+        raise InputError(f"'{backbone}' has no student '{pair}'")
     fitting = fit_students(backbone, students, pair)
     picture = [photo, engine.photo_path(photo), photo]
     return [gr.Tabs(selected=view), view, layer, *picture, backbone, fitting, size, seed, *controls, *[damage.spec] * 2]
+
+
+def _whole(query: dict[str, str], name: str, default: int) -> int:
+    try:
+        return int(query.get(name, default))
+    except ValueError:
+        raise InputError(f"{name} is a whole number; got '{query[name]}'") from None
 
 
 def _controls(damage: ex.Distortion) -> list[Any]:
@@ -232,7 +239,7 @@ def _warm_up() -> None:
         while not CORES.quiet(QUIET_SECONDS):
             time.sleep(1)
         projection.warm_up()
-    except (RuntimeError, OSError, ImportError) as error:
+    except (UserError, OSError) as error:
         print(f"vit-explorer: {error}")
 
 

@@ -16,6 +16,7 @@ import robustness_tab
 import runs
 from cores import CORES
 from explorer.data.image import to_pil
+from explorer.errors import InputError
 from explorer.evaluation.sweeping import strengths_of
 from explorer.inspection.comparison import VIEWS, Comparison
 from explorer.plots.comparison import plot_comparison, plot_similarity
@@ -176,7 +177,7 @@ def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]
 def _all_given(**numbers: float | None) -> None:
     missing = [name for name, value in numbers.items() if value is None]
     if missing:
-        raise ValueError(f"expected a number for {', '.join(missing)}; got nothing")
+        raise InputError(f"expected a number for {', '.join(missing)}; got nothing")
 
 
 def _head(head: str) -> Any:
@@ -188,7 +189,7 @@ def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"head must be a number, 'mean' or 'max'; got {text!r}") from None
+        raise InputError(f"head must be a number, 'mean' or 'max'; got {text!r}") from None
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import own_weights
 import trained
 from cores import CORES
 from explorer.data.image import to_uint8
+from explorer.errors import InputError
 from explorer.evaluation.embedding import PairEmbedding
 from explorer.evaluation.projection import METHODS, Projection
 from explorer.inspection.comparison import Comparison, View, assemble, look
@@ -81,7 +82,7 @@ _views: BoundedCache[View] = BoundedCache(VIEW_CACHE_BYTES, lambda view: view.by
 def load_backbone(name: str, size: int) -> ex.Backbone:
     """A backbone at an image size, from memory where it was used lately."""
     if size not in SIZES:
-        raise ValueError(f"size must be one of {', '.join(map(str, SIZES))} px; got {size}")
+        raise InputError(f"size must be one of {', '.join(map(str, SIZES))} px; got {size}")
     return backbone_at(name, size)
 
 
@@ -178,22 +179,22 @@ def _place(pair: str) -> str | Path:
     """Names, and never folders: visitors may not point at files of the server."""
     own = trained.folder_of(pair)
     if own is None and pair not in ex.list_pairs():
-        raise ValueError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED])}")
+        raise InputError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED])}")
     return own or pair
 
 
 def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]:
     """The centre square of a picture file."""
     if path and not os.path.isfile(path):
-        raise ValueError("this picture is not kept any more: choose it, or upload it, again")
+        raise InputError("this picture is not kept any more: choose it, or upload it, again")
     if path and os.path.getsize(path) > PICTURE_BYTES:
-        raise ValueError(f"this picture's file has more than {PICTURE_BYTES >> 20} MiB: save it smaller")
+        raise InputError(f"this picture's file has more than {PICTURE_BYTES >> 20} MiB: save it smaller")
     if not path:
-        raise ValueError("there is no picture: choose a sample, upload one, paste one or take one with the camera")
+        raise InputError("there is no picture: choose a sample, upload one, paste one or take one with the camera")
     try:
         return ex.load_image(path, size=size)
     except ValueError as error:  # where uploads are kept is nobody's business
-        raise ValueError(str(error).replace(f"{Path(path).parent}{os.sep}", "")) from error
+        raise InputError(str(error).replace(f"{Path(path).parent}{os.sep}", "")) from error
 
 
 def compare(path: str | None, distortion: str | None, backbone: str, pair: str, size: int, seed: int) -> Comparison:
@@ -216,7 +217,7 @@ def remembered(spec: str | None) -> str:
         ValueError: it was left for so long that it was forgotten; see `housekeeping`.
     """
     if spec is None:
-        raise ValueError(FORGOTTEN)
+        raise InputError(FORGOTTEN)
     return spec
 
 
@@ -259,7 +260,7 @@ def project(embedding: PairEmbedding, method: str, components: int, seed: int) -
     digest = hashlib.sha256(b"".join(values.tobytes() for values in embedding.features.values())).hexdigest()
     key = (digest, components, seed)
     if method not in _projections:
-        raise ValueError(f"the map is made by one of {', '.join(_projections)}; got '{method}'")
+        raise InputError(f"the map is made by one of {', '.join(_projections)}; got '{method}'")
     return _projections[method].get(key, lambda: embedding.project(method, components, seed))  # type: ignore[arg-type]
 
 
@@ -276,7 +277,7 @@ def photo_path(name: str) -> str:
         ValueError: there is no photo of that name.
     """
     if name not in photos().names:
-        raise ValueError(f"there is no embedded photo '{name}'")
+        raise InputError(f"there is no embedded photo '{name}'")
     return str(photos().path(photos().names.index(name)))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import explorer as ex
+from explorer.errors import InputError
 
 PUBLIC_VARIABLE = "VIT_EXPLORER_PUBLIC"
 ENDPOINTS_VARIABLE = "VIT_EXPLORER_ENDPOINTS"
@@ -43,7 +44,7 @@ class Limits:
             ValueError: it is none of the aliases, and the page is public.
         """
         if self.public and name not in ex.ALIASES:
-            raise ValueError(
+            raise InputError(
                 f"this public page offers the backbones {', '.join(ex.ALIASES)}; run the app yourself for others"
             )
 
@@ -54,9 +55,9 @@ class Limits:
             ValueError: too many steps, or more than an adapter is to be trained on a public page.
         """
         if config.steps > self.steps:
-            raise ValueError(f"here a run may take {self.steps} steps; got {config.steps}. Use `vit-explorer distill`")
+            raise InputError(f"here a run may take {self.steps} steps; got {config.steps}. Use `vit-explorer distill`")
         if self.public and not config.trainable.startswith("lora:"):
-            raise ValueError(f"this public page trains adapters such as lora:8; got '{config.trainable}'")
+            raise InputError(f"this public page trains adapters such as lora:8; got '{config.trainable}'")
 
 
 def _from_environment() -> Limits:
@@ -72,7 +73,7 @@ def _endpoints(listed: str | None) -> tuple[str, ...]:
     names = tuple(name.strip().removeprefix("/") for name in listed.split(",") if name.strip() not in ("", "none"))
     unknown = [name for name in names if name not in ENDPOINTS]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"{ENDPOINTS_VARIABLE}: unknown endpoint '{unknown[0]}'; there are: {', '.join(ENDPOINTS)}, or none"
         )
     return names
@@ -92,7 +93,7 @@ def accounts() -> list[tuple[str, str]] | None:
     lines = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
     found = [(name.strip(), password) for name, _, password in (line.partition(":") for line in lines)]
     if not found or not all(name and password for name, password in found):
-        raise ValueError(f"{PASSWORDS_VARIABLE}: expected one or more lines 'name:password' in '{Path(file).name}'")
+        raise InputError(f"{PASSWORDS_VARIABLE}: expected one or more lines 'name:password' in '{Path(file).name}'")
     return found
 
 

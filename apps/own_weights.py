@@ -15,6 +15,7 @@ from pathlib import Path
 
 import explorer as ex
 import trained
+from explorer.errors import InputError
 from explorer.models.backbones import ImageSize
 from explorer.models.checkpoints import read_checkpoint
 from explorer.models.lora_files import is_adapter
@@ -46,12 +47,12 @@ def take_in(file: str, architecture: str, size: int) -> str:
         OSError: the disk is nearly full.
     """
     if LIMITS.public:
-        raise ValueError("this public page takes no checkpoints; run the app yourself for your own")
+        raise InputError("this public page takes no checkpoints; run the app yourself for your own")
     given = Path(file)
     if given.suffix == ".json" or not given.is_file():
-        raise ValueError(f"'{given.name}' is not one file of weights; expected one .safetensors file")
+        raise InputError(f"'{given.name}' is not one file of weights; expected one .safetensors file")
     if given.stat().st_size > LARGEST_BYTES:
-        raise ValueError(
+        raise InputError(
             f"'{given.name}' has {given.stat().st_size >> 20} MiB; expected {LARGEST_BYTES >> 20} MiB at most: save it "
             f"in half precision, or use it on your own machine with load_backbone('{architecture}', source='file')"
         )
@@ -97,7 +98,7 @@ def label_of(name: str) -> str:
 
 def _note(name: str) -> dict[str, str]:
     if not is_own(name):
-        raise ValueError(f"there is no checkpoint '{name}' any more: upload it again")
+        raise InputError(f"there is no checkpoint '{name}' any more: upload it again")
     return json.loads((weights_dir() / f"{name}.json").read_text(encoding="utf-8"))
 
 

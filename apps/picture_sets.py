@@ -10,6 +10,7 @@ import explorer as ex
 from explorer.data.image import Size
 from explorer.data.picture_files import told
 from explorer.data.sources import SplitsError, is_split
+from explorer.errors import InputError
 from explorer.system.files import readable
 
 VARIABLE = "VIT_EXPLORER_PICTURES"
@@ -33,7 +34,7 @@ def picture_set(source: str, size: Size, limit: int | None = None) -> ex.ImageSe
         return ex.load_images("photos", size=size, limit=limit)
     offered = _offered()
     if source not in offered:
-        raise ValueError(f"the folder '{source}' is not offered any more (set {VARIABLE})")
+        raise InputError(f"the folder '{source}' is not offered any more (set {VARIABLE})")
     folder, split = offered[source]
     return ex.load_images(folder, size=size, limit=limit, split=split, within=_named())
 

@@ -9,6 +9,7 @@ import gradio as gr
 import engine
 from browser_view import browser_view
 from cores import CORES, each
+from explorer.errors import InputError
 from explorer.evaluation.features import is_embedded
 from explorer.evaluation.sweeping import Strengths, Sweep, strengths_of, sweep_steps
 from explorer.scenes.evaluation import sweep_scene
@@ -129,7 +130,7 @@ def numbers(text: str) -> tuple[int | float, ...] | None:
     try:
         return tuple(int(word) if word.lstrip("-").isdigit() else float(word) for word in words) or None
     except ValueError:
-        raise ValueError(f"strengths are numbers such as 0.1, 0.3, 0.5; got '{text}'") from None
+        raise InputError(f"strengths are numbers such as 0.1, 0.3, 0.5; got '{text}'") from None
 
 
 def show_maps(event: gr.EventData, swept: Strengths | None, *inputs: Any) -> list[Any]:

@@ -24,6 +24,7 @@ import engine
 import explorer as ex
 import trained
 from cores import CORES, each
+from explorer.errors import InputError, is_for_users, one_line
 from explorer.models.pairs import read_card, read_pair
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import moment_scene, recovery_scene
@@ -175,13 +176,11 @@ class Run:
         try:
             late = self._train()
             return "finished" if len(self.records) == self.config.steps else "stopped", late
-        except (ValueError, RuntimeError, OSError, MemoryError) as error:
-            _log.warning("run %s failed", self.name, exc_info=not isinstance(error, ValueError))
-            told = str(error).replace(f"{self.folder}{os.sep}", "").replace(f"'{self.folder}'", "its folder")
-            return "failed", told or type(error).__name__
         except Exception as error:
-            _log.exception("run %s failed", self.name)
-            return "failed", f"{type(error).__name__}: {error}"
+            level = logging.WARNING if is_for_users(error) else logging.ERROR
+            _log.log(level, "run %s failed", self.name, exc_info=not isinstance(error, InputError))
+            told = one_line(error).replace(f"{self.folder}{os.sep}", "")
+            return "failed", told.replace(f"'{self.folder}'", "its folder")
 
     def _train(self) -> str | None:
         """Until the end or a stop; why it was stopped, if it took too long."""
@@ -275,15 +274,15 @@ class Runs:
         self._check_waiting()
         folder = trained.folder_of(name)
         if folder is None or not (folder / _ORDER).is_file():
-            raise ValueError("there is no run to be resumed; start a new one")
+            raise InputError("there is no run to be resumed; start a new one")
         card = read_card(folder)
         config = ex.DistillConfig.from_dict(card["config"])
         if card["step"] >= config.steps:
-            raise ValueError(f"this run is finished, after {config.steps} steps; start a new one")
+            raise InputError(f"this run is finished, after {config.steps} steps; start a new one")
         with self._lock:
             earlier = self._known.get(name)
             if earlier is not None and not earlier.ended:
-                raise ValueError("this run is going on already")
+                raise InputError("this run is going on already")
             run = Run(folder, card["backbone"], config, watched, resumed=True)
             if earlier is not None:
                 run.go_on_from(earlier)
@@ -337,7 +336,7 @@ class Runs:
 
     def _check_waiting(self) -> None:
         if len(self._waiting) >= LIMITS.waiting:
-            raise ValueError(f"{LIMITS.waiting} runs are waiting already; try again later")
+            raise InputError(f"{LIMITS.waiting} runs are waiting already; try again later")
 
     def _enter(self, run: Run) -> Run:
         with self._lock:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import engine
+from explorer.errors import InputError, is_for_users, one_line
 from explorer.inspection.comparison import Comparison
 
 MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -22,10 +23,10 @@ def told() -> Iterator[None]:
     """Turn what the library refuses into one readable sentence; anything unexpected is logged with its traceback."""
     try:
         yield
-    except (ValueError, RuntimeError, OSError, MemoryError) as error:
-        if not isinstance(error, ValueError):
-            _log.warning("request failed", exc_info=True)
-        raise ToldError(str(error) or type(error).__name__) from error
+    except Exception as error:
+        if not isinstance(error, InputError):
+            _log.log(logging.WARNING if is_for_users(error) else logging.ERROR, "request failed", exc_info=True)
+        raise ToldError(one_line(error)) from error
 
 
 def compare(

@@ -15,6 +15,7 @@ import explorer as ex
 import runs
 import trained
 from browser_view import REMEMBER, browser_view
+from explorer.errors import InputError
 from explorer.models.pairs import export_pair
 from explorer.plots.animation import animate_recovery
 from explorer.system.files import atomic_path
@@ -210,7 +211,7 @@ def _start(
         with told():
             source = zipped if pictures == UPLOAD else pictures
             if not source:
-                raise ValueError("there is no zip file: upload one, or learn from other pictures")
+                raise InputError("there is no zip file: upload one, or learn from other pictures")
             levels = {"cls": cls, "patch": patch, "attention": attention}
             config = runs.configuration(
                 learned, steps, size, batch_size=int(batch), trainable=trainable, seed=int(seed or 0), **levels
@@ -242,7 +243,7 @@ def _resume(
 
 def _watched(picture: str | None, photo: str | None, spec: str, seed: float | None) -> Watched:
     if not picture:
-        raise ValueError("there is no picture in the left column to be watched: choose one")
+        raise InputError("there is no picture in the left column to be watched: choose one")
     return Watched(path=picture, distortion=engine.remembered(spec), seed=int(seed or 0), photo=photo)
 
 
@@ -300,7 +301,7 @@ def _student_file(current: str | None, pair: str) -> tuple[str, Any]:
     try:
         with told():
             if name == engine.UNTOUCHED:
-                raise ValueError("there is no student yet: start a run, or choose a student in the left column")
+                raise InputError("there is no student yet: start a run, or choose a student in the left column")
             target = export_pair(trained.folder_of(name) or name, Path(_saved().name, f"{name}.zip"))
             return notice(), gr.DownloadButton(value=str(target))
     except ToldError as error:

@@ -13,7 +13,7 @@ ORDER = (
     *("inspection", "plots", "scenes", "widgets", "cli"),
 )
 INTERFACES = {"gradio", "ipywidgets", "anywidget", "IPython", "apps", "notebooks", "tests"}
-FOR_ALL = {"version"}
+FOR_ALL = {"version", "errors"}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
 

@@ -11,6 +11,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.errors import InputError
 from explorer.models.trace import Trace
 from explorer.system.precision import outside_autocast
 
@@ -60,9 +61,9 @@ def rollout(trace: Trace, head: Head = "mean") -> Float[Tensor, "batch rows cols
     """
     attention = trace.attention
     if attention is None or attention.shape[3] != attention.shape[4]:
-        raise ValueError("rollout multiplies whole attention matrices: trace(images, attention='full') keeps them")
+        raise InputError("rollout multiplies whole attention matrices: trace(images, attention='full') keeps them")
     if trace.layers != tuple(range(len(trace.layers))):
-        raise ValueError(f"rollout needs every block from the first one: layers='all'; got {list(trace.layers)}")
+        raise InputError(f"rollout needs every block from the first one: layers='all'; got {list(trace.layers)}")
     # One row from the last block down: vector times matrix, O(tokens^2) a block, where the product is O(tokens^3).
     row = _own_query(trace, attention)
     for block in range(attention.shape[1] - 1, -1, -1):
@@ -112,10 +113,10 @@ def pca_rgb(
     tokens = [t.patches[:, t.position(layer)].float() for t in traces]
     sizes = sorted({x.shape[-1] for x in tokens})
     if len(sizes) > 1:
-        raise ValueError(f"one PCA needs features of one size, such as those of a teacher and its student; got {sizes}")
+        raise InputError(f"one PCA needs features of one size, such as those of a teacher and its student; got {sizes}")
     flat = torch.cat([rearrange(x, "b p d -> (b p) d") for x in tokens])
     if not torch.isfinite(flat).all():
-        raise ValueError("the patches hold NaN or infinite values: look for what broke the model that they come from")
+        raise InputError("the patches hold NaN or infinite values: look for what broke the model that they come from")
     mean, components = _principal_components(flat)
     low, high = ((flat - mean) @ components).quantile(torch.tensor([0.01, 0.99], device=flat.device), dim=0)
     span = (high - low).clamp_min(1e-6)
@@ -138,15 +139,15 @@ def _principal_components(
 
 def _patch_row(trace: Trace, position: int, query: tuple[int, int]) -> Float[Tensor, "batch head token"]:
     if trace.attention is None or trace.attention.shape[3] == 1:
-        raise ValueError("the attention of a single patch needs trace(images, attention='full')")
+        raise InputError("the attention of a single patch needs trace(images, attention='full')")
     return trace.attention[:, position, :, trace.prefix + trace.grid.position(*query)]
 
 
 def _one_head(rows: Float[Tensor, "batch head ..."], head: Head) -> Float[Tensor, "batch ..."]:
     if isinstance(head, str):
         if head not in ("mean", "max"):
-            raise ValueError(f"head must be a number, 'mean' or 'max'; got {head!r}")
+            raise InputError(f"head must be a number, 'mean' or 'max'; got {head!r}")
         return reduce(rows, "b h ... -> b ...", head)
     if not -rows.shape[1] <= head < rows.shape[1]:
-        raise ValueError(f"head {head} does not exist; heads go from 0 to {rows.shape[1] - 1}, or 'mean' or 'max'")
+        raise InputError(f"head {head} does not exist; heads go from 0 to {rows.shape[1] - 1}, or 'mean' or 'max'")
     return rows[:, head]

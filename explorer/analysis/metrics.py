@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from explorer.errors import InputError
 from explorer.system.precision import outside_autocast
 
 _TINY = 1e-12
@@ -81,9 +82,9 @@ def top_mass(maps: Float[Tensor, "batch rows cols"], fraction: float = 0.6) -> B
         ValueError: a fraction out of range; maps with NaN or infinite values, whose mass is no number.
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"fraction is the share of the mass that is kept, above 0 and at most 1; got {fraction}")
+        raise InputError(f"fraction is the share of the mass that is kept, above 0 and at most 1; got {fraction}")
     if not torch.isfinite(maps).all():
-        raise ValueError("the maps hold NaN or infinite values: look for what broke the model that they come from")
+        raise InputError("the maps hold NaN or infinite values: look for what broke the model that they come from")
     flat = maps.flatten(1).double()
     values, order = flat.sort(dim=1, descending=True)
     share_before = (values.cumsum(dim=1) - values) / values.sum(dim=1, keepdim=True).clamp_min(_TINY)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.analysis import metrics
+from explorer.errors import InputError
 from explorer.models.trace import Trace
 from explorer.system.precision import outside_autocast
 
@@ -73,7 +74,7 @@ def alignment(reference: Trace, other: Trace, attention_layers: int = ATTENTION_
         ValueError: the traces are of different batches, grids, sizes or blocks.
     """
     if attention_layers < 1:
-        raise ValueError(f"attention_layers is a number of blocks, at least 1; got {attention_layers}")
+        raise InputError(f"attention_layers is a number of blocks, at least 1; got {attention_layers}")
     _comparable(reference, other)
     numbers = {
         "cls_cosine": metrics.cosine(reference.embedding, other.embedding),
@@ -110,7 +111,7 @@ def patch_similarity(
     patches = other.patches[:, other.position(layer)]
     wanted = trace.patches[:, trace.position(layer), trace.grid.position(*query)]
     if patches.shape[0] != wanted.shape[0] or patches.shape[-1] != wanted.shape[-1]:
-        raise ValueError(
+        raise InputError(
             f"the two traces differ in pictures or feature size: (batch, dim) is {tuple(wanted.shape)} for the query "
             f"and {(patches.shape[0], patches.shape[-1])} for the trace that it is compared with"
         )
@@ -135,7 +136,7 @@ def _comparable(reference: Trace, other: Trace) -> None:
         ("attention heads", _heads(reference, other), _heads(other, reference)),
     ):
         if a != b:
-            raise ValueError(f"the traces cannot be compared: {name} differ, {a} in the reference and {b} in the other")
+            raise InputError(f"the traces cannot be compared: {name} differ, {a} in the reference and {b} in the other")
 
 
 def _heads(trace: Trace, beside: Trace) -> int | None:

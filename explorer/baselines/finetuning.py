@@ -22,6 +22,7 @@ from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError
 from explorer.evaluation.probes import Probe
 from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone
@@ -74,7 +75,7 @@ class FinetuneConfig:
             _check_rate(name, getattr(self, name))
         check_views(self.views, self.area)
         if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16'; got {self.precision!r}")
+            raise InputError(f"precision must be 'auto', 'float32' or 'bfloat16'; got {self.precision!r}")
 
     @property
     def highest_lr(self) -> float:
@@ -128,7 +129,7 @@ class Classifier:
         images = image_set(images)
         labels = _labels(images)
         if images.classes != self.classes:
-            raise ValueError(
+            raise InputError(
                 f"expected pictures of the classes {', '.join(self.classes)}; got {', '.join(images.classes)}. "
                 f"Take them from the same data set"
             )
@@ -189,7 +190,7 @@ def finetune(
     labels = _labels(images)
     if len(labels.unique()) < 2:
         name = images.classes[int(labels[0])]
-        raise ValueError(f"to tell classes apart takes pictures of two or more; all {len(images)} are '{name}'")
+        raise InputError(f"to tell classes apart takes pictures of two or more; all {len(images)} are '{name}'")
     images.check()
     classifier = _beginning(backbone, images.classes, config)
     if probe is not None:
@@ -213,7 +214,7 @@ def _begin_as(head: nn.Linear, probe: Probe) -> None:
     """Scores of a standardised logistic regression, written as one linear map."""
     expected = tuple(range(head.out_features))
     if probe.kind != "linear" or probe.classes != expected or len(expected) < 3:
-        raise ValueError(
+        raise InputError(
             f"expected a linear probe fitted on the labels 0 to {expected[-1]}, of three classes or more; got a "
             f"{probe.kind} probe of {probe.classes}"
         )
@@ -334,7 +335,7 @@ def _collate(
 def _labels(images: ImageSet) -> Int64[Tensor, " picture"]:
     if images.labels is None or not len(images):
         what = "pictures without labels" if len(images) else "no pictures"
-        raise ValueError(
+        raise InputError(
             f"expected pictures with labels, such as a folder with one sub-folder for each class; got {what}"
         )
     return torch.tensor(images.labels)
@@ -345,9 +346,9 @@ def _labels(images: ImageSet) -> Int64[Tensor, " picture"]:
 
 def _check_whole(name: str, value: object, low: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 1 << 63:
-        raise ValueError(f"{name} is a whole number, at least {low}; got {value!r}")
+        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
 
 
 def _check_rate(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{name} is a number above 0; got {value!r}")
+        raise InputError(f"{name} is a number above 0; got {value!r}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.pipeline import Step
+from explorer.errors import InputError, MissingExtraError
 
 _BALANCE = 1e-4  # see `deblur`
 
@@ -100,7 +101,7 @@ def deblur(
     height, width = picture.shape[:2]
     kernel = _gaussian(int(values["kernel"]), float(values["sigma"]))
     if len(kernel) > 2 * min(height, width) - 2:
-        raise ValueError(
+        raise InputError(
             f"a kernel of {len(kernel)} px can be undone in pictures of {len(kernel) // 2 + 2} px a side or more; "
             f"got {height} x {width} px"
         )
@@ -161,9 +162,7 @@ def _restoration() -> ModuleType:
     try:
         from skimage import restoration
     except ImportError as error:
-        raise ImportError(
-            'restoring pictures needs scikit-image, which is not installed: pip install "vit-explorer[baselines]"'
-        ) from error
+        raise MissingExtraError("restoring pictures needs scikit-image", "baselines") from error
     return restoration
 
 
@@ -175,16 +174,16 @@ def _fixed_steps(damage: Distortion) -> tuple[Step, ...]:
     """
     steps = tuple(step for step in damage.branches[0] if step.name != "none")  # it may stand there to clip
     if len(damage.branches) > 1 or any(isinstance(value, tuple) for step in steps for _, value in step.values):
-        raise ValueError(
+        raise InputError(
             f"a restoration needs one fixed distortion, without alternatives (|) and ranges (..); got '{damage}'"
         )
     unknown = [step.name for step in steps if step.name not in RESTORERS]
     if unknown:
-        raise ValueError(f"'{unknown[0]}' cannot be undone; these can: {', '.join(RESTORERS)}")
+        raise InputError(f"'{unknown[0]}' cannot be undone; these can: {', '.join(RESTORERS)}")
     masked = next((number for number, step in enumerate(steps) if step.name in _MASKS), len(steps))
     hiding = [step.name for step in steps[masked:] if step.name not in _MASKS]
     if hiding:
-        raise ValueError(
+        raise InputError(
             f"'{hiding[0]}' comes after '{steps[masked].name}', so that missing pixels are not 0 any more and cannot "
             f"be told from others; a mask can be undone where it is the last operator; got '{damage}'"
         )
@@ -193,7 +192,7 @@ def _fixed_steps(damage: Distortion) -> tuple[Step, ...]:
 
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(
+        raise InputError(
             f"expected a float tensor 'batch 3 height width' with values in [0, 1]; got {images.dtype} "
             f"{tuple(images.shape)}"
         )

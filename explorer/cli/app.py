@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from explorer.cli.parts import PROGRAM, Command, existing_file, existing_folder, port_number
+from explorer.errors import MissingExtraError
 
 _APP_HELP = f"""\
 Start the app on this computer and print its address; open it in a browser. Ctrl-C stops it.
@@ -49,7 +50,7 @@ def _app_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _app(options: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
-        raise ImportError('the app needs gradio, which is not installed: pip install "vit-explorer[app]"')
+        raise MissingExtraError("the app needs gradio", "app")
     script = _app_script()
     os.environ["GRADIO_SERVER_NAME"] = options.host  # read by gradio when it is imported
     if options.port is not None:

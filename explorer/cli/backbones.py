@@ -6,6 +6,7 @@ Enters and leaves: as in `explorer.cli.main`. Names go to the terminal one a lin
 import argparse
 
 from explorer.cli.parts import PROGRAM, Command
+from explorer.errors import InputError
 
 _HELP = f"""\
 The names that --backbone takes: the aliases, then every model of timm that is supported.
@@ -29,7 +30,7 @@ def _run(options: argparse.Namespace) -> None:
 
     names = list_backbones(options.filter, pretrained=options.pretrained)
     if not names:
-        raise ValueError(f"no backbone is called '{options.filter}'; a pattern has stars around its word: \"*dinov2*\"")
+        raise InputError(f"no backbone is called '{options.filter}'; a pattern has stars around its word: \"*dinov2*\"")
     print("\n".join(names))
 
 

@@ -21,6 +21,7 @@ from explorer.cli.parts import (
     progress,
     write,
 )
+from explorer.errors import InputError
 from explorer.version import __version__
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _figure_file(options: argparse.Namespace) -> Path:
     if out.is_dir() or not out.suffix:
         return out / name
     if out.suffix.lower() != ".png":
-        raise ValueError(f"--out takes a file that ends in .png, or a folder, written as '{out}{os.sep}'; got '{out}'")
+        raise InputError(f"--out takes a file that ends in .png, or a folder, written as '{out}{os.sep}'; got '{out}'")
     return out
 
 

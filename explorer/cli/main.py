@@ -1,7 +1,8 @@
 """The command `vit-explorer`: one function for each subcommand, registered in `COMMANDS` at the foot of this module.
 
 Enters: words of a command line. Leaves: files where the user asked for them, a few lines on standard output, and an
-exit code: 0; 2 and one readable line on standard error for bad input; 130 when stopped by Ctrl-C, 143 by SIGTERM.
+exit code: 0; 2 and one readable line on standard error for bad input; 1 and a traceback for a bug of ours; 130 when
+stopped by Ctrl-C, 143 by SIGTERM.
 Everything heavy is imported inside of the commands, so that help answers at once.
 """
 
@@ -19,6 +20,7 @@ from typing import Any, NoReturn
 
 from explorer.cli import app, backbones, compare, distill, embed, evaluate, pairs, sweep, weights
 from explorer.cli.parts import PROGRAM, Command
+from explorer.errors import is_for_users, one_line
 from explorer.version import __version__
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -33,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed help, the version or the one line by now
         return stop.code if isinstance(stop.code, int) else 2
-    return _run(options)
+    try:
+        return _run(options)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{PROGRAM}: {one_line(error)} with the lines above", file=sys.stderr)
+        return 1
 
 
 def _mend_streams() -> None:
@@ -58,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
         if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader of stdout, such as head, left
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        if not _is_for_users(error):
+        if not is_for_users(error):
             raise
         if options.debug:
             traceback.print_exc()
@@ -74,25 +81,11 @@ def _prints_a_file(options: argparse.Namespace) -> bool:
     return any(descriptor(value) == 1 for value in vars(options).values() if isinstance(value, Path))
 
 
-def _is_for_users(error: Exception) -> bool:
-    """Whether the message says what to mend; anything else is our own mistake and keeps its traceback."""
-    if isinstance(error, ValueError | OSError | ImportError | MemoryError):
-        return True
-    homes = (
-        ("explorer.models.weights", "WeightsError"),
-        ("explorer.models.backbones", "CaptureError"),
-        ("explorer.training.distillation", "DivergedError"),
-    )
-    # looked up, not imported: what was never imported was not raised
-    ours = [getattr(sys.modules[module], name) for module, name in homes if module in sys.modules]
-    return isinstance(error, tuple(ours))
-
-
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         advice = "; free some space, or write elsewhere" if error.errno in _NO_ROOM else ""
         return f"{error.strerror}: '{error.filename}'{advice}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _way_out(error: Exception, options: argparse.Namespace) -> str:

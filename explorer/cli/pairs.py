@@ -14,6 +14,7 @@ from explorer.cli.parts import (
     print_written,
     progress,
 )
+from explorer.errors import InputError
 
 _PAIRS_HELP = f"""\
 List pairs of teacher and student with how well the student agrees with its teacher, before -> after training, on
@@ -44,9 +45,9 @@ def _pairs(options: argparse.Namespace) -> None:
     with progress("loading"):
         from explorer.models.pairs import export_pair, import_pair, list_pairs
     if (options.export or options.file) and len(options.pairs) != 1:
-        raise ValueError("--export takes the pair that is written, and --import the new folder: name exactly one PAIR")
+        raise InputError("--export takes the pair that is written, and --import the new folder: name exactly one PAIR")
     if options.export and options.file:
-        raise ValueError("either --export or --import, not both")
+        raise InputError("either --export or --import, not both")
     if options.export:
         check_outputs({"--export": options.export}, options.force)
         print_written(export_pair(options.pairs[0], options.export, half=options.half))

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import explorer
+from explorer.errors import InputError
 
 if TYPE_CHECKING:
     import explorer.models.backbones
@@ -102,7 +102,7 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"device '{device}' cannot be used here ({reason}); leave it out, or take cpu") from error
+        raise InputError(f"device '{device}' cannot be used here ({reason}); leave it out, or take cpu") from error
 
 
 DASH = "; - for the standard output"
@@ -140,17 +140,17 @@ def check_outputs(outputs: Mapping[str, Path | None], force: bool, keep: Path | 
     for (option, target), place in zip(targets.items(), places, strict=True):
         if places.count(place) > 1 and target != Path(os.devnull):
             what = "the standard output" if place == 1 else f"'{target}'"
-            raise ValueError(f"{names} have to name different files; got {what} twice")
+            raise InputError(f"{names} have to name different files; got {what} twice")
         if target.is_dir():
-            raise ValueError(f"'{target}' is a folder; name a file in it")
+            raise InputError(f"'{target}' is a folder; name a file in it")
         suffixes = _SUFFIXES.get(option, (target.suffix.lower(),))
         if not is_stream(target):
             if target.suffix.lower() not in suffixes:
-                raise ValueError(f"{option} takes a file that ends in {suffixes[0]}; got '{target}'")
+                raise InputError(f"{option} takes a file that ends in {suffixes[0]}; got '{target}'")
             if keep is not None and target.exists() and keep.exists() and target.samefile(keep):
-                raise ValueError(f"'{target}' is the picture itself; choose another name for the result")
+                raise InputError(f"'{target}' is the picture itself; choose another name for the result")
             if target.exists() and not force:
-                raise ValueError(f"'{target}' is there already; --force overwrites it, another name leaves it alone")
+                raise InputError(f"'{target}' is there already; --force overwrites it, another name leaves it alone")
         check_target(target)
 
 
@@ -176,11 +176,6 @@ def as_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def unknown_choice(what: str, name: str, valid: list[str]) -> str:
-    near = get_close_matches(name, valid, n=1)
-    return f"unknown {what} '{name}'{f'; did you mean {near[0]}?' if near else ';'} There are: {', '.join(valid)}"
 
 
 def head_choice(text: str) -> int | str:

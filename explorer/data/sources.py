@@ -42,6 +42,7 @@ from explorer.data.picture_files import (
     told,
 )
 from explorer.data.sets import Answer, Attribution, ImageSet, OnError, PictureData, Reader, in_turn
+from explorer.errors import InputError
 from explorer.system.files import asset_path, cache_dir, readable
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ MAX_ZIP_BYTES = 50_000_000
 """A picture in a zip may not unpack to more bytes than this; measured while unpacking, whatever the zip declares."""
 
 
-class SplitsError(ValueError):
+class SplitsError(InputError):
     """Train and test pictures lie beside each other, and one of them was not chosen.
 
     Attributes:
@@ -105,7 +106,7 @@ def load_images(
         ConnectionError: a data set could not be downloaded.
     """
     if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error is 'raise' or 'skip'; got {on_error!r}")
+        raise InputError(f"on_error is 'raise' or 'skip'; got {on_error!r}")
     skip = on_error == "skip"
     images = _find(source, size, split, within, skip)
     if images.left_out and os.environ.get("RANK", "0") == "0":  # of several processes one says it
@@ -129,7 +130,7 @@ def _readable(images: ImageSet) -> ImageSet:
     errors = images.reader.errors(lambda key: images.reader.load(key, images.size), images.keys)
     skipped = {name: error for name, error in zip(images.names, errors, strict=True) if error is not None}
     if len(skipped) == len(images):
-        raise ValueError(f"none of {len(images)} pictures can be read: {errors[0]}")
+        raise InputError(f"none of {len(images)} pictures can be read: {errors[0]}")
     whole = images.select(place for place, error in enumerate(errors) if error is None)
     return replace(whole, skipped=skipped)
 
@@ -146,12 +147,12 @@ def _find(
             return _zip(path, size, split)
         return _named(str(source), size, split, skip)
     if split is not None:
-        raise ValueError(f"split='{split}' is for folders, zip files and names of data sets; leave it out here")
+        raise InputError(f"split='{split}' is for folders, zip files and names of data sets; leave it out here")
     if isinstance(source, str):
         return _photos(size)
     if isinstance(source, PictureData):
         return _wrapped(source, size, skip)
-    raise ValueError(f"{_ACCEPTED}; got {type(source).__name__}")
+    raise InputError(f"{_ACCEPTED}; got {type(source).__name__}")
 
 
 @dataclass(frozen=True)
@@ -208,13 +209,13 @@ def _of_split(found: Found, split: str | None, where: str) -> Found:
         return found.below(split)
     if split is not None:
         there = ", ".join(tops) or "none"
-        raise ValueError(f"{where} has no split '{split}'; its folders with pictures: {there}{_besides(found)}")
+        raise InputError(f"{where} has no split '{split}'; its folders with pictures: {there}{_besides(found)}")
     if tops and all("/" in name for name in found.pictures):
         if all(map(is_split, tops)):
             raise SplitsError(where, tops)
         parts = [name.split("/") for name in found.pictures]
         if len(tops) == 1 and all(len(part) > 3 and is_split(part[1]) for part in parts):
-            raise ValueError(f"{where} holds splits one level below, in '{tops[0]}'; load that folder, with split=…")
+            raise InputError(f"{where} holds splits one level below, in '{tops[0]}'; load that folder, with split=…")
     return found
 
 
@@ -234,11 +235,11 @@ def _arranged(found: Found, reader: Reader, size: Size, where: str) -> ImageSet:
     """Flat, or a sub-folder per class: told by whether the names have folders in front."""
     if not found.pictures:
         known = ", ".join(SUFFIXES)
-        raise ValueError(f"{where} holds no picture; the names of pictures end in {known}{_besides(found)}")
+        raise InputError(f"{where} holds no picture; the names of pictures end in {known}{_besides(found)}")
     names = tuple(sorted(found.pictures, key=lambda name: name.split("/")))
     flat = [name for name in names if "/" not in name]
     if flat and len(flat) < len(names):
-        raise ValueError(
+        raise InputError(
             f"{where} holds pictures ('{flat[0]}' and {len(flat) - 1} more) beside folders of pictures; "
             f"put each picture into the folder of its class, or all of them into one folder"
         )
@@ -328,11 +329,11 @@ _ZIP_ERRORS = (
 def _zip(path: Path, size: Size, split: str | None) -> ImageSet:
     archive = _Archive(path.resolve())
     if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
-        raise ValueError(f"'{path}' is neither a folder nor a zip file; load_image() reads a single picture")
+        raise InputError(f"'{path}' is neither a folder nor a zip file; load_image() reads a single picture")
     try:
         entries = archive.entries()
     except _ZIP_ERRORS as error:
-        raise ValueError(
+        raise InputError(
             f"'{path}' is no readable zip file ({error}); it is damaged or cut short: make it again"
         ) from error
     found = Found()
@@ -341,7 +342,7 @@ def _zip(path: Path, size: Size, split: str | None) -> ImageSet:
         if name is not None and found.add(name, entry.filename, partial(archive.head, entry)):
             _check_entry(entry, path)
     if len(found.pictures) > MAX_ZIP_PICTURES:
-        raise ValueError(
+        raise InputError(
             f"'{path}' holds {len(found.pictures)} pictures; a zip may hold {MAX_ZIP_PICTURES}: unpack it to a folder"
         )
     where = f"the zip file '{path}'"
@@ -376,9 +377,9 @@ def _inner_name(entry: zipfile.ZipInfo, found: Found) -> str | None:
 
 def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
     if entry.flag_bits & 1:
-        raise ValueError(f"'{path}' is encrypted; make a zip without a password")
+        raise InputError(f"'{path}' is encrypted; make a zip without a password")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # only these unpack in bounded memory
-        raise ValueError(
+        raise InputError(
             f"'{path}' is compressed in an unusual way (only 'deflate' is read); make an ordinary zip of it"
         )
 
@@ -409,12 +410,12 @@ _ACCEPTED = (
 def _named(name: str, size: Size, split: str | None, skip: bool) -> ImageSet:
     bare, _, given = name.partition(":")
     if given and split not in (None, given):
-        raise ValueError(f"'{name}' names the split '{given}', and split= names '{split}'; give one of them")
+        raise InputError(f"'{name}' names the split '{given}', and split= names '{split}'; give one of them")
     known = {title.lower(): title for title in TORCHVISION}
     if bare.lower() not in known:
         close = difflib.get_close_matches(bare.lower(), ["photos", *known], n=3)
         hint = f"; nearest: {', '.join(known.get(match, match) for match in close)}" if close else ""
-        raise ValueError(f"'{name}' does not exist{hint}; {_ACCEPTED}")
+        raise InputError(f"'{name}' does not exist{hint}; {_ACCEPTED}")
     kind = getattr(torchvision.datasets, known[bare.lower()])
     return _wrapped(_fetched(kind, split or given), size, skip)
 
@@ -442,8 +443,8 @@ def _split_option(kind: type, parameters: Iterable[str], split: str) -> dict[str
     if "train" in parameters:
         if split in ("train", "test"):
             return {"train": split == "train"}
-        raise ValueError(f"{kind.__name__} has the splits 'train' and 'test'; got '{split}'")
-    raise ValueError(f"{kind.__name__} has no splits; leave ':{split}' out")
+        raise InputError(f"{kind.__name__} has the splits 'train' and 'test'; got '{split}'")
+    raise InputError(f"{kind.__name__} has no splits; leave ':{split}' out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -496,7 +497,7 @@ class _Wrapped(Reader):
 
 def _wrapped(dataset: Any, size: Size, skip: bool) -> ImageSet:
     if len(dataset) == 0:
-        raise ValueError(f"the data set {type(dataset).__name__} is empty; give one that holds pictures")
+        raise InputError(f"the data set {type(dataset).__name__} is empty; give one that holds pictures")
     keys = tuple(range(len(dataset)))
     digits = len(str(len(keys) - 1))
     names = tuple(f"{key:0{digits}d}" for key in keys)
@@ -511,7 +512,7 @@ def _wrapped(dataset: Any, size: Size, skip: bool) -> ImageSet:
 def _pair(item: Any) -> tuple[Any, Any]:
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]
-    raise ValueError(f"expected a data set whose items are (picture, class number); got {type(item).__name__}")
+    raise InputError(f"expected a data set whose items are (picture, class number); got {type(item).__name__}")
 
 
 def _labels(reader: _Wrapped, keys: Sequence[Any]) -> tuple[int, ...] | None:
@@ -541,14 +542,14 @@ def _label(value: Any) -> int | None:
     try:
         return operator.index(value)
     except TypeError:
-        raise ValueError(f"expected class numbers as labels; got {type(value).__name__}") from None
+        raise InputError(f"expected class numbers as labels; got {type(value).__name__}") from None
 
 
 def _known(labels: list[int | None]) -> tuple[int, ...] | None:
     """None where nothing is labelled, which STL10 writes as -1."""
     numbers = tuple(label for label in labels if label is not None and label >= 0)
     if numbers and len(numbers) < len(labels):
-        raise ValueError(f"{len(labels) - len(numbers)} of {len(labels)} pictures have no label; label all or none")
+        raise InputError(f"{len(labels) - len(numbers)} of {len(labels)} pictures have no label; label all or none")
     return numbers or None
 
 

@@ -15,6 +15,7 @@ from explorer.distortions.batching import per_group, per_image
 from explorer.distortions.fields import enlarged, gaussian_taps, reflected, smooth, streaked
 from explorer.distortions.parameters import Description, Parameter, by_severity
 from explorer.distortions.randomness import Draw
+from explorer.errors import InputError
 
 
 @per_image
@@ -38,7 +39,7 @@ def gaussian_blur(
     height, width = images.shape[2:]
     largest = 2 * min(height, width) - 1
     if kernel > largest:
-        raise ValueError(
+        raise InputError(
             f"gaussian_blur: a kernel of {kernel} px reaches {kernel // 2} px beyond the border, more than a picture "
             f"of {height}x{width} px (height x width) can reflect; use kernel={largest} or less, or a larger picture"
         )

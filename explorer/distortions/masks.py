@@ -8,6 +8,7 @@ from torch import Tensor
 from explorer.distortions.batching import per_image
 from explorer.distortions.parameters import Description, Parameter
 from explorer.distortions.randomness import Draw
+from explorer.errors import InputError
 
 
 def pixel_mask(
@@ -49,7 +50,7 @@ def square_mask(
     """
     height, width = images.shape[2:]
     if size.max() > min(height, width):
-        raise ValueError(
+        raise InputError(
             f"square_mask: a square of {size.max()} px does not fit into a picture of {height}x{width} px "
             f"(height x width); use size={min(height, width)} or less, or a larger picture"
         )

@@ -22,6 +22,7 @@ from explorer.distortions.operators import DISTORTIONS, NONE, RANDOM_CORRUPTION
 from explorer.distortions.parameters import SEVERITY, Description, Parameter
 from explorer.distortions.pipeline import Distortion
 from explorer.distortions.randomness import Draw
+from explorer.errors import InputError
 from explorer.system.precision import outside_autocast
 
 Picture = Callable[..., Float[Tensor, "3 height width"]]
@@ -101,19 +102,19 @@ def check_own(record: object) -> None:
         ValueError: one of them is not, or does something else; or this is no such record.
     """
     if not isinstance(record, dict):
-        raise ValueError(f"'own_distortions' should be a dictionary; got {record!r:.200}")
+        raise InputError(f"'own_distortions' should be a dictionary; got {record!r:.200}")
     for name, known in record.items():
         summary, before = (known.get("summary"), known.get("test")) if isinstance(known, dict) else (None, None)
         if not isinstance(summary, str) or not _is_test(before):
-            raise ValueError(f"'own_distortions' should have a summary and a test of {name!r:.80}")
+            raise InputError(f"'own_distortions' should have a summary and a test of {name!r:.80}")
         entry = DISTORTIONS.get(name)
         if entry is None:
-            raise ValueError(
+            raise InputError(
                 f"the student was trained with '{name:.80}' ({summary!r:.200}), a distortion of its maker's own, which "
                 f"is not known here: register the function that was used, with register_distortion, then load again"
             )
         if not np.allclose(_test(entry), before, atol=_SAME):
-            raise ValueError(
+            raise InputError(
                 f"what is registered here as '{name}' ({entry.summary!r:.200}) changes the test picture in another way "
                 f"than the '{name}' ({summary!r:.200}) that the student was trained with: register that one"
             )
@@ -121,17 +122,17 @@ def check_own(record: object) -> None:
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"a distortion's name is made of letters, digits and underscores; got {name!r}: pass name=…")
+        raise InputError(f"a distortion's name is made of letters, digits and underscores; got {name!r}: pass name=…")
     taken = name in (NONE.name, RANDOM_CORRUPTION) or (name in DISTORTIONS and not DISTORTIONS[name].own)
     if taken:
-        raise ValueError(f"'{name}' is a distortion of the library and keeps its meaning; pass another name=…")
+        raise InputError(f"'{name}' is a distortion of the library and keeps its meaning; pass another name=…")
 
 
 def _parameter(owner: str, name: str, bounds: Bounds) -> Parameter:
     if not _NAME.fullmatch(name) or name in (SEVERITY, "clip"):
-        raise ValueError(f"{owner}: {name!r} cannot be the name of a parameter; 'severity' and 'clip' are taken")
+        raise InputError(f"{owner}: {name!r} cannot be the name of a parameter; 'severity' and 'clip' are taken")
     if not isinstance(bounds, tuple | list) or len(bounds) != 3:
-        raise ValueError(f"{owner}: {name} is given as (default, smallest, largest); got {bounds!r}")
+        raise InputError(f"{owner}: {name} is given as (default, smallest, largest); got {bounds!r}")
     default, low, high = bounds
     whole = all(isinstance(one, int) and not isinstance(one, bool) for one in bounds)
     made = Parameter(
@@ -158,7 +159,7 @@ def _operator(name: str, function: Picture) -> Callable[..., Tensor]:
         out = function(images[0].clone(), draw.generators[0], **values)
         if not isinstance(out, Tensor) or out.shape != images.shape[1:]:
             got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
-            raise ValueError(f"'{name}' must return a picture of the shape {tuple(images.shape[1:])}; it gave {got}")
+            raise InputError(f"'{name}' must return a picture of the shape {tuple(images.shape[1:])}; it gave {got}")
         return out.to(images)[None]
 
     return per_image(operator)
@@ -168,14 +169,14 @@ def _try(entry: Description) -> None:
     """Raises ValueError unless the function does twice the same to a picture, and leaves numbers."""
     once, again = _on_test_picture(entry), _on_test_picture(entry)
     if not torch.isfinite(once).all():
-        raise ValueError(f"'{entry.name}' turns a picture of pixel values from 0 to 1 into NaN or infinite values")
+        raise InputError(f"'{entry.name}' turns a picture of pixel values from 0 to 1 into NaN or infinite values")
     if not torch.equal(once, again):
-        raise ValueError(
+        raise InputError(
             f"'{entry.name}' gave two results for one seed: take all random numbers from the generator that is passed, "
             f"such as torch.rand(3, generator=generator)"
         )
     if not entry.stochastic and not torch.equal(once, _on_test_picture(entry, seed=1)):
-        raise ValueError(f"'{entry.name}' gave another result for another seed: leave stochastic=True")
+        raise InputError(f"'{entry.name}' gave another result for another seed: leave stochastic=True")
 
 
 @outside_autocast()

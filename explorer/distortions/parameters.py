@@ -3,7 +3,6 @@
 Sliders of a user interface and the checks of a spec read the same ranges. Nothing here touches an image.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from explorer.distortions.randomness import PARAMETER, uniform_number
+from explorer.errors import InputError, did_you_mean
 
 Value = int | float | tuple[int | float, int | float]  # a number, or the (low, high) between which images draw theirs
 SEVERITY = "severity"  # stands for all parameters of an operator that has severities
@@ -27,12 +27,11 @@ def by_severity(**columns: tuple[int | float, ...]) -> dict[int, dict[str, int |
     }
 
 
-def unknown_name(kind: str, name: str, valid: Iterable[str]) -> ValueError:
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """The error for a name that does not exist: lists the valid ones and suggests the nearest."""
     names = list(valid)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return ValueError(f"unknown {kind} '{name}', expected one of: {', '.join(names) or '(it has none)'}{hint}")
+    listed = ", ".join(names) or "(it has none)"
+    return InputError(f"unknown {kind} '{name}', expected one of: {listed}{did_you_mean(name, names)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +74,10 @@ class Parameter:
         if not isinstance(value, tuple | list):
             return self._check_number(value, owner)
         if len(value) != 2:
-            raise ValueError(f"{owner}: a range of {self.name} is a pair (low, high), got {value!r}")
+            raise InputError(f"{owner}: a range of {self.name} is a pair (low, high), got {value!r}")
         low, high = (self._check_number(bound, owner) for bound in value)
         if low > high:
-            raise ValueError(f"{owner}: the range of {self.name} must go from low to high, got {low}..{high}")
+            raise InputError(f"{owner}: the range of {self.name} must go from low to high, got {low}..{high}")
         return low if low == high else (low, high)
 
     def per_image(self, value: Value, seed: int, indices: Sequence[int], position: int, place: int) -> np.ndarray:
@@ -103,16 +102,16 @@ class Parameter:
 
     def _check_number(self, value: object, owner: str) -> int | float:
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(f"{owner}: {self.name} must be a number or a range (low, high), got {value!r}")
+            raise InputError(f"{owner}: {self.name} must be a number or a range (low, high), got {value!r}")
         number = float(value)
         if not self.low <= number <= self.high:  # also catches nan
-            raise ValueError(f"{owner}: {self.name} must lie from {self.low} to {self.high} ({self.unit}), got {value}")
+            raise InputError(f"{owner}: {self.name} must lie from {self.low} to {self.high} ({self.unit}), got {value}")
         if not self.integer:
             return number + 0.0  # -0.0 becomes 0.0: equal values are written alike
         if not isinstance(value, Integral) and not number.is_integer():
-            raise ValueError(f"{owner}: {self.name} must be a whole number ({self.unit}), got {value}")
+            raise InputError(f"{owner}: {self.name} must be a whole number ({self.unit}), got {value}")
         if self.odd and number % 2 == 0:
-            raise ValueError(f"{owner}: {self.name} must be odd ({self.unit}), got {value}; {self._odd_hint(number)}")
+            raise InputError(f"{owner}: {self.name} must be odd ({self.unit}), got {value}; {self._odd_hint(number)}")
         return int(number)
 
     def _odd_hint(self, even: float) -> str:
@@ -177,7 +176,7 @@ class Description:
         """
         levels = self._severities()
         if not min(levels) <= severity <= max(levels):
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: ImageNet-C severities go from {min(levels)} to {max(levels)}, got {severity}"
             )
         below, share = math.floor(severity), severity - math.floor(severity)
@@ -211,14 +210,14 @@ class Description:
     def _check_severity(self, given: Mapping[str, object]) -> tuple[tuple[str, Value], ...]:
         others = [name for name in given if name != SEVERITY]
         if others:
-            raise ValueError(f"{self.name}: a severity sets every parameter; drop {others[0]} or the severity")
+            raise InputError(f"{self.name}: a severity sets every parameter; drop {others[0]} or the severity")
         value = given[SEVERITY]
         ends = value if isinstance(value, tuple | list) else (value,)
         if not 1 <= len(ends) <= 2 or any(isinstance(one, bool) or not isinstance(one, Real) for one in ends):
-            raise ValueError(f"{self.name}: severity must be a number or a range (low, high), got {value!r}")
+            raise InputError(f"{self.name}: severity must be a number or a range (low, high), got {value!r}")
         checked = [self.at_severity(one) for one in ends]
         if float(ends[0]) > float(ends[-1]):
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: the range of severities must go from low to high, got {ends[0]}..{ends[-1]}"
             )
         if float(ends[0]) == float(ends[-1]):
@@ -229,5 +228,5 @@ class Description:
         if self.severities is None:
             example = ", ".join(f"{parameter.name}={parameter.default}" for parameter in self.parameters)
             usage = f"{self.name}({example})" if example else self.name
-            raise ValueError(f"'{self.name}' is not in ImageNet-C and has no severities; write '{usage}' instead")
+            raise InputError(f"'{self.name}' is not in ImageNet-C and has no severities; write '{usage}' instead")
         return self.severities

@@ -10,6 +10,8 @@ values  := number | number ".." number
 import re
 from dataclasses import dataclass, field
 
+from explorer.errors import InputError
+
 EXAMPLES = (
     "'gaussian_noise(sigma=0.3)', 'gaussian_noise:3', "
     "'gaussian_blur + pixel_mask(fraction=0.1..0.5)', 'none | patch_mask'"
@@ -120,11 +122,11 @@ class _Reader:
         self.place = match.end()
         return match[kind]
 
-    def error(self, expected: str) -> ValueError:
+    def error(self, expected: str) -> InputError:
         rest = self.text[self.place :].strip()
         place = len(self.text) - len(self.text[self.place :].lstrip()) + 1
         where = f"at '{rest}' (character {place})" if rest else "at its end"
-        return ValueError(f"cannot read distortion '{self.text}' {where}: expected {expected}; examples: {EXAMPLES}")
+        return InputError(f"cannot read distortion '{self.text}' {where}: expected {expected}; examples: {EXAMPLES}")
 
     def _match(self) -> re.Match[str] | None:
         return _TOKEN.match(self.text, self.place)

@@ -19,6 +19,7 @@ from explorer.distortions.operators import COMMON_CORRUPTIONS, DISTORTIONS, NONE
 from explorer.distortions.parameters import SEVERITY, Description, Value, unknown_name
 from explorer.distortions.parsing import EXAMPLES, Term, parse
 from explorer.distortions.randomness import BRANCH, LARGEST_SEED, Draw, uniform_number
+from explorer.errors import InputError
 from explorer.system.precision import outside_autocast
 
 
@@ -159,12 +160,12 @@ def distortion(spec: str | Distortion, *, clip: bool | None = None, **params: Va
     """
     if isinstance(spec, Distortion):
         if params or clip is not None:
-            raise ValueError(f"a Distortion takes no further parameters; write a new spec instead of '{spec}'")
+            raise InputError(f"a Distortion takes no further parameters; write a new spec instead of '{spec}'")
         return spec
     if not isinstance(spec, str):
-        raise ValueError(f"expected a distortion as text or a Distortion, got {spec!r}; examples: {EXAMPLES}")
+        raise InputError(f"expected a distortion as text or a Distortion, got {spec!r}; examples: {EXAMPLES}")
     if clip is not None and not isinstance(clip, bool):
-        raise ValueError(f"clip must be True or False, got {clip!r}")
+        raise InputError(f"clip must be True or False, got {clip!r}")
     terms = [branch for chain in parse(spec) for branch in _alternatives(chain)]
     if params:
         terms = [[_with_params(terms, params, spec)]]
@@ -180,18 +181,18 @@ def _meanings(term: Term) -> list[Term]:
     if term.name != RANDOM_CORRUPTION:
         return [term]
     if term.arguments:
-        raise ValueError(f"'{RANDOM_CORRUPTION}' takes severities alone, such as '{RANDOM_CORRUPTION}:1..3'")
+        raise InputError(f"'{RANDOM_CORRUPTION}' takes severities alone, such as '{RANDOM_CORRUPTION}:1..3'")
     return [Term(name, severity=(1, 5) if term.severity is None else term.severity) for name in COMMON_CORRUPTIONS]
 
 
 def _with_params(terms: list[list[Term]], params: dict[str, Value], spec: str) -> Term:
     if len(terms) != 1 or len(terms[0]) != 1:
-        raise ValueError(f"'{spec}' names several operators: write their parameters inside, like 'a(x=1) + b(y=2)'")
+        raise InputError(f"'{spec}' names several operators: write their parameters inside, like 'a(x=1) + b(y=2)'")
     term = terms[0][0]
     by_severity = [] if term.severity is None else [one.name for one in _describe(term.name).parameters]
     twice = [name for name in params if name in (*term.arguments, *by_severity)]
     if twice:
-        raise ValueError(f"{twice[0]} is given twice: by '{spec}' and as a keyword; keep one of them")
+        raise InputError(f"{twice[0]} is given twice: by '{spec}' and as a keyword; keep one of them")
     return Term(term.name, term.severity, {**term.arguments, **params})
 
 
@@ -207,7 +208,7 @@ def _step(term: Term, clip: bool | None) -> Step:
     given = dict(term.arguments)
     clipped = given.pop("clip", term.severity is not None)
     if not isinstance(clipped, bool):
-        raise ValueError(f"{term.name}: clip must be True or False, got {clipped!r}")
+        raise InputError(f"{term.name}: clip must be True or False, got {clipped!r}")
     if term.severity is not None:
         given[SEVERITY] = term.severity
     return Step(term.name, description.check(given), clipped if clip is None else clip)
@@ -237,12 +238,12 @@ def _text(value: Value) -> str:
 
 def _check_images(images: object) -> None:
     if not isinstance(images, Tensor):
-        raise ValueError(f"expected a torch tensor of images, batch x 3 x height x width, got {type(images).__name__}")
+        raise InputError(f"expected a torch tensor of images, batch x 3 x height x width, got {type(images).__name__}")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
         hint = "; add the batch axis with image[None]" if images.ndim == 3 and images.shape[0] == 3 else ""
-        raise ValueError(f"expected images of shape (batch, 3, height, width), got {tuple(images.shape)}{hint}")
+        raise InputError(f"expected images of shape (batch, 3, height, width), got {tuple(images.shape)}{hint}")
     if not images.is_floating_point():
-        raise ValueError(
+        raise InputError(
             f"expected float images with values in [0, 1], got {images.dtype}; explorer.load_image makes them"
         )
 
@@ -252,10 +253,10 @@ def _check_indices(indices: object, batch: int) -> list[int]:
         return list(range(batch))
     numbers = indices.tolist() if hasattr(indices, "tolist") else indices
     if not isinstance(numbers, Iterable):
-        raise ValueError(f"indices must be a sequence with one whole number for each image, got {indices!r}")
+        raise InputError(f"indices must be a sequence with one whole number for each image, got {indices!r}")
     checked = [_check_whole(number, "an index") for number in numbers]
     if len(checked) != batch:
-        raise ValueError(f"expected one index for each of the {batch} images, got {len(checked)}")
+        raise InputError(f"expected one index for each of the {batch} images, got {len(checked)}")
     return checked
 
 
@@ -266,5 +267,5 @@ def _check_whole(number: object, what: str) -> int:
     except TypeError:
         whole = -1
     if isinstance(number, bool) or not 0 <= whole <= LARGEST_SEED:
-        raise ValueError(f"{what} must be a whole number from 0 to 2**64 - 1, got {number!r}")
+        raise InputError(f"{what} must be a whole number from 0 to 2**64 - 1, got {number!r}")
     return whole

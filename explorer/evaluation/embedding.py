@@ -17,6 +17,7 @@ from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError
 from explorer.evaluation import features as kept
 from explorer.evaluation.features import Kind, Told, embed
 from explorer.evaluation.probes import nearest, nearest_label_accuracy, retrieval_at_1
@@ -124,7 +125,7 @@ def embed_pair(
         ImageError: a picture is damaged, as in `embed`.
     """
     if len(images) < 2:
-        raise ValueError(f"neighbours and distances need at least two pictures; got {len(images)}")
+        raise InputError(f"neighbours and distances need at least two pictures; got {len(images)}")
     images = image_set(images).resized(pair.teacher.image_size)  # once, so that their digest is computed once
     damage = parse_distortion(pair.distortion if distortion is None else distortion)
     wanted: dict[str, Any] = {"layers": _layers(kind, layer, keep), "batch_size": batch_size, "workers": workers}

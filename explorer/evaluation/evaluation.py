@@ -18,6 +18,7 @@ from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError
 from explorer.evaluation.embedding import VIEWS
 from explorer.evaluation.features import Kind, Told, embed
 from explorer.evaluation.probes import PROBES, Probe, fit_probe, wilson_interval
@@ -122,11 +123,11 @@ def evaluate(
         ImageError: a picture is damaged, as in `embed`.
     """
     if draws < 1:
-        raise ValueError(f"draws is a number of draws of the distortion, at least 1; got {draws}")
+        raise InputError(f"draws is a number of draws of the distortion, at least 1; got {draws}")
     if probe not in PROBES:
-        raise ValueError(f"probe is one of {', '.join(PROBES)}; got {probe!r}")
+        raise InputError(f"probe is one of {', '.join(PROBES)}; got {probe!r}")
     if fit not in ("own", "teacher_clean"):
-        raise ValueError(f"fit is 'own' or 'teacher_clean'; got {fit!r}")
+        raise InputError(f"fit is 'own' or 'teacher_clean'; got {fit!r}")
     damage = pair.distortion if distortion is None else parse_distortion(distortion)
     train, test = image_set(train), image_set(test)
     wanted = _labels(train, test)
@@ -217,30 +218,30 @@ class _Sum:
 
 def _of(images: ImageSet) -> tuple[int, ...]:
     if images.labels is None:
-        raise ValueError("these pictures have no labels: expected one folder for each class")
+        raise InputError("these pictures have no labels: expected one folder for each class")
     return images.labels
 
 
 def _labels(train: ImageSet, test: ImageSet) -> tuple[int, ...]:
     """Those of the test pictures, after checking that both sets fit together."""
     if not len(train) or not len(test):
-        raise ValueError(f"expected pictures to fit a probe on and to test it on; got {len(train)} and {len(test)}")
+        raise InputError(f"expected pictures to fit a probe on and to test it on; got {len(train)} and {len(test)}")
     _of(train)
     if train.classes != test.classes:
-        raise ValueError(
+        raise InputError(
             f"train and test must have the same classes; got {_few(train.classes)} and {_few(test.classes)}"
         )
     if train.reader == test.reader and (shared := set(train.keys) & set(test.keys)):
-        raise ValueError(
+        raise InputError(
             f"{len(shared)} pictures are in train and in test, so that a probe would know them by heart; "
             f"train, test = images.split(0.5) makes two sets"
         )
     if len(set(_of(train))) < 2:
-        raise ValueError("a probe tells classes apart, and the training pictures show one only")
+        raise InputError("a probe tells classes apart, and the training pictures show one only")
     unknown = set(_of(test)) - set(_of(train))
     if unknown:
         names = _few(tuple(test.classes[label] for label in sorted(unknown)))
-        raise ValueError(f"fewer labels than classes: no training picture shows {names}, which the test pictures show")
+        raise InputError(f"fewer labels than classes: no training picture shows {names}, which the test pictures show")
     return _of(test)
 
 

@@ -32,6 +32,7 @@ from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError
 from explorer.models.backbones import Backbone, Layers
 from explorer.models.trace import Trace
 from explorer.models.weights import state_digest
@@ -99,14 +100,14 @@ class Features:
             ValueError: no such kind, or a block that was not kept.
         """
         if kind not in KINDS:
-            raise ValueError(f"features are one of {', '.join(map(repr, KINDS))}; got {kind!r}")
+            raise InputError(f"features are one of {', '.join(map(repr, KINDS))}; got {kind!r}")
         if kind == "embedding":
             return self.embedding
         kept = self.cls if kind == "cls" else self.patches
         if kept is None and self.layers:
-            raise ValueError("this model has no class token; take 'embedding' or 'mean patch'")
+            raise InputError("this model has no class token; take 'embedding' or 'mean patch'")
         if kept is None or (layer not in self.layers and not -len(self.layers) <= layer < 0):
-            raise ValueError(f"block {layer} was not kept; there are {list(self.layers)}: embed(…, layers=…)")
+            raise InputError(f"block {layer} was not kept; there are {list(self.layers)}: embed(…, layers=…)")
         return kept[:, self.layers.index(layer) if layer in self.layers else layer]
 
 
@@ -151,7 +152,7 @@ def embed(
         MemoryError: not even a single picture fits.
     """
     if not len(images):
-        raise ValueError("there are no pictures to embed")
+        raise InputError("there are no pictures to embed")
     images = image_set(images)
     job = _Job(backbone, images, parse_distortion(distortion), seed, layers, precision, batch_size)
     if cache is False or job.damage.own:
@@ -207,7 +208,7 @@ class _Job:
         batch_size: int | None = None,
     ) -> None:
         if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision is 'float32' or 'bfloat16'; got {precision!r}")
+            raise InputError(f"precision is 'float32' or 'bfloat16'; got {precision!r}")
         self.processes = Processes()
         self.backbone = backbone.to(self.processes.placed(backbone.device))
         self.images = images.resized(backbone.image_size)
@@ -263,7 +264,7 @@ class _Job:
 
     def in_memory(self, workers: int, progress: Told | None) -> Features:
         if self.processes.count > 1:
-            raise ValueError(
+            raise InputError(
                 "several processes share features through a folder: leave cache=True, or name one; features under a "
                 "distortion of your own are not kept, and made by one process"
             )
@@ -397,9 +398,9 @@ def _kept(folder: Path, key: str) -> Features | None:
             shutil.rmtree(folder, ignore_errors=True)
             return None
         if about["key"] != key or "embedding.npy" not in about["sha256"]:
-            raise ValueError("not what its name says")
+            raise InputError("not what its name says")
         if any(file_digest(folder / name) != digest for name, digest in about["sha256"].items()):
-            raise ValueError("not what was written")
+            raise InputError("not what was written")
         arrays = {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in about["sha256"]}
         with suppress(OSError):  # it was used: see `_prune`; a cache may be read-only
             os.utime(folder)

@@ -6,7 +6,6 @@ gallery (or of the training features) is subtracted first, because embeddings of
 that makes any two of them look alike.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from explorer.errors import InputError, unknown
 from explorer.evaluation.rows import as_labels, as_rows, directions
 
 CHUNK = 1 << 23  # cosines held at once: 64 MiB
@@ -45,7 +45,7 @@ class Probe:
         """
         rows, size = as_rows(features), self.estimator.n_features_in_
         if rows.shape[1] != size:
-            raise ValueError(
+            raise InputError(
                 f"the probe was fitted on features of size {size}; got size {rows.shape[1]}: use features of the same "
                 "backbone"
             )
@@ -61,7 +61,7 @@ class Probe:
         wanted = _labels(labels, len(predicted))
         seen = {*self.classes}
         if seen.isdisjoint(wanted.tolist()):
-            raise ValueError(
+            raise InputError(
                 f"none of the labels was among those that the probe was fitted on: got {_few(wanted.tolist())}, fitted "
                 f"on {_few(self.classes)}; use the same class names or numbers in both sets"
             )
@@ -92,16 +92,14 @@ def fit_probe(
         ValueError: fewer than two classes, labels that do not fit, no pictures, NaN, unknown kind, k below 1.
     """
     if kind not in _MAKERS:
-        near = difflib.get_close_matches(kind, PROBES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ";"
-        raise ValueError(f"unknown probe '{kind}'{hint} There are: {', '.join(PROBES)}")
+        raise unknown("probe", kind, PROBES)
     if k < 1 or not regularisation > 0:
-        raise ValueError(f"k is at least 1 and regularisation above 0; got k={k}, regularisation={regularisation}")
+        raise InputError(f"k is at least 1 and regularisation above 0; got k={k}, regularisation={regularisation}")
     rows = as_rows(features)
     classes = _labels(labels, len(rows))
     found = sorted(set(classes.tolist()))
     if len(found) < 2:
-        raise ValueError(f"a probe needs at least two classes; got one, {found[0]!r}")
+        raise InputError(f"a probe needs at least two classes; got one, {found[0]!r}")
     return Probe(kind=kind, estimator=_MAKERS[kind](min(k, len(rows)), regularisation, seed).fit(rows, classes))
 
 
@@ -112,7 +110,7 @@ def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[floa
         ValueError: share outside of 0 to 1, no pictures, or a level that is not between 0 and 1.
     """
     if not 0 <= share <= 1 or count < 1 or not 0 < level < 1:
-        raise ValueError(
+        raise InputError(
             f"share lies in 0 to 1, count is at least 1 and level lies between 0 and 1; got share={share}, "
             f"count={count}, level={level}"
         )
@@ -217,7 +215,7 @@ def _best(
 def _labels(labels: Iterable[Any], pictures: int) -> Shaped[np.ndarray, " image"]:
     plain = as_labels(labels, pictures)
     if len({isinstance(label, str) for label in plain}) > 1:
-        raise ValueError("labels are either all numbers or all names; got both, such as " + _few(plain))
+        raise InputError("labels are either all numbers or all names; got both, such as " + _few(plain))
     return np.asarray(plain)
 
 
@@ -229,14 +227,14 @@ def _few(labels: Iterable[int | str]) -> str:
 def _same_size(gallery: Any, queries: Any) -> tuple[Float[np.ndarray, "item dim"], Float[np.ndarray, "query dim"]]:
     items, rows = as_rows(gallery), as_rows(queries)
     if items.shape[1] != rows.shape[1]:
-        raise ValueError(f"features of the gallery have size {items.shape[1]} and those of the queries {rows.shape[1]}")
+        raise InputError(f"features of the gallery have size {items.shape[1]} and those of the queries {rows.shape[1]}")
     return items, rows
 
 
 def _pairs(gallery: Any, queries: Any) -> tuple[Float[np.ndarray, "image dim"], Float[np.ndarray, "image dim"]]:
     items, rows = _same_size(gallery, queries)
     if len(items) != len(rows):
-        raise ValueError(
+        raise InputError(
             f"query i belongs to row i of the gallery; got {len(items)} in the gallery and {len(rows)} queries: give "
             "both for the same pictures, in the same order"
         )
@@ -245,10 +243,10 @@ def _pairs(gallery: Any, queries: Any) -> tuple[Float[np.ndarray, "image dim"], 
 
 def _check_k(k: int, items: int, leave_out: bool) -> None:
     if leave_out and items == 1:
-        raise ValueError("the gallery is a single picture and leave_out leaves nothing of it; give at least two")
+        raise InputError("the gallery is a single picture and leave_out leaves nothing of it; give at least two")
     most = items - leave_out
     if not 1 <= k <= most:
-        raise ValueError(f"k lies between 1 and {most}, the number of pictures that can be found; got {k}")
+        raise InputError(f"k lies between 1 and {most}, the number of pictures that can be found; got {k}")
 
 
 def _knn(k: int, _regularisation: float, _seed: int) -> Any:

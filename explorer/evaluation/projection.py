@@ -6,7 +6,6 @@ made from one view alone and then read like a ruler: other views are laid onto i
 What is ignored: distances on a UMAP picture mean little, so how far a picture moved is measured among the features.
 """
 
-import difflib
 import functools
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from explorer.errors import InputError, MissingExtraError, unknown
 from explorer.evaluation.rows import as_labels, as_rows, directions
 
 if TYPE_CHECKING:
@@ -110,13 +110,13 @@ def project(
         ImportError: UMAP without umap-learn.
     """
     if method not in METHODS:
-        raise ValueError(_unknown("method", method, METHODS))
+        raise unknown("method", method, METHODS)
     views = {name: as_rows(values, f"'{name}'") for name, values in features.items()}
     if not views:
-        raise ValueError('there is no view; expected a mapping such as {"teacher clean": features, "student": others}')
+        raise InputError('there is no view; expected a mapping such as {"teacher clean": features, "student": others}')
     fitted = next(iter(views)) if fit_on is None else fit_on
     if fitted not in views:
-        raise ValueError(_unknown("view to fit on:", fitted, views))
+        raise unknown("view to fit on:", fitted, views)
     wanted = _Wanted(fit_on=fitted, components=components, seed=seed, neighbours=neighbours, min_dist=min_dist)
     _check(views, method, wanted)
     carried = None if labels is None else as_labels(labels, len(views[fitted]))
@@ -180,10 +180,10 @@ def _umap(views: Views, wanted: _Wanted) -> tuple[Places, None]:
             ruler.fit(fitted)
             places = {name: _laid_onto(ruler, view, _equal_rows(view, fitted)) for name, view in single.items()}
         except ValueError as error:
-            raise ValueError(f'UMAP cannot lay out these features ({error}); use method="pca"') from error
+            raise InputError(f'UMAP cannot lay out these features ({error}); use method="pca"') from error
     lost = sorted(name for name, place in places.items() if not np.isfinite(place).all())
     if lost:
-        raise ValueError(
+        raise InputError(
             f"UMAP finds no place for some pictures of {', '.join(lost)}: their features point away from all others "
             '(cosine -1); use method="pca"'
         )
@@ -196,10 +196,7 @@ def _new_umap(wanted: _Wanted, pictures: int) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "umap":
             raise
-        raise ImportError(
-            'UMAP needs umap-learn, which is not installed: pip install "vit-explorer[umap]"; '
-            'method="pca" needs nothing'
-        ) from error
+        raise MissingExtraError("UMAP needs umap-learn", "umap", '; method="pca" needs nothing') from error
     _keep_what_is_compiled()
     # A seed alone is not enough: the default spectral start differs from fit to fit where the graph of neighbours
     # falls into pieces. One job, because umap would otherwise warn that a seed allows no more.
@@ -262,14 +259,14 @@ def _check(views: Views, method: str, wanted: _Wanted) -> None:
         _check_alike(name, view, wanted.fit_on, fitted)
     fewest = _UMAP_FEWEST if method == "umap" else wanted.components + 1
     if len(fitted) < fewest:
-        raise ValueError(
+        raise InputError(
             f"a map of {wanted.components} axes by {method} needs at least {fewest} pictures; '{wanted.fit_on}' has "
             f"{len(fitted)}: add pictures"
         )
     if fitted.shape[1] < wanted.components:
-        raise ValueError(f"features of size {fitted.shape[1]} cannot make a map of {wanted.components} axes")
+        raise InputError(f"features of size {fitted.shape[1]} cannot make a map of {wanted.components} axes")
     if (fitted == fitted[0]).all():
-        raise ValueError(
+        raise InputError(
             f"all {len(fitted)} pictures of '{wanted.fit_on}' have the same features, so there is nothing to lay out; "
             "choose different pictures, or fit on another view"
         )
@@ -277,34 +274,28 @@ def _check(views: Views, method: str, wanted: _Wanted) -> None:
 
 def _check_options(wanted: _Wanted) -> None:
     if wanted.components not in (2, 3):
-        raise ValueError(f"components is the number of axes of the map, 2 or 3; got {wanted.components}")
+        raise InputError(f"components is the number of axes of the map, 2 or 3; got {wanted.components}")
     if wanted.neighbours < 2:
-        raise ValueError(f"neighbours is at least 2; got {wanted.neighbours}")
+        raise InputError(f"neighbours is at least 2; got {wanted.neighbours}")
     if not 0 <= wanted.min_dist <= _SPREAD:
-        raise ValueError(f"min_dist lies between 0 and 1; got {wanted.min_dist}")
+        raise InputError(f"min_dist lies between 0 and 1; got {wanted.min_dist}")
     if not 0 <= wanted.seed < 1 << 32:
-        raise ValueError(f"seed is a whole number from 0 to 2**32 - 1; got {wanted.seed}")
+        raise InputError(f"seed is a whole number from 0 to 2**32 - 1; got {wanted.seed}")
 
 
 def _check_alike(
     name: str, view: Float[np.ndarray, "row dim"], fit_on: str, fitted: Float[np.ndarray, "image fitted_dim"]
 ) -> None:
     if view.shape[1] != fitted.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"features of '{name}' have size {view.shape[1]} and those of '{fit_on}' {fitted.shape[1]}; one map holds "
             "features of one size, such as those of a teacher and its student"
         )
     if len(view) != len(fitted):
-        raise ValueError(
+        raise InputError(
             f"row i is the same picture in all views, but '{name}' has {len(view)} pictures and '{fit_on}' "
             f"{len(fitted)}; give the same pictures in the same order"
         )
-
-
-def _unknown(what: str, name: str, valid: Iterable[str]) -> str:
-    names = list(valid)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"unknown {what} '{name}'{f'; did you mean {near[0]}?' if near else ';'} There are: {', '.join(names)}"
 
 
 METHODS: dict[str, Callable[[Views, _Wanted], tuple[Places, tuple[float, ...] | None]]] = {"pca": _pca, "umap": _umap}

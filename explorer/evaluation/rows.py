@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from explorer.errors import InputError
+
 _TINY = 1e-12
 
 
@@ -24,13 +26,13 @@ def as_rows(values: Any, name: str = "features") -> Float[np.ndarray, "image dim
     """
     array = np.asarray(values.detach().cpu().double() if hasattr(values, "detach") else values)
     if array.ndim != 2:
-        raise ValueError(f"features have two axes, (image, dim); {name} has shape {array.shape}")
+        raise InputError(f"features have two axes, (image, dim); {name} has shape {array.shape}")
     if 0 in array.shape:
-        raise ValueError(f"there are no pictures, or no features of them: (image, dim) of {name} is {array.shape}")
+        raise InputError(f"there are no pictures, or no features of them: (image, dim) of {name} is {array.shape}")
     array = np.ascontiguousarray(array, dtype=np.float64)
     broken = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(broken):
-        raise ValueError(
+        raise InputError(
             f"{name} has NaN or infinite values in {len(broken)} of {len(array)} pictures, first in picture "
             f"{broken[0]}; leave these pictures out, or look for what broke the model"
         )
@@ -45,7 +47,7 @@ def as_labels(labels: Iterable[Any], pictures: int) -> tuple[int | str, ...]:
     """
     plain = tuple(label.item() if hasattr(label, "item") else label for label in labels)
     if len(plain) != pictures:
-        raise ValueError(
+        raise InputError(
             f"a label file that does not fit: {len(plain)} labels for {pictures} pictures; give one for each picture"
         )
     return plain

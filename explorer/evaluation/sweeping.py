@@ -21,6 +21,7 @@ from explorer.data.sources import image_set
 from explorer.distortions import DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
+from explorer.errors import InputError
 from explorer.evaluation.features import embed
 from explorer.evaluation.probes import nearest
 from explorer.models.backbones import Backbone
@@ -132,7 +133,7 @@ def sweep_steps(
 ) -> Iterator[Sweep]:
     """`sweep` after each batch of pictures: the measures over the pictures so far."""
     if not len(images):
-        raise ValueError("there are no pictures to measure on")
+        raise InputError("there are no pictures to measure on")
     images = image_set(images)
     images.check()
     empty = Sweep(
@@ -172,12 +173,12 @@ def strengths_of(
     """
     steps = [step for branch in parse_distortion(distortion).branches for step in branch]
     if len(steps) != 1:
-        raise ValueError(f"a sweep varies exactly one operator, such as 'gaussian_noise'; got '{distortion}'")
+        raise InputError(f"a sweep varies exactly one operator, such as 'gaussian_noise'; got '{distortion}'")
     step, entry = steps[0], DISTORTIONS[steps[0].name]
     name = parameter or entry.strength
     chosen = tuple(_default_values(entry, name) if values is None else values)
     if not chosen:
-        raise ValueError(f"values: expected strengths for {name} of '{step.name}', such as (0.1, 0.3); got none")
+        raise InputError(f"values: expected strengths for {name} of '{step.name}', such as (0.1, 0.3); got none")
     fixed = {key: value for key, value in step.values if key not in (name, SEVERITY)}
     damaged = tuple(_at(step.name, entry, name, value, fixed, step.clip) for value in chosen)
     return Strengths(operator=step.name, parameter=name, values=chosen, distortions=damaged)
@@ -265,7 +266,7 @@ class _Gallery:
         if whole is not None:
             missing = set(images.keys) - set(whole.keys)
             if missing or whole.reader != images.reader:
-                raise ValueError(f"the gallery must hold the pictures that are swept; {len(missing)} are not in it")
+                raise InputError(f"the gallery must hold the pictures that are swept; {len(missing)} are not in it")
             self.labels = None if whole.labels is None else np.array(whole.labels)
             self.own = np.array([whole.keys.index(key) for key in images.keys])
             self.features = np.asarray(embed(teacher, whole).embedding)

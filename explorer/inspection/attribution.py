@@ -11,7 +11,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError, MissingExtraError, did_you_mean
 from explorer.evaluation.probes import Probe
 from explorer.models.backbones import Backbone
 from explorer.models.capture import AttentionCapture
@@ -64,7 +64,7 @@ class Settings:
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
             if not whole and not (name == "patch" and value is None):
-                raise ValueError(f"{name} is a whole number from 1 up; got {value!r}")
+                raise InputError(f"{name} is a whole number from 1 up; got {value!r}")
 
 
 DEFAULTS = Settings()
@@ -252,14 +252,14 @@ def _explain(backbone: Backbone, picture: Tensor, goal: _Goal, method: str, sett
     target, start = problem.at(picture), problem.at(problem.baseline)
     how = WAYS[method]
     if how.one_gradient and isinstance(goal.toward, Tensor) and abs(1 - target) < _NO_SLOPE:
-        raise ValueError(
+        raise InputError(
             f"'{method}' takes the gradient of a cosine at the picture; this picture already has the embedding that it "
             f"is asked for, where the cosine is 1 and flat: the heatmap would be rounding. Use toward=None, which "
             f"measures from the baseline, or {_and_others(method)}"
         )
     heatmap = how.run(problem).detach().to(picture.dtype)
     if not torch.isfinite(heatmap).all():
-        raise ValueError(f"the gradients of '{backbone.name}' are not finite here, so that '{method}' shows nothing")
+        raise InputError(f"the gradients of '{backbone.name}' are not finite here, so that '{method}' shows nothing")
     summing = method == "integrated_gradients"
     return Attribution(
         heatmap=heatmap,
@@ -306,12 +306,12 @@ def one_picture(backbone: Backbone, image: Tensor) -> Float[Tensor, "1 3 height 
     float_tensor = isinstance(image, Tensor) and image.is_floating_point()
     if not float_tensor or image.shape[-3:] != (3, height, width) or image.ndim not in (3, 4):
         got = f"{tuple(image.shape)} of {image.dtype}" if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(
+        raise InputError(
             f"expected one picture '3 height width' of floats, here {(3, height, width)}; got {got}. Load it at the "
             f"backbone's size: load_image(path, size={backbone.image_size})"
         )
     if image.ndim == 4 and len(image) != 1:
-        raise ValueError(f"one picture is explained at a time; got a batch of {len(image)}: call it for each of them")
+        raise InputError(f"one picture is explained at a time; got a batch of {len(image)}: call it for each of them")
     batch = image.detach() if image.ndim == 4 else image.detach()[None]
     return _plain(batch.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype))
 
@@ -320,12 +320,12 @@ def _baseline(picture: Tensor, kind: Baseline) -> Float[Tensor, "1 3 height widt
     if isinstance(kind, Tensor):
         given = kind.detach() if kind.ndim == 4 else kind.detach()[None]
         if given.shape != picture.shape:
-            raise ValueError(
+            raise InputError(
                 f"the baseline is a picture of the same size, {tuple(picture.shape[1:])}; got {tuple(kind.shape)}"
             )
         return _plain(given.to(picture))
     if kind not in _BASELINES:
-        raise ValueError(f"baseline must be {', '.join(map(repr, _BASELINES))} or a picture; got {kind!r}")
+        raise InputError(f"baseline must be {', '.join(map(repr, _BASELINES))} or a picture; got {kind!r}")
     return _BASELINES[kind](picture)
 
 
@@ -352,7 +352,7 @@ def goal_of(toward: Toward, backbone: Backbone, words: str | None = None) -> _Go
         direction = _direction(toward, backbone)
         return _Goal(toward=direction, words=words or "cosine with the given embedding", score=_cosine(direction))
     if not isinstance(toward, tuple) or len(toward) != 2 or not isinstance(toward[0], Probe):
-        raise ValueError(
+        raise InputError(
             f"toward is an embedding, (probe, label) or None; got {type(toward).__name__}. A probe comes with the "
             f"class that is asked for: toward=(probe, label)"
         )
@@ -374,12 +374,12 @@ def _own_goal(
 def _direction(toward: Tensor, backbone: Backbone) -> Float[Tensor, " dim"]:
     flat = toward.detach()[0] if toward.ndim == 2 and len(toward) == 1 else toward.detach()
     if flat.shape != (backbone.dim,):
-        raise ValueError(
+        raise InputError(
             f"'{backbone.name}' has embeddings of size {backbone.dim}; toward has the shape {tuple(toward.shape)}. "
             f"Give the embedding of one picture: trace(images).embedding[0]"
         )
     if not torch.isfinite(flat).all():
-        raise ValueError("toward holds NaN or infinite values: look for what broke the model that it came from")
+        raise InputError("toward holds NaN or infinite values: look for what broke the model that it came from")
     return _plain(flat.to(device=backbone.device, dtype=next(backbone.module.parameters()).dtype))
 
 
@@ -390,17 +390,16 @@ def _cosine(direction: Tensor) -> Score:
 def _probe_score(probe: Probe, label: Any, backbone: Backbone) -> Score:
     """One row of the logistic regression, before the softmax, as a linear function of the embedding."""
     if probe.kind != "linear":
-        raise ValueError(
+        raise InputError(
             f"a gradient needs a probe that is a smooth function of features: kind 'linear'; got '{probe.kind}'. Fit "
             f"one with explorer.evaluation.probes.fit_probe('linear', features, labels)"
         )
     if label not in probe.classes:
-        near = get_close_matches(str(label), [str(one) for one in probe.classes], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"the probe knows no class {label!r}{hint} It has: {', '.join(map(repr, probe.classes))}")
+        hint = did_you_mean(str(label), map(str, probe.classes))
+        raise InputError(f"the probe knows no class {label!r}{hint} It has: {', '.join(map(repr, probe.classes))}")
     scaler, model = probe.estimator[0], probe.estimator[-1]
     if scaler.n_features_in_ != backbone.dim:
-        raise ValueError(
+        raise InputError(
             f"the probe was fitted on features of size {scaler.n_features_in_}; '{backbone.name}' has {backbone.dim}"
         )
     place, sign = probe.classes.index(label), 1.0
@@ -451,7 +450,7 @@ def _window(problem: Problem) -> tuple[int, int]:
     if side is None:
         return height // grid.rows, width // grid.cols
     if side > min(height, width):
-        raise ValueError(f"patch, the occlusion window, has {side} px; the picture only {height} x {width} px")
+        raise InputError(f"patch, the occlusion window, has {side} px; the picture only {height} x {width} px")
     return side, side
 
 
@@ -497,13 +496,13 @@ def _readout_tokens(backbone: Backbone) -> int:
     if backbone.query_kind != "class token" or pooling != "token":
         pools_by_attention = backbone.query_kind == "attention pooling" or pooling == "map"
         made = "by an attention pooling" if pools_by_attention else "by pooling over all patches"
-        raise ValueError(
+        raise InputError(
             f"gradient x attention follows the class token's row, and '{backbone.name}' does not make its embedding "
             f"from the class token but {made}: use {_and_others('gradient_attention')}"
         )
     size = 4 * backbone.depth * backbone.heads * (backbone.prefix + backbone.grid.patches) ** 2
     if size > FULL_ATTENTION_BYTES:
-        raise ValueError(
+        raise InputError(
             f"the attention of all blocks would take {size / 2**30:.1f} GiB, and its gradient as much again; load "
             f"'{backbone.name}' at a smaller image size, or use {_and_others('gradient_attention')}"
         )
@@ -516,16 +515,13 @@ def captum_part(part: str) -> ModuleType:
     try:
         return import_module(f"captum.{part}")
     except ImportError as error:
-        raise ImportError(
-            'this needs captum, which is not installed: pip install "vit-explorer[attribution]"'
-        ) from error
+        raise MissingExtraError("this needs captum", "attribution") from error
 
 
 def _method(name: str) -> "_Method":
     if name not in WAYS:
-        near = get_close_matches(str(name), METHODS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ";"
-        raise ValueError(f"unknown method '{name}'{hint} There are: {', '.join(METHODS)}")
+        hint = did_you_mean(str(name), METHODS) or ";"
+        raise InputError(f"unknown method '{name}'{hint} There are: {', '.join(METHODS)}")
     return WAYS[name]
 
 

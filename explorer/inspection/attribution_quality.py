@@ -10,6 +10,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.errors import InputError
 from explorer.inspection.attribution import (
     WAYS,
     Attribution,
@@ -69,7 +70,7 @@ def quality(
         ImportError: captum is not installed.
     """
     if samples < 1 or neighbours < 1 or not radius > 0:
-        raise ValueError(
+        raise InputError(
             f"samples and neighbours are at least 1 and radius is above 0; got {samples}, {neighbours} and {radius}"
         )
     frozen = frozen_copy(backbone)

@@ -18,6 +18,7 @@ from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError
 from explorer.models.backbones import Backbone
 from explorer.models.trace import Trace
 from explorer.system.precision import outside_autocast
@@ -93,7 +94,7 @@ class Comparison:
             ValueError: no such view.
         """
         if view not in self.views:
-            raise ValueError(f"unknown view '{view}'; there are: {', '.join(self.views)}")
+            raise InputError(f"unknown view '{view}'; there are: {', '.join(self.views)}")
         trace = self.views[view].trace
         assert trace.attention is not None, "a View keeps attention"
         return rearrange(trace.attention[0, :, :, 0, trace.prefix :], "l h (r c) -> l h r c", r=trace.grid.rows)

@@ -16,6 +16,7 @@ from explorer.analysis import metrics
 from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError
 from explorer.models.backbones import Backbone
 from explorer.models.trace import Grid, Trace
 
@@ -82,7 +83,7 @@ class Recovery:
             ValueError: the step does not come after the last one.
         """
         if step <= self.moments[-1].step:
-            raise ValueError(f"step {step} does not come after step {self.moments[-1].step}, the last one here")
+            raise InputError(f"step {step} does not come after step {self.moments[-1].step}, the last one here")
         self.moments.append(self._moment(step, _look(student, self.distorted)))
         return self.moments[-1]
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from explorer.errors import InputError
 from explorer.system.precision import outside_autocast
 
 PROJECTIONS = ("qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc2", "fc1_g", "fc1_x", "w12", "w3")
@@ -41,7 +42,7 @@ class Trainable:
         """
         match = re.fullmatch(r"(?:(lora|last):([1-9]\d{0,3})|all)", text) if isinstance(text, str) else None
         if match is None:
-            raise ValueError(f"trainable must be {_EXAMPLES}; got {text!r}")
+            raise InputError(f"trainable must be {_EXAMPLES}; got {text!r}")
         return cls("all") if match[1] is None else cls("lora" if match[1] == "lora" else "last", int(match[2]))
 
     def __str__(self) -> str:
@@ -82,12 +83,12 @@ def trained_shapes(module: nn.Module, trainable: Trainable) -> dict[str, tuple[i
     if trainable.kind == "all":
         return state
     if not isinstance(getattr(module, "blocks", None), nn.ModuleList | nn.Sequential):
-        raise ValueError(
+        raise InputError(
             f"trainable='{trainable}' needs a model whose blocks are held in `blocks`, as timm's; use 'all'"
         )
     depth = len(module.blocks)  # type: ignore[arg-type]
     if trainable.count > depth:
-        raise ValueError(f"trainable='{trainable}', but the model has {depth} blocks")
+        raise InputError(f"trainable='{trainable}', but the model has {depth} blocks")
     chosen = tuple(f"blocks.{number}." for number in range(depth - trainable.count, depth))
     return {
         name: shape for name, shape in state.items() if name.startswith((*chosen, "norm.", "fc_norm.", "attn_pool."))
@@ -146,7 +147,7 @@ def _adapter_shapes(module: nn.Module, rank: int) -> dict[str, tuple[int, ...]]:
     for path in _projections(module):
         linear: Any = module.get_submodule(path)  # or peft's layer around it, which tells the same sizes
         if rank > min(linear.in_features, linear.out_features):
-            raise ValueError(
+            raise InputError(
                 f"an adapter of rank {rank} is no smaller than '{path}', {linear.out_features} x {linear.in_features}; "
                 f"choose a lower rank, or trainable='all'"
             )
@@ -166,7 +167,7 @@ def _projections(module: nn.Module) -> list[str]:
         and not _bypassed(module, name)
     ]
     if not found:
-        raise ValueError(
+        raise InputError(
             f"no matrix of this model can take an adapter (`blocks` holds none of {', '.join(PROJECTIONS)}); use 'all'"
         )
     return found
@@ -182,7 +183,7 @@ def _bypassed(module: nn.Module, name: str) -> bool:
 def _check(expected: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], trainable: Trainable) -> None:
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:
-        raise ValueError(
+        raise InputError(
             f"these tensors are no student trained as '{trainable}' of this model: "
             f"{len(missing)} missing ({', '.join(missing[:3]) or 'none'}), "
             f"{len(extra)} unknown ({', '.join(extra[:3]) or 'none'})"
@@ -190,8 +191,8 @@ def _check(expected: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], tra
     for name, shape in expected.items():
         tensor = tensors[name]
         if tuple(tensor.shape) != shape or not tensor.is_floating_point():
-            raise ValueError(
+            raise InputError(
                 f"'{name}' should hold floats of the shape {shape}; got {tensor.dtype} {tuple(tensor.shape)}"
             )
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"'{name}' holds values that are not finite: this student is broken")
+            raise InputError(f"'{name}' holds values that are not finite: this student is broken")

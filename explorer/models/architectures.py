@@ -7,7 +7,6 @@ defined in, and by the few odd ones in those files: nothing is built for them. d
 tests/models/test_architectures.py checks, that both say the same.
 """
 
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from typing import Any
 
@@ -19,12 +18,13 @@ from timm.models import beit, eva, naflexvit, vision_transformer, vision_transfo
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from explorer.errors import InputError, did_you_mean
 from explorer.models.readers import Calls
 from explorer.models.trace import QueryKind
 from explorer.models.weights import ALIASES
 
 
-class UnsupportedModelError(ValueError):
+class UnsupportedModelError(InputError):
     """The model has no global self-attention over one token grid; the message says why, and what to use instead."""
 
 
@@ -60,9 +60,8 @@ def architecture_of(name: str) -> str:
     if timm.is_model(name):
         return name
     known = [*ALIASES, *timm.list_models()]
-    near = get_close_matches(name, known, n=3) or get_close_matches(name.partition(".")[0], known, n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(
+    hint = did_you_mean(name, known, 3, str) or did_you_mean(name.partition(".")[0], known, 3, str)
+    raise InputError(
         f"unknown backbone '{name}'{hint or '.'} Known are the aliases {', '.join(ALIASES)}, "
         f"and the names of list_backbones()"
     )

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from explorer.errors import InputError, UserError
 from explorer.models.architectures import (
     Unfilled,
     architecture_of,
@@ -60,7 +61,7 @@ _log = logging.getLogger(__name__)
 _BUILDING = threading.RLock()  # timm's flag and torch's generator are the whole process's
 
 
-class CaptureError(RuntimeError):
+class CaptureError(UserError, RuntimeError):
     """The forward pass did not call attention as expected, or left NaN: no map is better than a wrong one."""
 
 
@@ -143,7 +144,7 @@ class Backbone:
         """
         self._check(images)
         if attention not in ("cls", "full", None):
-            raise ValueError(f"attention must be 'cls', 'full' or None; got {attention!r}")
+            raise InputError(f"attention must be 'cls', 'full' or None; got {attention!r}")
         chosen = self.blocks(layers)
         if not grad:
             self.check_mode()
@@ -232,7 +233,7 @@ class Backbone:
             return
         found = next((path for path, part in self.module.named_modules() if _depends_on_mode(part)), None)
         if found is not None:
-            raise ValueError(
+            raise InputError(
                 f"'{self.name}' is in training mode, where its '{found}' changes what it shows from one look to the "
                 f"next: call backbone.module.eval(). A training loop of your own may use trace(..., grad=True)"
             )
@@ -261,21 +262,21 @@ class Backbone:
         expected = f"expected a float tensor 'batch 3 height width' with values in [0, 1], here {height} x {width} px"
         if not isinstance(images, Tensor) or not images.is_floating_point():
             got = f"{images.dtype}" if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"{expected}; got {got}. explorer.load_image makes such pictures; divide uint8 by 255")
+            raise InputError(f"{expected}; got {got}. explorer.load_image makes such pictures; divide uint8 by 255")
         if images.ndim != 4 or images.shape[1] != 3:
             hint = ". Add the batch axis: images[None]" if images.ndim == 3 else ""
-            raise ValueError(f"{expected}; got shape {tuple(images.shape)}{hint}")
+            raise InputError(f"{expected}; got shape {tuple(images.shape)}{hint}")
         if tuple(images.shape[2:]) != (height, width):
-            raise ValueError(
+            raise InputError(
                 f"{expected}; got {images.shape[2]} x {images.shape[3]} px. Load the picture at the backbone's size "
                 f"(load_image(path, size={self.image_size})), or the backbone at the picture's "
                 f"(load_backbone('{self.name}', image_size={tuple(images.shape[2:])}))"
             )
         if images.shape[0] == 0:
-            raise ValueError(f"{expected}; got an empty batch")
+            raise InputError(f"{expected}; got an empty batch")
         low, high = torch.aminmax(images.detach())
         if not (low > -30 and high < 30):  # False for NaN, too; strong noise stays far below
-            raise ValueError(f"{expected}; got values from {low.item():g} to {high.item():g}")
+            raise InputError(f"{expected}; got values from {low.item():g} to {high.item():g}")
 
     def blocks(self, layers: Layers) -> tuple[int, ...]:
         """The numbers of blocks that are named as in `trace`, in ascending order.
@@ -285,12 +286,12 @@ class Backbone:
         """
         if isinstance(layers, str):
             if layers != "all":
-                raise ValueError(f"layers must be 'all', a block number or several; got {layers!r}")
+                raise InputError(f"layers must be 'all', a block number or several; got {layers!r}")
             return tuple(range(self.depth))
         numbers = [layers] if isinstance(layers, int) else list(layers)
         bad = [n for n in numbers if isinstance(n, bool) or not isinstance(n, int) or not -self.depth <= n < self.depth]
         if bad or not numbers:
-            raise ValueError(
+            raise InputError(
                 f"'{self.name}' has the blocks 0 to {self.depth - 1} (or -{self.depth} to -1); got {bad or 'none'}"
             )
         return tuple(sorted({n % self.depth for n in numbers}))
@@ -504,7 +505,7 @@ def _build(
             found = f"the file holds {known}" if known else report or _mismatch(error)
             raise WeightsError(f"these weights do not fit '{architecture}': {found}") from error
         except (AssertionError, TypeError) as error:
-            raise ValueError(_size_message(architecture, size, error)) from error
+            raise InputError(_size_message(architecture, size, error)) from error
     # timm would keep the weights a second time, and so would every copy of the model.
     getattr(module, "pretrained_cfg", {}).pop("state_dict", None)
     _check_patches(module, architecture, size, tensors or {})
@@ -526,7 +527,7 @@ def _check_patches(module: nn.Module, architecture: str, size: ImageSize | None,
     """Refuse what timm does without a word: cropping pictures to whole patches, resampling the patch embedding."""
     height, width = patch_of(module)
     if size is not None and (as_height_width(size)[0] % height or as_height_width(size)[1] % width):
-        raise ValueError(_size_message(architecture, size, f"its patches have {height} x {width} px"))
+        raise InputError(_size_message(architecture, size, f"its patches have {height} x {width} px"))
     own: Any = module.state_dict()
     for name in ("patch_embed.proj.weight", "embeds.proj.weight"):
         if name in own and name in tensors and tensors[name].shape != own[name].shape:
@@ -603,16 +604,16 @@ def as_height_width(size: ImageSize) -> tuple[int, int]:
     sides = (size, size) if isinstance(size, int) else size
     whole = isinstance(sides, tuple | list) and all(isinstance(side, int) and side > 0 for side in sides)
     if not whole or len(sides) != 2:
-        raise ValueError(f"image_size is a whole number of pixels, or (height, width); got {size!r}")
+        raise InputError(f"image_size is a whole number of pixels, or (height, width); got {size!r}")
     return sides[0], sides[1]
 
 
 def _check_grid(grid: tuple[int, int], source: str | Path) -> None:
     if source in ("auto", "random"):
-        raise ValueError(f"grid says where the positions in a file stand: pass the file, source=…; got '{source}'")
+        raise InputError(f"grid says where the positions in a file stand: pass the file, source=…; got '{source}'")
     whole = isinstance(grid, tuple | list) and all(isinstance(side, int) and side > 0 for side in grid)
     if not whole or len(grid) != 2:
-        raise ValueError(f"grid is (rows, cols) of the positions in the file; got {grid!r}")
+        raise InputError(f"grid is (rows, cols) of the positions in the file; got {grid!r}")
 
 
 def _device(device: str | torch.device) -> torch.device:

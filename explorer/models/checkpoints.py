@@ -13,6 +13,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from explorer.errors import InputError, UserError
 from explorer.models.dialects import DIALECTS, Dialect, hits_of, is_apart, without_wrappers
 from explorer.models.onnx_weights import StateDict
 
@@ -23,7 +24,7 @@ RESAMPLED = ("pos_embed", "relative_position_bias_table", "rel_pos")
 _SHOWN = 4
 
 
-class WeightsError(RuntimeError):
+class WeightsError(UserError, RuntimeError):
     """Weights could not be had, or are not what they should be. The message says how to mend it."""
 
 
@@ -74,7 +75,7 @@ def _read_shards(index: Path) -> StateDict:
     """The tensors that a list names, each from the file beside the list that it says."""
     try:
         if index.stat().st_size > HEADER_BYTES:
-            raise ValueError(f"it has more than {HEADER_BYTES >> 20} MiB")
+            raise InputError(f"it has more than {HEADER_BYTES >> 20} MiB")
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(set(places.values()))
         odd = [name for name in files if Path(name).name != name or "\\" in name or not name.endswith(".safetensors")]

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from explorer.errors import InputError
 from explorer.models.checkpoints import HEADER_BYTES, WeightsError, checkpoint_file
 from explorer.models.dialects import hits_of, is_apart
 from explorer.models.onnx_weights import StateDict
@@ -42,14 +43,14 @@ def read_config(adapter: str | Path) -> dict[str, Any]:
     file = checkpoint_file(adapter).with_name(CONFIG)
     try:
         if not file.is_file():
-            raise ValueError("it is missing")
+            raise InputError("it is missing")
         if file.stat().st_size > HEADER_BYTES:
-            raise ValueError("it is too large")
+            raise InputError("it is too large")
         config = json.loads(file.read_text(encoding="utf-8"))
         numbers = [config["r"], config["lora_alpha"]]
         numbers += [*(config.get("rank_pattern") or {}).values(), *(config.get("alpha_pattern") or {}).values()]
         if not all(isinstance(number, int | float) and number > 0 for number in numbers):
-            raise ValueError("its numbers are not above 0")
+            raise InputError("its numbers are not above 0")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"this is a peft adapter, and '{CONFIG}' has to lie beside it, with its rank and alpha "

@@ -20,7 +20,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from explorer.distortions import Distortion, check_own, distortion, own_record
+from explorer.errors import InputError, did_you_mean
 from explorer.models.adapters import Trainable, put_in
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, ImageSize, as_height_width, load_backbone, rebuilt
@@ -51,7 +51,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can name; a clock that
 Card = dict[str, Any]
 
 
-class PairError(ValueError):
+class PairError(InputError):
     """This is no pair, or its parts do not belong together. The message says what is wrong."""
 
 
@@ -107,7 +107,7 @@ def load_pair(
     if teacher is None:
         teacher = load_teacher(card["backbone"], {"image_size": card["image_size"], **card["weights"]}, size, device)
     elif teacher.height_width != as_height_width(size):
-        raise ValueError(
+        raise InputError(
             f"the teacher was loaded at {teacher.image_size} px, but image_size={image_size} was asked for"
         )
     check_teacher(card, teacher)
@@ -315,8 +315,7 @@ def _folder(name_or_path: str | os.PathLike) -> Path:
         return folder
     if folder.is_dir():
         raise PairError(f"the folder '{folder}' holds no pair: there is no {CARD} in it")
-    near = get_close_matches(name, shipped, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(name, shipped)
     raise PairError(f"no pair '{name}'{hint} Shipped pairs: {', '.join(shipped) or '(none)'}; or give a run's folder")
 
 

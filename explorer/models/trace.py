@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.errors import InputError
+
 QueryKind = Literal["class token", "attention pooling", "mean of patches"]
 
 
@@ -31,7 +33,7 @@ class Grid(NamedTuple):
             ValueError: the patch lies outside of the grid.
         """
         if not (0 <= row < self.rows and 0 <= col < self.cols):
-            raise ValueError(
+            raise InputError(
                 f"patch (row={row}, col={col}) lies outside of the grid: "
                 f"rows go from 0 to {self.rows - 1}, columns from 0 to {self.cols - 1}"
             )
@@ -77,7 +79,7 @@ class Trace:
             return len(self.layers) + layer
         if layer in self.layers:
             return self.layers.index(layer)
-        raise ValueError(
+        raise InputError(
             f"layer {layer} was not traced; this trace holds the blocks {list(self.layers)} "
             f"(negative numbers count from the last of them)"
         )
@@ -97,12 +99,12 @@ class Trace:
                 the pooling's row is not among the blocks' rows.
         """
         if self.attention is None:
-            raise ValueError("this trace holds no attention: trace(images, attention='cls') or 'full' keeps it")
+            raise InputError("this trace holds no attention: trace(images, attention='cls') or 'full' keeps it")
         if self.attention.shape[3] == 1 or self.query_kind == "class token":
             return self.attention[:, :, :, 0]
         if self.query_kind == "mean of patches":
             return self.attention[:, :, :, self.prefix :].mean(dim=3)
-        raise ValueError(
+        raise InputError(
             "this model has no class token and pools by attention: trace(images, attention='cls') holds the pooling's "
             "row, attention='full' only those of the patches"
         )

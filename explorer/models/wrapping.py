@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from explorer.errors import InputError
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, CaptureError, ImageSize, as_height_width, unwrapped
 from explorer.models.capture import AttentionCapture
@@ -70,12 +71,12 @@ def wrap_backbone(
     module = unwrapped(module)
     name = name or f"own:{type(module).__name__}"
     if is_known(name):
-        raise ValueError(f"the name '{name}' stands for other weights: give your module another one")
+        raise InputError(f"the name '{name}' stands for other weights: give your module another one")
     height, width = as_height_width(image_size)
     rows, cols = _whole_grid(grid, height, width)
     inner = _paths(module, blocks)
     if prefix < 0 or (class_token and not prefix):
-        raise ValueError(f"prefix counts the tokens before the patches, a class token among them; got {prefix}")
+        raise InputError(f"prefix counts the tokens before the patches, a class token among them; got {prefix}")
     first = prefix > 0 if class_token is None else class_token
     reader = OwnReader(inner, None if norm is None else _path(module, norm, "norm"), prefix, first, embed)
     check_finite(module, name)
@@ -207,7 +208,7 @@ def _measure(module: nn.Module, reader: OwnReader, size: tuple[int, int], tokens
     for path, state in zip(reader.blocks, states, strict=True):
         shape = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
         if not isinstance(state, Tensor) or state.ndim != 3 or state.shape[:2] != (2, tokens):
-            raise ValueError(
+            raise InputError(
                 f"block '{path}' should put out 'batch token dim', here {expected}; got {shape}. Are grid, prefix and "
                 f"image_size right, and is the batch the first axis?"
             )
@@ -217,7 +218,7 @@ def _measure(module: nn.Module, reader: OwnReader, size: tuple[int, int], tokens
     dim = states[0].shape[2]
     got = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
     if got != (2, dim):
-        raise ValueError(f"embed(module, tokens) should give 'batch dim', here (2, {dim}) for two pictures; got {got}")
+        raise InputError(f"embed(module, tokens) should give 'batch dim', here (2, {dim}) for two pictures; got {got}")
     return _Measured(counted.capture.kept[calls.before].shape[1], dim, calls)
 
 
@@ -270,14 +271,14 @@ def _paths(module: nn.Module, blocks: str | Sequence[nn.Module]) -> tuple[str, .
         path = _path(module, blocks, "blocks")
         held = module.get_submodule(path)
         if not isinstance(held, nn.ModuleList | nn.Sequential) or not len(held):
-            raise ValueError(
+            raise InputError(
                 f"blocks='{blocks}' should name a list of blocks (nn.ModuleList or nn.Sequential); it is a "
                 f"{type(held).__name__}. Or pass the blocks themselves: blocks=[...]"
             )
         return tuple(f"{path}.{name}" for name, _ in held.named_children())
     paths = tuple(_path(module, block, "blocks") for block in blocks)
     if not paths or len(set(paths)) != len(paths):
-        raise ValueError(f"blocks should be one or more different modules; got {len(paths)}, {len(set(paths))} of them")
+        raise InputError(f"blocks should be one or more different modules; got {len(paths)}, {len(set(paths))} of them")
     return paths
 
 
@@ -290,7 +291,7 @@ def _path(module: nn.Module, part: str | nn.Module, what: str) -> str:
     found = next((name for name, inner in names.items() if inner is part), None)
     if found is None:
         children = ", ".join(name for name, _ in module.named_children())
-        raise ValueError(
+        raise InputError(
             f"{what}: {type(module).__name__} holds no {part if isinstance(part, str) else type(part).__name__!r}; its "
             f"parts are {children or 'none'}"
         )
@@ -300,12 +301,12 @@ def _path(module: nn.Module, part: str | nn.Module, what: str) -> str:
 def _whole_grid(grid: tuple[int, int], height: int, width: int) -> tuple[int, int]:
     whole = len(grid) == 2 and all(isinstance(side, int) and side > 0 for side in grid)
     if not whole or height % grid[0] or width % grid[1]:
-        raise ValueError(f"grid is (rows, cols) of patches, which divide {height} x {width} px; got {grid!r}")
+        raise InputError(f"grid is (rows, cols) of patches, which divide {height} x {width} px; got {grid!r}")
     return grid[0], grid[1]
 
 
 def _channels(what: str, values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) != 3 or (what == "std" and not all(value > 0 for value in values)):
-        raise ValueError(f"{what} is one number for each of red, green and blue; got {values!r}")
+        raise InputError(f"{what} is one number for each of red, green and blue; got {values!r}")
     red, green, blue = map(float, values)
     return red, green, blue

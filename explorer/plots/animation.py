@@ -8,6 +8,7 @@ import io
 
 from PIL import Image, ImageDraw, ImageFont
 
+from explorer.errors import InputError
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.plots.overlays import overlay
 
@@ -29,7 +30,7 @@ def animate_recovery(recovery: Recovery, row: int | None = None, col: int | None
         ValueError: there is no such patch, or `seconds` is not above 0.
     """
     if not seconds > 0:
-        raise ValueError(f"seconds is a length of time above 0; got {seconds}")
+        raise InputError(f"seconds is a length of time above 0; got {seconds}")
     if row is None or col is None:
         row, col = recovery.busiest
     frames = _frames(recovery, row, col)

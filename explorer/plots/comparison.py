@@ -15,6 +15,7 @@ from torch import Tensor
 
 from explorer.analysis.maps import Head
 from explorer.data.image import to_uint8
+from explorer.errors import InputError
 from explorer.inspection.comparison import VIEWS, Comparison
 from explorer.plots.lettering import as_written
 from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
@@ -109,7 +110,7 @@ def plot_heads(
     """
     maps = to_array(data.heads(view) if isinstance(data, Comparison) else data)
     if maps.ndim != 4:
-        raise ValueError(f"expected maps 'layer head rows cols', such as comparison.heads(view); got {maps.shape}")
+        raise InputError(f"expected maps 'layer head rows cols', such as comparison.heads(view); got {maps.shape}")
     everything = [to_array(data.heads(name)) for name in VIEWS] if isinstance(data, Comparison) else [maps]
     scale = Normalize(0, highest(*everything, percentile=_PERCENTILE) if high is None else high)
     mosaic, ticks = _mosaic(maps)

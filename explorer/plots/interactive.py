@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.analysis.maps import Head
+from explorer.errors import MissingExtraError
 from explorer.inspection.comparison import Comparison
 from explorer.plots.comparison import caption_of, damage
 from explorer.plots.style import COLOURS, DIVERGING, INK, highest, to_array
@@ -93,9 +94,7 @@ def _plotly() -> ModuleType:
     try:
         import plotly.graph_objects
     except ImportError as error:
-        raise ImportError(
-            'this figure needs plotly, which is not installed: pip install "vit-explorer[plotly]"'
-        ) from error
+        raise MissingExtraError("this figure needs plotly", "plotly") from error
     return plotly.graph_objects
 
 

@@ -16,6 +16,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from explorer.data.image import to_uint8
+from explorer.errors import InputError
 from explorer.plots.style import bar_beside, bare, colormap_of, highest, own_axes, root_figure, to_array
 
 
@@ -73,7 +74,7 @@ def overlay(
 
 def fraction(opacity: float) -> float:
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity goes from 0 (picture alone) to 1 (map alone); got {opacity}")
+        raise InputError(f"opacity goes from 0 (picture alone) to 1 (map alone); got {opacity}")
     return float(opacity)
 
 

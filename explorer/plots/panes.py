@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from explorer.data.image import to_uint8
+from explorer.errors import InputError
 from explorer.inspection.attribution import Attribution
 from explorer.plots.evaluation import STYLES, draw_legend
 from explorer.plots.lettering import as_written
@@ -47,7 +48,7 @@ def plot_attribution(
     named = {"": views} if isinstance(views, Attribution) else views
     methods = sorted({view.method for view in named.values()})
     if len(methods) != 1:
-        raise ValueError(f"one scale needs views of one method; got {', '.join(methods) or 'none'}")
+        raise InputError(f"one scale needs views of one method; got {', '.join(methods) or 'none'}")
     maps = {name: view.by_patch() if by_patch else view.heatmap for name, view in named.items()}
     signed = next(iter(named.values())).signed
     values = np.concatenate([np.abs(heat.detach().float().cpu().numpy()).ravel() for heat in maps.values()])
@@ -92,7 +93,7 @@ def plot_panes(
         ValueError: no pane, unknown colour map, opacity out of range.
     """
     if not panes:
-        raise ValueError("expected panes: title -> (picture, map or None); got none")
+        raise InputError("expected panes: title -> (picture, map or None); got none")
     columns = len(panes) if columns is None else columns
     rows = -(-len(panes) // columns)
     maps = [values for _, values in panes.values() if values is not None]

@@ -4,7 +4,6 @@ Nothing here shows a window or keeps state: pyplot is never touched, so that a s
 """
 
 import io
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import matplotlib
@@ -19,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
+from explorer.errors import InputError, did_you_mean
 from explorer.plots.lettering import quieten
 
 # Okabe and Ito (2008): told apart with every kind of colour vision. One colour for each of the two networks everywhere.
@@ -83,8 +83,8 @@ def symmetric_scale(*arrays: np.ndarray) -> Normalize:
 
 def colormap_of(name: str) -> Colormap:
     if name not in matplotlib.colormaps:
-        near = get_close_matches(name, list(matplotlib.colormaps), n=3) or ["viridis", "cividis", "magma", "inferno"]
-        raise ValueError(f"unknown colour map '{name}'; did you mean {' or '.join(near)}?")
+        others = "; did you mean viridis or cividis or magma or inferno?"
+        raise InputError(f"unknown colour map '{name}'{did_you_mean(name, matplotlib.colormaps, 3, str) or others}")
     return matplotlib.colormaps[name]
 
 

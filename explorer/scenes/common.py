@@ -18,6 +18,7 @@ from torch import Tensor
 
 from explorer.data.image import encode_image
 from explorer.distortions import Distortion
+from explorer.errors import InputError
 from explorer.version import __version__
 
 COLORMAPS = ("viridis", "magma", "cividis", "inferno")
@@ -77,7 +78,7 @@ def quantised(values: Float[Tensor, "..."], dtype: type[np.unsignedinteger[Any]]
 def _check_finite(values: Tensor) -> None:
     """Whole numbers know no NaN: it would become 0, and a map of nothing but NaN a flat one."""
     if not torch.isfinite(values).all():
-        raise ValueError("NaN and infinite values cannot be drawn: look for what broke the model that they come from")
+        raise InputError("NaN and infinite values cannot be drawn: look for what broke the model that they come from")
 
 
 def packed(array: np.ndarray) -> Payload:

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from explorer.errors import InputError
 from explorer.evaluation.sweeping import Sweep
 from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Recovery
@@ -67,7 +68,7 @@ def save_page(
     """
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm") and not is_stream(target):
-        raise ValueError(f"a page's name ends in .html; got '{target.name}'")
+        raise InputError(f"a page's name ends in .html; got '{target.name}'")
     text = page(shown, title=title, note=note, settings=settings, layers=layers)
     with atomic_path(target) as part:
         part.write_bytes(text.encode())
@@ -100,7 +101,7 @@ def page(
     if isinstance(shown, Comparison):
         return _comparison_page(shown, title, note, chosen, layers)
     if layers is not None:
-        raise ValueError("layers are chosen for the page of a Comparison only")
+        raise InputError("layers are chosen for the page of a Comparison only")
     facts: list[list[str]] = []
     sections = []
     for section in _sections(shown):
@@ -144,7 +145,7 @@ def _comparison_page(
         larger = _render([attention, patches], title, note)
         if len(larger.encode()) > MOST_BYTES:
             if layers is not None:
-                raise ValueError(_too_large(scenes, len(larger.encode())))
+                raise InputError(_too_large(scenes, len(larger.encode())))
             break
         text = larger
     return text
@@ -196,7 +197,7 @@ def _spread(moments: list[Payload], count: int) -> list[Payload]:
 
 def _render(sections: Sequence[Section], title: str, note: str, facts: Sequence[Sequence[str]] = ()) -> str:
     if not sections or not all(section.scenes for section in sections):
-        raise ValueError("there is nothing to show: a page needs a section, and each section a scene")
+        raise InputError("there is nothing to show: a page needs a section, and each section a scene")
     modules = list(dict.fromkeys(source for section in sections for source in page_modules(section.view)))
     title, note = readable(title) or "vit-explorer", readable(note)
     shared: dict[str, int] = {}

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from explorer.errors import InputError
+
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ def pictures_at_once(asked: int | None, device: torch.device) -> int:
         ValueError: fewer than one.
     """
     if asked is not None and asked < 1:
-        raise ValueError(f"batch_size is a number of pictures, at least 1; got {asked}")
+        raise InputError(f"batch_size is a number of pictures, at least 1; got {asked}")
     return asked or (8 if device.type == "cpu" else 32)
 
 

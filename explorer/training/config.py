@@ -12,6 +12,7 @@ from typing import Any, Literal
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import unknown_name
+from explorer.errors import InputError
 from explorer.models.adapters import Trainable
 from explorer.models.backbones import ImageSize
 from explorer.training import losses
@@ -154,14 +155,14 @@ def _check(config: DistillConfig) -> None:
     _check_size(config.image_size)
     check_views(config.views, config.area)
     if config.seed >= 1 << 63:
-        raise ValueError(f"seed is a whole number from 0 to 2**63 - 1; got {config.seed}")
+        raise InputError(f"seed is a whole number from 0 to 2**63 - 1; got {config.seed}")
     if config.compile and config.checkpointing:
-        raise ValueError(
+        raise InputError(
             "compile and checkpointing exclude each other: torch cannot compile blocks whose attention it "
             "computes again; choose one of them"
         )
     if config.contrastive and config.batch_size < 2:
-        raise ValueError("contrastive compares the pictures of a batch with each other: batch_size must be at least 2")
+        raise InputError("contrastive compares the pictures of a batch with each other: batch_size must be at least 2")
 
 
 _WHOLE = {"steps": 1, "batch_size": 1, "accumulate": 1, "probe": 1, "eval_every": 1, "checkpoint_every": 1}
@@ -178,7 +179,7 @@ _WORDS |= {"checkpointing": (True, False)}
 
 def _check_whole(name: str, value: object, low: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} is a whole number, at least {low}; got {value!r}")
+        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
@@ -188,30 +189,30 @@ def _check_number(name: str, value: object, low: float, high: float) -> None:
     valid = isinstance(value, int | float) and not isinstance(value, bool)
     if not valid or not low < value < high or value < 0:  # type: ignore[operator]
         bound = "above 0" if low == 0 else "0 or above"
-        raise ValueError(
+        raise InputError(
             f"{name} is a number, {bound}{f' and below {high:g}' if high < math.inf else ''}; got {value!r}"
         )
 
 
 def _check_word(name: str, value: object, words: Sequence[object]) -> None:
     if value not in words or type(value) is not type(words[0]):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}")
+        raise InputError(f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}")
 
 
 def _check_blocks(name: str, value: object) -> None:
     if isinstance(value, tuple):
         _check_numbers(name, value)
     elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is how many of the last blocks, at least 1, or block numbers; got {value!r}")
+        raise InputError(f"{name} is how many of the last blocks, at least 1, or block numbers; got {value!r}")
 
 
 def _check_numbers(name: str, value: object, low: int | None = None) -> None:
     whole = isinstance(value, tuple) and all(type(one) is int and (low is None or one >= low) for one in value)
     if not whole or not 0 < len(set(value)) == len(value):  # type: ignore[call-overload,arg-type]
-        raise ValueError(f"{name} are different whole numbers, such as (0, 3); got {value!r}")
+        raise InputError(f"{name} are different whole numbers, such as (0, 3); got {value!r}")
 
 
 def _check_size(size: object) -> None:
     sides = size if isinstance(size, tuple) else (size, size)
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise ValueError(f"image_size is a number of pixels, or (height, width); got {size!r}")
+        raise InputError(f"image_size is a number of pixels, or (height, width); got {size!r}")

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from explorer.data.image import ImageError, load_image
+from explorer.errors import InputError
 
 _Record = TypeVar("_Record")
 Views = int | Literal["fixed", "fresh"]
@@ -183,9 +184,9 @@ def check_views(views: object, area: object) -> None:
         ValueError: no such kind of views, or an area out of range.
     """
     if views not in ("fixed", "fresh") and (type(views) is not int or views < 1):
-        raise ValueError(
+        raise InputError(
             f"views must be 'fresh', 'fixed', or how many crops each picture has, at least 1; got {views!r}"
         )
     valid = isinstance(area, tuple) and len(area) == 2 and all(isinstance(one, int | float) for one in area)
     if not valid or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
-        raise ValueError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")
+        raise InputError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")

@@ -38,6 +38,7 @@ from torch.utils.data import DataLoader, Dataset
 from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.data.sets import ImageSet
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError, UserError
 from explorer.models.adapters import Trainable, load_trained, prepare, trained_tensors
 from explorer.models.backbones import Backbone, ImageSize, as_height_width
 from explorer.models.capture import recomputed
@@ -76,7 +77,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 _log = logging.getLogger(__name__)
 
 
-class DivergedError(RuntimeError):
+class DivergedError(UserError, RuntimeError):
     """A loss, a gradient or a weight is not finite any more. The message names the step and the term."""
 
 
@@ -154,7 +155,7 @@ def distill(
     """
     pictures = _Tensors(images) if isinstance(images, Tensor) else images
     if len(pictures) == 0:
-        raise ValueError("there is no picture to learn from")
+        raise InputError("there is no picture to learn from")
     if isinstance(pictures, ImageSet):
         pictures.check()
     if isinstance(images, Tensor):
@@ -187,7 +188,7 @@ def _locked_run(
 ) -> Generator[Record, None, None]:
     processes = Processes()
     if config.batch_size % processes.count:
-        raise ValueError(f"batch_size={config.batch_size} cannot be shared evenly by {processes.count} processes")
+        raise InputError(f"batch_size={config.batch_size} cannot be shared evenly by {processes.count} processes")
     with processes.lock(out):
         run = _Run(teacher.to(processes.placed(teacher.device)), pictures, config, out, processes)
         try:
@@ -529,7 +530,7 @@ class _Tensors(Dataset):
 
     def __init__(self, images: Tensor) -> None:
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected pictures as a tensor 'picture 3 height width'; got shape {tuple(images.shape)}")
+            raise InputError(f"expected pictures as a tensor 'picture 3 height width'; got shape {tuple(images.shape)}")
         self.images = images.detach().cpu()
 
     def __len__(self) -> int:
@@ -644,7 +645,7 @@ def _at_size(backbone: Backbone, size: ImageSize) -> Backbone:
         weights = {**weights_of(backbone), "image_size": as_height_width(size)}  # random ones are not resampled here
         return load_teacher(backbone.name, weights, size, backbone.device)
     except PairError as error:
-        raise ValueError(
+        raise InputError(
             f"the configuration says image_size={size}, but the backbone was loaded at {backbone.image_size} px, and "
             f"these weights cannot be found by its name; load it at that size, or DistillConfig(image_size=…)"
         ) from error
@@ -659,17 +660,17 @@ def _check_fit(config: DistillConfig, teacher: Backbone) -> None:
         numbers = [chosen] if isinstance(chosen, int) else chosen
         low, high = (1, teacher.depth) if isinstance(chosen, int) else (-teacher.depth, teacher.depth - 1)
         if not all(low <= number <= high for number in numbers):
-            raise ValueError(
+            raise InputError(
                 f"{name}={chosen!r}, but '{teacher.name}' has {teacher.depth} blocks (0 to {teacher.depth - 1})"
             )
     if config.compile and teacher.reader.wrapped is not None:
-        raise ValueError(f"compile=True is for timm's models; '{teacher.name}' is a module of your own: compile=False")
+        raise InputError(f"compile=True is for timm's models; '{teacher.name}' is a module of your own: compile=False")
     if config.heads is not None and max(config.heads) >= teacher.heads:
-        raise ValueError(f"heads={config.heads!r}, but '{teacher.name}' has the heads 0 to {teacher.heads - 1}")
+        raise InputError(f"heads={config.heads!r}, but '{teacher.name}' has the heads 0 to {teacher.heads - 1}")
 
 
 def _check_same(what: str, before: Card, now: Card, may_differ: Sequence[str] = ()) -> None:
     names = [name for name in {**before, **now} if name not in may_differ and before.get(name) != now.get(name)]
     if names:
         changes = "; ".join(f"{name} was {before.get(name)!r:.200} and is {now.get(name)!r:.200}" for name in names[:5])
-        raise ValueError(f"the run cannot be resumed with other {what}: {changes}. Start a new run in another folder")
+        raise InputError(f"the run cannot be resumed with other {what}: {changes}. Start a new run in another folder")

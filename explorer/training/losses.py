@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.analysis import metrics
+from explorer.errors import InputError
 from explorer.models.trace import Trace
 from explorer.system.precision import outside_autocast
 
@@ -85,7 +86,7 @@ def contrastive(reference: Trace, student: Trace, temperature: float = TEMPERATU
     """
     targets, embeddings = (F.normalize(z, dim=-1) for z in _embeddings(reference, student))
     if len(targets) < 2:
-        raise ValueError("contrastive compares the pictures of a batch with each other: it needs at least two of them")
+        raise InputError("contrastive compares the pictures of a batch with each other: it needs at least two of them")
     logits = embeddings @ targets.T / temperature
     return F.cross_entropy(logits, torch.arange(len(targets), device=logits.device))
 
@@ -147,9 +148,9 @@ def check_weights(weights: dict[str, float]) -> None:
     """Raises ValueError unless all weights are finite and not negative, and one of them is above 0."""
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise ValueError(f"the weight of '{name}' is a number, 0 (off) or above; got {weight!r}")
+            raise InputError(f"the weight of '{name}' is a number, 0 (off) or above; got {weight!r}")
     if not any(weights.values()):
-        raise ValueError(f"nothing to learn: one of the weights {', '.join(weights)} has to be above 0")
+        raise InputError(f"nothing to learn: one of the weights {', '.join(weights)} has to be above 0")
 
 
 def _embeddings(reference: Trace, student: Trace) -> tuple[Tensor, Tensor]:
@@ -168,14 +169,14 @@ def _attention_rows(
     if heads is not None:
         known = range(a.shape[2])
         if not heads or any(head not in known for head in heads):
-            raise ValueError(f"these traces have the heads 0 to {len(known) - 1}; got {list(heads)}")
+            raise InputError(f"these traces have the heads 0 to {len(known) - 1}; got {list(heads)}")
         a, b = a[:, :, list(heads)], b[:, :, list(heads)]
     return _pair("attention", a, b)
 
 
 def _pair(what: str, reference: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
     if reference.shape != student.shape:
-        raise ValueError(
+        raise InputError(
             f"the traces cannot be compared: {what} has the shape {tuple(reference.shape)} in the reference and "
             f"{tuple(student.shape)} in the student; they need the same pictures, image size and kind of model"
         )
@@ -188,10 +189,10 @@ def _positions(trace: Trace, layers: Blocks) -> list[int] | slice:
     """Places of these blocks in a trace; as a slice, which copies nothing, where they are the last ones."""
     if not isinstance(layers, int):
         if not layers:
-            raise ValueError("no block was chosen; name block numbers, or how many of the last ones")
+            raise InputError("no block was chosen; name block numbers, or how many of the last ones")
         return [trace.position(layer) for layer in layers]
     if not 1 <= layers <= len(trace.layers):
-        raise ValueError(
+        raise InputError(
             f"cannot take the last {layers} blocks: this trace holds {len(trace.layers)} ({list(trace.layers)})"
         )
     return slice(len(trace.layers) - layers, None)
@@ -199,12 +200,12 @@ def _positions(trace: Trace, layers: Blocks) -> list[int] | slice:
 
 def _rows(trace: Trace, rows: Rows) -> Float[Tensor, "batch layer head query token"]:
     if trace.attention is None:
-        raise ValueError("the attention level needs traces with attention; trace with attention='cls' or 'full'")
+        raise InputError("the attention level needs traces with attention; trace with attention='cls' or 'full'")
     if rows not in ("all", "own"):
-        raise ValueError(f"rows must be 'all' or 'own'; got {rows!r}")
+        raise InputError(f"rows must be 'all' or 'own'; got {rows!r}")
     if rows == "all":
         if trace.attention.shape[3] == 1:
-            raise ValueError("rows='all' needs traces with attention='full'; these hold the picture's own row alone")
+            raise InputError("rows='all' needs traces with attention='full'; these hold the picture's own row alone")
         return trace.attention
     return trace.own_rows().unsqueeze(3)
 

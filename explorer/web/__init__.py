@@ -13,6 +13,7 @@ by `page.js`: whoever mounts a view hands it `page_template`, `page_modules` and
 
 from importlib.resources import files
 
+from explorer.errors import InputError
 from explorer.web.linker import linked
 
 VIEWS = {
@@ -35,7 +36,7 @@ def module_source(name: str) -> str:
         ValueError: there is no such view.
     """
     if name not in VIEWS:
-        raise ValueError(f"unknown view '{name}'; there are: {', '.join(VIEWS)}")
+        raise InputError(f"unknown view '{name}'; there are: {', '.join(VIEWS)}")
     return _linked(name)
 
 

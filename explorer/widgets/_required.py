@@ -2,8 +2,8 @@
 
 from importlib.util import find_spec
 
+from explorer.errors import MissingExtraError
+
 for _package in ("ipywidgets", "anywidget"):
     if find_spec(_package) is None:
-        raise ImportError(
-            f'explorer.widgets needs {_package}, which is not installed: pip install "vit-explorer[notebooks]"'
-        )
+        raise MissingExtraError(f"explorer.widgets needs {_package}", "notebooks")

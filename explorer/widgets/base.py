@@ -27,6 +27,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from explorer.distortions import distortion
+from explorer.errors import InputError, MissingExtraError, is_for_users, one_line
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from explorer.scenes.pages import Section, save_page
@@ -62,9 +63,7 @@ def _plotly() -> bytes:
     try:
         import plotly
     except ImportError as error:
-        raise ImportError(
-            'the map is drawn by plotly, which is not installed: pip install "vit-explorer[plotly]"'
-        ) from error
+        raise MissingExtraError("the map is drawn by plotly", "plotly") from error
     return gzip.compress((Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes(), 5)
 
 
@@ -223,13 +222,14 @@ class Explorer(ipywidgets.VBox):
             yield
         except Left:
             raise
-        except (ValueError, RuntimeError, OSError, MemoryError, ImportError) as error:
-            if not isinstance(error, ValueError):
-                _log.warning("a widget's request failed", exc_info=True)
-            self.view.error = one_line(error)
         except Exception as error:
-            _log.exception("a widget's request failed")
-            self.view.error = f"{type(error).__name__}: {one_line(error)}"
+            if not isinstance(error, InputError):
+                _log.log(
+                    logging.WARNING if is_for_users(error) else logging.ERROR,
+                    "a widget's request failed",
+                    exc_info=True,
+                )
+            self.view.error = one_line(error)
         else:
             self.view.error = None
 
@@ -247,11 +247,6 @@ class Explorer(ipywidgets.VBox):
         raise NotImplementedError
 
 
-def one_line(error: BaseException) -> str:
-    """An error in one line, for people."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def as_pair(model: Model) -> Pair:
     """A pair; for a backbone, one whose student is the untouched copy.
 
@@ -261,7 +256,7 @@ def as_pair(model: Model) -> Pair:
     if isinstance(model, Pair):
         return model
     if not isinstance(model, Backbone):
-        raise ValueError(
+        raise InputError(
             f"expected a pair or a backbone; got {type(model).__name__}. "
             f"Make one: ex.load_pair('s14-noise'), or ex.load_backbone('s14')"
         )

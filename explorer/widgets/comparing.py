@@ -15,6 +15,7 @@ from explorer.analysis.maps import Head
 from explorer.data.image import Source
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError
 from explorer.inspection.comparison import Comparison, assemble, look
 from explorer.inspection.comparison import View as Seen
 from explorer.plots.comparison import plot_comparison, plot_pca, plot_similarity
@@ -172,7 +173,7 @@ class AttentionExplorer(_Comparing):
     @head.setter
     def head(self, head: Head) -> None:
         if head not in ("mean", "max") and head not in range(self.model.teacher.heads):
-            raise ValueError(f"head is 'mean', 'max' or a number below {self.model.teacher.heads}; got {head!r}")
+            raise InputError(f"head is 'mean', 'max' or a number below {self.model.teacher.heads}; got {head!r}")
         self.view.settings = {**self.view.settings, "head": head}
 
     def _scene(self) -> Payload:

@@ -18,6 +18,7 @@ from explorer.data.sources import load_images
 from explorer.distortions import DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import Parameter
+from explorer.errors import InputError
 
 NONE = "none"
 LARGEST_SEED = 2**31 - 1
@@ -91,7 +92,7 @@ class DistortionControls(ipywidgets.VBox):
     @seed.setter
     def seed(self, value: int) -> None:
         if not 0 <= value <= LARGEST_SEED:
-            raise ValueError(f"seed is a whole number from 0 to {LARGEST_SEED}; got {value}")
+            raise InputError(f"seed is a whole number from 0 to {LARGEST_SEED}; got {value}")
         self._seed.value = value
 
     def _listen(self) -> None:

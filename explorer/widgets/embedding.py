@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from explorer.data.sets import ImageSet
 from explorer.distortions import Distortion
+from explorer.errors import InputError
 from explorer.evaluation.embedding import PairEmbedding, embed_pair, is_embedded
 from explorer.evaluation.features import Kind, Told
 from explorer.evaluation.projection import Projection
@@ -239,6 +240,6 @@ class _Form(ipywidgets.VBox):
 def _labelled(images: ImageSet, labels: Sequence[str]) -> ImageSet:
     names = [str(label) for label in labels]
     if len(names) != len(images):
-        raise ValueError(f"labels are one for each picture: expected {len(images)}, got {len(names)}")
+        raise InputError(f"labels are one for each picture: expected {len(images)}, got {len(names)}")
     classes = tuple(dict.fromkeys(names))
     return replace(images, labels=tuple(classes.index(name) for name in names), classes=classes)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from explorer.data.image import Source
+from explorer.errors import one_line
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair, PairError, load_pair
@@ -23,7 +24,7 @@ from explorer.scenes.inspection import moment_scene, recovery_scene
 from explorer.training.config import DistillConfig
 from explorer.training.crops import Pictures
 from explorer.training.distillation import Record
-from explorer.widgets.base import Explorer, View, one_line
+from explorer.widgets.base import Explorer, View
 from explorer.widgets.pictures import plot_run
 from explorer.widgets.training import MOMENTS, State, Training
 

@@ -10,6 +10,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
+from explorer.errors import InputError
 from explorer.plots.style import to_png
 
 _DPI, _DRAWN_DPI = 84, 126  # as it is laid out on the page, and as it is drawn
@@ -27,7 +28,7 @@ def show(figure: Figure, alt: str) -> None:
         ValueError: `alt` is empty.
     """
     if not alt.strip():
-        raise ValueError("alt is a sentence that says what is to be seen; got none")
+        raise InputError("alt is a sentence that says what is to be seen; got none")
     metadata = {"image/png": {"alt": alt, "width": round(_DPI * figure.get_size_inches()[0])}}
     display({"image/png": _compressed(to_png(figure, _DRAWN_DPI)), "text/plain": alt}, metadata=metadata, raw=True)
 

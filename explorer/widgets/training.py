@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.data.image import Source, load_image
+from explorer.errors import is_for_users
 from explorer.inspection.recovery import Recovery
 from explorer.models.backbones import Backbone, as_height_width
 from explorer.models.pairs import CARD, load_teacher, read_card, read_pair, weights_of
@@ -130,7 +131,7 @@ class Training:
             state = "finished" if self.step >= self.config.steps else "stopped"
         except Exception as error:
             self.failure = error
-            if not isinstance(error, ValueError | OSError | RuntimeError):
+            if not is_for_users(error):
                 _log.exception("the run in '%s' failed", self.out)
         finally:
             self.state = state
