@@ -64,8 +64,10 @@ def _app(options: argparse.Namespace) -> None:
     if options.endpoints is not None:
         os.environ["VIT_EXPLORER_ENDPOINTS"] = options.endpoints
     sys.argv = [str(script), *options.rest]
-    sys.path.insert(0, str(script.parent))  # as for `python apps/compare.py`: the tabs are modules beside it
-    importlib.import_module("limits").accounts()  # a mistake is told now: the imports of the app take many seconds
+    sys.path.insert(0, str(script.parent))  # as for `python apps/compare.py`: its package is beside it
+    importlib.import_module(
+        "explorer_app.service.limits"
+    ).accounts()  # a mistake is told now: the imports of the app take many seconds
     print("starting the app …", file=sys.stderr)
     runpy.run_path(str(script), run_name="__main__")
 

@@ -17,9 +17,8 @@ sys.path.append(str(ROOT / "apps"))  # as `python apps/compare.py` does
 @pytest.fixture
 def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A small untrained model of any size in place of all others, and a folder of runs of its own."""
-    import engine
-    import trained
     from explorer.models.backbones import Backbone, load_backbone
+    from explorer_app.service import engine, students
 
     loaded: dict[Any, Backbone] = {}
 
@@ -29,13 +28,13 @@ def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return loaded[size]
 
     monkeypatch.setattr(engine, "backbone_at", backbone_at)
-    monkeypatch.setenv(trained.RUNS_VARIABLE, str(tmp_path / "runs"))
+    monkeypatch.setenv(students.RUNS_VARIABLE, str(tmp_path / "runs"))
 
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
     """A visitor's zip file of six photos."""
-    import engine
+    from explorer_app.service import engine
 
     file = tmp_path / "mine.zip"
     with zipfile.ZipFile(file, "w") as archive:
@@ -47,7 +46,7 @@ def packed(tmp_path: Path) -> Path:
 @pytest.fixture
 def manager() -> Iterator[Any]:
     """The runs of this process."""
-    from runs import Runs
+    from explorer_app.service.runs import Runs
 
     made = Runs()
     yield made

@@ -18,11 +18,10 @@ from test_runs import BACKBONE, config, ended, student, wait, watched
 from test_training import on_train_tab, step, wait_for, wait_for_step
 from visiting import Visit
 
-import own_weights
-import train_tab
-import trained
 from explorer.models.pairs import read_card
-from runs import Run, Runs
+from explorer_app.service import checkpoints, students
+from explorer_app.service.runs import Run, Runs
+from explorer_app.tabs import train
 from tests.disks import end_of, forked, killed, read_only, small_disk
 from tests.together import free_port
 
@@ -34,7 +33,7 @@ def has_begun(run: Run) -> bool:
 
 
 def kept() -> list[str]:
-    return sorted(path.name for path in trained.runs_dir().iterdir())
+    return sorted(path.name for path in students.runs_dir().iterdir())
 
 
 # Runs.
@@ -73,8 +72,8 @@ def test_what_waited_when_a_server_was_killed_does_not_pile_up(manager: Runs, pa
         killed()
 
     assert end_of(forked(serve)) == -signal.SIGKILL
-    folders = [path for path in trained.runs_dir().iterdir() if path.is_dir()]
-    (begun,) = (path.name for path in folders if trained.folder_of(path.name))
+    folders = [path for path in students.runs_dir().iterdir() if path.is_dir()]
+    (begun,) = (path.name for path in folders if students.folder_of(path.name))
     assert len(folders) == 2
     new = wait(manager.start(BACKBONE, config(1), watched=watched()), ended)
     assert kept() == sorted([begun, new.name])
@@ -109,7 +108,7 @@ def test_two_servers_share_the_folder_of_runs(manager: Runs, packed: Path) -> No
     other = forked(serve)
     first, waiting = os.read(names[0], 100).decode().split()
     mine = wait(manager.start(BACKBONE, config(1), watched=watched()), ended)
-    assert (trained.runs_dir() / waiting).is_dir(), "it waits for its turn at the other server"
+    assert (students.runs_dir() / waiting).is_dir(), "it waits for its turn at the other server"
     refused = wait(manager.resume(first, watched()), ended)
     assert refused.state == "failed"
     assert "another run is writing to its folder" in (refused.message or "")
@@ -122,8 +121,8 @@ def test_two_servers_share_the_folder_of_runs(manager: Runs, packed: Path) -> No
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_room(
     manager: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trained, "FREE_BYTES", 0)
-    with small_disk(trained.runs_dir(), 3000) as disk:
+    monkeypatch.setattr(students, "FREE_BYTES", 0)
+    with small_disk(students.runs_dir(), 3000) as disk:
         run = wait(manager.start(BACKBONE, config(4), watched=watched()), ended)
         assert run.state == "failed"
         told = r"the checkpoint of step 4 could not be written to its folder \(.+\)\. The one of step 0 is still there"
@@ -140,9 +139,9 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is
 
 @pytest.mark.usefixtures("small_runs")
 def test_a_folder_of_runs_that_cannot_be_written_to(manager: Runs, packed: Path, tmp_path: Path) -> None:
-    trained.runs_dir().mkdir()
+    students.runs_dir().mkdir()
     message = "nothing can be written where runs are kept .*: free some space there, or point VIT_EXPLORER_RUNS"
-    with read_only(trained.runs_dir()), pytest.raises(OSError, match=message) as error:
+    with read_only(students.runs_dir()), pytest.raises(OSError, match=message) as error:
         manager.start(BACKBONE, config(), pictures=str(packed))
     assert str(tmp_path) not in str(error.value), "where files lie on the server is nobody's business"
 
@@ -152,10 +151,10 @@ def test_a_page_that_is_opened_while_its_run_is_being_stopped_can_resume_it(
     manager: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a reload: the server notices a little later that the page before is gone."""
-    monkeypatch.setattr(train_tab, "RUNS", manager)
+    monkeypatch.setattr(train, "RUNS", manager)
     run = wait(manager.start(BACKBONE, config(500), watched=watched()), has_begun)
     Timer(0.5, manager.stop, [run]).start()
-    shown, name, _, start, stop, resume = train_tab.restore([run.name])
+    shown, name, _, start, stop, resume = train.restore([run.name])
     assert (shown["state"], name) == ("stopped", run.name)
     assert [button.interactive for button in (start, stop, resume)] == [True, False, True]
 
@@ -179,23 +178,23 @@ def test_a_checkpoint_whose_server_was_killed_leaves_nothing_for_long(
 
     def serve() -> None:
         monkeypatch.setattr(shutil, "copyfile", half)
-        own_weights.take_in(brought, BACKBONE, 224)
+        checkpoints.take_in(brought, BACKBONE, 224)
 
     assert end_of(forked(serve)) == -signal.SIGKILL
-    assert any(own_weights.weights_dir().rglob("file"))
-    name = own_weights.take_in(brought, BACKBONE, 224)
-    left = sorted(path.name for path in own_weights.weights_dir().iterdir())
+    assert any(checkpoints.weights_dir().rglob("file"))
+    name = checkpoints.take_in(brought, BACKBONE, 224)
+    left = sorted(path.name for path in checkpoints.weights_dir().iterdir())
     assert left == [f"{name}.json", f"{name}.safetensors"]
-    assert own_weights.label_of(name) == f"yours: mine.safetensors ({BACKBONE})"
+    assert checkpoints.label_of(name) == f"yours: mine.safetensors ({BACKBONE})"
 
 
 def test_checkpoints_with_a_date_to_come_do_not_stay_for_ever(brought: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    odd, used = (own_weights.take_in(brought, BACKBONE, 224) for _ in range(2))
+    odd, used = (checkpoints.take_in(brought, BACKBONE, 224) for _ in range(2))
     to_come = time.time() + 365 * 86_400
-    os.utime(own_weights.weights_dir() / f"{odd}.safetensors", (to_come, to_come))
-    monkeypatch.setattr(own_weights, "KEPT_BYTES", int(2.5 * Path(brought).stat().st_size))
-    new = own_weights.take_in(brought, BACKBONE, 224)
-    assert [own_weights.is_own(name) for name in (odd, used, new)] == [False, True, True]
+    os.utime(checkpoints.weights_dir() / f"{odd}.safetensors", (to_come, to_come))
+    monkeypatch.setattr(checkpoints, "KEPT_BYTES", int(2.5 * Path(brought).stat().st_size))
+    new = checkpoints.take_in(brought, BACKBONE, 224)
+    assert [checkpoints.is_own(name) for name in (odd, used, new)] == [False, True, True]
 
 
 # Browsers, and the server under them.

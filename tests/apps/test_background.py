@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from background import Background
 from explorer.evaluation.features import Told
+from explorer_app.service.background import Background
 
 
 def test_progress_is_seen_and_the_result_is_had() -> None:

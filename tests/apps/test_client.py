@@ -18,11 +18,11 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from serving import Served
 
-import engine
 import explorer as ex
 from explorer.inspection.comparison import VIEWS
 from explorer.models.pairs import read_card
 from explorer.system.files import asset_path
+from explorer_app.service import engine
 
 pytestmark = pytest.mark.weights
 

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-import cores
-from background import Background
-from cores import Cores, each
+from explorer_app.service import cores
+from explorer_app.service.background import Background
+from explorer_app.service.cores import Cores, each
 
 threads = torch.get_num_threads
 

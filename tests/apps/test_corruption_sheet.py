@@ -7,19 +7,19 @@ import numpy as np
 from PIL import Image
 from torch.nn.functional import interpolate
 
-import corruption_sheet
-import engine
 import explorer as ex
 from explorer.data.image import to_uint8
+from explorer_app.column import corruptions
+from explorer_app.service import engine
 
 PHOTO = "farm_animal/owl.webp"
 
 
 def test_each_part_of_the_sheet_is_what_its_button_names():
-    found = corruption_sheet.draw_sheet(engine.photo_path(PHOTO), 3)
+    found = corruptions.draw_sheet(engine.photo_path(PHOTO), 3)
     data = base64.b64decode(found["image"].split(",")[1])
     sheet = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(float)
-    side = corruption_sheet.PREVIEW
+    side = corruptions.PREVIEW
     clean = ex.load_image(engine.photo_path(PHOTO), size=224)[None]
     names = [row["name"] for row in found["rows"]]
     assert set(ex.distortions.COMMON_CORRUPTIONS) < set(names)
@@ -33,4 +33,4 @@ def test_each_part_of_the_sheet_is_what_its_button_names():
 
 
 def test_without_a_picture_the_sheet_stays_as_it_was():
-    assert corruption_sheet.draw_sheet(None, 0)["__type__"] == "update"
+    assert corruptions.draw_sheet(None, 0)["__type__"] == "update"

@@ -5,9 +5,9 @@ from collections import OrderedDict
 
 import pytest
 
-import engine
 import explorer as ex
-from engine import BoundedCache
+from explorer_app.service import engine
+from explorer_app.service.engine import BoundedCache
 
 
 def test_the_cache_stays_below_its_limit_and_drops_the_oldest():
@@ -115,11 +115,11 @@ def test_what_cannot_be_compared_is_refused(backbone, changed, words):
 
 
 def test_students_are_offered_for_their_own_backbone_alone(backbone):
-    names = [name for _, name in engine.students("s14")]
+    names = [name for _, name in engine.offered_students("s14")]
     assert names[-1] == engine.UNTOUCHED
     assert set(names[:-1]) == {name for name in ex.list_pairs() if name.startswith("s14")}
-    assert [name for _, name in engine.students("clip-b16")] == ["clip-b16-mixture", engine.UNTOUCHED]
-    assert engine.students("tiny") == [(engine.UNTOUCHED, engine.UNTOUCHED)]
+    assert [name for _, name in engine.offered_students("clip-b16")] == ["clip-b16-mixture", engine.UNTOUCHED]
+    assert engine.offered_students("tiny") == [(engine.UNTOUCHED, engine.UNTOUCHED)]
     with pytest.raises(ValueError, match="was trained from 's14'"):
         engine.load_student("s14-noise", backbone)
     with pytest.raises(ValueError, match="unknown student"):

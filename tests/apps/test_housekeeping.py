@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
 
-import housekeeping
+from explorer_app.service import housekeeping
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from playwright.sync_api import Browser
 from serving import PYTHON, ROOT, Served, serving
 from visiting import Visit
 
-import engine
 import explorer as ex
 from explorer.system.files import asset_path
+from explorer_app.service import engine
 
 sys.path.append(str(ROOT / "tests" / "benchmarks"))
 from visitors import Answer, Library, User, look_at, together

@@ -9,9 +9,8 @@ import timm
 import torch
 from visiting import Visit
 
-import engine
 import explorer as ex
-import own_weights
+from explorer_app.service import checkpoints, engine
 
 TINY = "vit_tiny_patch16_224"
 
@@ -36,25 +35,25 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_checkpoint_is_kept_under_a_name_that_nobody_can_guess(files: Path, store: Path) -> None:
-    name = own_weights.take_in(str(files / "mine.safetensors"), TINY, 224)
+    name = checkpoints.take_in(str(files / "mine.safetensors"), TINY, 224)
     loaded = engine.backbone_at(name, 224)
     expected = ex.load_backbone(TINY, image_size=224, source=files / "mine.safetensors")
     assert (loaded.name, loaded.sha256) == (name, expected.sha256)
     assert loaded.source.startswith(f"mine.safetensors as {TINY} (own file")
     assert engine.backbones([name])[0] == (f"yours: mine.safetensors ({TINY})", name)
     assert name not in [each for _, each in engine.backbones()]
-    assert engine.students(name) == [(engine.UNTOUCHED, engine.UNTOUCHED)]
+    assert engine.offered_students(name) == [(engine.UNTOUCHED, engine.UNTOUCHED)]
     for other in ("weights-../../etc", "weights-" + "0" * 20, "", TINY):
-        assert not own_weights.is_own(other)
+        assert not checkpoints.is_own(other)
 
 
 def test_what_does_not_fit_is_not_kept(files: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, words in (("partly", "1 missing of 150: norm.bias; 1 unexpected: foo"), ("pickle", "is a pickle")):
         with pytest.raises(ex.WeightsError, match=words):
-            own_weights.take_in(str(files / f"{name}.safetensors"), TINY, 224)
-    monkeypatch.setattr(own_weights, "LARGEST_BYTES", 1 << 20)
+            checkpoints.take_in(str(files / f"{name}.safetensors"), TINY, 224)
+    monkeypatch.setattr(checkpoints, "LARGEST_BYTES", 1 << 20)
     with pytest.raises(ValueError, match=r"has 21 MiB; expected 1 MiB at most"):
-        own_weights.take_in(str(files / "mine.safetensors"), TINY, 224)
+        checkpoints.take_in(str(files / "mine.safetensors"), TINY, 224)
     assert not list(store.glob("*"))
 
 
@@ -64,14 +63,14 @@ def test_an_upload_is_one_whole_file(files: Path, store: Path, tmp_path: Path) -
     index.write_text('{"weight_map": {"a": "mine.safetensors"}}')
     for given in (index, tmp_path):
         with pytest.raises(ValueError, match=r"is not one file of weights; expected one \.safetensors file"):
-            own_weights.take_in(str(given), TINY, 224)
+            checkpoints.take_in(str(given), TINY, 224)
     adapter = {f"base_model.model.blocks.0.attn.qkv.lora_{factor}.weight": torch.zeros(2, 2) for factor in "AB"}
     safetensors.torch.save_file(adapter, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ex.WeightsError, match="merge it with peft"):
-        own_weights.take_in(str(tmp_path / "adapter_model.safetensors"), TINY, 224)
+        checkpoints.take_in(str(tmp_path / "adapter_model.safetensors"), TINY, 224)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
     with pytest.raises(ex.WeightsError, match="merge it with peft"):
-        own_weights.take_in(str(tmp_path / "adapter_model.safetensors"), TINY, 224)
+        checkpoints.take_in(str(tmp_path / "adapter_model.safetensors"), TINY, 224)
     assert not list(store.glob("*"))
 
 
@@ -81,22 +80,22 @@ def test_weights_that_hold_nan_are_not_kept(files: Path, store: Path, tmp_path: 
     state["blocks.11.attn.qkv.bias"][7] = torch.nan
     safetensors.torch.save_file(state, tmp_path / "nan.safetensors")
     with pytest.raises(ex.WeightsError, match=r"'blocks\.11\.attn\.qkv\.bias' holds NaN"):
-        own_weights.take_in(str(tmp_path / "nan.safetensors"), TINY, 224)
+        checkpoints.take_in(str(tmp_path / "nan.safetensors"), TINY, 224)
     assert not list(store.glob("*"))
 
 
 def test_the_store_is_bounded_and_drops_what_was_not_used_for_longest(
     files: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_weights, "KEPT_BYTES", 60 << 20)
-    names = [own_weights.take_in(str(files / "mine.safetensors"), TINY, 224) for _ in range(2)]
+    monkeypatch.setattr(checkpoints, "KEPT_BYTES", 60 << 20)
+    names = [checkpoints.take_in(str(files / "mine.safetensors"), TINY, 224) for _ in range(2)]
     for age, name in enumerate(names):
         os.utime(store / f"{name}.safetensors", (1000 + age, 1000 + age))
-    own_weights.load(names[0], 224)
-    third = own_weights.take_in(str(files / "mine.safetensors"), TINY, 224)
-    assert [own_weights.is_own(name) for name in (*names, third)] == [True, False, True]
+    checkpoints.load(names[0], 224)
+    third = checkpoints.take_in(str(files / "mine.safetensors"), TINY, 224)
+    assert [checkpoints.is_own(name) for name in (*names, third)] == [True, False, True]
     with pytest.raises(ValueError, match="upload it again"):
-        own_weights.load(names[1], 224)
+        checkpoints.load(names[1], 224)
 
 
 def test_sizes_are_told() -> None:

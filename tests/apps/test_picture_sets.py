@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pictures import encoded, noise
 
-import picture_sets
+from explorer_app.service import pictures
 
 
 def write(root: Path, *names: str) -> Path:
@@ -20,8 +20,8 @@ def write(root: Path, *names: str) -> Path:
 @pytest.fixture
 def offered(monkeypatch: pytest.MonkeyPatch):
     def name(*folders: Path) -> None:
-        monkeypatch.setenv(picture_sets.VARIABLE, os.pathsep.join(map(str, folders)))
-        picture_sets._splits.cache_clear()
+        monkeypatch.setenv(pictures.VARIABLE, os.pathsep.join(map(str, folders)))
+        pictures._splits.cache_clear()
 
     return name
 
@@ -30,20 +30,20 @@ def test_splits_are_offered_by_name(offered, tmp_path: Path) -> None:
     pets = write(tmp_path / "pets", "train/cat/a.png", "train/dog/b.png", "val/cat/c.png")
     toys = write(tmp_path / "toys", "train/a.png", "boat/b.png")
     offered(pets, toys)
-    assert picture_sets.picture_folders() == {"pets: train": pets / "train", "pets: val": pets / "val", "toys": toys}
-    assert picture_sets.picture_set("pets: train", 8).names == ("cat/a.png", "dog/b.png")
-    assert picture_sets.picture_set("toys", 8).classes == ("boat", "train")
+    assert pictures.picture_folders() == {"pets: train": pets / "train", "pets: val": pets / "val", "toys": toys}
+    assert pictures.picture_set("pets: train", 8).names == ("cat/a.png", "dog/b.png")
+    assert pictures.picture_set("toys", 8).classes == ("boat", "train")
     with pytest.raises(ValueError, match="not offered"):
-        picture_sets.picture_set("pets", 8)
+        pictures.picture_set("pets", 8)
 
 
 def test_folders_of_one_name_are_all_offered(offered, tmp_path: Path) -> None:
     first, second = write(tmp_path / "a/pets", "a.png"), write(tmp_path / "b/pets", "b.png")
-    offered(first, second, write(tmp_path / picture_sets.PHOTOS, "c.png"))
-    assert picture_sets.picture_set("pets", 8).names == ("a.png",)
-    assert picture_sets.picture_set("pets (2)", 8).names == ("b.png",)
-    assert len(picture_sets.picture_folders()) == 3
-    assert len(picture_sets.picture_set(picture_sets.PHOTOS, 8)) == 207
+    offered(first, second, write(tmp_path / pictures.PHOTOS, "c.png"))
+    assert pictures.picture_set("pets", 8).names == ("a.png",)
+    assert pictures.picture_set("pets (2)", 8).names == ("b.png",)
+    assert len(pictures.picture_folders()) == 3
+    assert len(pictures.picture_set(pictures.PHOTOS, 8)) == 207
 
 
 def test_links_lead_only_into_the_folders_that_were_named(offered, tmp_path: Path) -> None:
@@ -55,20 +55,20 @@ def test_links_lead_only_into_the_folders_that_were_named(offered, tmp_path: Pat
     split = write(tmp_path / "split", "train/a.png")
     (split / "val").symlink_to(secret / "val")
     offered(root, friend, split)
-    images = picture_sets.picture_set("root", 8)
+    images = pictures.picture_set("root", 8)
     assert images.names == ("cat/a.png", "cat/f.png")
-    told = picture_sets.without(images)
+    told = pictures.without(images)
     assert told == "Left out: 2 links out of the folder ('cat/x.png', 'dog'; they are not followed here)."
     assert str(tmp_path) not in told
-    assert "split: val" not in picture_sets.picture_folders()
-    assert picture_sets.picture_set("split: train", 8).names == ("a.png",)
+    assert "split: val" not in pictures.picture_folders()
+    assert pictures.picture_set("split: train", 8).names == ("a.png",)
 
 
 def test_of_a_zip_with_splits_the_training_pictures_are_learned_from(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for name in ("dev/cat/a.png", "train/cat/b.png", "train/dog/c.png", "train/dog/d.psd"):
             archive.writestr(name, encoded(noise(8, 8)))
-    images, note = picture_sets.zipped_set(tmp_path / "x.zip", 8)
+    images, note = pictures.zipped_set(tmp_path / "x.zip", 8)
     assert images.names == ("cat/b.png", "dog/c.png")
     assert note.startswith("Of dev, train it learns from train. Left out: 1 picture of a format that is not read")
 
@@ -78,13 +78,13 @@ def test_what_is_left_out_is_logged_once(offered, tmp_path: Path, caplog: pytest
     (root / "b.png").symlink_to("gone.png")
     offered(root)
     for _ in range(3):
-        assert picture_sets.without(picture_sets.picture_set("root", 8)) == "Left out: 1 dead link ('b.png')."
+        assert pictures.without(pictures.picture_set("root", 8)) == "Left out: 1 dead link ('b.png')."
     assert caplog.messages == [f"{root}: left out 1 dead link ('b.png')"]
 
 
 def test_a_folder_whose_name_is_no_utf_8_is_offered_under_one_that_a_page_can_hold(offered, tmp_path: Path) -> None:
     byte = os.fsdecode(b"caf\xe9")
     offered(write(tmp_path / byte, f"{byte}/a.png", "b/b.png"))
-    assert [name.encode() for name in picture_sets.picture_folders()] == [rb"caf\xe9"]
-    images = picture_sets.picture_set(r"caf\xe9", 8)
+    assert [name.encode() for name in pictures.picture_folders()] == [rb"caf\xe9"]
+    images = pictures.picture_set(r"caf\xe9", 8)
     assert (images.names, images.classes) == (("b/b.png", r"caf\xe9/a.png"), ("b", r"caf\xe9"))

@@ -15,8 +15,8 @@ from gradio_client.exceptions import AppError, AuthenticationError
 from serving import PYTHON, ROOT, Served, serving
 from visiting import Visit
 
-import limits
 from explorer.system.files import asset_path
+from explorer_app.service import limits
 
 pytestmark = pytest.mark.weights
 

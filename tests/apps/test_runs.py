@@ -14,15 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-import endpoints
-import engine
 import explorer as ex
-import picture_sets
-import runs
-import trained
 from explorer.models.pairs import STUDENT, PairError, export_pair, read_card
-from limits import Limits
-from runs import Run, Runs, Watched
+from explorer_app import endpoints
+from explorer_app.service import engine, pictures, runs, students
+from explorer_app.service.limits import Limits
+from explorer_app.service.runs import Run, Runs, Watched
 
 OWL = "farm_animal/owl.webp"
 NOISE = "gaussian_noise(sigma=0.3)"
@@ -52,7 +49,7 @@ def ended(run: Run) -> bool:
 
 
 def student(run: Run) -> bytes:
-    return (trained.folder_of(run.name) / STUDENT).read_bytes()  # type: ignore[operator]
+    return (students.folder_of(run.name) / STUDENT).read_bytes()  # type: ignore[operator]
 
 
 def test_a_run_ends_with_a_student_that_can_be_looked_at(manager: Runs) -> None:
@@ -68,9 +65,9 @@ def test_a_run_ends_with_a_student_that_can_be_looked_at(manager: Runs) -> None:
     assert seen is not None
     picture = torch.rand(1, 3, 32, 32)
     assert not torch.equal(seen.trace(picture).embedding, teacher.trace(picture).embedding)
-    assert run.name in [name for _, name in engine.students(BACKBONE, [run.name])]
-    assert run.name not in [name for _, name in engine.students(BACKBONE)], "nobody else is offered it"
-    assert run.name not in [name for _, name in engine.students("s14", [run.name])]
+    assert run.name in [name for _, name in engine.offered_students(BACKBONE, [run.name])]
+    assert run.name not in [name for _, name in engine.offered_students(BACKBONE)], "nobody else is offered it"
+    assert run.name not in [name for _, name in engine.offered_students("s14", [run.name])]
 
 
 def test_a_cancelled_job_of_a_program_stops_its_run_at_once(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,8 +185,8 @@ def test_folders_are_those_that_were_named_at_the_start(
     folder.mkdir()
     for name in engine.photos().names[:4]:
         (folder / Path(name).name).write_bytes(Path(engine.photo_path(name)).read_bytes())
-    monkeypatch.setenv(picture_sets.VARIABLE, str(folder))
-    assert picture_sets.picture_folders() == {"holiday": folder}
+    monkeypatch.setenv(pictures.VARIABLE, str(folder))
+    assert pictures.picture_folders() == {"holiday": folder}
     run = wait(manager.start(BACKBONE, config(1), pictures="holiday"), ended)
     assert run.state == "finished"
     assert read_card(run.folder)["data"]["pictures"] == 3
@@ -232,7 +229,7 @@ def test_closing_stops_and_saves(manager: Runs) -> None:
 def test_limits(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="may take 2000 steps; got 2001"):
         manager.start(BACKBONE, config(2001))
-    monkeypatch.setattr(trained, "FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(students, "FREE_BYTES", 1 << 60)
     with pytest.raises(OSError, match="is free where students are kept"):
         manager.start(BACKBONE, config())
     monkeypatch.undo()
@@ -249,7 +246,7 @@ def test_strangers_get_less(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> N
         manager.start("s14", config(21))
     with pytest.raises(ValueError, match="trains adapters"):
         manager.start("s14", replace(config(), trainable="all"))
-    assert not trained.runs_dir().exists(), "nothing was kept of what was refused"
+    assert not students.runs_dir().exists(), "nothing was kept of what was refused"
     run = wait(manager.start("s14", config(20)), ended)
     assert run.state == "stopped"
     assert run.message is not None
@@ -263,25 +260,25 @@ UNKNOWN = "run-" + "0" * 20
 
 @pytest.mark.parametrize("name", ["", "..", "run-0", "../photos", UNKNOWN, f"{UNKNOWN}/..", "s14-noise"])
 def test_names_of_nobody(manager: Runs, name: str) -> None:
-    assert trained.folder_of(name) is None
+    assert students.folder_of(name) is None
     assert manager.remembered(name) is None
     with pytest.raises(ValueError, match="no run to be resumed"):
         manager.resume(name)
     with pytest.raises(PairError):
-        trained.label_of(name)
+        students.label_of(name)
 
 
 def test_a_student_travels_as_one_file(manager: Runs, tmp_path: Path) -> None:
     run = wait(manager.start(BACKBONE, config(1), watched=watched()), ended)
-    name = trained.take_in(str(export_pair(run.folder, tmp_path / "student.zip")))
+    name = students.take_in(str(export_pair(run.folder, tmp_path / "student.zip")))
     assert name != run.name
-    assert student(run) == (trained.folder_of(name) / STUDENT).read_bytes()  # type: ignore[operator]
-    assert "1 step" in trained.label_of(name)
+    assert student(run) == (students.folder_of(name) / STUDENT).read_bytes()  # type: ignore[operator]
+    assert "1 step" in students.label_of(name)
     known = manager.remembered(name)
     assert known is not None
     assert not known.resumable, "only the student was carried over"
     bad = tmp_path / "bad.zip"
     bad.write_bytes(b"no")
     with pytest.raises(PairError):
-        trained.take_in(str(bad))
-    assert len(list(trained.runs_dir().iterdir())) == 2, "nothing is left of a file that was refused"
+        students.take_in(str(bad))
+    assert len(list(students.runs_dir().iterdir())) == 2, "nothing is left of a file that was refused"

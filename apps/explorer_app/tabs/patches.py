@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 
-from browser_view import browser_view
 from explorer.scenes.inspection import patch_scene
-from tabs import ToldError, compare, notice, weights_line
+from explorer_app.browser_view import browser_view
+from explorer_app.tabs.shared import ToldError, compare, notice, weights_line
 
 HELP = """
 Move the pointer, a finger or the arrow keys over any picture. **Similarity** compares the features of that patch with

@@ -19,9 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 import explorer as ex
-import own_weights
-import trained
-from cores import CORES
 from explorer.data.image import to_uint8
 from explorer.errors import InputError
 from explorer.evaluation.embedding import PairEmbedding
@@ -30,8 +27,10 @@ from explorer.inspection.comparison import Comparison, View, assemble, look
 from explorer.models.backbones import ImageSize
 from explorer.models.pairs import read_card
 from explorer.scenes.evaluation import MOST_THUMBNAILS, sprite
-from limits import LIMITS
-from picture_sets import picture_set
+from explorer_app.service import checkpoints, students
+from explorer_app.service.cores import CORES
+from explorer_app.service.limits import LIMITS
+from explorer_app.service.pictures import picture_set
 
 SIZES = (224, 336, 448)
 UNTOUCHED = "untouched copy"
@@ -89,14 +88,14 @@ def load_backbone(name: str, size: int) -> ex.Backbone:
 def backbone_at(name: str, size: ImageSize) -> ex.Backbone:
     """A backbone at any image size, from memory where it was used lately; a visitor's checkpoint by its secret name."""
     LIMITS.check_backbone(name)
-    if own_weights.is_own(name):
-        return _models.get((name, size), lambda: own_weights.load(name, size))
+    if checkpoints.is_own(name):
+        return _models.get((name, size), lambda: checkpoints.load(name, size))
     return _models.get((name, size), lambda: ex.load_backbone(name, image_size=size))
 
 
 def backbones(own: Iterable[str] = ()) -> list[tuple[str, str]]:
     """The backbones that can be chosen, as (label, name): a visitor's own, the aliases, and timm's by their names."""
-    mine = [(own_weights.label_of(name), name) for name in own if own_weights.is_own(name)]
+    mine = [(checkpoints.label_of(name), name) for name in own if checkpoints.is_own(name)]
     aliases = [(pinned.label, alias) for alias, pinned in ex.ALIASES.items()]
     return [*mine, *aliases, *((name, name) for name in architectures())]
 
@@ -111,7 +110,7 @@ def architectures() -> tuple[str, ...]:
 
 def about_size(backbone: str) -> str:
     """The sizes that a backbone was made for, in words; empty where its name does not tell."""
-    if own_weights.is_own(backbone):
+    if checkpoints.is_own(backbone):
         return ""
     name = ex.ALIASES[backbone].architecture if backbone in ex.ALIASES else backbone
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
@@ -124,7 +123,7 @@ def about_size(backbone: str) -> str:
     return f"Patches of {side} px, trained at {config.input_size[1]} px{refused}."
 
 
-def students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
+def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
     """The students that can be chosen for a backbone, as (label, name); the untouched copy is the last.
 
     Args:
@@ -136,7 +135,7 @@ def students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
             card = card_of(name)
         except ValueError:
             continue
-        label = trained.label_of(name) if trained.folder_of(name) else f"{name}: trained on {card['distortion']}"
+        label = students.label_of(name) if students.folder_of(name) else f"{name}: trained on {card['distortion']}"
         if card["backbone"] == backbone and card["step"] > 0:
             offered.append((label, name))
     return [*offered, (UNTOUCHED, UNTOUCHED)]
@@ -177,7 +176,7 @@ def load_student(pair: str | None, teacher: ex.Backbone) -> ex.Backbone | None:
 
 def _place(pair: str) -> str | Path:
     """Names, and never folders: visitors may not point at files of the server."""
-    own = trained.folder_of(pair)
+    own = students.folder_of(pair)
     if own is None and pair not in ex.list_pairs():
         raise InputError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED])}")
     return own or pair

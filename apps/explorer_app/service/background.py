@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from cores import CORES
 from explorer.evaluation.features import Told
+from explorer_app.service.cores import CORES
 
 Result = TypeVar("Result")
 

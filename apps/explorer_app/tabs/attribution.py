@@ -7,15 +7,15 @@ from typing import Any
 
 import gradio as gr
 
-import engine
 import explorer as ex
-from background import Background
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views
 from explorer.inspection.attribution_quality import Quality, quality
 from explorer.plots.panes import plot_attribution
 from explorer.plots.style import to_image
-from sidebar import Sidebar
-from tabs import ToldError, notice, told
+from explorer_app.column.sidebar import Sidebar
+from explorer_app.service import engine
+from explorer_app.service.background import Background
+from explorer_app.tabs.shared import ToldError, notice, told
 
 HELP = """
 Which patches make the model's answer resemble **what the teacher sees in the clean picture**? Red speaks for it, blue

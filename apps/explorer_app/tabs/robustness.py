@@ -6,17 +6,17 @@ from typing import Any
 
 import gradio as gr
 
-import engine
-from browser_view import browser_view
-from cores import CORES, each
 from explorer.errors import InputError
 from explorer.evaluation.features import is_embedded
 from explorer.evaluation.sweeping import Strengths, Sweep, strengths_of, sweep_steps
 from explorer.scenes.evaluation import sweep_scene
 from explorer.scenes.inspection import attention_scene
-from picture_sets import PHOTOS, picture_folders, picture_set, without
-from sidebar import Sidebar
-from tabs import ToldError, compare, notice, told
+from explorer_app.browser_view import browser_view
+from explorer_app.column.sidebar import Sidebar
+from explorer_app.service import engine
+from explorer_app.service.cores import CORES, each
+from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without
+from explorer_app.tabs.shared import ToldError, compare, notice, told
 
 HELP = """
 How far do teacher and student drift from what the **teacher sees in the clean pictures**, as the damage of the left

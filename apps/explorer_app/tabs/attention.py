@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 
-from browser_view import browser_view
 from explorer.scenes.inspection import attention_scene
-from tabs import ToldError, compare, notice, weights_line
+from explorer_app.browser_view import browser_view
+from explorer_app.tabs.shared import ToldError, compare, notice, weights_line
 
 HELP = """
 Each map shows where the model's **class token** looks: the share of its attention that each patch gets. The

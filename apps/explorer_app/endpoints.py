@@ -9,12 +9,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-import embeddings_tab
-import engine
 import explorer as ex
-import robustness_tab
-import runs
-from cores import CORES
 from explorer.data.image import to_pil
 from explorer.errors import InputError
 from explorer.evaluation.sweeping import strengths_of
@@ -22,11 +17,14 @@ from explorer.inspection.comparison import VIEWS, Comparison
 from explorer.plots.comparison import plot_comparison, plot_similarity
 from explorer.plots.overlays import overlay
 from explorer.plots.style import to_image
-from limits import LIMITS
-from picture_sets import PHOTOS
-from runs import RUNS
-from sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
-from tabs import ToldError, told
+from explorer_app.column.sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
+from explorer_app.service import engine, runs
+from explorer_app.service.cores import CORES
+from explorer_app.service.limits import LIMITS
+from explorer_app.service.pictures import PHOTOS
+from explorer_app.service.runs import RUNS
+from explorer_app.tabs import embeddings, robustness
+from explorer_app.tabs.shared import ToldError, told
 
 PROGRAMS = {"concurrency_id": "programs", "concurrency_limit": 2}
 """Pages, which people look at, have a queue of their own."""
@@ -127,7 +125,7 @@ def embed(backbone: str, pair: str, distortion: str, method: str, seed: int, siz
     fitted on the clean teacher's embeddings; the displacement is the centred cosine distance from them."""
     with _refused():
         _all_given(seed=seed, size=size)
-        embedding = embeddings_tab.embed(PHOTOS, "embedding", -1, distortion, backbone, pair, size, seed)
+        embedding = embeddings.embed(PHOTOS, "embedding", -1, distortion, backbone, pair, size, seed)
         projection = engine.project(embedding, method, 2, seed)
         rows = embedding.measures.astype(object).where(embedding.measures.notna(), None).to_dict(orient="records")
     about = {"measures": rows, "distortion": embedding.distortion.spec, "seed": seed, "method": method}
@@ -142,8 +140,8 @@ def sweep(
     "0.1, 0.3, 0.5"; empty for seven from weak to strong."""
     with _refused():
         _all_given(seed=seed, pictures=pictures, size=size)
-        strengths = strengths_of(distortion, robustness_tab.numbers(values))
-        *_, swept = robustness_tab.sweep(PHOTOS, pictures, strengths, backbone, pair, size, seed)
+        strengths = strengths_of(distortion, robustness.numbers(values))
+        *_, swept = robustness.sweep(PHOTOS, pictures, strengths, backbone, pair, size, seed)
     about = {name: getattr(swept, name) for name in ("operator", "parameter", "pictures", "seed", "never_trained")}
     return swept.frame(), {**about, "trained_on": swept.trained_on.spec, "nearest_label_clean": swept.ceiling}
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import gradio as gr
 
-import engine
 import explorer as ex
-from background import Background
-from browser_view import browser_view
 from explorer.data.image import to_pil
 from explorer.evaluation.embedding import PairEmbedding, embed_pair, is_embedded
 from explorer.evaluation.features import Kind, Told
 from explorer.scenes.evaluation import embedding_scene
-from picture_sets import PHOTOS, picture_folders, picture_set, without
-from sidebar import Sidebar
-from tabs import ToldError, notice, told
+from explorer_app.browser_view import browser_view
+from explorer_app.column.sidebar import Sidebar
+from explorer_app.service import engine
+from explorer_app.service.background import Background
+from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without
+from explorer_app.tabs.shared import ToldError, notice, told
 
 HELP = """
 Each point is a picture. The map is fitted **once, on the clean pictures as the teacher sees them**, and then used as a

@@ -10,20 +10,18 @@ from typing import Any
 
 import gradio as gr
 
-import engine
 import explorer as ex
-import runs
-import trained
-from browser_view import REMEMBER, browser_view
 from explorer.errors import InputError
 from explorer.models.pairs import export_pair
 from explorer.plots.animation import animate_recovery
 from explorer.system.files import atomic_path
-from limits import LIMITS
-from picture_sets import PHOTOS, picture_folders
-from runs import RUNS, Run, Watched
-from sidebar import DEFAULT_DISTORTION, Sidebar
-from tabs import ToldError, notice, told
+from explorer_app.browser_view import REMEMBER, browser_view
+from explorer_app.column.sidebar import DEFAULT_DISTORTION, Sidebar
+from explorer_app.service import engine, runs, students
+from explorer_app.service.limits import LIMITS
+from explorer_app.service.pictures import PHOTOS, picture_folders
+from explorer_app.service.runs import RUNS, Run, Watched
+from explorer_app.tabs.shared import ToldError, notice, told
 
 HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
@@ -168,7 +166,7 @@ def connect_train_tab(
 def own_students(recalled: Any) -> list[str]:
     """The visitor's own students that are still there, as the browser recalls them."""
     names = recalled if isinstance(recalled, list) else []
-    return [name for name in names if isinstance(name, str) and trained.folder_of(name)]
+    return [name for name in names if isinstance(name, str) and students.folder_of(name)]
 
 
 def restore(recalled: Any) -> list[Any]:
@@ -279,7 +277,7 @@ def _stop(name: str | None) -> gr.Button:
 
 def _offer(shown: str, own: list[str], name: str | None, backbone: str, pair: str) -> gr.Dropdown:
     """The list of students with the new one; it is chosen unless the visitor looks at something else by now."""
-    choices = engine.students(backbone, own)
+    choices = engine.offered_students(backbone, own)
     finished = shown == "train" and name in [each for _, each in choices]
     return gr.Dropdown(choices, value=name if finished else pair)
 
@@ -287,22 +285,22 @@ def _offer(shown: str, own: list[str], name: str | None, backbone: str, pair: st
 def _take_in(file: str, own: list[str], backbone: str) -> list[Any]:
     try:
         with told():
-            name = trained.take_in(file)
+            name = students.take_in(file)
             backbone = engine.card_of(name)["backbone"]
     except ToldError as error:
         return [notice(error), *[gr.skip()] * 4]
     names = [name, *own]
-    return [notice(), names, names, backbone, gr.Dropdown(engine.students(backbone, names), value=name)]
+    return [notice(), names, names, backbone, gr.Dropdown(engine.offered_students(backbone, names), value=name)]
 
 
 def _student_file(current: str | None, pair: str) -> tuple[str, Any]:
     """The student of the last run, or else the one that is chosen, as one file."""
-    name = current if current and trained.folder_of(current) else pair
+    name = current if current and students.folder_of(current) else pair
     try:
         with told():
             if name == engine.UNTOUCHED:
                 raise InputError("there is no student yet: start a run, or choose a student in the left column")
-            target = export_pair(trained.folder_of(name) or name, Path(_saved().name, f"{name}.zip"))
+            target = export_pair(students.folder_of(name) or name, Path(_saved().name, f"{name}.zip"))
             return notice(), gr.DownloadButton(value=str(target))
     except ToldError as error:
         raise gr.Error(str(error), print_exception=False) from error

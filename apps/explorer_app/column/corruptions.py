@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-import engine
 import explorer as ex
 from explorer.data.image import to_pil
+from explorer_app.service import engine
 
 SIDE, PREVIEW = 224, 44
 """Pixels at which a picture is corrupted, which the severities are stated for, and of a preview."""

@@ -20,18 +20,17 @@ from typing import Any, Literal
 
 import torch
 
-import engine
 import explorer as ex
-import trained
-from cores import CORES, each
 from explorer.errors import InputError, is_for_users, one_line
 from explorer.models.pairs import read_card, read_pair
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import moment_scene, recovery_scene
 from explorer.system.files import claimed
-from housekeeping import give_memory_back
-from limits import LIMITS
-from picture_sets import PHOTOS, picture_folders, picture_set, without, zipped_set
+from explorer_app.service import engine, students
+from explorer_app.service.cores import CORES, each
+from explorer_app.service.housekeeping import give_memory_back
+from explorer_app.service.limits import LIMITS
+from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without, zipped_set
 
 SIZES = (112, 224)
 MOMENTS = 48  # recorded of each run
@@ -93,7 +92,7 @@ class Run:
     @property
     def resumable(self) -> bool:
         """Whether it ended before its last step, with a checkpoint to go on from."""
-        kept = trained.folder_of(self.name) is not None and (self.folder / _ORDER).is_file()
+        kept = students.folder_of(self.name) is not None and (self.folder / _ORDER).is_file()
         return kept and self.state in ("stopped", "failed")
 
     def now(self, state: State, message: str | None = None) -> None:
@@ -150,7 +149,7 @@ class Run:
             OSError: it cannot be written.
         """
         try:
-            with trained.kept_secret("runs"):
+            with students.kept_secret("runs"):
                 self._claim.enter_context(claimed(self.folder))
                 _keep_order(self.folder, pictures, self.watched)
         except OSError:
@@ -159,7 +158,7 @@ class Run:
 
     def leave(self) -> None:
         """Nobody works here any more; a folder without a checkpoint is of no use, but may hold a large zip file."""
-        if not self.resumed and trained.folder_of(self.name) is None:
+        if not self.resumed and students.folder_of(self.name) is None:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._claim.close()
 
@@ -261,7 +260,7 @@ class Runs:
         LIMITS.check_backbone(backbone)
         LIMITS.check_run(config)
         self._check_waiting()
-        run = Run(trained.new_folder(), backbone, config, watched)
+        run = Run(students.new_folder(), backbone, config, watched)
         run.keep_order(pictures)
         return self._enter(run)
 
@@ -272,7 +271,7 @@ class Runs:
             ValueError: there is no such run, or nothing of it is left to do.
         """
         self._check_waiting()
-        folder = trained.folder_of(name)
+        folder = students.folder_of(name)
         if folder is None or not (folder / _ORDER).is_file():
             raise InputError("there is no run to be resumed; start a new one")
         card = read_card(folder)
@@ -313,7 +312,7 @@ class Runs:
 
     def remembered(self, name: str) -> Run | None:
         """A run by its name: as it is known here, or else what its folder tells of it; None if it cannot be read."""
-        folder = trained.folder_of(name)
+        folder = students.folder_of(name)
         if name in self._known or folder is None:
             return self._known.get(name)
         try:

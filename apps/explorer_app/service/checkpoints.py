@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import explorer as ex
-import trained
 from explorer.errors import InputError
 from explorer.models.backbones import ImageSize
 from explorer.models.checkpoints import read_checkpoint
 from explorer.models.lora_files import is_adapter
 from explorer.system.files import atomic_path, last_used, scratch_folder
-from limits import LIMITS
+from explorer_app.service import students
+from explorer_app.service.limits import LIMITS
 
 LARGEST_BYTES = 700 << 20
 """Of one checkpoint: a ViT-B/16 has 345 MB in single, a ViT-L/16 608 MB in half precision."""
@@ -30,7 +30,7 @@ _NAME = re.compile(r"weights-[0-9a-f]{20}")
 
 def weights_dir() -> Path:
     """The folder of all checkpoints: beside the visitors' students."""
-    return trained.runs_dir() / "weights"
+    return students.runs_dir() / "weights"
 
 
 def take_in(file: str, architecture: str, size: int) -> str:
@@ -63,10 +63,10 @@ def take_in(file: str, architecture: str, size: int) -> str:
     ex.load_backbone(architecture, image_size=size, source=given, device="cpu")
     root = weights_dir()
     root.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(root).free < trained.FREE_BYTES + LARGEST_BYTES:
+    if shutil.disk_usage(root).free < students.FREE_BYTES + LARGEST_BYTES:
         raise OSError("too little space is free where checkpoints are kept")
     name = f"weights-{secrets.token_hex(10)}"
-    with trained.kept_secret("checkpoints"), scratch_folder(root, "upload") as scratch:
+    with students.kept_secret("checkpoints"), scratch_folder(root, "upload") as scratch:
         shutil.copyfile(given, scratch / "file")
         with atomic_path(root / f"{name}.json") as part:
             part.write_text(json.dumps({"architecture": architecture, "file": given.name[-80:]}), encoding="utf-8")

@@ -10,13 +10,12 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
-import engine
 import explorer as ex
-import own_weights
-from corruption_sheet import build_corruption_sheet, draw_sheet, picked
 from explorer.distortions.parameters import Description, Parameter
-from limits import LIMITS
-from tabs import ToldError, told
+from explorer_app.column.corruptions import build_corruption_sheet, draw_sheet, picked
+from explorer_app.service import checkpoints, engine
+from explorer_app.service.limits import LIMITS
+from explorer_app.tabs.shared import ToldError, told
 
 DEFAULT_PHOTO = "farm_animal/owl.webp"
 DEFAULT_DISTORTION = "gaussian_noise"
@@ -175,7 +174,9 @@ def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.State, gr.Drop
         allow_custom_value=True,
         elem_id="backbone",
     )
-    pair = gr.Dropdown(engine.students(DEFAULT_BACKBONE), value=DEFAULT_PAIR, label="Student", elem_id="student")
+    pair = gr.Dropdown(
+        engine.offered_students(DEFAULT_BACKBONE), value=DEFAULT_PAIR, label="Student", elem_id="student"
+    )
     size = gr.Radio(
         list(engine.SIZES),
         value=engine.SIZES[0],
@@ -199,7 +200,7 @@ def _model_part() -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.State, gr.Drop
             size="sm",
         )
         gr.Markdown(
-            f"Its tensors' names are timm's; up to {own_weights.LARGEST_BYTES >> 20} MiB. Pickles (.pt, .pth) are "
+            f"Its tensors' names are timm's; up to {checkpoints.LARGEST_BYTES >> 20} MiB. Pickles (.pt, .pth) are "
             f"refused. Nobody else is shown it."
         )
     return backbone, pair, size, gr.State([]), architecture, checkpoint
@@ -247,7 +248,7 @@ def take_checkpoint(file: str, architecture: str, size: int, own: list[str]) -> 
     """The visitor's own backbones, the lists of backbones and students, after a checkpoint was brought."""
     try:
         with told():
-            name = own_weights.take_in(file, architecture, int(size))
+            name = checkpoints.take_in(file, architecture, int(size))
     except ToldError as error:
         words = html.escape(str(error))  # the page takes it for HTML
         raise gr.Error(words, title="This checkpoint cannot be used", duration=None, print_exception=False) from error
@@ -257,7 +258,7 @@ def take_checkpoint(file: str, architecture: str, size: int, own: list[str]) -> 
 
 def fit_students(backbone: str, own: list[str], pair: str | None = None) -> gr.Dropdown:
     """The students of a backbone, the visitor's own among them; `pair` is chosen, or else a shipped one."""
-    choices = engine.students(backbone, own)
+    choices = engine.offered_students(backbone, own)
     shipped = [name for _, name in choices if name not in own]
     return gr.Dropdown(choices, value=pair or (DEFAULT_PAIR if DEFAULT_PAIR in shipped else shipped[0]))
 

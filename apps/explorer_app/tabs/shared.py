@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import engine
 from explorer.errors import InputError, is_for_users, one_line
 from explorer.inspection.comparison import Comparison
+from explorer_app.service import engine
 
 MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
 _log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The app: one page of Gradio's over the library."""

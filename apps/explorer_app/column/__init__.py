@@ -1,0 +1,1 @@
+"""The left column: what is looked at, and with whom."""

@@ -1,0 +1,54 @@
+"""Puts a page on the network, and keeps the house while it is there."""
+
+import signal
+import threading
+import time
+
+import gradio as gr
+
+import explorer as ex
+from explorer.errors import UserError
+from explorer.evaluation import projection
+from explorer_app.column.sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, DEFAULT_PAIR, DEFAULT_PHOTO
+from explorer_app.service import engine
+from explorer_app.service.cores import CORES
+from explorer_app.service.housekeeping import PAGES, keep_house
+from explorer_app.service.limits import LIMITS, accounts
+from explorer_app.style import CSS, HEAD, THEME
+
+POLL_SECONDS = 0.01
+"""Gradio looks a thousand times a second whether somebody asks, which alone takes 6 % of a core."""
+QUIET_SECONDS = 20.0
+
+
+def serve(page: gr.Blocks) -> None:
+    """Until Ctrl-C or SIGTERM. Gradio's own reloading calls this in a thread."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: runs that go on are saved
+    people = accounts()  # a mistake in them is told before any work begins
+    threading.Thread(target=_warm_up, daemon=True).start()
+    page.queue(max_size=64)
+    page._queue.sleep_when_free = POLL_SECONDS
+    keep_house(page)
+    page.launch(
+        theme=THEME,
+        css=CSS,
+        head=HEAD,
+        max_file_size=LIMITS.upload,
+        auth=people,
+        state_session_capacity=PAGES,
+        footer_links=["api", "gradio"] if LIMITS.endpoints else ["gradio"],
+    )
+
+
+def _warm_up() -> None:
+    """Load the default model and picture before the first visitor asks; without weights the page says so itself. Then,
+    when nobody looks, get UMAP ready, which is compiled for up to a minute when it is first used on a computer."""
+    try:
+        damage = ex.distortion(DEFAULT_DISTORTION).spec
+        engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, DEFAULT_PAIR, engine.SIZES[0], 0)
+        while not CORES.quiet(QUIET_SECONDS):
+            time.sleep(1)
+        projection.warm_up()
+    except (UserError, OSError) as error:
+        print(f"vit-explorer: {error}")
