@@ -117,7 +117,7 @@ def test_each_item_is_made_with_the_cores_of_its_moment():
 
 def test_work_in_the_background_shares_anew_as_it_tells(monkeypatch: pytest.MonkeyPatch):
     pool = Cores(4)
-    monkeypatch.setattr("background.CORES", pool)
+    monkeypatch.setattr("explorer_app.service.background.CORES", pool)
     begun, other = threading.Event(), threading.Event()
 
     def work(told: Callable[[int, int], None]) -> list[int]:
