@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 import explorer
-from explorer.cli import app, compare
+from explorer.cli import app, compare, weights
 from explorer.cli import main as cli
 from tests.together import Run
 
@@ -191,6 +192,21 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) 
         cli._run(options)
 
 
+@pytest.mark.parametrize("bug", [ValueError("bug"), ImportError("bug"), KeyError("bug")])
+def test_a_bug_is_told_as_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bug: Exception
+) -> None:
+    def broken(_: object) -> None:
+        raise bug
+
+    monkeypatch.setattr(cli, "COMMANDS", (replace(weights.COMMAND, run=broken),))
+    assert cli.main(["weights"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert "this is a bug in vit-explorer, not a mistake of yours" in lines[-1]
+    assert type(bug).__name__ in lines[-1]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_is_130(tmp_path: Path) -> None:
     code = (
@@ -329,7 +345,9 @@ def test_app_offers_no_sharing(run: Run) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs gradio")
 def test_app_runs_the_script_with_host_port_and_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "neighbour.py").write_text("answer = 42\n")
-    (tmp_path / "limits.py").write_text("accounts = list\n")
+    service = tmp_path / "explorer_app" / "service"
+    service.mkdir(parents=True)
+    (service / "limits.py").write_text("accounts = list\n")
     (tmp_path / "compare.py").write_text(
         "import os, sys, neighbour\n"
         "host, port = os.environ['GRADIO_SERVER_NAME'], os.environ['GRADIO_SERVER_PORT']\n"
