@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from typing import TYPE_CHECKING
 
 from explorer.cli.parts import (
@@ -51,6 +50,7 @@ def _embed(options: argparse.Namespace) -> None:
     pair = pair_of(options)
     images = images_of(options, options.images, options.split, pair)
     from explorer.evaluation.embedding import embed_pair
+    from explorer.system.processes import is_first
 
     with progress_bar("views") as told:
         embedding = embed_pair(
@@ -62,8 +62,8 @@ def _embed(options: argparse.Namespace) -> None:
             workers=options.workers,
             progress=told,
         )
-    if os.environ.get("RANK", "0") != "0":
-        return  # the first of several processes writes
+    if not is_first():
+        return
     with progress(options.method):
         projection = embedding.project(options.method, options.axes, options.seed)
 

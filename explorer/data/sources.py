@@ -44,6 +44,7 @@ from explorer.data.picture_files import (
 from explorer.data.sets import Answer, Attribution, ImageSet, OnError, PictureData, Reader, in_turn
 from explorer.errors import InputError
 from explorer.system.files import asset_path, cache_dir, readable
+from explorer.system.processes import is_first
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def load_images(
         raise InputError(f"on_error is 'raise' or 'skip'; got {on_error!r}")
     skip = on_error == "skip"
     images = _find(source, size, split, within, skip)
-    if images.left_out and os.environ.get("RANK", "0") == "0":  # of several processes one says it
+    if images.left_out and is_first():
         _log.warning("%s: left out %s", source, told(images.left_out))
     if limit is not None:
         images = images.select(in_turn(images.labels or (0,) * len(images), limit))

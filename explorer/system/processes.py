@@ -15,6 +15,11 @@ import torch
 from torch import Tensor
 
 
+def is_first() -> bool:
+    """Whether this process is alone, or the first of several: the one that tells and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Processes:
     """Where this process stands among those that work together.
 
