@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from explorer.plots.animation import animate_recovery
     from explorer.scenes.pages import Section, page, save_page
     from explorer.training.config import DistillConfig
-    from explorer.training.distillation import CheckpointError, DivergedError, Record, distill
+    from explorer.training.distillation import distill
+    from explorer.training.records import CheckpointError, DivergedError, Record
 
 _HOME = {
     "analysis.maps": ("attention_map", "pca_rgb", "rollout"),
@@ -66,7 +67,8 @@ _HOME = {
     "plots.animation": ("animate_recovery",),
     "scenes.pages": ("Section", "page", "save_page"),
     "training.config": ("DistillConfig",),
-    "training.distillation": ("CheckpointError", "DivergedError", "Record", "distill"),
+    "training.distillation": ("distill",),
+    "training.records": ("CheckpointError", "DivergedError", "Record"),
 }
 _MODULES = {"losses": "training.losses", "metrics": "analysis.metrics"}  # `from explorer import losses`
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

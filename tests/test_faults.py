@@ -37,7 +37,8 @@ from explorer.models.backbones import Backbone
 from explorer.models.pairs import CARD, HISTORY, STUDENT, PairError, export_pair, import_pair, read_pair
 from explorer.models.weights import ALIASES, fetch, load_alias
 from explorer.system.files import atomic_path, last_used, scratch_folder
-from explorer.training.distillation import OPTIMIZER, CheckpointError, Record
+from explorer.training.checkpoint import OPTIMIZER
+from explorer.training.records import CheckpointError, Record
 from explorer.training.targets import Targets
 from tests.disks import end_of, flipped, forked, killed, read_only, small_disk
 from tests.small import NOISE, network, picture_set

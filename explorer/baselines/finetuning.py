@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +27,11 @@ from explorer.evaluation.probes import Probe
 from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone
 from explorer.system.precision import outside_autocast
-from explorer.training.crops import Batches, Stream, View, Views, check_views, collate, whole, with_gradients
+from explorer.training import recipe
+from explorer.training.choices import Precision, Views, check_seed, check_views, check_whole, check_word
+from explorer.training.config import DistillConfig
+from explorer.training.crops import Batches, Stream, View, collate, loader, whole, with_gradients
 
-# The recipe of `explorer.DistillConfig`, so that a comparison is one of supervision.
-WARMUP, GRAD_CLIP = 0.1, 1.0
-LR = {"lora": 2e-3, "all": 1e-4, "last": 1e-4}
 _EVALUATED = 16  # pictures in a forward pass without gradients
 
 
@@ -43,7 +43,7 @@ class FinetuneConfig:
         distortion: a spec or a `Distortion`: what the pictures go through, newly drawn at every visit.
         steps: updates of the weights.
         batch_size: pictures in each of them.
-        lr: the highest learning rate of the backbone; None: 2e-3 for an adapter, 1e-4 for anything else.
+        lr: the highest learning rate of the backbone; None: the one for what is trained, as there.
         head_lr: the highest learning rate of the linear head.
         trainable: "lora:8" (adapter of rank 8), "all", or "last:2" (the last two blocks and the final norm).
         views: "fresh", a new random crop and flip at every visit; K, so many for each picture, which repeat; "fixed",
@@ -62,32 +62,29 @@ class FinetuneConfig:
     trainable: str = "lora:8"
     views: Views = "fresh"
     area: tuple[float, float] = (0.4, 1.0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     workers: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "distortion", parse_distortion(self.distortion).spec)
         Trainable.parse(self.trainable)
-        for name, low in {"steps": 1, "batch_size": 1, "workers": 0, "seed": 0}.items():
-            _check_whole(name, getattr(self, name), low)
+        for name, low in {"steps": 1, "batch_size": 1, "workers": 0}.items():
+            check_whole(name, getattr(self, name), low)
+        check_seed(self.seed)
         for name in ("head_lr",) if self.lr is None else ("lr", "head_lr"):
             _check_rate(name, getattr(self, name))
         check_views(self.views, self.area)
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise InputError(f"precision must be 'auto', 'float32' or 'bfloat16'; got {self.precision!r}")
+        check_word("precision", self.precision, get_args(Precision))
 
     @property
     def highest_lr(self) -> float:
         """The backbone's learning rate after warm-up."""
-        return self.lr if self.lr is not None else LR[Trainable.parse(self.trainable).kind]
+        return recipe.highest_lr(self.lr, self.trainable)
 
     def lr_share(self, step: int) -> float:
         """Learning rate of a step, counted from 1, as a share of the highest: a linear rise, then half a cosine."""
-        rising = round(WARMUP * self.steps)
-        if step <= rising:
-            return step / rising
-        return (1 + math.cos(math.pi * (step - rising - 1) / (self.steps - rising))) / 2
+        return recipe.lr_at(step, self.steps, 1.0, DistillConfig.warmup)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,16 +254,14 @@ def _update(
 ) -> float:
     """One update of the weights, none if the loss is not finite; the loss before it."""
     classifier.backbone.check_mode()
-    half = config.precision == "bfloat16"
-    if config.precision == "auto":
-        half = images.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
+    with recipe.autocast(config.precision, images.device):
         logits = classifier.logits(images, grad=True)
     loss = F.cross_entropy(logits.float(), labels)
     if torch.isfinite(loss):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], GRAD_CLIP)
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        recipe.clip(trained, DistillConfig.grad_clip)
         optimizer.step()
     return loss.item()
 
@@ -286,14 +281,8 @@ def _optimizer(classifier: Classifier, config: FinetuneConfig) -> torch.optim.Op
 def _batches(
     backbone: Backbone, images: ImageSet, labels: Int64[Tensor, " picture"], config: FinetuneConfig
 ) -> DataLoader:
-    return DataLoader(
-        _Labelled(images, labels, backbone.height_width, config),
-        batch_sampler=Batches(0, config.steps, config.batch_size),
-        collate_fn=_collate,
-        num_workers=config.workers,
-        pin_memory=backbone.device.type == "cuda",
-        generator=torch.Generator(),  # else the loader would move the global one
-    )
+    views = _Labelled(images, labels, backbone.height_width, config)
+    return loader(views, Batches(0, config.steps, config.batch_size), _collate, config.workers, backbone.device)
 
 
 class _Labelled(Dataset):
@@ -342,11 +331,6 @@ def _labels(images: ImageSet) -> Int64[Tensor, " picture"]:
 
 
 # Checks.
-
-
-def _check_whole(name: str, value: object, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 1 << 63:
-        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
 
 
 def _check_rate(name: str, value: object) -> None:

@@ -1,25 +1,54 @@
 """What is learned, from what, and how: `DistillConfig`.
 
-One frozen value, checked when it is made, that is written into every pair's card. Nothing here touches a model.
+One frozen value, checked when it is made, that is written into every pair's card. Each field says what its help on a
+command line is, and how it is read there. Nothing here touches a model; torch is loaded when a value is made, not
+before, so that help answers at once.
 """
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, get_args
 
-from explorer.distortions import Distortion
-from explorer.distortions import distortion as parse_distortion
-from explorer.distortions.parameters import unknown_name
-from explorer.errors import InputError
-from explorer.models.adapters import Trainable
-from explorer.models.backbones import ImageSize
-from explorer.training import losses
-from explorer.training.crops import Views, check_views
+from explorer.training import recipe
+from explorer.training.choices import (
+    ATTENTION_LAYERS,
+    Blocks,
+    Precision,
+    Rows,
+    Views,
+    block_numbers,
+    check_blocks,
+    check_number,
+    check_numbers,
+    check_seed,
+    check_size,
+    check_views,
+    check_weights,
+    check_whole,
+    check_word,
+    read_area,
+    read_blocks,
+    read_numbers,
+    read_views,
+)
+
+if TYPE_CHECKING:
+    import explorer.distortions
 
 LAYER_FIELDS = ("attention_layers", "patch_layers")
-_LR = {"lora": 2e-3, "all": 1e-4, "last": 1e-4}
+_RATES = [f"{recipe.HIGHEST_LR[kind]:.0e}".replace("e-0", "e-") for kind in ("lora", "all")]
+
+
+def _option(read: Callable[[str], Any], text: str) -> dict[str, Any]:
+    """How a command line reads a field, and its help, to which the default is added."""
+    return {"read": read, "help": text}
+
+
+def _level(what: str) -> dict[str, Any]:
+    """The same for the weight of a level, the function of that name in `explorer.training.losses`."""
+    return {**_option(float, f"weight of {what}"), "level": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +65,9 @@ class DistillConfig:
         steps: updates of the weights.
         batch_size: pictures in each forward pass, over all processes together.
         accumulate: forward passes for each update.
-        lr: the highest learning rate; None: 2e-3 for an adapter, 1e-4 for anything else.
+        lr: the highest learning rate; None: the one for what is trained, `explorer.training.recipe.HIGHEST_LR`.
         warmup: share of the steps in which the learning rate rises from 0; then it falls to 0 along a cosine.
-        weight_decay: of AdamW, on matrices. It pulls towards zero, not towards the teacher: 0 by default.
+        weight_decay: of AdamW, on matrices. It pulls towards zero, not towards the teacher.
         grad_clip: the largest norm of the gradient; None: no limit.
         trainable: "lora:8" (adapter of rank 8), "all", or "last:2" (the last two blocks and the final norm).
         image_size: pixels a side, or (height, width).
@@ -60,41 +89,69 @@ class DistillConfig:
         seed: of everything random, from 0 to 2**63 - 1.
     """
 
-    distortion: str | Distortion = "gaussian_noise(sigma=0.3)"
-    cls: float = 1.0
-    patch: float = 1.0
-    attention: float = 1.0
-    contrastive: float = 0.0
-    cls_mse: float = 0.0
-    patch_mse: float = 0.0
-    attention_layers: losses.Blocks = losses.ATTENTION_LAYERS
-    patch_layers: losses.Blocks = 1
-    rows: losses.Rows = "all"
-    heads: Sequence[int] | None = None
-    steps: int = 100
-    batch_size: int = 16
-    accumulate: int = 1
-    lr: float | None = None
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    grad_clip: float | None = 1.0
-    trainable: str = "lora:8"
-    image_size: ImageSize = 224
-    views: Views = "fresh"
-    area: tuple[float, float] = (0.4, 1.0)
-    cache_gib: float = 2.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = False
-    checkpointing: bool = False
-    probe: int = 16
-    eval_every: int = 10
-    checkpoint_every: int = 50
-    workers: int = 0
-    seed: int = 0
+    distortion: "str | explorer.distortions.Distortion" = field(
+        default="gaussian_noise(sigma=0.3)",
+        metadata=_option(str, "what damages them; a..b draws between, | one of several"),
+    )
+    cls: float = field(default=1.0, metadata=_level("the global embedding"))
+    patch: float = field(default=1.0, metadata=_level("the patch features"))
+    attention: float = field(default=1.0, metadata=_level("the attention maps"))
+    contrastive: float = field(default=0.0, metadata=_level("InfoNCE between embeddings"))
+    cls_mse: float = field(default=0.0, metadata=_level("the squared difference of embeddings"))
+    patch_mse: float = field(default=0.0, metadata=_level("the squared difference of patch features"))
+    attention_layers: Blocks = field(
+        default=ATTENTION_LAYERS,
+        metadata=_option(read_blocks, "so many of the last blocks, or block numbers such as 0,5,11"),
+    )
+    patch_layers: Blocks = field(
+        default=1, metadata=_option(read_blocks, "so many of the last blocks, or block numbers")
+    )
+    rows: Rows = field(
+        default="all", metadata=_option(str, "attention rows that are aligned: all, or the picture's own")
+    )
+    heads: Sequence[int] | None = field(
+        default=None,
+        metadata=_option(read_numbers, "attention heads that are aligned, such as 0,3; all unless given"),
+    )
+    steps: int = field(default=100, metadata=_option(int, "updates of the weights"))
+    batch_size: int = field(default=16, metadata=_option(int, "pictures in a forward pass"))
+    accumulate: int = field(default=1, metadata=_option(int, "forward passes for each update"))
+    lr: float | None = field(
+        default=None,
+        metadata=_option(float, "highest learning rate; {} for lora and {} else unless given".format(*_RATES)),
+    )
+    warmup: float = field(default=0.1, metadata=_option(float, "share of the steps in which the learning rate rises"))
+    weight_decay: float = field(default=0.0, metadata=_option(float, "of AdamW"))
+    grad_clip: float | None = field(default=1.0, metadata=_option(float, "largest norm of the gradient"))
+    trainable: str = field(default="lora:8", metadata=_option(str, "lora:RANK, all, or last:BLOCKS"))
+    image_size: int | tuple[int, int] = 224
+    views: Views = field(
+        default="fresh",
+        metadata=_option(read_views, "fresh: new crops at each visit; a number: so many per picture; fixed: none"),
+    )
+    area: tuple[float, float] = field(
+        default=(0.4, 1.0), metadata=_option(read_area, "smallest and largest share of a picture that a crop covers")
+    )
+    cache_gib: float = field(
+        default=2.0, metadata=_option(float, "memory for the teacher's targets where views repeat, in GiB")
+    )
+    precision: Precision = field(default="auto", metadata=_option(str, "auto, float32 or bfloat16"))
+    compile: bool = field(default=False, metadata=_option(bool, "compile the student"))
+    checkpointing: bool = field(
+        default=False,
+        metadata=_option(bool, "compute the student's blocks again in the backward pass: less memory, more time"),
+    )
+    probe: int = field(default=16, metadata=_option(int, "pictures held out to measure agreement on"))
+    eval_every: int = field(default=10, metadata=_option(int, "measure agreement every so many steps"))
+    checkpoint_every: int = field(default=50, metadata=_option(int, "save every so many steps"))
+    workers: int = field(default=0, metadata=_option(int, "processes that decode pictures"))
+    seed: int = field(default=0, metadata=_option(int, "of everything random"))
 
     def __post_init__(self) -> None:
+        from explorer.distortions import distortion
+
         # Held in one form, whatever they were given in, so that equal configurations are equal.
-        object.__setattr__(self, "distortion", parse_distortion(self.distortion).spec)
+        object.__setattr__(self, "distortion", distortion(self.distortion).spec)
         for name in ("attention_layers", "patch_layers", "heads", "area", "image_size"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -107,6 +164,8 @@ class DistillConfig:
         Raises:
             ValueError: an unknown or a bad field.
         """
+        from explorer.distortions.parameters import unknown_name
+
         known = [one.name for one in fields(cls)]
         for name in values:
             if name not in known:
@@ -117,21 +176,32 @@ class DistillConfig:
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each level, by name."""
-        return {name: getattr(self, name) for name in losses.LEVELS}
+        return {one.name: getattr(self, one.name) for one in fields(self) if "level" in one.metadata}
 
     @property
     def highest_lr(self) -> float:
         """The learning rate after warm-up."""
-        return self.lr if self.lr is not None else _LR[Trainable.parse(self.trainable).kind]
+        return recipe.highest_lr(self.lr, self.trainable)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of a step, counted from 1: a linear warm-up, then half a cosine, which would reach 0 at the
         step after the last one."""
-        rising = round(self.warmup * self.steps)
-        if step <= rising:
-            return self.highest_lr * step / rising
-        share = (step - rising - 1) / (self.steps - rising)
-        return self.highest_lr * (1 + math.cos(math.pi * share)) / 2
+        return recipe.lr_at(step, self.steps, self.highest_lr, self.warmup)
+
+    def levels(self, depth: int) -> dict[str, Any]:
+        """The arguments of `explorer.losses.combine` for a model of `depth` blocks."""
+        numbers = {name: block_numbers(getattr(self, name), depth) for name in LAYER_FIELDS}
+        return {**self.weights, **numbers, "rows": self.rows, "heads": self.heads}
+
+    def traced(self, depth: int) -> dict[str, Any]:
+        """What the levels need between them: the arguments of `Backbone.trace` for a model of `depth` blocks."""
+        needed = {depth - 1}
+        if self.patch or self.patch_mse:
+            needed |= set(block_numbers(self.patch_layers, depth))
+        if self.attention:
+            needed |= set(block_numbers(self.attention_layers, depth))
+        attention = None if self.attention == 0 else "full" if self.rows == "all" else "cls"
+        return {"layers": sorted(needed), "attention": attention}
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, as they are written to JSON."""
@@ -140,79 +210,33 @@ class DistillConfig:
 
 
 def _check(config: DistillConfig) -> None:
-    losses.check_weights(config.weights)
+    from explorer.models.adapters import Trainable
+
+    check_weights(config.weights)
     Trainable.parse(config.trainable)
-    for name, lowest in _WHOLE.items():
-        _check_whole(name, getattr(config, name), lowest)
-    for name, (low, high) in _RANGES.items():
-        _check_number(name, getattr(config, name), low, high)
-    for name, words in _WORDS.items():
-        _check_word(name, getattr(config, name), words)
+    for name in ("steps", "batch_size", "accumulate", "probe", "eval_every", "checkpoint_every"):
+        check_whole(name, getattr(config, name), 1)
+    check_whole("workers", config.workers, 0)
+    check_seed(config.seed)
+    for name in ("lr", "grad_clip"):
+        if getattr(config, name) is not None:
+            check_number(name, getattr(config, name), positive=True)
+    for name, below in {"warmup": 1.0, "weight_decay": math.inf, "cache_gib": math.inf}.items():
+        check_number(name, getattr(config, name), below=below)
+    check_word("rows", config.rows, get_args(Rows))
+    check_word("precision", config.precision, get_args(Precision))
+    for name in ("compile", "checkpointing"):
+        check_word(name, getattr(config, name), (True, False))
     for name in LAYER_FIELDS:
-        _check_blocks(name, getattr(config, name))
+        check_blocks(name, getattr(config, name))
     if config.heads is not None:
-        _check_numbers("heads", config.heads, low=0)
-    _check_size(config.image_size)
+        check_numbers("heads", config.heads, low=0)
+    check_size(config.image_size)
     check_views(config.views, config.area)
-    if config.seed >= 1 << 63:
-        raise InputError(f"seed is a whole number from 0 to 2**63 - 1; got {config.seed}")
     if config.compile and config.checkpointing:
         raise InputError(
             "compile and checkpointing exclude each other: torch cannot compile blocks whose attention it "
             "computes again; choose one of them"
         )
     if config.contrastive and config.batch_size < 2:
-        raise InputError("contrastive compares the pictures of a batch with each other: batch_size must be at least 2")
-
-
-_WHOLE = {"steps": 1, "batch_size": 1, "accumulate": 1, "probe": 1, "eval_every": 1, "checkpoint_every": 1}
-_WHOLE |= {"workers": 0, "seed": 0}
-_RANGES: dict[str, tuple[float, float]] = {
-    "lr": (0.0, math.inf),
-    "grad_clip": (0.0, math.inf),
-    "weight_decay": (-1.0, math.inf),
-}
-_RANGES |= {"warmup": (-1.0, 1.0), "cache_gib": (-1.0, math.inf)}
-_WORDS = {"rows": ("all", "own"), "precision": ("auto", "float32", "bfloat16"), "compile": (True, False)}
-_WORDS |= {"checkpointing": (True, False)}
-
-
-def _check_whole(name: str, value: object, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
-
-
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    """Above `low` (from 0 on where it is -1) and below `high`; None where the field's meaning has one."""
-    if value is None and name in ("lr", "grad_clip"):
-        return
-    valid = isinstance(value, int | float) and not isinstance(value, bool)
-    if not valid or not low < value < high or value < 0:  # type: ignore[operator]
-        bound = "above 0" if low == 0 else "0 or above"
-        raise InputError(
-            f"{name} is a number, {bound}{f' and below {high:g}' if high < math.inf else ''}; got {value!r}"
-        )
-
-
-def _check_word(name: str, value: object, words: Sequence[object]) -> None:
-    if value not in words or type(value) is not type(words[0]):
-        raise InputError(f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}")
-
-
-def _check_blocks(name: str, value: object) -> None:
-    if isinstance(value, tuple):
-        _check_numbers(name, value)
-    elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} is how many of the last blocks, at least 1, or block numbers; got {value!r}")
-
-
-def _check_numbers(name: str, value: object, low: int | None = None) -> None:
-    whole = isinstance(value, tuple) and all(type(one) is int and (low is None or one >= low) for one in value)
-    if not whole or not 0 < len(set(value)) == len(value):  # type: ignore[call-overload,arg-type]
-        raise InputError(f"{name} are different whole numbers, such as (0, 3); got {value!r}")
-
-
-def _check_size(size: object) -> None:
-    sides = size if isinstance(size, tuple) else (size, size)
-    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise InputError(f"image_size is a number of pixels, or (height, width); got {size!r}")
+        raise ValueError("contrastive compares the pictures of a batch with each other: batch_size must be at least 2")

@@ -5,22 +5,22 @@ alone, so that a run that was stopped goes on with the very same views. Delibera
 applied to a batch of finished views on the device, and normalisation, which is the backbone's.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tvf
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from explorer.data.image import ImageError, load_image
-from explorer.errors import InputError
+from explorer.data.sets import ImageSet
+from explorer.training.choices import Views
 
 _Record = TypeVar("_Record")
-Views = int | Literal["fixed", "fresh"]
 _ORDER, _VIEW = 1, 2  # what a stream of random numbers is for
 _ASPECT = (3 / 4, 4 / 3)  # Inception's, which RandomResizedCrop and Ravula et al. 2021 use
 
@@ -48,6 +48,49 @@ def picture(pictures: Pictures, index: int) -> Float[Tensor, "3 _height _width"]
         raise ImageError(f"picture {index} of {type(pictures).__name__.lstrip('_')}: {error}") from error
     floats = isinstance(source, Tensor) and source.is_floating_point() and source.shape == image.shape
     return source.detach() if floats else image
+
+
+class Tensors(Dataset):
+    """Pictures in one tensor as a data set."""
+
+    def __init__(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected pictures as a tensor 'picture 3 height width'; got shape {tuple(images.shape)}")
+        self.images = images.detach().cpu()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, None]:
+        return self.images[index], None
+
+
+class Chosen(Dataset):
+    """Some pictures of a data set.
+
+    Args:
+        keep: how many bytes of decoded pictures are kept for their next visits; of an `ImageSet` alone, for any other
+            data set may hand out something else each time.
+    """
+
+    def __init__(self, pictures: Pictures, indices: list[int], keep: int = 0) -> None:
+        self.pictures, self.indices = pictures, indices
+        self.room = keep if isinstance(pictures, ImageSet) else 0
+        self.kept: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        if index in self.kept:
+            return self.kept[index]
+        chosen = self.indices[index]
+        own = not isinstance(self.pictures, ImageSet)
+        item = (picture(self.pictures, chosen), None) if own else self.pictures[chosen]
+        if self.room > 0 and item[0].nbytes <= self.room:
+            self.room -= item[0].nbytes
+            self.kept[index] = item
+        return item
 
 
 class View(NamedTuple):
@@ -163,6 +206,20 @@ def collate(views: list[View]) -> tuple[Float[Tensor, "batch 3 height width"], l
     return torch.stack([view.image for view in views]), [view.sample for view in views], [view.slot for view in views]
 
 
+def loader(
+    views: Dataset, batches: Batches, collate: Callable[[list[Any]], Any], workers: int, device: torch.device
+) -> DataLoader:
+    """Batches of views, decoded by so many processes (0: this one), soon on a device."""
+    return DataLoader(
+        views,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # else the loader would move the global one
+    )
+
+
 def with_gradients(records: Generator[_Record, None, None]) -> Generator[_Record, None, None]:
     """A training's records, each step of it as outside of `no_grad` and `inference_mode`, which return between them."""
     try:
@@ -175,18 +232,3 @@ def with_gradients(records: Generator[_Record, None, None]) -> Generator[_Record
     finally:
         with torch.inference_mode(False):
             records.close()
-
-
-def check_views(views: object, area: object) -> None:
-    """Refuse what `Stream` does not take.
-
-    Raises:
-        ValueError: no such kind of views, or an area out of range.
-    """
-    if views not in ("fixed", "fresh") and (type(views) is not int or views < 1):
-        raise InputError(
-            f"views must be 'fresh', 'fixed', or how many crops each picture has, at least 1; got {views!r}"
-        )
-    valid = isinstance(area, tuple) and len(area) == 2 and all(isinstance(one, int | float) for one in area)
-    if not valid or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
-        raise InputError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")

@@ -12,108 +12,55 @@ import atexit
 import copy
 import hashlib
 import json
-import logging
 import math
 import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakSet
 
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Shaped
-from safetensors import SafetensorError
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
 
-from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
+from explorer.analysis.similarity import Alignment
 from explorer.data.sets import ImageSet
 from explorer.distortions import distortion as parse_distortion
-from explorer.errors import InputError, UserError
-from explorer.models.adapters import Trainable, load_trained, prepare, trained_tensors
+from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone, ImageSize, as_height_width
 from explorer.models.capture import recomputed
-from explorer.models.pairs import (
-    CARD,
-    Card,
-    PairError,
-    check_teacher,
-    load_teacher,
-    make_card,
-    read_pair,
-    weights_of,
-    write_pair,
-    write_tensors,
-)
+from explorer.models.pairs import CARD, Card, PairError, load_teacher, weights_of
 from explorer.models.trace import Trace
-from explorer.models.weights import state_digest
 from explorer.system.files import behind_links
 from explorer.system.memory import Parts
 from explorer.system.precision import outside_autocast
 from explorer.system.processes import Processes
-from explorer.system.replacing import current, finish, replacing
-from explorer.training import losses
+from explorer.system.replacing import current, finish
+from explorer.training import losses, recipe
+from explorer.training.checkpoint import Checkpoint
 from explorer.training.config import LAYER_FIELDS, DistillConfig
-from explorer.training.crops import Batches, Pictures, Stream, collate, picture, whole, with_gradients
+from explorer.training.crops import (
+    Batches,
+    Chosen,
+    Pictures,
+    Stream,
+    Tensors,
+    collate,
+    loader,
+    picture,
+    whole,
+    with_gradients,
+)
+from explorer.training.held_out import HeldOut, split
+from explorer.training.records import CheckpointError, DivergedError, Record, not_finite
 from explorer.training.targets import SCRATCH, Targets
 
-OPTIMIZER = "optimizer.safetensors"
-_PROBE_SAMPLES = 1 << 40  # sample numbers of the probe's distortions; no run gets that far
-_PROBE_BATCH = 4
 _DECODED_BYTES = 512 << 20  # of training pictures, which come again
-_REFERENCE_BYTES = 256 << 20  # the teacher's view of the probe is kept up to this size
-# The weights do not depend on these.
-_MAY_CHANGE = ("eval_every", "checkpoint_every", "workers", "cache_gib", "checkpointing")
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
-_log = logging.getLogger(__name__)
-
-
-class DivergedError(UserError, RuntimeError):
-    """A loss, a gradient or a weight is not finite any more. The message names the step and the term."""
-
-
-class CheckpointError(OSError):
-    """A checkpoint could not be written (such as on a full disk); the one before it is still there."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Record:
-    """What happened in one step.
-
-    Attributes:
-        step, steps: this step, counted from 1, and how many there are.
-        losses: each level before its weight, and "loss", their weighted sum; means over the step's pictures.
-        lr: learning rate.
-        images_per_second: over the last steps, without the time that whoever takes the records spends.
-        eta_seconds: how long the remaining steps will take at this pace.
-        alignment: of the student on the distorted probe pictures with the teacher on the clean ones; None between
-            evaluations.
-        student: the student as it is now, not a copy: the next step changes it. Between two steps it may be shown
-            pictures of the run's size, see `explorer.Recovery`.
-    """
-
-    step: int
-    steps: int
-    losses: dict[str, float]
-    lr: float
-    images_per_second: float
-    eta_seconds: float
-    alignment: Alignment | None = None
-    student: Backbone
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, as they are written to the history; alignment as its averages."""
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "student"}
-        return {**values, "alignment": self.alignment.as_json() if self.alignment else None}
 
 
 @torch.inference_mode(False)  # gradients are needed, whatever is switched off around
@@ -153,7 +100,7 @@ def distill(
         MemoryError: not even one picture fits. More of them are shared out, with a warning: a step's gradients are
             then summed over parts of its batch.
     """
-    pictures = _Tensors(images) if isinstance(images, Tensor) else images
+    pictures = Tensors(images) if isinstance(images, Tensor) else images
     if len(pictures) == 0:
         raise InputError("there is no picture to learn from")
     if isinstance(pictures, ImageSet):
@@ -192,45 +139,66 @@ def _locked_run(
     with processes.lock(out):
         run = _Run(teacher.to(processes.placed(teacher.device)), pictures, config, out, processes)
         try:
-            run.begin()
             yield from run.records()
         finally:
             run.targets.close()
 
 
 class _Run:
-    """One training run: the student, its optimizer, and what is needed to write and resume both."""
+    """One training run: the student, what it learns from, and how far it is."""
 
     def __init__(
         self, teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path, processes: Processes
     ) -> None:
         self.teacher, self.config, self.out, self.processes = teacher, config, out, processes
-        self.trainable = Trainable.parse(config.trainable)
         self.damage = parse_distortion(config.distortion)
-        held_out, training = _split(len(pictures), config.probe)
-        self.data = _described(pictures, held_out, training)
+        self.traced = config.traced(teacher.depth)
+        held_out, training = split(len(pictures), config.probe)
+        chosen = Chosen(pictures, held_out)
+        probe = [whole(chosen[place][0], teacher.height_width) for place in range(len(chosen))]
+        self.held_out = HeldOut(torch.stack(probe), teacher, config)
         keep = 0 if config.workers else _DECODED_BYTES  # each worker would keep its own
-        probe, training_set = _Chosen(pictures, held_out), _Chosen(pictures, training, keep)
-        self.probe = torch.stack([whole(probe[place][0], teacher.height_width) for place in range(len(probe))])
-        self.stream = Stream(training_set, teacher.height_width, config.views, config.area, config.seed)
+        views = config.views, config.area, config.seed
+        self.stream = Stream(Chosen(pictures, training, keep), teacher.height_width, *views)
         repeats = config.steps * config.accumulate * config.batch_size > (self.stream.slots or math.inf)
         keeps = repeats and teacher.device.type == "cpu"  # a GPU computes them sooner than they are copied to it
         bound = int(config.cache_gib * (1 << 30))
         self.targets = Targets(self._see_clean, self.stream.slots if keeps else None, bound, out)
-        self.student = _student(teacher, self.trainable, config)
-        self.parameters = {n: p for n, p in self.student.module.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(_decay_groups(self.parameters, config.weight_decay))
-        self.layers = _traced(config, teacher.depth)
+        self.student = _student(teacher, config)
+        self.parameters = [p for p in self.student.module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(recipe.decay_groups(self.parameters, config.weight_decay))
+        data = _described(pictures, held_out, training)
+        self.checkpoint = Checkpoint(out, teacher, config, data, self.student, self.optimizer)
         self.parts = _parts(config)
-        self.step, self.saved = 0, -1
-        self.history: list[dict[str, Any]] = []
-        self.metrics: Card = {}
-        self.references: list[Trace] = []
+        self.step, self.history, self.metrics = 0, list[dict[str, Any]](), Card()
         self.sound = True  # False while the weights are being changed
 
-    # Beginning and ending.
+    def records(self) -> Iterator[Record]:
+        """The remaining steps. However they end, the folder holds the last good student."""
+        config, seconds = self.config, deque[float](maxlen=20)
+        self._begin()
+        try:
+            batches = self._batches()
+            while self.step < config.steps:
+                start = time.perf_counter()
+                terms = self._learn(batches)
+                measured = self.held_out.alignment(self.student) if self._due(config.eval_every) else None
+                if measured is not None:
+                    self.metrics["after"] = measured.as_json()
+                seconds.append(time.perf_counter() - start)
+                record = self._record(terms, sum(seconds) / len(seconds), measured)
+                self.history.append(record.as_dict())
+                if self._due(config.checkpoint_every):
+                    self._save()
+                yield record
+        except (DivergedError, CheckpointError):
+            raise
+        except BaseException:  # a stop (GeneratorExit), Ctrl-C, a damaged picture, too little memory
+            if self.sound:
+                self._save()
+            raise
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """From the checkpoint in the folder if there is one, else from nothing, with a first checkpoint."""
         there = current(self.out, CARD).is_file()
         self.processes.wait()  # before the first process writes one
@@ -240,108 +208,21 @@ class _Run:
                 shutil.rmtree(left, ignore_errors=True)
         self.processes.wait()
         if there:
-            self._resume()
-            return
-        self.metrics["before"] = self.evaluate().as_json()
-        self.save()
-
-    def records(self) -> Iterator[Record]:
-        """The remaining steps. However they end, the folder holds the last good student."""
-        try:
-            yield from self._steps()
-        except (DivergedError, CheckpointError):
-            raise
-        except BaseException:  # a stop (GeneratorExit), Ctrl-C, a damaged picture, too little memory
-            if self.sound:
-                self.save()
-            raise
+            self.step, self.metrics, self.history = self.checkpoint.read()
+        else:
+            self.metrics["before"] = self.held_out.alignment(self.student).as_json()
+            self._save()
 
     @outside_autocast()
-    def save(self) -> None:
-        """Bring the folder up to date: all of its files, or none.
-
-        Raises:
-            DivergedError: the student is broken; the folder keeps the one before.
-            CheckpointError: the files could not be written; the folder keeps those before.
-        """
-        if self.saved == self.step:
+    def _save(self) -> None:
+        """No broken student replaces a good one."""
+        if self.checkpoint.step == self.step:
             return
-        self._check_student()
+        if self.step and (fault := self.held_out.fault(self.student)):
+            raise self.checkpoint.diverged(f"after step {self.step}: {fault}")
         if self.processes.first:
-            try:
-                with replacing(self.out) as part:
-                    self._write(part)
-            except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
-                raise CheckpointError(self._unwritten(error)) from error
-        self.saved = self.step
-
-    def _write(self, folder: Path) -> None:
-        tensors = trained_tensors(self.student.module, self.trainable)
-        config = self.config.as_dict()
-        card = make_card(self.teacher, self.damage, config=config, metrics=self.metrics, step=self.step, data=self.data)
-        write_pair(folder, tensors, card, self.history)
-        moments = {
-            f"{kind}/{name}": self.optimizer.state[parameter][kind].detach().cpu()
-            for name, parameter in self.parameters.items()
-            if parameter in self.optimizer.state
-            for kind in _MOMENTS
-        }
-        write_tensors(moments, folder / OPTIMIZER, like=folder / CARD, sha256=state_digest(moments))
-
-    def _unwritten(self, error: Exception) -> str:
-        reason = getattr(error, "strerror", None) or str(error)
-        kept = f"The one of step {self.saved} is still there: " if self.saved >= 0 else ""
-        advice = "free some space and resume the run" if self.saved >= 0 else "free some space and start again"
-        return f"the checkpoint of step {self.step} could not be written to '{self.out}' ({reason}). {kept}{advice}"
-
-    def _resume(self) -> None:
-        card, tensors, history = read_pair(self.out)
-        check_teacher(card, self.teacher)
-        _check_same("config", card["config"], self.config.as_dict(), _MAY_CHANGE)
-        _check_same("pictures", card["data"], self.data)
-        load_trained(self.student.module, self.trainable, tensors)
-        self._resume_optimizer(card["step"])
-        self.step = self.saved = card["step"]
-        self.metrics, self.history = card["metrics"], list(history)
-        _log.info("going on with '%s' after step %d", self.out, self.step)
-
-    def _resume_optimizer(self, step: int) -> None:
-        try:
-            moments = _moments(current(self.out, OPTIMIZER))
-        except (OSError, SafetensorError) as error:
-            raise PairError(
-                f"'{self.out}' cannot be resumed: {OPTIMIZER} is missing or damaged ({error}). Its student of step "
-                f"{step} is whole, and can be loaded; start a new run in another folder"
-            ) from error
-        for name, parameter in self.parameters.items():
-            found = {kind: moments[f"{kind}/{name}"] for kind in _MOMENTS if f"{kind}/{name}" in moments}
-            if not found:
-                continue
-            if len(found) < len(_MOMENTS) or found["exp_avg"].shape != parameter.shape or found["step"] != step:
-                raise PairError(f"'{self.out}' cannot be resumed: {OPTIMIZER} does not fit the student ('{name}')")
-            # AdamW keeps its step count on the CPU
-            self.optimizer.state[parameter] = {
-                kind: value if kind == "step" else value.to(parameter) for kind, value in found.items()
-            }
-
-    # One step.
-
-    def _steps(self) -> Iterator[Record]:
-        config = self.config
-        batches = self._batches()
-        seconds: deque[float] = deque(maxlen=20)
-        while self.step < config.steps:
-            start = time.perf_counter()
-            terms = self._learn(batches)
-            measured = self.evaluate() if self._due(config.eval_every) else None
-            if measured is not None:
-                self.metrics["after"] = measured.as_json()
-            seconds.append(time.perf_counter() - start)
-            record = self._record(terms, sum(seconds) / len(seconds), measured)
-            self.history.append(record.as_dict())
-            if self._due(config.checkpoint_every):
-                self.save()
-            yield record
+            self.checkpoint.write(self.step, self.metrics, self.history)
+        self.checkpoint.step = self.step
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
@@ -349,15 +230,7 @@ class _Run:
     def _batches(self) -> Iterator[tuple[Tensor, list[int], list[int]]]:
         first, end = (step * self.config.accumulate for step in (self.step, self.config.steps))
         share = Batches(first, end, self.config.batch_size, self.processes.rank, self.processes.count)
-        loader = DataLoader(
-            self.stream,
-            batch_sampler=share,
-            collate_fn=collate,
-            num_workers=self.config.workers,
-            pin_memory=self.teacher.device.type == "cuda",
-            generator=torch.Generator(),  # else the loader would move the global one
-        )
-        return iter(loader)
+        return iter(loader(self.stream, share, collate, self.config.workers, self.teacher.device))
 
     @outside_autocast()
     def _learn(self, batches: Iterator[tuple[Tensor, list[int], list[int]]]) -> dict[str, float]:
@@ -369,13 +242,15 @@ class _Run:
             for _part, terms in learned:
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + value
-        numbers, norm = self._agreed(totals)
-        self._check_terms(numbers, f"step {self.step + 1}")
-        if not math.isfinite(norm):
-            raise DivergedError(self._diverged(f"step {self.step + 1}: the gradient's norm is {norm}"))
-        lr = self.config.lr_at(self.step + 1)
+        means = torch.stack(list(totals.values()))
+        self.processes.mean_([means, *(p.grad for p in self.parameters if p.grad is not None)])
+        numbers = dict(zip(totals, means.tolist(), strict=True))
+        norm = recipe.clip(self.parameters, self.config.grad_clip)
+        fault = not_finite(numbers) or (None if math.isfinite(norm) else f"the gradient's norm is {norm}")
+        if fault:
+            raise self.checkpoint.diverged(f"step {self.step + 1}: {fault}")
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self.config.lr_at(self.step + 1)
         self.sound = False
         self.optimizer.step()
         self.step += 1
@@ -386,61 +261,32 @@ class _Run:
     def _gradients(self, clean: Tensor, samples: list[int], slots: list[int], part: slice) -> dict[str, Tensor]:
         """A part's share of the losses; its gradients are added to those before, all of them or, on an error, none."""
         share = (part.stop - part.start) / len(samples) / self.config.accumulate
-        before = [parameter.grad for parameter in self.parameters.values()]
+        before = [parameter.grad for parameter in self.parameters]
         self.optimizer.zero_grad(set_to_none=True)
         try:
             shown = clean[part].to(self.teacher.device, non_blocking=True)
             terms = self._terms(shown, samples[part], slots[part])
             (terms["loss"] * share).backward()
         except BaseException:
-            for parameter, kept in zip(self.parameters.values(), before, strict=True):
+            for parameter, kept in zip(self.parameters, before, strict=True):
                 parameter.grad = kept
             raise
-        for parameter, kept in zip(self.parameters.values(), before, strict=True):
+        for parameter, kept in zip(self.parameters, before, strict=True):
             if kept is not None:
                 parameter.grad = kept if parameter.grad is None else kept.add_(parameter.grad)
         return {name: value.detach() * share for name, value in terms.items()}
 
     def _terms(self, clean: Tensor, samples: list[int], slots: list[int]) -> dict[str, Tensor]:
-        config = self.config
         reference = self.targets(clean, slots)
-        distorted = self.damage(clean, seed=config.seed, indices=samples)
+        distorted = self.damage(clean, seed=self.config.seed, indices=samples)
         self.student.check_mode()  # whoever took the last record may have changed it
-        with self._autocast():
-            seen = self.student.trace(distorted, self.layers, self._attention, grad=True)
-        return losses.combine(
-            reference,
-            seen,
-            **config.weights,
-            patch_layers=_blocks(config.patch_layers, self.teacher.depth),
-            attention_layers=_blocks(config.attention_layers, self.teacher.depth),
-            rows=config.rows,
-            heads=config.heads,
-        )
+        with recipe.autocast(self.config.precision, self.teacher.device):
+            seen = self.student.trace(distorted, **self.traced, grad=True)
+        return losses.combine(reference, seen, **self.config.levels(self.teacher.depth))
 
     def _see_clean(self, clean: Tensor) -> Trace:
-        with self._autocast():
-            return self.teacher.trace(clean, self.layers, self._attention)
-
-    @property
-    def _attention(self) -> Literal["cls", "full"] | None:
-        return None if self.config.attention == 0 else "full" if self.config.rows == "all" else "cls"
-
-    def _autocast(self) -> torch.autocast:
-        device = self.teacher.device
-        half = self.config.precision == "bfloat16"
-        if self.config.precision == "auto":
-            half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
-
-    def _agreed(self, totals: dict[str, Tensor]) -> tuple[dict[str, float], float]:
-        """Losses and gradients as means over the processes, and the gradient's norm, limited."""
-        stacked = torch.stack(list(totals.values()))
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        self.processes.mean_([stacked, *gradients])
-        limit = math.inf if self.config.grad_clip is None else self.config.grad_clip
-        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
-        return dict(zip(totals, stacked.tolist(), strict=True)), norm
+        with recipe.autocast(self.config.precision, self.teacher.device):
+            return self.teacher.trace(clean, **self.traced)
 
     def _record(self, terms: dict[str, float], seconds: float, measured: Alignment | None) -> Record:
         return Record(
@@ -454,126 +300,8 @@ class _Run:
             student=self.student,
         )
 
-    # Measuring.
-
-    @outside_autocast()
-    def evaluate(self) -> Alignment:
-        """How well the student on the distorted probe pictures agrees with the teacher on the clean ones."""
-        indices = range(_PROBE_SAMPLES, _PROBE_SAMPLES + len(self.probe))
-        parts = []
-        for number, start in enumerate(range(0, len(self.probe), _PROBE_BATCH)):
-            clean = self.probe[start : start + _PROBE_BATCH].to(self.teacher.device)
-            distorted = self.damage(clean, seed=self.config.seed, indices=indices[start : start + _PROBE_BATCH])
-            seen = self.student.trace(distorted, self._probe_layers, self._probe_attention)
-            parts.append(alignment(self._reference(number, clean), seen))
-        return _joined(parts)
-
-    def _reference(self, number: int, clean: Tensor) -> Trace:
-        """The teacher's trace of one group of probe pictures; kept if all of them together are small."""
-        if number < len(self.references):
-            return self.references[number]
-        trace = self.teacher.trace(clean, self._probe_layers, self._probe_attention)
-        size = trace.patches.nbytes + (trace.attention.nbytes if trace.attention is not None else 0)
-        if number == len(self.references) and size * len(self.probe) / len(clean) <= _REFERENCE_BYTES:
-            self.references.append(trace)
-        return trace
-
-    @property
-    def _probe_layers(self) -> range:
-        return range(max(0, self.teacher.depth - ATTENTION_LAYERS), self.teacher.depth)
-
-    @property
-    def _probe_attention(self) -> Literal["cls", "full"]:
-        return "full" if self.config.rows == "all" else "cls"
-
-    def _check_terms(self, terms: dict[str, float], when: str) -> None:
-        names = [*(name for name in terms if name != "loss"), "loss"]  # their sum last: a level says more
-        bad = next((name for name in names if not math.isfinite(terms[name])), None)
-        if bad is not None:
-            raise DivergedError(self._diverged(f"{when}: the loss term '{bad}' is {terms[bad]}"))
-
-    def _check_student(self) -> None:
-        """No broken student replaces a good one: finite weights, and finite losses on a few probe pictures."""
-        if self.step == 0:
-            return
-        broken = next((n for n, p in self.parameters.items() if not torch.isfinite(p).all()), None)
-        if broken is not None:
-            raise DivergedError(self._diverged(f"after step {self.step}: '{broken}' is not finite"))
-        few = self.probe[:_PROBE_BATCH]
-        attends = float(self.config.attention > 0)
-        both = (self.teacher, self.student)  # grad=True leaves NaN to the losses, whose names say more
-        traces = [backbone.trace(few, self.layers, self._attention, grad=True).detach() for backbone in both]
-        terms = losses.combine(*traces, attention=attends, attention_layers=1, rows=self.config.rows)
-        self._check_terms({name: value.item() for name, value in terms.items()}, f"after step {self.step}")
-
-    def _diverged(self, what: str) -> str:
-        return (
-            f"{what}; training was stopped. The last good student is the one of step {self.saved} in '{self.out}'. "
-            f"Try a lower lr (it was {self.config.highest_lr:g}), a longer warmup, or a lower grad_clip"
-        )
-
 
 # Parts of a run.
-
-
-def _moments(file: Path) -> dict[str, Tensor]:
-    with safetensors.safe_open(file, framework="pt") as opened:
-        digest = (opened.metadata() or {}).get("sha256")
-    tensors = safetensors.torch.load_file(file)
-    if state_digest(tensors) != digest:
-        raise SafetensorError("it is not as it was written")
-    return tensors
-
-
-class _Tensors(Dataset):
-    """Pictures in one tensor as a data set."""
-
-    def __init__(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise InputError(f"expected pictures as a tensor 'picture 3 height width'; got shape {tuple(images.shape)}")
-        self.images = images.detach().cpu()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, None]:
-        return self.images[index], None
-
-
-class _Chosen(Dataset):
-    """Some pictures of a data set.
-
-    Args:
-        keep: how many bytes of decoded pictures are kept for their next visits; of an `ImageSet` alone, for any other
-            data set may hand out something else each time.
-    """
-
-    def __init__(self, pictures: Pictures, indices: list[int], keep: int = 0) -> None:
-        self.pictures, self.indices = pictures, indices
-        self.room = keep if isinstance(pictures, ImageSet) else 0
-        self.kept: dict[int, Any] = {}
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        if index in self.kept:
-            return self.kept[index]
-        chosen = self.indices[index]
-        own = not isinstance(self.pictures, ImageSet)
-        item = (picture(self.pictures, chosen), None) if own else self.pictures[chosen]
-        if self.room > 0 and item[0].nbytes <= self.room:
-            self.room -= item[0].nbytes
-            self.kept[index] = item
-        return item
-
-
-def _split(count: int, probe: int) -> tuple[list[int], list[int]]:
-    """Held out and training; the same whatever the seed, so that runs can be compared. One picture is both."""
-    if count == 1:
-        return [0], [0]
-    held_out = sorted(np.random.default_rng(0).permutation(count)[: min(probe, max(1, count // 5))].tolist())
-    return held_out, sorted(set(range(count)) - set(held_out))
 
 
 def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> Card:
@@ -587,8 +315,8 @@ def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> 
     }
 
 
-def _student(teacher: Backbone, trainable: Trainable, config: DistillConfig) -> Backbone:
-    module: Any = prepare(copy.deepcopy(teacher.module).eval(), trainable, config.seed)
+def _student(teacher: Backbone, config: DistillConfig) -> Backbone:
+    module: Any = prepare(copy.deepcopy(teacher.module).eval(), Trainable.parse(config.trainable), config.seed)
     switched_on = getattr(module, "grad_checkpointing", False)
     if switched_on:  # timm's own; ours gives the same student to the last bit
         module.grad_checkpointing = False
@@ -606,35 +334,6 @@ def _parts(config: DistillConfig) -> Parts:
         return Parts("a training step", advice, smallest=config.batch_size)
     advice = "take checkpointing=True, a smaller image_size, fewer attention_layers, rows='own' or 'bfloat16'"
     return Parts("a training step", advice)
-
-
-def _decay_groups(parameters: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and convolutions decay; norms, biases, tokens and position embeddings do not."""
-    decayed = [p for p in parameters.values() if p.ndim in (2, 4)]
-    others = [p for p in parameters.values() if p.ndim not in (2, 4)]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _blocks(chosen: losses.Blocks, depth: int) -> list[int]:
-    """Block numbers, from 0."""
-    return list(range(depth))[-chosen:] if isinstance(chosen, int) else [number % depth for number in chosen]
-
-
-def _traced(config: DistillConfig, depth: int) -> list[int]:
-    """The blocks that the levels need between them."""
-    needed = {depth - 1}
-    if config.patch or config.patch_mse:
-        needed |= set(_blocks(config.patch_layers, depth))
-    if config.attention:
-        needed |= set(_blocks(config.attention_layers, depth))
-    return sorted(needed)
-
-
-def _joined(parts: list[Alignment]) -> Alignment:
-    """One alignment of all pictures from those of groups."""
-    per_image = {name: torch.cat([part.per_image[name] for part in parts]) for name in parts[0].per_image}
-    averages = {name: float(values.mean()) for name, values in per_image.items()}
-    return replace(parts[0], **averages, per_image=per_image)
 
 
 def _at_size(backbone: Backbone, size: ImageSize) -> Backbone:
@@ -666,11 +365,4 @@ def _check_fit(config: DistillConfig, teacher: Backbone) -> None:
     if config.compile and teacher.reader.wrapped is not None:
         raise InputError(f"compile=True is for timm's models; '{teacher.name}' is a module of your own: compile=False")
     if config.heads is not None and max(config.heads) >= teacher.heads:
-        raise InputError(f"heads={config.heads!r}, but '{teacher.name}' has the heads 0 to {teacher.heads - 1}")
-
-
-def _check_same(what: str, before: Card, now: Card, may_differ: Sequence[str] = ()) -> None:
-    names = [name for name in {**before, **now} if name not in may_differ and before.get(name) != now.get(name)]
-    if names:
-        changes = "; ".join(f"{name} was {before.get(name)!r:.200} and is {now.get(name)!r:.200}" for name in names[:5])
-        raise InputError(f"the run cannot be resumed with other {what}: {changes}. Start a new run in another folder")
+        raise ValueError(f"heads={config.heads!r}, but '{teacher.name}' has the heads 0 to {teacher.heads - 1}")

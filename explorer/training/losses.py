@@ -9,9 +9,8 @@ in `explorer.analysis.metrics` under whose name the level is reported. Everythin
 reference is never differentiated. Deliberately ignored: models, pictures, and how the terms are minimised.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +21,9 @@ from explorer.analysis import metrics
 from explorer.errors import InputError
 from explorer.models.trace import Trace
 from explorer.system.precision import outside_autocast
+from explorer.training.choices import ATTENTION_LAYERS, Blocks, Rows, check_weights
 
-Blocks = int | Sequence[int]
-Rows = Literal["all", "own"]
 TEMPERATURE = 0.1
-ATTENTION_LAYERS = 4
 
 
 def cls(reference: Trace, student: Trace) -> Float[Tensor, ""]:
@@ -142,15 +139,6 @@ def combine(
     chosen = {name: weight for name, weight in weights.items() if weight > 0}
     terms = {name: LEVELS[name](reference, student, **options.get(name, {})) for name in chosen}
     return {"loss": torch.stack([chosen[name] * term for name, term in terms.items()]).sum(), **terms}
-
-
-def check_weights(weights: dict[str, float]) -> None:
-    """Raises ValueError unless all weights are finite and not negative, and one of them is above 0."""
-    for name, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise InputError(f"the weight of '{name}' is a number, 0 (off) or above; got {weight!r}")
-    if not any(weights.values()):
-        raise InputError(f"nothing to learn: one of the weights {', '.join(weights)} has to be above 0")
 
 
 def _embeddings(reference: Trace, student: Trace) -> tuple[Tensor, Tensor]:

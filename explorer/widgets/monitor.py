@@ -23,8 +23,8 @@ from explorer.models.pairs import Pair, PairError, load_pair
 from explorer.scenes.inspection import moment_scene, recovery_scene
 from explorer.training.config import DistillConfig
 from explorer.training.crops import Pictures
-from explorer.training.distillation import Record
-from explorer.widgets.base import Explorer, View
+from explorer.training.records import Record
+from explorer.widgets.base import Explorer, View, one_line
 from explorer.widgets.pictures import plot_run
 from explorer.widgets.training import MOMENTS, State, Training
 

@@ -24,7 +24,8 @@ from explorer.models.pairs import CARD, load_teacher, read_card, read_pair, weig
 from explorer.system.replacing import current
 from explorer.training.config import DistillConfig
 from explorer.training.crops import Pictures
-from explorer.training.distillation import Record, distill
+from explorer.training.distillation import distill
+from explorer.training.records import Record
 
 State = Literal["ready", "running", "stopping", "stopped", "finished", "failed"]
 MOMENTS = 48

@@ -13,13 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from explorer import DistillConfig, ImageError, distortion, load_backbone, load_images
-from explorer.baselines.finetuning import LR, Classifier, FinetuneConfig, FinetuneRecord, finetune
+from explorer.baselines.finetuning import Classifier, FinetuneConfig, FinetuneRecord, finetune
 from explorer.data.sets import ImageSet
 from explorer.evaluation.probes import fit_probe
 from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone
 from explorer.models.weights import state_digest
 from explorer.training.crops import Stream, whole
+from explorer.training.recipe import HIGHEST_LR
 from tests.small import break_some, picture_folder, picture_set
 
 NOISE = "gaussian_noise(sigma=0.2)"
@@ -205,7 +206,7 @@ def test_it_is_distillation_s_recipe() -> None:
     for name in ("batch_size", "lr", "trainable", "views", "area", "precision", "workers", "seed"):
         assert getattr(FinetuneConfig(), name) == getattr(DistillConfig(), name)
     assert DistillConfig().weight_decay == 0
-    assert LR.keys() == {"lora", "all", "last"}
+    assert HIGHEST_LR.keys() == {"lora", "all", "last"}
 
 
 def test_accuracy_is_the_share_of_right_answers_to_noisy_pictures(

@@ -23,7 +23,9 @@ from explorer import DistillConfig, distill, load_backbone, load_pair
 from explorer.models.backbones import Backbone, CaptureError
 from explorer.models.pairs import CARD, HISTORY, STUDENT, PairError
 from explorer.models.weights import state_digest
-from explorer.training.distillation import OPTIMIZER, CheckpointError, DivergedError, Record
+from explorer.training.checkpoint import OPTIMIZER
+from explorer.training.held_out import split
+from explorer.training.records import CheckpointError, DivergedError, Record
 from tests.together import run_together
 
 NAME = "vit_tiny_patch16_224"
@@ -92,7 +94,7 @@ def test_losses_are_those_of_the_step(backbone: Backbone, pictures: Tensor, tmp_
     options = {"views": "fixed", "steps": 1, "batch_size": 4, "contrastive": 0.5, "attention": 2.0}
     record = run(backbone, pictures, tmp_path / "run", **options)[0]
     samples = next(iter(explorer.training.crops.Batches(0, 1, 4)))
-    held_out, training = explorer.training.distillation._split(10, 2)
+    held_out, training = split(10, 2)
     stream = explorer.training.crops.Stream([(pictures[i],) for i in training], (32, 32), "fixed", (0.4, 1.0), 0)
     clean = torch.stack([stream[n].image for n in samples])
     damaged = explorer.distortion("gaussian_noise(sigma=0.3)")(clean, seed=0, indices=samples)
@@ -141,7 +143,7 @@ def test_pictures_out_of_range_are_refused_by_their_number(
     images: Any = change(larger)
     if held != "a tensor":
         images = [(image, 0) for image in (larger if held == "one of many" else images)]
-    training = explorer.training.distillation._split(10, 2)[1]
+    training = split(10, 2)[1]
     if held == "one of many":
         images[training[0]] = (change(larger)[training[0]], 0)
     which = training[0] if held == "one of many" else r"\d"

@@ -1,0 +1,57 @@
+"""How weights are trained, the same for distillation and for its rival, fine-tuning: learning rates, groups, precision.
+
+Enters: numbers of a configuration, parameters with gradients. Leaves: learning rates, AdamW's groups, an autocast,
+limited gradients. Deliberately ignored: losses. Torch is imported where it is needed: a configuration reads its
+learning rates here, and a command's help a configuration.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from explorer.training.choices import Precision
+
+if TYPE_CHECKING:
+    import torch
+
+HIGHEST_LR = {"lora": 2e-3, "all": 1e-4, "last": 1e-4}
+"""What is trained -> the learning rate after warm-up, where none is asked for."""
+
+
+def highest_lr(lr: float | None, trainable: str) -> float:
+    """The learning rate after warm-up: the one that was asked for, else that of what is trained ("lora:8")."""
+    return lr if lr is not None else HIGHEST_LR[trainable.partition(":")[0]]
+
+
+def lr_at(step: int, steps: int, highest: float, warmup: float) -> float:
+    """The learning rate of a step, counted from 1: a linear rise over a share `warmup` of the steps, then half a
+    cosine, which would reach 0 at the step after the last one."""
+    rising = round(warmup * steps)
+    if step <= rising:
+        return highest * step / rising
+    share = (step - rising - 1) / (steps - rising)
+    return highest * (1 + math.cos(math.pi * share)) / 2
+
+
+def decay_groups(parameters: "Sequence[torch.nn.Parameter]", weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: matrices and convolutions decay; norms, biases, tokens and position embeddings do not."""
+    decayed = [p for p in parameters if p.ndim in (2, 4)]
+    others = [p for p in parameters if p.ndim not in (2, 4)]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def autocast(precision: Precision, device: "torch.device") -> "torch.autocast":
+    """The precision of forward passes on a device; "auto" is bfloat16 on a GPU that has it."""
+    import torch
+
+    half = precision == "bfloat16"
+    if precision == "auto":
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+
+
+def clip(parameters: "Sequence[torch.nn.Parameter]", limit: float | None) -> float:
+    """Shorten the gradients together to a norm of at most `limit`, None for any; the norm before."""
+    import torch
+
+    return float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
