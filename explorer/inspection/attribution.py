@@ -25,6 +25,7 @@ from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError, MissingExtraError, did_you_mean
 from explorer.evaluation.probes import Probe
+from explorer.inspection.comparison import FULL_ATTENTION_BYTES
 from explorer.models.backbones import Backbone
 from explorer.models.capture import AttentionCapture
 from explorer.models.trace import Grid
@@ -34,8 +35,6 @@ Toward = Tensor | tuple[Probe, Any]
 Baseline = Literal["mean", "black", "blur"] | Tensor
 Score = Callable[[Tensor], Tensor]
 
-FULL_ATTENTION_BYTES = 1 << 30
-"""Gradient x attention holds the attention of all blocks, and its gradient: beyond this it is refused."""
 _NO_SLOPE = 1e-6  # float32 embeddings agree to about 1e-7: nearer to 1 a gradient of the cosine is rounding
 
 
@@ -501,8 +500,8 @@ def _readout_tokens(backbone: Backbone) -> int:
             f"from the class token but {made}: use {_and_others('gradient_attention')}"
         )
     size = 4 * backbone.depth * backbone.heads * (backbone.prefix + backbone.grid.patches) ** 2
-    if size > FULL_ATTENTION_BYTES:
-        raise InputError(
+    if size > FULL_ATTENTION_BYTES:  # and its gradient comes on top
+        raise ValueError(
             f"the attention of all blocks would take {size / 2**30:.1f} GiB, and its gradient as much again; load "
             f"'{backbone.name}' at a smaller image size, or use {_and_others('gradient_attention')}"
         )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas
 
 FULL_ATTENTION_BYTES = 1 << 30
+"""Beyond this the attention of all blocks of one picture is not held."""
 VIEWS = ("teacher_clean", "teacher_distorted", "student_clean", "student_distorted")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_args
 
-from explorer.training import recipe
+from explorer.training import choices, recipe
 from explorer.training.choices import (
     ATTENTION_LAYERS,
     Blocks,
@@ -19,15 +19,6 @@ from explorer.training.choices import (
     Rows,
     Views,
     block_numbers,
-    check_blocks,
-    check_number,
-    check_numbers,
-    check_seed,
-    check_size,
-    check_views,
-    check_weights,
-    check_whole,
-    check_word,
     read_area,
     read_blocks,
     read_numbers,
@@ -130,7 +121,8 @@ class DistillConfig:
         metadata=_option(read_views, "fresh: new crops at each visit; a number: so many per picture; fixed: none"),
     )
     area: tuple[float, float] = field(
-        default=(0.4, 1.0), metadata=_option(read_area, "smallest and largest share of a picture that a crop covers")
+        default=(0.4, 1.0),
+        metadata=_option(read_area, "smallest and largest share of a picture that a crop covers"),
     )
     cache_gib: float = field(
         default=2.0, metadata=_option(float, "memory for the teacher's targets where views repeat, in GiB")
@@ -212,27 +204,27 @@ class DistillConfig:
 def _check(config: DistillConfig) -> None:
     from explorer.models.adapters import Trainable
 
-    check_weights(config.weights)
+    choices.check_weights(config.weights)
     Trainable.parse(config.trainable)
     for name in ("steps", "batch_size", "accumulate", "probe", "eval_every", "checkpoint_every"):
-        check_whole(name, getattr(config, name), 1)
-    check_whole("workers", config.workers, 0)
-    check_seed(config.seed)
+        choices.check_whole(name, getattr(config, name), 1)
+    choices.check_whole("workers", config.workers, 0)
+    choices.check_seed(config.seed)
     for name in ("lr", "grad_clip"):
         if getattr(config, name) is not None:
-            check_number(name, getattr(config, name), positive=True)
+            choices.check_number(name, getattr(config, name), positive=True)
     for name, below in {"warmup": 1.0, "weight_decay": math.inf, "cache_gib": math.inf}.items():
-        check_number(name, getattr(config, name), below=below)
-    check_word("rows", config.rows, get_args(Rows))
-    check_word("precision", config.precision, get_args(Precision))
+        choices.check_number(name, getattr(config, name), below=below)
+    choices.check_word("rows", config.rows, get_args(Rows))
+    choices.check_word("precision", config.precision, get_args(Precision))
     for name in ("compile", "checkpointing"):
-        check_word(name, getattr(config, name), (True, False))
+        choices.check_word(name, getattr(config, name), (True, False))
     for name in LAYER_FIELDS:
-        check_blocks(name, getattr(config, name))
+        choices.check_blocks(name, getattr(config, name))
     if config.heads is not None:
-        check_numbers("heads", config.heads, low=0)
-    check_size(config.image_size)
-    check_views(config.views, config.area)
+        choices.check_numbers("heads", config.heads, low=0)
+    choices.check_size(config.image_size)
+    choices.check_views(config.views, config.area)
     if config.compile and config.checkpointing:
         raise InputError(
             "compile and checkpointing exclude each other: torch cannot compile blocks whose attention it "

@@ -77,11 +77,11 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from explorer.cli.main import main\n"
-        "codes = [main(words) for words in (['--help'], ['compare', '--help'], ['--version'])]\n"
+        "codes = [main(words) for words in (['--help'], ['compare', '--help'], ['distill', '--help'], ['--version'])]\n"
         "print(codes, [name for name in ('torch', 'timm', 'matplotlib', 'numpy', 'pandas') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[0, 0, 0] []"
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0] []"
 
 
 def test_examples_of_compare_can_be_parsed() -> None:

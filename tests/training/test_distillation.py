@@ -1,5 +1,6 @@
 """Training really teaches, repeats to the bit, goes on where it stopped, and never leaves a broken folder behind."""
 
+import argparse
 import copy
 import json
 import math
@@ -717,15 +718,23 @@ def test_broken_pictures_stop_a_run_before_it_begins_or_are_skipped(
 
 
 def test_options_are_those_of_the_configuration() -> None:
-    from explorer.cli.distill import FIELDS
+    from explorer.cli.distill import COMMAND
 
+    parser = argparse.ArgumentParser()
+    COMMAND.add_arguments(parser)
+    options = {action.dest: action for action in parser._actions}
     config = DistillConfig().as_dict()
-    assert set(FIELDS) == set(config) - {"image_size"}
-    for name, (reader, text) in FIELDS.items():
-        if reader is not bool:
+    others = {"help", "images", "split", "limit", "skip_broken", "out", "resume", "backbone", "size", "device"}
+    assert set(options) - others == set(config) - {"image_size"}
+    for name in set(options) - others:
+        if options[name].nargs != 0:
             default = config[name]
             shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
-            assert text.endswith(f"(default: {shown})"), name
+            assert str(options[name].help).endswith(f"(default: {shown})"), name
+
+
+def test_every_level_has_a_weight() -> None:
+    assert list(DistillConfig().weights) == list(explorer.training.losses.LEVELS)
 
 
 def test_the_function_stays_reachable() -> None:
