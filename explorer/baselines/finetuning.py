@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
@@ -72,8 +72,9 @@ class FinetuneConfig:
         for name, low in {"steps": 1, "batch_size": 1, "workers": 0}.items():
             check_whole(name, getattr(self, name), low)
         check_seed(self.seed)
-        for name in ("head_lr",) if self.lr is None else ("lr", "head_lr"):
-            _check_rate(name, getattr(self, name))
+        for name, value in {"lr": self.highest_lr, "head_lr": self.head_lr}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise InputError(f"{name} is a number above 0; got {value!r}")
         check_views(self.views, self.area)
         check_word("precision", self.precision, get_args(Precision))
 
@@ -192,7 +193,10 @@ def finetune(
     classifier = _beginning(backbone, images.classes, config)
     if probe is not None:
         _begin_as(classifier.head, probe)
-    return with_gradients(_steps(classifier, _batches(backbone, images, labels, config), config))
+    views = _Labelled(images, labels, backbone.height_width, config)
+    batches = Batches(0, config.steps, config.batch_size)
+    loaded = loader(views, batches, _collate, config.workers, backbone.device)
+    return with_gradients(_steps(classifier, loaded, config))
 
 
 def _beginning(backbone: Backbone, classes: tuple[str, ...], config: FinetuneConfig) -> Classifier:
@@ -225,7 +229,12 @@ def _steps(
     classifier: Classifier, batches: Iterable[tuple[Tensor, list[int], Tensor]], config: FinetuneConfig
 ) -> Generator[FinetuneRecord, None, None]:
     damage = parse_distortion(config.distortion)
-    optimizer = _optimizer(classifier, config)
+    trained = [parameter for parameter in classifier.backbone.module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": trained, "lr": config.highest_lr},
+        {"params": list(classifier.head.parameters()), "lr": config.head_lr},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=DistillConfig.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: config.lr_share(done + 1))
     seconds: deque[float] = deque(maxlen=20)
     start = time.perf_counter()
@@ -266,23 +275,7 @@ def _update(
     return loss.item()
 
 
-def _optimizer(classifier: Classifier, config: FinetuneConfig) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in classifier.backbone.module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": trained, "lr": config.highest_lr},
-        {"params": list(classifier.head.parameters()), "lr": config.head_lr},
-    ]
-    return torch.optim.AdamW(groups, weight_decay=0.0)
-
-
 # Pictures with their labels.
-
-
-def _batches(
-    backbone: Backbone, images: ImageSet, labels: Int64[Tensor, " picture"], config: FinetuneConfig
-) -> DataLoader:
-    views = _Labelled(images, labels, backbone.height_width, config)
-    return loader(views, Batches(0, config.steps, config.batch_size), _collate, config.workers, backbone.device)
 
 
 class _Labelled(Dataset):
@@ -328,11 +321,3 @@ def _labels(images: ImageSet) -> Int64[Tensor, " picture"]:
             f"expected pictures with labels, such as a folder with one sub-folder for each class; got {what}"
         )
     return torch.tensor(images.labels)
-
-
-# Checks.
-
-
-def _check_rate(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InputError(f"{name} is a number above 0; got {value!r}")

@@ -198,9 +198,6 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-# Supervised fine-tuning.
-
-
 RESTORERS: dict[str, Callable[[np.ndarray, Values, float], np.ndarray]] = {
     "gaussian_noise": denoise,
     "gaussian_blur": deblur,

@@ -81,20 +81,6 @@ def _prints_a_file(options: argparse.Namespace) -> bool:
     return any(descriptor(value) == 1 for value in vars(options).values() if isinstance(value, Path))
 
 
-def _is_for_users(error: Exception) -> bool:
-    """Whether the message says what to mend; anything else is our own mistake and keeps its traceback."""
-    if isinstance(error, ValueError | OSError | ImportError | MemoryError):
-        return True
-    homes = (
-        ("explorer.models.weights", "WeightsError"),
-        ("explorer.models.backbones", "CaptureError"),
-        ("explorer.training.records", "DivergedError"),
-    )
-    # looked up, not imported: what was never imported was not raised
-    ours = [getattr(sys.modules[module], name) for module, name in homes if module in sys.modules]
-    return isinstance(error, tuple(ours))
-
-
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         advice = "; free some space, or write elsewhere" if error.errno in _NO_ROOM else ""

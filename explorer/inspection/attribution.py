@@ -501,7 +501,7 @@ def _readout_tokens(backbone: Backbone) -> int:
         )
     size = 4 * backbone.depth * backbone.heads * (backbone.prefix + backbone.grid.patches) ** 2
     if size > FULL_ATTENTION_BYTES:  # and its gradient comes on top
-        raise ValueError(
+        raise InputError(
             f"the attention of all blocks would take {size / 2**30:.1f} GiB, and its gradient as much again; load "
             f"'{backbone.name}' at a smaller image size, or use {_and_others('gradient_attention')}"
         )

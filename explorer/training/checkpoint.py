@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from explorer.distortions import distortion
+from explorer.errors import InputError
 from explorer.models.adapters import Trainable, load_trained, trained_tensors
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import CARD, Card, PairError, check_teacher, make_card, read_pair, write_pair, write_tensors
@@ -140,4 +141,4 @@ def _check_same(what: str, before: Card, now: Card, may_differ: Sequence[str] = 
     names = [name for name in {**before, **now} if name not in may_differ and before.get(name) != now.get(name)]
     if names:
         changes = "; ".join(f"{name} was {before.get(name)!r:.200} and is {now.get(name)!r:.200}" for name in names[:5])
-        raise ValueError(f"the run cannot be resumed with other {what}: {changes}. Start a new run in another folder")
+        raise InputError(f"the run cannot be resumed with other {what}: {changes}. Start a new run in another folder")

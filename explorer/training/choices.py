@@ -9,6 +9,8 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from explorer.errors import InputError
+
 Blocks = int | Sequence[int]
 Rows = Literal["all", "own"]
 Views = int | Literal["fixed", "fresh"]
@@ -53,33 +55,33 @@ def check_weights(weights: dict[str, float]) -> None:
     """Raises ValueError unless all weights are finite and not negative, and one of them is above 0."""
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise ValueError(f"the weight of '{name}' is a number, 0 (off) or above; got {weight!r}")
+            raise InputError(f"the weight of '{name}' is a number, 0 (off) or above; got {weight!r}")
     if not any(weights.values()):
-        raise ValueError(f"nothing to learn: one of the weights {', '.join(weights)} has to be above 0")
+        raise InputError(f"nothing to learn: one of the weights {', '.join(weights)} has to be above 0")
 
 
 def check_views(views: object, area: object) -> None:
     """Raises ValueError for no such kind of views, or an area out of range; see `explorer.training.crops.Stream`."""
     if views not in ("fixed", "fresh") and (type(views) is not int or views < 1):
-        raise ValueError(
+        raise InputError(
             f"views must be 'fresh', 'fixed', or how many crops each picture has, at least 1; got {views!r}"
         )
     valid = isinstance(area, tuple) and len(area) == 2 and all(isinstance(one, int | float) for one in area)
     if not valid or not 0 < area[0] <= area[1] <= 1:  # type: ignore[index]
-        raise ValueError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")
+        raise InputError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")
 
 
 def check_whole(name: str, value: object, low: int) -> None:
     """Raises ValueError unless it is a whole number from `low` on."""
     if type(value) is not int or value < low:
-        raise ValueError(f"{name} is a whole number, at least {low}; got {value!r}")
+        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
 
 
 def check_seed(seed: object) -> None:
     """Raises ValueError unless it is a whole number from 0 to 2**63 - 1."""
     check_whole("seed", seed, 0)
     if seed >= 1 << 63:  # type: ignore[operator]
-        raise ValueError(f"seed is a whole number from 0 to 2**63 - 1; got {seed}")
+        raise InputError(f"seed is a whole number from 0 to 2**63 - 1; got {seed}")
 
 
 def check_number(name: str, value: object, positive: bool = False, below: float = math.inf) -> None:
@@ -87,7 +89,7 @@ def check_number(name: str, value: object, positive: bool = False, below: float 
     valid = isinstance(value, int | float) and not isinstance(value, bool)
     if not valid or not 0 <= value < below or (positive and value == 0):  # type: ignore[operator]
         bound = "above 0" if positive else "0 or above"
-        raise ValueError(
+        raise InputError(
             f"{name} is a number, {bound}{f' and below {below:g}' if below < math.inf else ''}; got {value!r}"
         )
 
@@ -95,7 +97,7 @@ def check_number(name: str, value: object, positive: bool = False, below: float 
 def check_word(name: str, value: object, words: Sequence[object]) -> None:
     """Raises ValueError unless it is one of the words, and of their type."""
     if value not in words or type(value) is not type(words[0]):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}")
+        raise InputError(f"{name} must be one of {', '.join(map(repr, words))}; got {value!r}")
 
 
 def check_blocks(name: str, value: object) -> None:
@@ -103,18 +105,18 @@ def check_blocks(name: str, value: object) -> None:
     if isinstance(value, tuple):
         check_numbers(name, value)
     elif type(value) is not int or value < 1:
-        raise ValueError(f"{name} is how many of the last blocks, at least 1, or block numbers; got {value!r}")
+        raise InputError(f"{name} is how many of the last blocks, at least 1, or block numbers; got {value!r}")
 
 
 def check_numbers(name: str, value: object, low: int | None = None) -> None:
     """Raises ValueError unless these are different whole numbers, from `low` on."""
     whole = isinstance(value, tuple) and all(type(one) is int and (low is None or one >= low) for one in value)
     if not whole or not 0 < len(set(value)) == len(value):  # type: ignore[call-overload,arg-type]
-        raise ValueError(f"{name} are different whole numbers, such as (0, 3); got {value!r}")
+        raise InputError(f"{name} are different whole numbers, such as (0, 3); got {value!r}")
 
 
 def check_size(size: object) -> None:
     """Raises ValueError unless it is a number of pixels, or (height, width)."""
     sides = size if isinstance(size, tuple) else (size, size)
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise ValueError(f"image_size is a number of pixels, or (height, width); got {size!r}")
+        raise InputError(f"image_size is a number of pixels, or (height, width); got {size!r}")

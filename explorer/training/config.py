@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_args
 
+from explorer.errors import InputError
 from explorer.training import choices, recipe
 from explorer.training.choices import (
     ATTENTION_LAYERS,
@@ -231,4 +232,4 @@ def _check(config: DistillConfig) -> None:
             "computes again; choose one of them"
         )
     if config.contrastive and config.batch_size < 2:
-        raise ValueError("contrastive compares the pictures of a batch with each other: batch_size must be at least 2")
+        raise InputError("contrastive compares the pictures of a batch with each other: batch_size must be at least 2")

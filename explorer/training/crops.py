@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from explorer.data.image import ImageError, load_image
 from explorer.data.sets import ImageSet
+from explorer.errors import InputError
 from explorer.training.choices import Views
 
 _Record = TypeVar("_Record")
@@ -55,7 +56,7 @@ class Tensors(Dataset):
 
     def __init__(self, images: Tensor) -> None:
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected pictures as a tensor 'picture 3 height width'; got shape {tuple(images.shape)}")
+            raise InputError(f"expected pictures as a tensor 'picture 3 height width'; got shape {tuple(images.shape)}")
         self.images = images.detach().cpu()
 
     def __len__(self) -> int:

@@ -31,6 +31,7 @@ from torch import Tensor
 from explorer.analysis.similarity import Alignment
 from explorer.data.sets import ImageSet
 from explorer.distortions import distortion as parse_distortion
+from explorer.errors import InputError
 from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone, ImageSize, as_height_width
 from explorer.models.capture import recomputed
@@ -365,4 +366,4 @@ def _check_fit(config: DistillConfig, teacher: Backbone) -> None:
     if config.compile and teacher.reader.wrapped is not None:
         raise InputError(f"compile=True is for timm's models; '{teacher.name}' is a module of your own: compile=False")
     if config.heads is not None and max(config.heads) >= teacher.heads:
-        raise ValueError(f"heads={config.heads!r}, but '{teacher.name}' has the heads 0 to {teacher.heads - 1}")
+        raise InputError(f"heads={config.heads!r}, but '{teacher.name}' has the heads 0 to {teacher.heads - 1}")

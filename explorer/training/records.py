@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from explorer.analysis.similarity import Alignment
+from explorer.errors import UserError
 from explorer.models.backbones import Backbone
 
 
-class DivergedError(RuntimeError):
+class DivergedError(UserError, RuntimeError):
     """A loss, a gradient or a weight is not finite any more. The message names the step and the term."""
 
 

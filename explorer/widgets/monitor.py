@@ -24,7 +24,7 @@ from explorer.scenes.inspection import moment_scene, recovery_scene
 from explorer.training.config import DistillConfig
 from explorer.training.crops import Pictures
 from explorer.training.records import Record
-from explorer.widgets.base import Explorer, View, one_line
+from explorer.widgets.base import Explorer, View
 from explorer.widgets.pictures import plot_run
 from explorer.widgets.training import MOMENTS, State, Training
 
