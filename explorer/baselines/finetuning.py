@@ -26,7 +26,7 @@ from explorer.errors import InputError
 from explorer.evaluation.probes import Probe
 from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone
-from explorer.system.precision import outside_autocast
+from explorer.system.precision import autocast, outside_autocast
 from explorer.training import recipe
 from explorer.training.choices import Precision, Views, check_seed, check_views, check_whole, check_word
 from explorer.training.config import DistillConfig
@@ -263,14 +263,14 @@ def _update(
 ) -> float:
     """One update of the weights, none if the loss is not finite; the loss before it."""
     classifier.backbone.check_mode()
-    with recipe.autocast(config.precision, images.device):
+    with autocast(config.precision, images.device):
         logits = classifier.logits(images, grad=True)
     loss = F.cross_entropy(logits.float(), labels)
     if torch.isfinite(loss):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        recipe.clip(trained, DistillConfig.grad_clip)
+        nn.utils.clip_grad_norm_(trained, DistillConfig.grad_clip or math.inf)
         optimizer.step()
     return loss.item()
 

@@ -19,7 +19,7 @@ from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation import features as kept
-from explorer.evaluation.features import Kind, Told, embed
+from explorer.evaluation.features import Kind, Told, embed, share_of
 from explorer.evaluation.probes import nearest, nearest_label_accuracy, retrieval_at_1
 from explorer.evaluation.projection import Projection, project
 from explorer.models.backbones import Layers
@@ -132,7 +132,7 @@ def embed_pair(
     sources = VIEWS[:2] if pair.student is pair.teacher else VIEWS
     found = {}
     for place, view in enumerate(sources):
-        told = None if progress is None else _part(progress, place * len(images), len(sources) * len(images))
+        told = share_of(progress, place * len(images), len(sources) * len(images))
         backbone = pair.teacher if view.startswith("teacher") else pair.student
         spec = damage if view.endswith("distorted") else "none"
         features = embed(backbone, images, spec, seed, **wanted, cache=cache, progress=told)
@@ -164,7 +164,3 @@ def is_embedded(
 
 def _layers(kind: Kind, layer: int, keep: Layers | None) -> Layers | None:
     return None if kind == "embedding" else layer if keep is None else keep
-
-
-def _part(progress: Told, before: int, total: int) -> Told:
-    return lambda done, _: progress(before + done, total)

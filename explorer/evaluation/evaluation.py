@@ -7,12 +7,10 @@ several draws of the distortion).
 """
 
 from dataclasses import dataclass
-from functools import partial
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
@@ -20,15 +18,13 @@ from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation.embedding import VIEWS
-from explorer.evaluation.features import Kind, Told, embed
+from explorer.evaluation.features import Kind, Told, embed, share_of
 from explorer.evaluation.probes import PROBES, Probe, fit_probe, wilson_interval
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 
 if TYPE_CHECKING:
     import pandas
-
-_TRAIN, _TEST = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,10 +133,17 @@ def evaluate(
     count = draws if damage.stochastic else 1
     fitted = 2 + 2 * count if fit == "own" else 1
     total = len(labelled) * fitted + len(test) * (2 + 2 * count)
-    told = None if progress is None else _Sum(progress, total)
-    look = partial(
-        _look, damage=damage, seed=seed, kind=kind, layer=layer, batch_size=batch_size, cache=cache, told=told
-    )
+    done = 0
+
+    def look(backbone: Backbone, images: ImageSet, draw: int | None, part: Literal["train", "test"]) -> np.ndarray:
+        """Features of the pictures as one draw of the distortion leaves them; None: of the clean pictures."""
+        nonlocal done
+        spec, own_seed = ("none", 0) if draw is None else (damage, draw_seed(seed, draw, part))
+        told, layers = share_of(progress, done, total), None if kind == "embedding" else layer
+        wanted: dict[str, Any] = {"layers": layers, "batch_size": batch_size, "cache": cache, "progress": told}
+        features = embed(backbone, images, spec, own_seed, **wanted)
+        done += len(images)
+        return np.asarray(features.of(kind, -1))
 
     def fit_on(backbone: Backbone, draw: int | None) -> Probe:
         return fit_probe(probe, look(backbone, labelled, draw, "train"), _of(labelled), k=k)
@@ -168,52 +171,7 @@ def evaluate(
 
 def draw_seed(seed: int, draw: int, part: Literal["train", "test"]) -> int:
     """The seed of one draw of the distortion: different for training and test pictures, and for every draw."""
-    words = np.random.SeedSequence([seed, draw, _TRAIN if part == "train" else _TEST]).generate_state(1)
-    return int(words[0])
-
-
-def _look(
-    backbone: Backbone,
-    images: ImageSet,
-    draw: int | None,
-    part: Literal["train", "test"],
-    *,
-    damage: Distortion,
-    seed: int,
-    kind: Kind,
-    layer: int,
-    batch_size: int | None,
-    cache: bool,
-    told: "_Sum | None",
-) -> Float[np.ndarray, "image dim"]:
-    """Features of the pictures as one draw of the distortion leaves them; None: of the clean pictures."""
-    spec, own_seed = ("none", 0) if draw is None else (damage, draw_seed(seed, draw, part))
-    features = embed(
-        backbone,
-        images,
-        spec,
-        own_seed,
-        layers=None if kind == "embedding" else layer,
-        batch_size=batch_size,
-        cache=cache,
-        progress=told,
-    )
-    if told is not None:
-        told.finished(len(images))
-    return np.asarray(features.of(kind, -1))
-
-
-class _Sum:
-    """Progress over several sets of pictures, told as one."""
-
-    def __init__(self, progress: Told, total: int) -> None:
-        self.progress, self.total, self.before = progress, total, 0
-
-    def __call__(self, done: int, _all: int) -> None:
-        self.progress(self.before + done, self.total)
-
-    def finished(self, count: int) -> None:
-        self.before += count
+    return int(np.random.SeedSequence([seed, draw, int(part == "test")]).generate_state(1)[0])
 
 
 def _of(images: ImageSet) -> tuple[int, ...]:

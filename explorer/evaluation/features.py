@@ -46,6 +46,7 @@ from explorer.system.files import (
     scratch_folder,
 )
 from explorer.system.memory import Parts, pictures_at_once
+from explorer.system.precision import autocast
 from explorer.system.processes import Processes
 
 Kind = Literal["embedding", "cls", "mean patch"]
@@ -174,6 +175,11 @@ def embed(
         return job.in_memory(workers, progress)
 
 
+def share_of(progress: Told | None, before: int, total: int) -> Told | None:
+    """Progress on one of several sets of pictures, told as a share of all of them."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
 def is_embedded(
     backbone: Backbone,
     images: ImageSet,
@@ -290,7 +296,9 @@ class _Job:
             self.processes.wait()
             if self.processes.first:
                 with _unkept(root):
-                    _write_about(scratch, self.key, self.layers)
+                    digests = {file.name: file_digest(file) for file in sorted(scratch.glob("*.npy"))}
+                    about = {"key": self.key, "layers": list(self.layers), "sha256": digests}
+                    (scratch / _ABOUT).write_text(json.dumps(about))
                 with suppress(OSError):  # another program was faster, with the very same features
                     os.rename(scratch, root / self.key)
                 _prune(root, keep=self.key)
@@ -342,7 +350,7 @@ class _Job:
         self, pictures: Float[Tensor, "batch 3 height width"], numbers: range | list[int]
     ) -> dict[str, np.ndarray]:
         damaged = self.damage(pictures.to(self.backbone.device, non_blocking=True), seed=self.seed, indices=numbers)
-        with torch.autocast(damaged.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with autocast(self.precision, damaged.device):
             trace = self.backbone.trace(damaged, layers=self.layers or -1, attention=None)
         return _arrays(trace, inner=bool(self.layers))
 
@@ -383,11 +391,6 @@ def _unkept(root: Path) -> Iterator[None]:
             f"features cannot be kept in '{root}' ({error.strerror or error}); free some space there, or choose "
             f"another folder: {CACHE_VARIABLE}, or embed(..., cache=...)"
         ) from error
-
-
-def _write_about(folder: Path, key: str, layers: tuple[int, ...]) -> None:
-    digests = {file.name: file_digest(file) for file in sorted(folder.glob("*.npy"))}
-    (folder / _ABOUT).write_text(json.dumps({"key": key, "layers": list(layers), "sha256": digests}))
 
 
 def _kept(folder: Path, key: str) -> Features | None:

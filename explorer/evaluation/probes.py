@@ -139,7 +139,11 @@ def nearest(
         ValueError: no pictures, NaN, sizes that differ, or a k that the gallery cannot fill.
     """
     items, rows = _pairs(gallery, queries) if leave_out else _same_size(gallery, queries)
-    _check_k(k, len(items), leave_out)
+    most = len(items) - leave_out
+    if most == 0:
+        raise InputError("the gallery is a single picture and leave_out leaves nothing of it; give at least two")
+    if not 1 <= k <= most:
+        raise InputError(f"k lies between 1 and {most}, the number of pictures that can be found; got {k}")
     parts = [_best(cosines, k) for cosines in _cosines(items, rows, leave_out)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
@@ -239,14 +243,6 @@ def _pairs(gallery: Any, queries: Any) -> tuple[Float[np.ndarray, "image dim"], 
             "both for the same pictures, in the same order"
         )
     return items, rows
-
-
-def _check_k(k: int, items: int, leave_out: bool) -> None:
-    if leave_out and items == 1:
-        raise InputError("the gallery is a single picture and leave_out leaves nothing of it; give at least two")
-    most = items - leave_out
-    if not 1 <= k <= most:
-        raise InputError(f"k lies between 1 and {most}, the number of pictures that can be found; got {k}")
 
 
 def _knn(k: int, _regularisation: float, _seed: int) -> Any:

@@ -178,7 +178,7 @@ def _umap(views: Views, wanted: _Wanted) -> tuple[Places, None]:
         ruler = _new_umap(wanted, len(fitted))
         try:
             ruler.fit(fitted)
-            places = {name: _laid_onto(ruler, view, _equal_rows(view, fitted)) for name, view in single.items()}
+            places = {name: _laid_onto(ruler, view, (view == fitted).all(axis=1)) for name, view in single.items()}
         except ValueError as error:
             raise InputError(f'UMAP cannot lay out these features ({error}); use method="pca"') from error
     lost = sorted(name for name, place in places.items() if not np.isfinite(place).all())
@@ -235,10 +235,6 @@ def _laid_onto(
     if same.all():
         return ruler.embedding_.copy()
     return np.where(same[:, None], ruler.embedding_, ruler.transform(view))
-
-
-def _equal_rows(a: Float[np.ndarray, "image dim"], b: Float[np.ndarray, "image dim"]) -> Bool[np.ndarray, " image"]:
-    return (a == b).all(axis=1)
 
 
 def _displacement(

@@ -6,7 +6,7 @@ pictures are looked at once, and the whole curve can be seen from the first batc
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -176,18 +176,13 @@ def strengths_of(
         raise InputError(f"a sweep varies exactly one operator, such as 'gaussian_noise'; got '{distortion}'")
     step, entry = steps[0], DISTORTIONS[steps[0].name]
     name = parameter or entry.strength
-    chosen = tuple(_default_values(entry, name) if values is None else values)
+    own = {entry.strength: entry.strengths, SEVERITY: entry.severities}
+    chosen = tuple((own.get(name) or ()) if values is None else values)
     if not chosen:
         raise InputError(f"values: expected strengths for {name} of '{step.name}', such as (0.1, 0.3); got none")
     fixed = {key: value for key, value in step.values if key not in (name, SEVERITY)}
     damaged = tuple(_at(step.name, entry, name, value, fixed, step.clip) for value in chosen)
     return Strengths(operator=step.name, parameter=name, values=chosen, distortions=damaged)
-
-
-def _default_values(entry: Description, parameter: str) -> Iterable[int | float]:
-    if parameter == SEVERITY:
-        return entry.severities or ()
-    return entry.strengths if parameter == entry.strength else ()
 
 
 def _at(operator: str, entry: Description, name: str, value: int | float, fixed: dict, clip: bool) -> Distortion:

@@ -68,7 +68,7 @@ def prepare(module: nn.Module, trainable: Trainable, seed: int = 0) -> nn.Module
 
 def trained_tensors(module: nn.Module, trainable: Trainable) -> dict[str, Tensor]:
     """What training changed in a module made by `prepare`: copies on the CPU, named as in `trained_shapes`."""
-    state = {name.replace(".default.", "."): tensor for name, tensor in module.state_dict().items()}
+    state = _state(module)
     names = (
         [name for name in state if ".lora_" in name] if trainable.kind == "lora" else trained_shapes(module, trainable)
     )
@@ -102,7 +102,7 @@ def load_trained(module: nn.Module, trainable: Trainable, tensors: dict[str, Ten
     Raises:
         ValueError: names or shapes are not exactly those that such a student has.
     """
-    state = {name.replace(".default.", "."): tensor for name, tensor in module.state_dict().items()}
+    state = _state(module)
     _check(trained_shapes(module, trainable), tensors, trainable)
     for name, tensor in tensors.items():
         state[name].copy_(tensor)
@@ -128,6 +128,10 @@ def put_in(module: nn.Module, trainable: Trainable, tensors: dict[str, Tensor]) 
         first, second = (tensors[path + _ADAPTER.format(factor)].to(weight) for factor in "AB")
         weight += second @ first  # scaled by alpha / rank = 1, see `_with_adapter`
     return module
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {name.replace(".default.", "."): tensor for name, tensor in module.state_dict().items()}
 
 
 def _with_adapter(module: nn.Module, rank: int, seed: int) -> nn.Module:

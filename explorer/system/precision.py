@@ -1,4 +1,4 @@
-"""What is no model computes in the precision of its tensors: `outside_autocast`.
+"""Models compute in the precision that is asked for, `autocast`; all else in that of its tensors, `outside_autocast`.
 
 `torch.autocast` is meant for models. Around a whole script it would also turn the convolutions of distortions and the
 matrix products of metrics into half precision, where they are wrong by a tenth, or mixed types that torch refuses.
@@ -10,6 +10,14 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """For forward passes: "float32", "bfloat16", or "auto", which is bfloat16 on a GPU that has it."""
+    half = precision == "bfloat16"
+    if precision == "auto":
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ optimizer as they were when it was written. Deliberately ignored: when it is tim
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +33,26 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 _log = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, eq=False)
 class Checkpoint:
     """The last checkpoint of a run.
 
-    Args:
+    Attributes:
         out: the run's folder.
         teacher, config: of the run.
         data: which pictures it learns from.
         student: what is written, and read into; its weights may have changed meanwhile.
         optimizer: of the student's parameters.
-
-    Attributes:
         step: after which it was written; -1: it was not.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        teacher: Backbone,
-        config: DistillConfig,
-        data: Card,
-        student: Backbone,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        self.out, self.teacher, self.config, self.data = out, teacher, config, data
-        self.student, self.optimizer = student, optimizer
-        self.trainable = Trainable.parse(config.trainable)
-        self.parameters = {n: p for n, p in student.module.named_parameters() if p.requires_grad}
-        self.step = -1
+    out: Path
+    teacher: Backbone
+    config: DistillConfig
+    data: Card
+    student: Backbone
+    optimizer: torch.optim.Optimizer
+    step: int = -1
 
     def write(self, step: int, metrics: Card, history: list[dict[str, Any]]) -> None:
         """Bring the folder up to date: all of its files, or none.
@@ -68,16 +61,17 @@ class Checkpoint:
             CheckpointError: the files could not be written; the folder keeps those before.
         """
         damage, config = distortion(self.config.distortion), self.config.as_dict()
+        tensors = trained_tensors(self.student.module, Trainable.parse(self.config.trainable))
         card = make_card(self.teacher, damage, config=config, metrics=metrics, step=step, data=self.data)
         moments = {
             f"{kind}/{name}": self.optimizer.state[parameter][kind].detach().cpu()
-            for name, parameter in self.parameters.items()
+            for name, parameter in self.student.module.named_parameters()
             if parameter in self.optimizer.state
             for kind in _MOMENTS
         }
         try:
             with replacing(self.out) as part:
-                write_pair(part, trained_tensors(self.student.module, self.trainable), card, history)
+                write_pair(part, tensors, card, history)
                 write_tensors(moments, part / OPTIMIZER, like=part / CARD, sha256=state_digest(moments))
         except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
             reason = getattr(error, "strerror", None) or str(error)
@@ -99,7 +93,7 @@ class Checkpoint:
         check_teacher(card, self.teacher)
         _check_same("config", card["config"], self.config.as_dict(), _MAY_CHANGE)
         _check_same("pictures", card["data"], self.data)
-        load_trained(self.student.module, self.trainable, tensors)
+        load_trained(self.student.module, Trainable.parse(self.config.trainable), tensors)
         self.step = card["step"]
         self._read_optimizer()
         _log.info("going on with '%s' after step %d", self.out, self.step)
@@ -125,7 +119,7 @@ class Checkpoint:
                 f"'{self.out}' cannot be resumed: {OPTIMIZER} is missing or damaged ({error}). Its student of step "
                 f"{self.step} is whole, and can be loaded; start a new run in another folder"
             ) from error
-        for name, parameter in self.parameters.items():
+        for name, parameter in self.student.module.named_parameters():
             found = {kind: moments[f"{kind}/{name}"] for kind in _MOMENTS if f"{kind}/{name}" in moments}
             if not found:
                 continue

@@ -181,6 +181,11 @@ class DistillConfig:
         step after the last one."""
         return recipe.lr_at(step, self.steps, self.highest_lr, self.warmup)
 
+    @property
+    def compares_pictures(self) -> bool:
+        """Whether a level compares the pictures of a batch with each other, so that a step cannot share them out."""
+        return self.contrastive > 0
+
     def levels(self, depth: int) -> dict[str, Any]:
         """The arguments of `explorer.losses.combine` for a model of `depth` blocks."""
         numbers = {name: block_numbers(getattr(self, name), depth) for name in LAYER_FIELDS}
@@ -231,5 +236,5 @@ def _check(config: DistillConfig) -> None:
             "compile and checkpointing exclude each other: torch cannot compile blocks whose attention it "
             "computes again; choose one of them"
         )
-    if config.contrastive and config.batch_size < 2:
+    if config.compares_pictures and config.batch_size < 2:
         raise InputError("contrastive compares the pictures of a batch with each other: batch_size must be at least 2")

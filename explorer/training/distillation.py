@@ -39,10 +39,10 @@ from explorer.models.pairs import CARD, Card, PairError, load_teacher, weights_o
 from explorer.models.trace import Trace
 from explorer.system.files import behind_links
 from explorer.system.memory import Parts
-from explorer.system.precision import outside_autocast
+from explorer.system.precision import autocast, outside_autocast
 from explorer.system.processes import Processes
 from explorer.system.replacing import current, finish
-from explorer.training import losses, recipe
+from explorer.training import losses
 from explorer.training.checkpoint import Checkpoint
 from explorer.training.config import LAYER_FIELDS, DistillConfig
 from explorer.training.crops import (
@@ -58,6 +58,7 @@ from explorer.training.crops import (
     with_gradients,
 )
 from explorer.training.held_out import HeldOut, split
+from explorer.training.recipe import decay_groups
 from explorer.training.records import CheckpointError, DivergedError, Record, not_finite
 from explorer.training.targets import SCRATCH, Targets
 
@@ -167,9 +168,15 @@ class _Run:
         self.targets = Targets(self._see_clean, self.stream.slots if keeps else None, bound, out)
         self.student = _student(teacher, config)
         self.parameters = [p for p in self.student.module.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(recipe.decay_groups(self.parameters, config.weight_decay))
-        data = _described(pictures, held_out, training)
-        self.checkpoint = Checkpoint(out, teacher, config, data, self.student, self.optimizer)
+        self.optimizer = torch.optim.AdamW(decay_groups(self.parameters, config.weight_decay))
+        self.checkpoint = Checkpoint(
+            out=out,
+            teacher=teacher,
+            config=config,
+            data=_described(pictures, held_out, training),
+            student=self.student,
+            optimizer=self.optimizer,
+        )
         self.parts = _parts(config)
         self.step, self.history, self.metrics = 0, list[dict[str, Any]](), Card()
         self.sound = True  # False while the weights are being changed
@@ -246,7 +253,7 @@ class _Run:
         means = torch.stack(list(totals.values()))
         self.processes.mean_([means, *(p.grad for p in self.parameters if p.grad is not None)])
         numbers = dict(zip(totals, means.tolist(), strict=True))
-        norm = recipe.clip(self.parameters, self.config.grad_clip)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or math.inf))
         fault = not_finite(numbers) or (None if math.isfinite(norm) else f"the gradient's norm is {norm}")
         if fault:
             raise self.checkpoint.diverged(f"step {self.step + 1}: {fault}")
@@ -281,12 +288,12 @@ class _Run:
         reference = self.targets(clean, slots)
         distorted = self.damage(clean, seed=self.config.seed, indices=samples)
         self.student.check_mode()  # whoever took the last record may have changed it
-        with recipe.autocast(self.config.precision, self.teacher.device):
+        with autocast(self.config.precision, self.teacher.device):
             seen = self.student.trace(distorted, **self.traced, grad=True)
         return losses.combine(reference, seen, **self.config.levels(self.teacher.depth))
 
     def _see_clean(self, clean: Tensor) -> Trace:
-        with recipe.autocast(self.config.precision, self.teacher.device):
+        with autocast(self.config.precision, self.teacher.device):
             return self.teacher.trace(clean, **self.traced)
 
     def _record(self, terms: dict[str, float], seconds: float, measured: Alignment | None) -> Record:
@@ -330,7 +337,7 @@ def _student(teacher: Backbone, config: DistillConfig) -> Backbone:
 
 
 def _parts(config: DistillConfig) -> Parts:
-    if config.contrastive:
+    if config.compares_pictures:
         advice = "its contrastive term compares the pictures of a batch with each other: take a smaller batch_size"
         return Parts("a training step", advice, smallest=config.batch_size)
     advice = "take checkpointing=True, a smaller image_size, fewer attention_layers, rows='own' or 'bfloat16'"

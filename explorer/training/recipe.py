@@ -1,15 +1,12 @@
-"""How weights are trained, the same for distillation and for its rival, fine-tuning: learning rates, groups, precision.
+"""How weights are trained, the same for distillation and for its rival, fine-tuning: learning rates, AdamW's groups.
 
-Enters: numbers of a configuration, parameters with gradients. Leaves: learning rates, AdamW's groups, an autocast,
-limited gradients. Deliberately ignored: losses. Torch is imported where it is needed: a configuration reads its
-learning rates here, and a command's help a configuration.
+Enters: numbers of a configuration, parameters. Leaves: learning rates, groups. Precision is `system.precision`, and the
+limit of gradients torch's. Imports no torch: a configuration reads its learning rates here, and help a configuration.
 """
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from explorer.training.choices import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -38,20 +35,3 @@ def decay_groups(parameters: "Sequence[torch.nn.Parameter]", weight_decay: float
     decayed = [p for p in parameters if p.ndim in (2, 4)]
     others = [p for p in parameters if p.ndim not in (2, 4)]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def autocast(precision: Precision, device: "torch.device") -> "torch.autocast":
-    """The precision of forward passes on a device; "auto" is bfloat16 on a GPU that has it."""
-    import torch
-
-    half = precision == "bfloat16"
-    if precision == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
-
-
-def clip(parameters: "Sequence[torch.nn.Parameter]", limit: float | None) -> float:
-    """Shorten the gradients together to a norm of at most `limit`, None for any; the norm before."""
-    import torch
-
-    return float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
