@@ -47,7 +47,11 @@ def restore(
         ImportError: scikit-image is not installed.
     """
     steps = _fixed_steps(parse_distortion(distortion))
-    _check_images(images)
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise InputError(
+            f"expected a float tensor 'batch 3 height width' with values in [0, 1]; got {images.dtype} "
+            f"{tuple(images.shape)}"
+        )
     pictures = rearrange(images.detach().to("cpu", torch.float64), "batch c h w -> batch h w c").numpy()
     restored = np.empty_like(pictures)
     for number, picture in enumerate(pictures):
@@ -124,7 +128,7 @@ def inpaint_pixels(
     What is black in all channels counts as missing: that is what a mask leaves. A picture all black stays black.
     """
     missing = _missing(picture)
-    if not _can_fill(missing):
+    if missing is None:
         return picture
     return _restoration().inpaint_biharmonic(picture, missing, channel_axis=-1)
 
@@ -138,7 +142,7 @@ def inpaint_areas(
     photos with three quarters of the patches missing), and than OpenCV's (17.4). Missing is what is black.
     """
     missing = _missing(picture)
-    if not _can_fill(missing):
+    if missing is None:
         return picture
     from scipy.sparse.linalg import LaplacianNd, spsolve  # scikit-image brings scipy
 
@@ -150,12 +154,10 @@ def inpaint_areas(
     return flat.reshape(picture.shape)
 
 
-def _missing(picture: Float[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
-    return (picture == 0).all(axis=-1)
-
-
-def _can_fill(missing: Bool[np.ndarray, "height width"]) -> bool:
-    return bool(missing.any() and not missing.all())
+def _missing(picture: Float[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"] | None:
+    """What is black; None where that is nothing, or everything."""
+    black = (picture == 0).all(axis=-1)
+    return black if black.any() and not black.all() else None
 
 
 def _restoration() -> ModuleType:
@@ -188,14 +190,6 @@ def _fixed_steps(damage: Distortion) -> tuple[Step, ...]:
             f"be told from others; a mask can be undone where it is the last operator; got '{damage}'"
         )
     return steps
-
-
-def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise InputError(
-            f"expected a float tensor 'batch 3 height width' with values in [0, 1]; got {images.dtype} "
-            f"{tuple(images.shape)}"
-        )
 
 
 RESTORERS: dict[str, Callable[[np.ndarray, Values, float], np.ndarray]] = {

@@ -7,6 +7,7 @@ help answers at once.
 import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from explorer.errors import InputError
@@ -23,32 +24,27 @@ def block_numbers(chosen: Blocks, depth: int) -> list[int]:
     return list(range(depth))[-chosen:] if isinstance(chosen, int) else [number % depth for number in chosen]
 
 
+def read_parts(text: str, kind: Callable[[str], Any], expected: str) -> tuple[Any, ...]:
+    """Parts with commas between them."""
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"expected {expected}, got {text!r}") from None
+
+
+read_numbers = partial(read_parts, kind=int, expected="whole numbers such as 0,5,11")
+read_area = partial(read_parts, kind=float, expected="two numbers such as 0.4,1")
+
+
 def read_blocks(text: str) -> int | tuple[int, ...]:
-    """ "4", so many of the last blocks; "0,5,11", block numbers; "5,", one of them."""
+    """ "4", so many of the last blocks; "0,5,11", block numbers."""
     numbers = read_numbers(text)
     return numbers if "," in text else numbers[0]
-
-
-def read_numbers(text: str) -> tuple[int, ...]:
-    """ "0,5,11"."""
-    return _parts(text, int, "whole numbers such as 0,5,11")
-
-
-def read_area(text: str) -> tuple[float, ...]:
-    """ "0.4,1"."""
-    return _parts(text, float, "two numbers such as 0.4,1")
 
 
 def read_views(text: str) -> int | str:
     """ "fresh", "fixed" or a number."""
     return int(text) if text.isdigit() else text
-
-
-def _parts(text: str, kind: Callable[[str], Any], expected: str) -> tuple[Any, ...]:
-    try:
-        return tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentTypeError(f"expected {expected}, got {text!r}") from None
 
 
 def check_weights(weights: dict[str, float]) -> None:

@@ -63,7 +63,9 @@ class Targets:
                 self._open(trace)
             if self.place == "off":
                 return self._compute(views)
-            self._keep(trace, slots[place])
+            for name, tensor in _tensors(trace).items():
+                self._kept[name][slots[place]] = tensor[0].cpu()
+            self._filled[slots[place]] = True
         return self._look_up(slots, views.device)
 
     def close(self) -> None:
@@ -117,11 +119,6 @@ class Targets:
         allocate(path)
         mapped = np.memmap(path, dtype=np.uint8, mode="r+", shape=(size,))
         return torch.from_numpy(mapped).view(like.dtype).reshape(shape)
-
-    def _keep(self, trace: Trace, slot: int) -> None:
-        for name, tensor in _tensors(trace).items():
-            self._kept[name][slot] = tensor[0].cpu()
-        self._filled[slot] = True
 
     def _look_up(self, slots: list[int], device: torch.device) -> Trace:
         assert self._like is not None
