@@ -249,7 +249,14 @@ def _displacement(
 
 
 def _check(views: Views, method: str, wanted: _Wanted) -> None:
-    _check_options(wanted)
+    if wanted.components not in (2, 3):
+        raise InputError(f"components is the number of axes of the map, 2 or 3; got {wanted.components}")
+    if wanted.neighbours < 2:
+        raise InputError(f"neighbours is at least 2; got {wanted.neighbours}")
+    if not 0 <= wanted.min_dist <= _SPREAD:
+        raise InputError(f"min_dist lies between 0 and 1; got {wanted.min_dist}")
+    if not 0 <= wanted.seed < 1 << 32:
+        raise InputError(f"seed is a whole number from 0 to 2**32 - 1; got {wanted.seed}")
     fitted = views[wanted.fit_on]
     for name, view in views.items():
         _check_alike(name, view, wanted.fit_on, fitted)
@@ -266,17 +273,6 @@ def _check(views: Views, method: str, wanted: _Wanted) -> None:
             f"all {len(fitted)} pictures of '{wanted.fit_on}' have the same features, so there is nothing to lay out; "
             "choose different pictures, or fit on another view"
         )
-
-
-def _check_options(wanted: _Wanted) -> None:
-    if wanted.components not in (2, 3):
-        raise InputError(f"components is the number of axes of the map, 2 or 3; got {wanted.components}")
-    if wanted.neighbours < 2:
-        raise InputError(f"neighbours is at least 2; got {wanted.neighbours}")
-    if not 0 <= wanted.min_dist <= _SPREAD:
-        raise InputError(f"min_dist lies between 0 and 1; got {wanted.min_dist}")
-    if not 0 <= wanted.seed < 1 << 32:
-        raise InputError(f"seed is a whole number from 0 to 2**32 - 1; got {wanted.seed}")
 
 
 def _check_alike(

@@ -28,7 +28,6 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from explorer.analysis.similarity import Alignment
 from explorer.data.sets import ImageSet
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
@@ -194,7 +193,17 @@ class _Run:
                 if measured is not None:
                     self.metrics["after"] = measured.as_json()
                 seconds.append(time.perf_counter() - start)
-                record = self._record(terms, sum(seconds) / len(seconds), measured)
+                pace = sum(seconds) / len(seconds)
+                record = Record(
+                    step=self.step,
+                    steps=config.steps,
+                    losses=terms,
+                    lr=config.lr_at(self.step),
+                    images_per_second=config.batch_size * config.accumulate / pace,
+                    eta_seconds=(config.steps - self.step) * pace,
+                    alignment=measured,
+                    student=self.student,
+                )
                 self.history.append(record.as_dict())
                 if self._due(config.checkpoint_every):
                     self._save()
@@ -295,18 +304,6 @@ class _Run:
     def _see_clean(self, clean: Tensor) -> Trace:
         with autocast(self.config.precision, self.teacher.device):
             return self.teacher.trace(clean, **self.traced)
-
-    def _record(self, terms: dict[str, float], seconds: float, measured: Alignment | None) -> Record:
-        return Record(
-            step=self.step,
-            steps=self.config.steps,
-            losses=terms,
-            lr=self.config.lr_at(self.step),
-            images_per_second=self.config.batch_size * self.config.accumulate / seconds,
-            eta_seconds=(self.config.steps - self.step) * seconds,
-            alignment=measured,
-            student=self.student,
-        )
 
 
 # Parts of a run.
