@@ -42,7 +42,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Credit:
     """Who made a photo, under which licence it may be used, and the page that says so."""
 
     author: str
@@ -200,9 +200,9 @@ class ImageSet(Dataset):
         """The picture's file; None where it has none of its own (zip files, data sets)."""
         return self.reader.path(self.keys[self._position(index)])
 
-    def attribution(self, index: SupportsIndex) -> Attribution | None:
+    def credit(self, index: SupportsIndex) -> Credit | None:
         """Author, licence and source, known for the photos that come with the project; else None."""
-        return self.reader.attribution(self.keys[self._position(index)])
+        return self.reader.credit(self.keys[self._position(index)])
 
     @cached_property
     def digest(self) -> str:
@@ -303,5 +303,5 @@ class Reader:
     def path(self, _key: Any, /) -> Path | None:
         return None
 
-    def attribution(self, _key: Any, /) -> Attribution | None:
+    def credit(self, _key: Any, /) -> Credit | None:
         return None

@@ -41,7 +41,7 @@ from explorer.data.picture_files import (
     search,
     told,
 )
-from explorer.data.sets import Answer, Attribution, ImageSet, OnError, PictureData, Reader, in_turn
+from explorer.data.sets import Answer, Credit, ImageSet, OnError, PictureData, Reader, in_turn
 from explorer.errors import InputError
 from explorer.system.files import asset_path, cache_dir, readable
 from explorer.system.processes import is_first
@@ -161,7 +161,7 @@ class _Files(Reader):
     """A folder; keys are paths relative to it."""
 
     root: Path
-    attributions: dict[str, Attribution]
+    credits: dict[str, Credit]
 
     def load(self, key: str, size: Size) -> Float[Tensor, "3 height width"]:
         return load_image(self.root / key, size)
@@ -175,16 +175,14 @@ class _Files(Reader):
     def path(self, key: str, /) -> Path:
         return self.root / key
 
-    def attribution(self, key: str, /) -> Attribution | None:
-        return self.attributions.get(key)
+    def credit(self, key: str, /) -> Credit | None:
+        return self.credits.get(key)
 
 
 def _photos(size: Size) -> ImageSet:
     root = asset_path("photos")
     with (root / "ATTRIBUTION.csv").open(encoding="utf-8", newline="") as table:
-        known = {
-            row["file"]: Attribution(row["author"], row["licence"], row["source"]) for row in csv.DictReader(table)
-        }
+        known = {row["file"]: Credit(row["author"], row["licence"], row["source"]) for row in csv.DictReader(table)}
     images = _folder(root, size)
     classes = tuple(name.replace("_", " ") for name in images.classes)
     return replace(images, classes=classes, reader=_Files(root, known))

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import timm
 import torch
@@ -65,6 +65,14 @@ class CaptureError(UserError, RuntimeError):
     """The forward pass did not call attention as expected, or left NaN: no map is better than a wrong one."""
 
 
+class Drawn(NamedTuple):
+    """How random weights were drawn: those of one seed differ between image sizes."""
+
+    seed: int
+    height: int
+    width: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Backbone:
     """A Vision Transformer at one image size. Made by `load_backbone`, or by `wrap_backbone` from a module of your own.
@@ -83,6 +91,7 @@ class Backbone:
         mean, std: the normalisation that the model was trained with, applied inside of `trace`.
         query_kind: what attention="cls" gives for this model; see `Trace`.
         reader: how the module is run.
+        drawn: the seed and the size of random weights; None for all others.
     """
 
     name: str
@@ -99,6 +108,7 @@ class Backbone:
     std: tuple[float, float, float]
     query_kind: QueryKind
     reader: Reader = field(default_factory=TimmReader, repr=False)
+    drawn: Drawn | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "module", unwrapped(self.module))
@@ -358,13 +368,14 @@ def load_backbone(
     if source == "random":
         module = _build(architecture, size, seed=seed)
         loaded = LoadedWeights(tensors={}, description=f"random weights (seed {seed}), untrained", sha256="")
-    else:
-        loaded = _find_weights(name, architecture, source)
-        if source != "auto":
-            loaded = _fitted(loaded, architecture, whole)
-        module = _resampled(architecture, size, loaded.tensors, whole, grid, own=source != "auto")
-        if source != "auto" or name not in ALIASES:  # an alias's are known byte by byte
-            check_finite(module, loaded.description)
+        drawn = _wrap(name, module.to(_device(device)), loaded, size)
+        return replace(drawn, drawn=Drawn(seed, *drawn.height_width))
+    loaded = _find_weights(name, architecture, source)
+    if source != "auto":
+        loaded = _fitted(loaded, architecture, whole)
+    module = _resampled(architecture, size, loaded.tensors, whole, grid, own=source != "auto")
+    if source != "auto" or name not in ALIASES:  # an alias's are known byte by byte
+        check_finite(module, loaded.description)
     return _wrap(name, module.to(_device(device)), loaded, size)
 
 
@@ -382,8 +393,11 @@ def rebuilt(like: Backbone, tensors: Mapping[str, Tensor], grid: tuple[int, int]
         whole = check_supported(architecture)
     module = _resampled(architecture, image_size, dict(tensors), whole, grid, own=True)
     check_finite(module, f"a copy of {like.source}")
-    loaded = LoadedWeights(tensors={}, description=like.source, sha256=like.sha256)
-    return _wrap(like.name, module.to(like.device), loaded, image_size)
+    about = like.source
+    if like.drawn is not None:
+        about = f"{about.partition(', drawn for')[0]}, drawn for {like.drawn.height} x {like.drawn.width} px"
+    loaded = LoadedWeights(tensors={}, description=about, sha256=like.sha256)
+    return replace(_wrap(like.name, module.to(like.device), loaded, image_size), drawn=like.drawn)
 
 
 def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWeights:

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -43,7 +42,6 @@ STUDENT, CARD, HISTORY = "student.safetensors", "card.json", "history.jsonl"
 FORMAT = 1
 MAX_BYTES = {STUDENT: 4 << 30, CARD: 1 << 20, HISTORY: 256 << 20}
 _MAX_SIDE = 4096
-_RANDOM = re.compile(r"random weights \(seed (\d{1,19})\), untrained(?:, drawn for (\d{1,4}) x (\d{1,4}) px)?")
 _ATTEMPTS = 3
 _OWN_DIGEST = "card_sha256"
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can name; a clock that was never set is before it
@@ -205,12 +203,11 @@ def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metric
 
 def weights_of(teacher: Backbone) -> Card:
     """Which weights a backbone has, as it stands in a card."""
-    drawn = _RANDOM.match(teacher.source)
-    weights = {"description": teacher.source, "sha256": teacher.sha256, "seed": int(drawn[1]) if drawn else None}
-    if drawn is None:
+    weights = {"description": teacher.source, "sha256": teacher.sha256, "seed": None}
+    if teacher.drawn is None:
         return weights
-    size = [int(drawn[2]), int(drawn[3])] if drawn[2] else list(teacher.height_width)
-    return {**weights, "image_size": size}  # random weights of one seed differ between sizes
+    seed, *size = teacher.drawn
+    return {**weights, "seed": seed, "image_size": size}
 
 
 def write_pair(folder: Path, tensors: dict[str, Tensor], card: Card, history: Sequence[dict[str, Any]]) -> None:
@@ -296,10 +293,7 @@ def drawn_at(backbone: Backbone, image_size: ImageSize) -> Backbone:
     """A backbone with random weights at another image size: resampled, for others would be drawn there."""
     if backbone.height_width == as_height_width(image_size):
         return backbone
-    height, width = weights_of(backbone)["image_size"]
-    resampled = rebuilt(backbone, backbone.module.state_dict(), backbone.grid, image_size)
-    source = f"{backbone.source.partition(', drawn for')[0]}, drawn for {height} x {width} px"
-    return replace(resampled, source=source)
+    return rebuilt(backbone, backbone.module.state_dict(), backbone.grid, image_size)
 
 
 # Reading.

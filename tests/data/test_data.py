@@ -77,7 +77,7 @@ def test_photos() -> None:
         rows = {row["file"]: row for row in csv.DictReader(table)}
     assert set(rows) == set(photos.names)
     for index, name in enumerate(photos.names):
-        attribution = photos.attribution(index)
+        attribution = photos.credit(index)
         assert attribution is not None
         assert (attribution.author, attribution.licence) == (rows[name]["author"], rows[name]["licence"])
         assert photos.classes[photos.labels[index]] == rows[name]["label"]
@@ -105,7 +105,7 @@ def test_a_folder_with_classes(tmp_path: Path) -> None:
     for index, name in enumerate(images.names):
         assert torch.equal(images[index][0], load_image(tmp_path / name, size=8))
         assert images.path(index) == tmp_path / name
-        assert images.attribution(index) is None
+        assert images.credit(index) is None
 
 
 def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
