@@ -30,7 +30,8 @@ from explorer.system.precision import autocast, outside_autocast
 from explorer.training import recipe
 from explorer.training.choices import Precision, Views, check_seed, check_views, check_whole, check_word
 from explorer.training.config import DistillConfig
-from explorer.training.crops import Batches, Stream, View, collate, loader, whole, with_gradients
+from explorer.training.crops import Batches, Crop, Stream, collate, loader, whole, with_gradients
+from explorer.training.records import DivergedError
 
 _EVALUATED = 16  # pictures in a forward pass without gradients
 
@@ -168,7 +169,7 @@ def finetune(
             print(record.step, record.loss)
         print(record.classifier.accuracy(others, "gaussian_noise(sigma=0.3)"))
 
-    The recipe is that of `explorer.distill`: AdamW, the same schedule, the same views in the same order, the distortion
+    The recipe is that of `explorer.distill`: AdamW, the same schedule, the same crops in the same order, the distortion
     after the crop; a cross-entropy with the label takes the teacher's place.
 
     Args:
@@ -182,7 +183,7 @@ def finetune(
         ValueError: pictures without labels, or of one class; more is trained than the backbone has; a probe that is not
             linear, or of other classes.
         ImageError: a picture is damaged, as in `distill`.
-        FloatingPointError: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
     images = image_set(images)
     labels = _labels(images)
@@ -193,9 +194,9 @@ def finetune(
     classifier = _beginning(backbone, images.classes, config)
     if probe is not None:
         _begin_as(classifier.head, probe)
-    views = _Labelled(images, labels, backbone.height_width, config)
+    crops = _Labelled(images, labels, backbone.height_width, config)
     batches = Batches(0, config.steps, config.batch_size)
-    loaded = loader(views, batches, _collate, config.workers, backbone.device)
+    loaded = loader(crops, batches, _collate, config.workers, backbone.device)
     return with_gradients(_steps(classifier, loaded, config))
 
 
@@ -243,9 +244,7 @@ def _steps(
         distorted = damage(clean.to(device, non_blocking=True), seed=config.seed, indices=samples)
         loss = _update(classifier, optimizer, distorted, labels.to(device), config)
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of step {step} is {loss}; try a lower lr (it was {config.highest_lr:g})"
-            )
+            raise DivergedError(f"the loss of step {step} is {loss}; try a lower lr (it was {config.highest_lr:g})")
         schedule.step()
         seconds.append(time.perf_counter() - start)
         speed = config.batch_size * len(seconds) / sum(seconds)
@@ -279,17 +278,17 @@ def _update(
 
 
 class _Labelled(Dataset):
-    """A stream of views with the label of each."""
+    """A stream of crops with the label of each."""
 
     def __init__(
         self, images: ImageSet, labels: Int64[Tensor, " picture"], size: tuple[int, int], config: FinetuneConfig
     ) -> None:
         self.views = Stream(images, size, config.views, config.area, config.seed)
-        # The order depends on the seed and the count alone, and the slot of a fixed view is its picture.
+        # The order depends on the seed and the count alone, and the slot of a fixed crop is its picture.
         self.order = Stream(_Blank(len(images)), (1, 1), "fixed", config.area, config.seed)
         self.labels = labels
 
-    def __getitem__(self, sample: int) -> tuple[View, Tensor]:
+    def __getitem__(self, sample: int) -> tuple[Crop, Tensor]:
         return self.views[sample], self.labels[self.order[sample].slot]
 
 
@@ -307,10 +306,10 @@ class _Blank(Dataset):
 
 
 def _collate(
-    items: list[tuple[View, Tensor]],
+    items: list[tuple[Crop, Tensor]],
 ) -> tuple[Float[Tensor, "batch 3 height width"], list[int], Int64[Tensor, " batch"]]:
     """Pictures as one batch, sample numbers, labels."""
-    images, samples, _ = collate([view for view, _ in items])
+    images, samples, _ = collate([crop for crop, _ in items])
     return images, samples, torch.stack([label for _, label in items])
 
 

@@ -91,7 +91,8 @@ class Checkpoint:
         """
         card, tensors, history = read_pair(self.out)
         check_teacher(card, self.teacher)
-        _check_same("config", card["config"], self.config.as_dict(), _MAY_CHANGE)
+        begun = DistillConfig.from_dict(card["config"])  # a field that was added since has its default
+        _check_same("config", begun.as_dict(), self.config.as_dict(), _MAY_CHANGE)
         _check_same("pictures", card["data"], self.data)
         load_trained(self.student.module, Trainable.parse(self.config.trainable), tensors)
         self.step = card["step"]

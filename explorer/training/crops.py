@@ -1,8 +1,8 @@
-"""Seeded views of pictures for training: crop, flip, and the order in which pictures come.
+"""Seeded crops of pictures for training: crop, flip, and the order in which pictures come.
 
-Enters: a set of pictures. Leaves: views that teacher and student share, each a function of (seed, picture, visit)
-alone, so that a run that was stopped goes on with the very same views. Deliberately ignored: distortions, which are
-applied to a batch of finished views on the device, and normalisation, which is the backbone's.
+Enters: a set of pictures. Leaves: crops that teacher and student share, each a function of (seed, picture, visit)
+alone, so that a run that was stopped goes on with the very same crops. Deliberately ignored: distortions, which are
+applied to a batch of finished crops on the device, and normalisation, which is the backbone's.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -22,7 +22,7 @@ from explorer.errors import InputError
 from explorer.training.choices import Views
 
 _Record = TypeVar("_Record")
-_ORDER, _VIEW = 1, 2  # what a stream of random numbers is for
+_ORDER, _CROP = 1, 2  # what a stream of random numbers is for
 _ASPECT = (3 / 4, 4 / 3)  # Inception's, which RandomResizedCrop and Ravula et al. 2021 use
 
 
@@ -94,8 +94,8 @@ class Chosen(Dataset):
         return item
 
 
-class View(NamedTuple):
-    """One view: its picture, where it stands in the run's stream, and which of the repeating views it is (or -1)."""
+class Crop(NamedTuple):
+    """One crop: its picture, where it stands in the run's stream, and which of the repeating crops it is (or -1)."""
 
     image: Float[Tensor, "3 height width"]
     sample: int
@@ -103,13 +103,13 @@ class View(NamedTuple):
 
 
 class Stream(Dataset):
-    """The endless sequence of training views; `stream[n]` is the n-th one.
+    """The endless sequence of training crops; `stream[n]` is the n-th one.
 
     Every picture comes once an epoch, in a new order each time.
 
     Args:
         pictures: RGB in [0, 1].
-        size: (height, width) of the views, in pixels.
+        size: (height, width) of the crops, in pixels.
         views: "fixed", the picture as it is (its central part, where its shape is another); K, so many random crops
             for each picture, which come in turn and then repeat; "fresh", a new random crop at every visit.
         area: the smallest and largest share of the picture that a crop covers.
@@ -123,20 +123,20 @@ class Stream(Dataset):
 
     @property
     def slots(self) -> int | None:
-        """How many different views there are; None if there is no end to them."""
+        """How many different crops there are; None if there is no end to them."""
         if self.views == "fresh":
             return None
         return len(self.pictures) * (1 if self.views == "fixed" else int(self.views))
 
-    def __getitem__(self, sample: int) -> View:
+    def __getitem__(self, sample: int) -> Crop:
         epoch, place = divmod(sample, len(self.pictures))
         index = int(_order(self.seed, epoch, len(self.pictures))[place])
         image = self.pictures[index][0]
         if self.views == "fixed":
-            return View(whole(image, self.size), sample, index)
+            return Crop(whole(image, self.size), sample, index)
         visit = epoch if self.views == "fresh" else epoch % self.views
-        view = crop(image, self.size, self.area, _generator(self.seed, _VIEW, visit, index))
-        return View(view, sample, -1 if self.views == "fresh" else index * self.views + visit)
+        cut = crop(image, self.size, self.area, _generator(self.seed, _CROP, visit, index))
+        return Crop(cut, sample, -1 if self.views == "fresh" else index * self.views + visit)
 
 
 class Batches:
@@ -174,13 +174,13 @@ def crop(
     """
     height, width = image.shape[1:]
     share = draw.uniform(*area) * height * width
-    # The aspect is that of the view times a factor, drawn evenly on a logarithmic scale.
+    # The aspect is that of the crop times a factor, drawn evenly on a logarithmic scale.
     aspect = size[1] / size[0] * np.exp(draw.uniform(*np.log(_ASPECT)))
     rows = min(height, max(1, round(float(np.sqrt(share / aspect)))))
     cols = min(width, max(1, round(float(np.sqrt(share * aspect)))))
     top, left = (int(draw.integers(0, spare + 1)) for spare in (height - rows, width - cols))
-    view = _resized(image, top, left, rows, cols, size)
-    return view.flip(-1) if draw.random() < 0.5 else view
+    cut = _resized(image, top, left, rows, cols, size)
+    return cut.flip(-1) if draw.random() < 0.5 else cut
 
 
 def _resized(image: Tensor, top: int, left: int, rows: int, cols: int, size: tuple[int, int]) -> Tensor:
@@ -202,17 +202,17 @@ def _generator(seed: int, purpose: int, visit: int, index: int) -> np.random.Gen
     return np.random.default_rng([purpose, *words])
 
 
-def collate(views: list[View]) -> tuple[Float[Tensor, "batch 3 height width"], list[int], list[int]]:
+def collate(crops: list[Crop]) -> tuple[Float[Tensor, "batch 3 height width"], list[int], list[int]]:
     """Pictures as one batch, sample numbers, slots."""
-    return torch.stack([view.image for view in views]), [view.sample for view in views], [view.slot for view in views]
+    return torch.stack([one.image for one in crops]), [one.sample for one in crops], [one.slot for one in crops]
 
 
 def loader(
-    views: Dataset, batches: Batches, collate: Callable[[list[Any]], Any], workers: int, device: torch.device
+    crops: Dataset, batches: Batches, collate: Callable[[list[Any]], Any], workers: int, device: torch.device
 ) -> DataLoader:
-    """Batches of views, decoded by so many processes (0: this one), soon on a device."""
+    """Batches of crops, decoded by so many processes (0: this one), soon on a device."""
     return DataLoader(
-        views,
+        crops,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,

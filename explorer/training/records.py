@@ -9,7 +9,7 @@ from explorer.errors import UserError
 from explorer.models.backbones import Backbone
 
 
-class DivergedError(UserError, RuntimeError):
+class DivergedError(UserError, RuntimeError, FloatingPointError):
     """A loss, a gradient or a weight is not finite any more. The message names the step and the term."""
 
 

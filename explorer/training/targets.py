@@ -1,7 +1,7 @@
-"""The frozen teacher's traces of clean views, computed once for each view where views repeat.
+"""The frozen teacher's traces of clean crops, computed once for each crop where crops repeat.
 
-Enters: batches of clean views and their slot numbers. Leaves: `Trace`s, the same ones that the teacher would give.
-What is kept lies in memory up to a bound, beyond it in a file on the disk; nothing is kept where views do not repeat,
+Enters: batches of clean crops and their slot numbers. Leaves: `Trace`s, the same ones that the teacher would give.
+What is kept lies in memory up to a bound, beyond it in a file on the disk; nothing is kept where crops do not repeat,
 or where even the disk is too small.
 """
 
@@ -30,18 +30,18 @@ _log = logging.getLogger(__name__)
 class Targets:
     """The teacher's traces by slot.
 
-    Each view goes through the teacher by itself when it is first seen: in a batch the last bits of a result
-    depend on its neighbours, and a run that is resumed meets a view among others than the run that never stopped.
+    Each crop goes through the teacher by itself when it is first seen: in a batch the last bits of a result
+    depend on its neighbours, and a run that is resumed meets a crop among others than the run that never stopped.
 
     Args:
-        teacher: clean views -> their trace, outside of autograd.
-        slots: how many different views there are; None if they do not repeat, so that nothing is kept.
+        teacher: clean crops -> their trace, outside of autograd.
+        slots: how many different crops there are; None if they do not repeat, so that nothing is kept.
         memory_bytes: the most memory that kept traces may take.
         folder: where a file goes if they would take more; at most half of the free space is used.
 
     Attributes:
         place: "memory", "disk" or "off"; known after the first batch.
-        computed: how many views went through the teacher.
+        computed: how many crops went through the teacher.
     """
 
     def __init__(self, teacher: Teacher, slots: int | None, memory_bytes: int, folder: Path) -> None:
@@ -53,20 +53,20 @@ class Targets:
         self.place = "off" if slots is None else "unknown"
         self.computed = 0
 
-    def __call__(self, views: Float[Tensor, "batch 3 height width"], slots: list[int]) -> Trace:
-        """The teacher's trace of these clean views, on their device."""
+    def __call__(self, crops: Float[Tensor, "batch 3 height width"], slots: list[int]) -> Trace:
+        """The teacher's trace of these clean crops, on their device."""
         if self.place == "off":
-            return self._compute(views)
+            return self._compute(crops)
         for place in self._missing(slots):
-            trace = self._compute(views[place : place + 1])
+            trace = self._compute(crops[place : place + 1])
             if self.place == "unknown":
                 self._open(trace)
             if self.place == "off":
-                return self._compute(views)
+                return self._compute(crops)
             for name, tensor in _tensors(trace).items():
                 self._kept[name][slots[place]] = tensor[0].cpu()
             self._filled[slots[place]] = True
-        return self._look_up(slots, views.device)
+        return self._look_up(slots, crops.device)
 
     def close(self) -> None:
         """Forget everything, and delete the file."""
@@ -80,9 +80,9 @@ class Targets:
         first = {slot: place for place, slot in reversed(list(enumerate(slots))) if not self._filled[slot]}
         return sorted(first.values())
 
-    def _compute(self, views: Tensor) -> Trace:
-        self.computed += len(views)
-        return self._teacher(views)
+    def _compute(self, crops: Tensor) -> Trace:
+        self.computed += len(crops)
+        return self._teacher(crops)
 
     def _open(self, trace: Trace) -> None:
         """Choose where traces are kept, now that their size is known."""

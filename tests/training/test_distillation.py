@@ -287,6 +287,17 @@ def test_what_does_not_change_the_weights_may_change(backbone: Backbone, picture
     assert_same_student(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_run_of_before_a_field_was_added_is_resumed(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
+    run(backbone, pictures, tmp_path / "whole")
+    stopped(backbone, pictures, tmp_path / "parts", 1)
+    card = tmp_path / "parts" / "card.json"
+    content = json.loads(card.read_text())
+    del content["config"]["contrastive"], content["card_sha256"]
+    card.write_text(json.dumps(content))
+    run(backbone, pictures, tmp_path / "parts", resume=True)
+    assert_same_student(tmp_path / "whole", tmp_path / "parts")
+
+
 def test_a_run_is_not_resumed_as_another(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
     out = tmp_path / "run"
     stopped(backbone, pictures, out, 1)
