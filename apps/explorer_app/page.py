@@ -1,11 +1,12 @@
 """The page: the left column, the tabs, and what follows on what."""
 
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from explorer.errors import InputError
-from explorer_app.column.sidebar import Sidebar, build_sidebar
+from explorer_app.column.sidebar import build_sidebar
 from explorer_app.endpoints import build_endpoints
 from explorer_app.events import AT_ONCE, MODEL_QUEUE, OPENING, PRIVATE, on_change
 from explorer_app.links import reopen
@@ -15,7 +16,7 @@ from explorer_app.style import SWITCH_THEME, TITLE
 from explorer_app.tabs import TABS
 from explorer_app.tabs.shared import Page, Tab, notice
 
-FOLLOWING = tuple(tab for tab in TABS if tab.output is not None)
+FOLLOWING = tuple(tab for tab in TABS if tab.draw or tab.changed)
 PROGRESS = gr.Progress(track_tqdm=True)
 
 
@@ -30,20 +31,18 @@ def build() -> gr.Blocks:
                 column = build_sidebar()
                 weights = gr.Markdown(elem_id="weights")
             with gr.Column(scale=7, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
-                built = {tab: _build_tab(tab, column) for tab in TABS}
-        shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
-        follow = [tab.output(built[tab][1]) for tab in FOLLOWING if tab.output]
-        inputs, outputs = [drawn, shown, *column.inputs], [*follow, problem, weights, drawn]
-        redraw = {"fn": refresh, "inputs": inputs, "outputs": outputs, "show_progress": "minimal", **MODEL_QUEUE}
+                shown = gr.State(None)  # a page that was forgotten: `reopen` sets it
+                page = Page(column, problem, tabs, shown, blocks.load)
+                described = [broken_link, tabs, shown, *column.described]
+                for event in (blocks.load(reopen, column.recalled, described, **OPENING), *column.chosen):
+                    page.redraw_after(event)
+                built = {tab: _build_tab(tab, page) for tab in TABS}
+        drawn = gr.State({})
+        inputs = [drawn, shown, *column.inputs]
+        outputs = [*(built[tab] for tab in FOLLOWING), problem, weights, drawn]
         on_change(column.changes, refresh, inputs, outputs)
-        for chosen in column.chosen:
-            chosen.success(**redraw)
-        blocks.load(reopen, column.recalled, [broken_link, tabs, shown, *column.described], **OPENING).then(**redraw)
-        for tab, (item, parts) in built.items():
-            opened = item.select(lambda name=tab.id: name, outputs=shown, **AT_ONCE)
-            opened.then(**redraw)
-            if tab.connect:
-                tab.connect(parts, Page(column, problem, tabs, shown, opened, redraw, blocks.load))
+        for event, settings in page.redrawn:
+            event.then(refresh, inputs, outputs, **{"show_progress": "minimal", **MODEL_QUEUE, **settings})
         build_endpoints()
     return blocks
 
@@ -78,12 +77,14 @@ def _drawn(tab: Tab, question: Question, first: bool) -> tuple[Any, Any]:
     return gr.skip() if first else tab.changed, gr.skip()
 
 
-def _build_tab(tab: Tab, column: Sidebar) -> tuple[gr.Tab, Any]:
+def _build_tab(tab: Tab, page: Page) -> Any:
     with gr.Tab(tab.label, id=tab.id) as item:
+        opened = item.select(lambda: tab.id, outputs=page.shown, **AT_ONCE)
+        page.redraw_after(opened)
         if tab.help:
             with gr.Accordion("How to read this", open=False):
                 gr.Markdown(tab.help)
-        return item, tab.build(column)
+        return tab.build(replace(page, opened=opened))
 
 
 def _build_header() -> None:

@@ -22,4 +22,9 @@ def told() -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, InputError):
             _log.log(logging.WARNING if is_for_users(error) else logging.ERROR, "request failed", exc_info=True)
-        raise ToldError(without_paths(one_line(error))) from error
+        raise ToldError(in_words(error)) from error
+
+
+def in_words(error: Exception) -> str:
+    """One line, which does not tell where this machine keeps its folders."""
+    return without_paths(one_line(error))

@@ -21,24 +21,17 @@ from typing import Any, Literal
 import torch
 
 import explorer as ex
-from explorer.errors import InputError, is_for_users, one_line
+from explorer.errors import InputError, is_for_users
 from explorer.models.pairs import read_card, read_pair
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import moment_scene, recovery_scene
 from explorer.system.files import claimed
 from explorer_app.service import models, students
 from explorer_app.service.cores import CORES, each
+from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import (
-    PHOTOS,
-    load_picture,
-    picture_folders,
-    picture_set,
-    without,
-    without_paths,
-    zipped_set,
-)
+from explorer_app.service.pictures import PHOTOS, load_picture, picture_folders, picture_set, without, zipped_set
 
 SIZES = (112, 224)
 MOMENTS = 48  # recorded of each run
@@ -186,7 +179,7 @@ class Run:
         except Exception as error:
             level = logging.WARNING if is_for_users(error) else logging.ERROR
             _log.log(level, "run %s failed", self.name, exc_info=not isinstance(error, InputError))
-            told = without_paths(one_line(error)).replace(f"{self.folder}{os.sep}", "")
+            told = in_words(error).replace(f"{self.folder}{os.sep}", "")
             return "failed", told.replace(f"'{self.folder}'", "its folder")
 
     def _train(self) -> str | None:

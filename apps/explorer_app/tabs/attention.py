@@ -26,7 +26,6 @@ TAB = Tab(
     label="Attention",
     help=HELP,
     build=lambda _: browser_view("attentionview", "attention-view"),
-    output=lambda view: view,
     depends=lambda question: (replace(question, layer=None), question.version()),
     draw=draw,
 )

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -11,7 +10,6 @@ from explorer.inspection.attribution import METHODS, Attribution, Settings, attr
 from explorer.inspection.attribution_quality import Quality, quality
 from explorer.plots.panes import plot_attribution
 from explorer.plots.style import to_image
-from explorer_app.column.sidebar import Sidebar
 from explorer_app.events import AT_ONCE, PRIVATE
 from explorer_app.service.background import Background
 from explorer_app.service.errors import ToldError, told
@@ -34,42 +32,23 @@ Explained = dict[str, Attribution]
 Judged = dict[str, Quality]
 
 
-@dataclass(frozen=True)
-class AttributionTab:
-    """What the page connects."""
-
-    method: gr.Radio
-    judge: gr.Checkbox
-    explain: gr.Button
-    stop: gr.Button
-    status: gr.HTML
-    figure: gr.Image
-    table: gr.HTML
-
-
-def build(_column: Sidebar) -> AttributionTab:
-    """The tab's content."""
+def build(page: Page) -> None:
+    """Explains on request."""
     with gr.Row(elem_id="attribution-form"):
         method = gr.Radio(CHOICES, value="gradient_attention", label="Method", elem_id="attribution-method")
         judge = gr.Checkbox(
             False, label="How far to trust it", info="Takes several times as long.", elem_id="attribution-judge"
         )
     with gr.Row(elem_id="attribution-buttons"):
-        explain = gr.Button("Explain", variant="primary", elem_id="explain", min_width=90)
+        start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=90)
         stop = gr.Button("Stop", elem_id="stop-attribution", min_width=90)
     status = gr.HTML(elem_id="attribution-status")
     figure = gr.Image(
         type="pil", format="png", label="Attribution", elem_id="attribution-figure", visible=False, buttons=["download"]
     )
-    return AttributionTab(method, judge, explain, stop, status, figure, gr.HTML(elem_id="attribution-table"))
-
-
-def connect(tab: AttributionTab, page: Page) -> None:
-    """Explain on request."""
-    outputs = [tab.figure, tab.table, tab.status, page.problem]
-    inputs = [tab.method, tab.judge, *page.column.inputs]
-    asked = tab.explain.click(explain, inputs, outputs, show_progress="hidden", **QUEUE)
-    tab.stop.click(lambda: ("", notice()), outputs=outputs[2:], cancels=[asked], **AT_ONCE)
+    outputs = [figure, gr.HTML(elem_id="attribution-table"), status, page.problem]
+    asked = start.click(explain, [method, judge, *page.column.inputs], outputs, show_progress="hidden", **QUEUE)
+    stop.click(lambda: ("", notice()), outputs=outputs[2:], cancels=[asked], **AT_ONCE)
 
 
 def explain(method: str, judge: bool, *column: Any) -> Iterator[list[Any]]:
@@ -127,4 +106,4 @@ def table(views: Explained, judged: Judged) -> str:
     )
 
 
-TAB = Tab(id="attribution", label="Attribution", help=HELP, build=build, connect=connect)
+TAB = Tab(id="attribution", label="Attribution", help=HELP, build=build)

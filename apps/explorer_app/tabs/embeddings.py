@@ -4,7 +4,7 @@ import hashlib
 import html
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -17,8 +17,7 @@ from explorer.evaluation.features import Kind, Told
 from explorer.evaluation.projection import Projection
 from explorer.scenes.evaluation import embedding_scene
 from explorer_app.browser_view import browser_view
-from explorer_app.column.sidebar import Sidebar
-from explorer_app.events import AT_ONCE, PRIVATE, QUICK, refused
+from explorer_app.events import AT_ONCE, QUICK, refused
 from explorer_app.service.background import Background
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.errors import ToldError, told
@@ -38,8 +37,6 @@ FEATURES: list[tuple[str, Kind]] = [
     ("mean patch of a layer", "mean patch"),
 ]
 METHODS = [("PCA", "pca"), ("UMAP", "umap")]
-ASKED: dict[str, Any] = {"concurrency_id": "embedding", "concurrency_limit": 1, **PRIVATE}
-READY: dict[str, Any] = {"concurrency_id": "embedding-ready", "concurrency_limit": 4, **PRIVATE}
 OPENS = "attention"
 CHANGED = '<p class="quiet">The left column has changed: press <b>Compute</b>.</p>'
 """Shown until the map is drawn again: every change would else start minutes of work."""
@@ -48,19 +45,10 @@ _WATCH_SECONDS = 0.4
 _MOST_PICTURES = 5000
 
 
-@dataclass(frozen=True)
-class EmbeddingsTab:
-    """What the page connects."""
-
-    view: gr.HTML
-    status: gr.HTML
-    compute: gr.Button
-    stop: gr.Button
-    form: tuple[Any, ...]
-
-
-def build(_column: Sidebar) -> EmbeddingsTab:
-    """The tab's content."""
+def build(page: Page) -> gr.HTML:
+    """Draws what is ready as soon as the tab is open or its own controls change; the rest when it is asked for. A click
+    on a point opens its picture in the first tab.
+    """
     with gr.Row(elem_id="embedding-form"):
         source = gr.Dropdown([PHOTOS, *picture_folders()], value=PHOTOS, label="Pictures", elem_id="embedding-pictures")
         kind = gr.Dropdown(FEATURES, value="embedding", label="Features", elem_id="embedding-features")
@@ -73,25 +61,18 @@ def build(_column: Sidebar) -> EmbeddingsTab:
     status = gr.HTML(elem_id="embedding-status")
     view = browser_view("embeddingview", "embedding-view")
     kind.input(lambda chosen: gr.Slider(visible=chosen != "embedding"), kind, layer, **AT_ONCE)
-    return EmbeddingsTab(view, status, compute, stop, (source, kind, layer, method, components))
-
-
-def connect(tab: EmbeddingsTab, page: Page) -> None:
-    """Draw what is ready as soon as the tab is open or its own controls change; the rest when it is asked for. A click
-    on a point opens its picture in the first tab.
-    """
     # Errors are told in the tab: the line above the tabs belongs to what each change of the left column draws.
-    column = page.column
-    inputs, outputs = [page.shown, *tab.form, *column.inputs], [tab.view, tab.status]
-    draw: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "show_progress": "hidden"}
-    first = page.opened.then(draw_ready, **draw, **READY)
-    events = [control.input for control in tab.form]
-    changes = [event(draw_ready, trigger_mode="always_last", **draw, **READY) for event in events]
-    asked = tab.compute.click(draw_asked, **draw, **ASKED)
-    tab.stop.click(lambda: "", outputs=tab.status, cancels=[first, asked, *changes], **AT_ONCE)
-    clicked = tab.view.open(open_point, tab.form[0], [column.photo, column.picture, column.catalogue], **QUICK)
-    open_tab = clicked.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE)
-    open_tab.then(**page.redraw)
+    column, form = page.column, [source, kind, layer, method, components]
+    draw: dict[str, Any] = {"inputs": [page.shown, *form, *column.inputs], "outputs": [view, status]}
+    ready = {"fn": draw_ready, "concurrency_id": "embedding-ready", "concurrency_limit": 4, **draw, **QUICK}
+    drawn = [page.opened.then(**ready), *(control.input(trigger_mode="always_last", **ready) for control in form)]
+    drawn += [compute.click(draw_asked, concurrency_id="embedding", concurrency_limit=1, **draw, **QUICK)]
+    stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
+    clicked = view.open(open_point, source, [column.photo, column.picture, column.catalogue], **QUICK)
+    page.redraw_after(
+        clicked.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE)
+    )
+    return status
 
 
 def draw_ready(shown: str, *inputs: Any) -> Iterator[list[Any]]:
@@ -212,8 +193,6 @@ TAB = Tab(
     label="Embeddings",
     help=HELP,
     build=build,
-    connect=connect,
-    output=lambda tab: tab.status,
     depends=lambda question: replace(question, picture=None, photo=None, layer=None),
     changed=CHANGED,
 )

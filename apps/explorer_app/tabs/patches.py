@@ -18,17 +18,18 @@ best match in every view is ringed and joined.
 """
 
 
+def build(page: Page) -> gr.HTML:
+    """The view, which asks for another layer when it is chosen there."""
+    view = browser_view("patchview", "patch-view")
+    page.redraw_after(view.layer(pick_layer, outputs=page.column.layer, **AT_ONCE), show_progress="hidden")
+    return view
+
+
 def draw(question: Question) -> tuple[Any, str]:
     """One layer at a time; the last where the backbone has none of this number."""
     comparison, layer = question.comparison(), question.layer
     chosen = -1 if layer is None or layer >= len(comparison.reference.trace.layers) else layer
     return patch_scene(comparison, chosen, question.link()), weights_line(question)
-
-
-def connect(view: gr.HTML, page: Page) -> None:
-    """Another layer is drawn when the view asks for it."""
-    asked = view.layer(pick_layer, outputs=page.column.layer, **AT_ONCE)
-    asked.then(**{**page.redraw, "show_progress": "hidden"})
 
 
 def pick_layer(event: gr.EventData) -> int:
@@ -40,9 +41,7 @@ TAB = Tab(
     id="patches",
     label="Patches",
     help=HELP,
-    build=lambda _: browser_view("patchview", "patch-view"),
-    connect=connect,
-    output=lambda view: view,
+    build=build,
     depends=lambda question: (question, question.version()),
     draw=draw,
 )

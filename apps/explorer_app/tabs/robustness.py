@@ -1,7 +1,7 @@
 """Robustness tab: agreement with the clean teacher by strength of the damage; a click on a curve shows maps there."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -14,7 +14,6 @@ from explorer.evaluation.sweeping import Strengths, Sweep, strengths_of, sweep_s
 from explorer.scenes.evaluation import sweep_scene
 from explorer.scenes.inspection import attention_scene
 from explorer_app.browser_view import browser_view
-from explorer_app.column.sidebar import Sidebar
 from explorer_app.events import AT_ONCE, PRIVATE, on_change
 from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import ToldError, told
@@ -33,20 +32,8 @@ COUNTS = (16, 32, 64, 128)
 _BATCH, _LARGEST_GALLERY = 8, 5000
 
 
-@dataclass(frozen=True)
-class RobustnessTab:
-    """What the page connects."""
-
-    view: gr.HTML
-    maps: gr.HTML
-    measure: gr.Button
-    stop: gr.Button
-    swept: gr.State
-    form: tuple[Any, ...]
-
-
-def build(_column: Sidebar) -> RobustnessTab:
-    """The tab's content."""
+def build(page: Page) -> None:
+    """Measures on request; shows maps at the strength that is clicked."""
     with gr.Row(elem_id="sweep-form"):
         source = gr.Dropdown([PHOTOS, *picture_folders()], value=PHOTOS, label="Pictures", elem_id="sweep-pictures")
         count = gr.Radio(list(COUNTS), value=32, label="How many", elem_id="sweep-count")
@@ -58,20 +45,15 @@ def build(_column: Sidebar) -> RobustnessTab:
             elem_id="sweep-values",
         )
     with gr.Row(elem_id="sweep-buttons"):
-        measure = gr.Button("Measure", variant="primary", elem_id="measure-sweep", min_width=90)
+        start = gr.Button("Measure", variant="primary", elem_id="measure-sweep", min_width=90)
         stop = gr.Button("Stop", elem_id="stop-sweep", min_width=90)
-    view = browser_view("sweepview", "sweep-view")
+    view, swept = browser_view("sweepview", "sweep-view"), gr.State(None)
     maps = browser_view("attentionview", "strength-view")
-    return RobustnessTab(view, maps, measure, stop, gr.State(None), (source, count, values))
-
-
-def connect(tab: RobustnessTab, page: Page) -> None:
-    """Measure on request; show maps at the strength that is clicked."""
-    column, problem = page.column, page.problem
-    outputs = [tab.view, tab.swept, problem]
-    asked = tab.measure.click(measure, [*tab.form, *column.inputs], outputs, show_progress="hidden", **QUEUE)
-    tab.stop.click(lambda: notice(), outputs=problem, cancels=[asked], **AT_ONCE)
-    on_change([tab.view.strength], show_maps, [tab.swept, *column.inputs], [tab.maps, problem])
+    column, problem = page.column.inputs, page.problem
+    inputs, outputs = [source, count, values, *column], [view, swept, problem]
+    asked = start.click(measure, inputs, outputs, show_progress="hidden", **QUEUE)
+    stop.click(lambda: notice(), outputs=problem, cancels=[asked], **AT_ONCE)
+    on_change([view.strength], show_maps, [swept, *column], [maps, problem])
 
 
 def measure(source: str, count: int, values: str, *column: Any) -> Iterator[list[Any]]:
@@ -131,4 +113,4 @@ def scene(swept: Sweep, question: Question, note: str) -> dict[str, Any]:
     return sweep_scene(swept, running=running, untouched=untouched, caption=caption)
 
 
-TAB = Tab(id="robustness", label="Robustness", help=HELP, build=build, connect=connect)
+TAB = Tab(id="robustness", label="Robustness", help=HELP, build=build)

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -20,18 +20,22 @@ class Page:
         column: the left column.
         problem: the line above the tabs; takes a `notice`.
         tabs, shown: all tabs, and the id of the one that is open.
-        opened: the event after which this tab is open, and drawn.
-        redraw: settings of an event that draws the open tab again.
+        opened: the event after which this tab is open.
         load: the event of a page that opens.
+        redrawn: events after which the open tab is drawn again, and settings of that.
     """
 
     column: Sidebar
     problem: gr.HTML
     tabs: gr.Tabs
     shown: gr.State
-    opened: Any
-    redraw: dict[str, Any]
     load: Any
+    opened: Any = None
+    redrawn: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+
+    def redraw_after(self, event: Any, **settings: Any) -> None:
+        """Draw the open tab again after this event."""
+        self.redrawn.append((event, settings))
 
 
 @dataclass(frozen=True)
@@ -40,24 +44,21 @@ class Tab:
 
     Attributes:
         id, label: what events and links call it, and what people do.
-        build: lays out its content beside the left column; returns its parts.
+        build: lays out its content and connects it; returns the part that follows the left column while the tab is
+            open, if there is one.
         help: "How to read this".
-        connect: takes its parts and the page, once everything is laid out.
-        output: of its parts the one that follows the left column while the tab is open.
-        depends: what of the question it shows.
-        draw: what `output` and the line of weights show. Without it, `output` shows `changed` instead as soon as what
-            it depends on has changed since the tab was opened.
+        depends: what of the question that part shows.
+        draw: what it and the line of weights show.
+        changed: what it shows instead, where there is no `draw`, once the question has changed since it was opened.
     """
 
     id: str
     label: str
-    build: Callable[[Sidebar], Any]
+    build: Callable[[Page], Any]
     help: str = ""
-    connect: Callable[[Any, Page], None] | None = None
-    output: Callable[[Any], gr.HTML] | None = None
     depends: Callable[[Question], Any] = lambda question: question
     draw: Callable[[Question], tuple[Any, str]] | None = None
-    changed: str = ""
+    changed: str | None = None
 
 
 def notice(error: ToldError | None = None) -> str:

@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,25 +43,9 @@ _POLL_SECONDS, _REST_SECONDS, _LEAVE_SECONDS = 1.0, 0.15, 10.0
 CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 
 
-@dataclass(frozen=True)
-class TrainTab:
-    """What the page connects."""
-
-    current: gr.State
-    view: gr.HTML
-    form: tuple[Any, ...]
-    start: gr.Button
-    stop: gr.Button
-    resume: gr.Button
-    student: gr.Button
-    student_file: gr.DownloadButton
-    animation: gr.Button
-    animation_file: gr.DownloadButton
-    upload: gr.UploadButton
-
-
-def build(column: Sidebar) -> TrainTab:
-    """The tab's content."""
+def build(page: Page) -> None:
+    """A form, the run that it begins, and the files that come of it."""
+    column, problem, own = page.column, page.problem, page.column.students
     form = _build_form(column)
     with gr.Row(elem_id="run-buttons"):
         # Not before `restore` has run, which would else undo what the run says of these three.
@@ -78,8 +61,23 @@ def build(column: Sidebar) -> TrainTab:
         )
         student_file = gr.DownloadButton("student", visible="hidden", elem_id="student-file")
         animation_file = gr.DownloadButton("animation", visible="hidden", elem_id="animation-file")
-    files = (student, student_file, animation, animation_file, upload)
-    return TrainTab(gr.State(None), view, form, start, stop, resume, *files)
+    current = gr.State(None)
+    follows = [view, current, own, start, stop, resume]
+    runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "trigger_mode": "once", **QUICK}
+    begun = start.click(_start, [own, *form, *column.inputs], [problem, *follows], **runs_on)
+    resumed = resume.click(_resume, [own, current, *column.inputs], [problem, *follows], **runs_on)
+    for ended in (begun, resumed):
+        offered = [page.shown, own, current, column.backbone, column.pair]
+        page.redraw_after(ended.then(_offer, offered, column.pair, **PRIVATE))
+    stop.click(_stop, current, stop, **AT_ONCE)
+    saved = student.click(_student_file, [current, column.pair], [problem, student_file], **PRIVATE)
+    saved.success(None, js=CLICK.format("student-file"), **PRIVATE)
+    saved = animation.click(_animation_file, current, [problem, animation_file], **PRIVATE)
+    saved.success(None, js=CLICK.format("animation-file"), **PRIVATE)
+    given, taken = [upload, own, column.backbone], [problem, own, column.recalled, column.backbone, column.pair]
+    opened = upload.upload(_take_in, given, taken, **PRIVATE)
+    page.redraw_after(opened.success(None, column.recalled, js=REMEMBER, **PRIVATE))
+    page.load(restore, column.recalled, follows, **OPENING)
 
 
 def _build_form(column: Sidebar) -> tuple[Any, ...]:
@@ -124,31 +122,6 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
     for slider in (low, high):
         slider.input(_varied, [column.spec, low, high], learned, **QUICK)
     return (pictures, zipped, learned, *levels, steps, trainable, size, batch, seed)
-
-
-def connect(tab: TrainTab, page: Page) -> None:
-    """What the buttons do."""
-    column, problem = page.column, page.problem
-    own, follows = column.students, [tab.view, tab.current, column.students, tab.start, tab.stop, tab.resume]
-    runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "trigger_mode": "once", **QUICK}
-    asked = [own, *tab.form, *column.inputs]
-    begun = tab.start.click(_start, asked, [problem, *follows], **runs_on)
-    resumed = tab.resume.click(_resume, [own, tab.current, *column.inputs], [problem, *follows], **runs_on)
-    offered = [page.shown, own, tab.current, column.backbone, column.pair]
-    for ended in (begun, resumed):
-        ended.then(_offer, offered, column.pair, **PRIVATE).then(**page.redraw)
-    tab.stop.click(_stop, tab.current, tab.stop, **AT_ONCE)
-    tab.student.click(_student_file, [tab.current, column.pair], [problem, tab.student_file], **PRIVATE).success(
-        None, js=CLICK.format("student-file"), **PRIVATE
-    )
-    tab.animation.click(_animation_file, tab.current, [problem, tab.animation_file], **PRIVATE).success(
-        None, js=CLICK.format("animation-file"), **PRIVATE
-    )
-    taken = [problem, own, column.recalled, column.backbone, column.pair]
-    tab.upload.upload(_take_in, [tab.upload, own, column.backbone], taken, **PRIVATE).success(
-        None, column.recalled, js=REMEMBER, **PRIVATE
-    ).then(**page.redraw)
-    page.load(restore, column.recalled, follows, **OPENING)
 
 
 def restore(recalled: Any) -> list[Any]:
@@ -333,4 +306,4 @@ def _strength(spec: str) -> Any:
     return None if value is None or isinstance(value, tuple) else (parameter, value)
 
 
-TAB = Tab(id="train", label="Train", help=HELP, build=build, connect=connect)
+TAB = Tab(id="train", label="Train", help=HELP, build=build)
