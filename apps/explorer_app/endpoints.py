@@ -181,11 +181,7 @@ def _all_given(**numbers: float | None) -> None:
 
 def _head(head: str) -> Any:
     head = str(head).strip()
-    return head if head in ("mean", "max") else _whole(head)
-
-
-def _whole(text: str) -> int:
     try:
-        return int(text)
+        return head if head in ("mean", "max") else int(head)
     except ValueError:
-        raise InputError(f"head must be a number, 'mean' or 'max'; got {text!r}") from None
+        raise InputError(f"head must be a number, 'mean' or 'max'; got {head!r}") from None

@@ -16,7 +16,7 @@ from explorer_app.style import SWITCH_THEME, TITLE
 from explorer_app.tabs import TABS
 from explorer_app.tabs.shared import Page, Tab, notice
 
-FOLLOWING = tuple(tab for tab in TABS if tab.draw or tab.changed)
+FOLLOWING = {tab.id: tab for tab in TABS if tab.draw or tab.changed}
 PROGRESS = gr.Progress(track_tqdm=True)
 
 
@@ -36,10 +36,10 @@ def build() -> gr.Blocks:
                 described = [broken_link, tabs, shown, *column.described]
                 for event in (blocks.load(reopen, column.recalled, described, **OPENING), *column.chosen):
                     page.redraw_after(event)
-                built = {tab: _build_tab(tab, page) for tab in TABS}
+                built = {tab.id: _build_tab(tab, page) for tab in TABS}
         drawn = gr.State({})
         inputs = [drawn, shown, *column.inputs]
-        outputs = [*(built[tab] for tab in FOLLOWING), problem, weights, drawn]
+        outputs = [*(built[name] for name in FOLLOWING), problem, weights, drawn]
         on_change(column.changes, refresh, inputs, outputs)
         for event, settings in page.redrawn:
             event.then(refresh, inputs, outputs, **{"show_progress": "minimal", **MODEL_QUEUE, **settings})
@@ -54,27 +54,23 @@ def refresh(
     *column: Any,
 ) -> list[Any]:
     """Draw the tab that is open, unless it shows this already; another one is drawn when it is opened."""
-    views, weights, now = [gr.skip()] * len(FOLLOWING), gr.skip(), gr.skip()
+    views, weights, problem = {name: gr.skip() for name in FOLLOWING}, gr.skip(), notice()
     try:
         with told():
             if shown is None:
                 raise InputError(FORGOTTEN)
-            place = next((i for i, tab in enumerate(FOLLOWING) if tab.id == shown), None)
-            if place is not None:
-                tab, question = FOLLOWING[place], Question.read(*column)
+            if shown in views:
+                tab, question = FOLLOWING[shown], Question.read(*column)
                 wanted = tab.depends(question)
                 if drawn.get(shown) != wanted:
-                    views[place], weights = _drawn(tab, question, first=shown not in drawn)
-                    now = {**drawn, shown: wanted}
+                    if tab.draw:
+                        views[shown], weights = tab.draw(question)
+                    elif shown in drawn:
+                        views[shown] = tab.changed
+                    drawn = {**drawn, shown: wanted}
     except ToldError as error:
-        return [*views, notice(error), weights, now]
-    return [*views, notice(), weights, now]
-
-
-def _drawn(tab: Tab, question: Question, first: bool) -> tuple[Any, Any]:
-    if tab.draw:
-        return tab.draw(question)
-    return gr.skip() if first else tab.changed, gr.skip()
+        problem = notice(error)
+    return [*views.values(), problem, weights, drawn]
 
 
 def _build_tab(tab: Tab, page: Page) -> Any:

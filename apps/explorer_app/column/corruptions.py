@@ -86,11 +86,6 @@ def draw_sheet(picture: str | None, seed: float | None) -> Any:
         return gr.skip()  # the tabs say so
 
 
-def picked(event: gr.EventData) -> tuple[str, int]:
-    """Name and severity of the preview that was clicked."""
-    return str(event._data["name"]), int(event._data["severity"])
-
-
 @lru_cache(maxsize=8)
 def _sheet(pixels: bytes, seed: int) -> dict[str, Any]:
     clean = torch.frombuffer(bytearray(pixels), dtype=torch.float32).reshape(1, 3, SIDE, SIDE)

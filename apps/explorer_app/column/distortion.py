@@ -8,7 +8,7 @@ import gradio as gr
 
 import explorer as ex
 from explorer.distortions.parameters import Description, Parameter
-from explorer_app.column.corruptions import build_corruption_sheet, connect_corruption_sheet, picked
+from explorer_app.column.corruptions import build_corruption_sheet, connect_corruption_sheet
 from explorer_app.events import AT_ONCE, QUICK, refused
 from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS
 
@@ -62,7 +62,7 @@ def choose_operator(name: str) -> list[Any]:
 
 def choose_corruption(event: gr.EventData) -> list[Any]:
     """All controls for a corruption at a severity, as the sheet's previews name them."""
-    name, severity = picked(event)
+    name, severity = str(event._data["name"]), int(event._data["severity"])
     *controls, _, spec, text = show_distortion(ex.distortion(f"{name}:{severity}"))
     return [*controls, gr.Radio(value=severity, visible=True), spec, text]
 

@@ -22,12 +22,8 @@ def build_model() -> dict[str, Any]:
         allow_custom_value=True,
         elem_id="backbone",
     )
-    pair = gr.Dropdown(
-        models.offered_students(models.DEFAULT_BACKBONE),
-        value=models.DEFAULT_STUDENT,
-        label="Student",
-        elem_id="student",
-    )
+    students = models.offered_students(models.DEFAULT_BACKBONE)
+    pair = gr.Dropdown(students, value=models.DEFAULT_STUDENT, label="Student", elem_id="student")
     size = gr.Radio(
         list(models.SIZES),
         value=models.SIZES[0],
@@ -54,12 +50,12 @@ def build_model() -> dict[str, Any]:
             f"Its tensors' names are timm's; up to {checkpoints.LARGEST_BYTES >> 20} MiB. Pickles (.pt, .pth) are "
             f"refused. Nobody else is shown it."
         )
-    own, students, recalled = gr.State([]), gr.State([]), gr.JSON([], visible=False)
+    own, own_students, recalled = gr.State([]), gr.State([]), gr.JSON([], visible=False)
     backbone.change(lambda name: gr.Radio(info=models.about_size(name)), backbone, size, **QUICK)
-    fitted = backbone.input(fit_students, [backbone, students], pair, **PRIVATE)
+    fitted = backbone.input(fit_students, [backbone, own_students], pair, **PRIVATE)
     given, changed = [checkpoint, architecture, size, own], [own, backbone, pair]
     taken = checkpoint.upload(take_checkpoint, given, changed, **MODEL_QUEUE)
-    parts = {"backbone": backbone, "pair": pair, "size": size, "students": students, "recalled": recalled}
+    parts = {"backbone": backbone, "pair": pair, "size": size, "students": own_students, "recalled": recalled}
     return {**parts, "chosen": [fitted, taken]}
 
 

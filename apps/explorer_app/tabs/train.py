@@ -21,7 +21,7 @@ from explorer_app.service import models, runs, students
 from explorer_app.service.errors import ToldError, told
 from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import PHOTOS, picture_folders
-from explorer_app.service.question import DEFAULT_DISTORTION, Question, whole
+from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
 from explorer_app.tabs.shared import Page, Tab, notice
 
@@ -116,7 +116,7 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
         trainable = gr.Dropdown(TRAINABLE, value="lora:8", label="Train", elem_id="trainable")
         size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
         batch = gr.Slider(2, 32, 8, step=1, label="Pictures per step", elem_id="batch")
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="train-seed")
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
     pictures.input(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **QUICK)
     gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **QUICK)
     for slider in (low, high):
