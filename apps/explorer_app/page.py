@@ -24,6 +24,7 @@ def build() -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         _build_header()
+        shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
         broken_link = gr.HTML(visible=False, elem_id="link-notice")
         problem = gr.HTML(notice(), elem_id="notice")
         with gr.Row(equal_height=False):
@@ -31,13 +32,11 @@ def build() -> gr.Blocks:
                 column = build_sidebar()
                 weights = gr.Markdown(elem_id="weights")
             with gr.Column(scale=7, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
-                shown = gr.State(None)  # a page that was forgotten: `reopen` sets it
                 page = Page(column, problem, tabs, shown, blocks.load)
                 described = [broken_link, tabs, shown, *column.described]
                 for event in (blocks.load(reopen, column.recalled, described, **OPENING), *column.chosen):
                     page.redraw_after(event)
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
-        drawn = gr.State({})
         inputs = [drawn, shown, *column.inputs]
         outputs = [*(built[name] for name in FOLLOWING), problem, weights, drawn]
         on_change(column.changes, refresh, inputs, outputs)
