@@ -1,5 +1,6 @@
 """The page: the left column, the tabs, and what follows on what."""
 
+import html
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +64,8 @@ def refresh(
                 wanted = tab.depends(question)
                 if drawn.get(shown) != wanted:
                     if tab.draw:
-                        views[shown], weights = tab.draw(question)
+                        views[shown] = tab.draw(question)
+                        weights = f"Weights: {html.escape(question.teacher().source)}"
                     elif shown in drawn:
                         views[shown] = tab.changed
                     drawn = {**drawn, shown: wanted}

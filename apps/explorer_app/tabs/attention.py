@@ -1,12 +1,10 @@
 """Attention tab: {clean, distorted} x {teacher, student} under one colour scale, drawn in the browser."""
 
 from dataclasses import replace
-from typing import Any
 
 from explorer.scenes.inspection import attention_scene
 from explorer_app.browser_view import browser_view
-from explorer_app.service.question import Question
-from explorer_app.tabs.shared import Tab, weights_line
+from explorer_app.tabs.shared import Tab
 
 HELP = """
 Each map shows where the model's **class token** looks: the share of its attention that each patch gets. The
@@ -16,16 +14,11 @@ they are computed in this page.
 """
 
 
-def draw(question: Question) -> tuple[Any, str]:
-    """All layers and heads at once."""
-    return attention_scene(question.comparison(), question.link()), weights_line(question)
-
-
 TAB = Tab(
     id="attention",
     label="Attention",
     help=HELP,
     build=lambda _: browser_view("attentionview", "attention-view"),
     depends=lambda question: (replace(question, layer=None), question.version()),
-    draw=draw,
+    draw=lambda question: attention_scene(question.comparison(), question.link()),
 )

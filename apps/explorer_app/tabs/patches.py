@@ -8,7 +8,7 @@ from explorer.scenes.inspection import patch_scene
 from explorer_app.browser_view import browser_view
 from explorer_app.events import AT_ONCE
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import Page, Tab, weights_line
+from explorer_app.tabs.shared import Page, Tab
 
 HELP = """
 Move the pointer, a finger or the arrow keys over any picture. **Similarity** compares the features of that patch with
@@ -25,11 +25,11 @@ def build(page: Page) -> gr.HTML:
     return view
 
 
-def draw(question: Question) -> tuple[Any, str]:
+def draw(question: Question) -> Any:
     """One layer at a time; the last where the backbone has none of this number."""
     comparison, layer = question.comparison(), question.layer
     chosen = -1 if layer is None or layer >= len(comparison.reference.trace.layers) else layer
-    return patch_scene(comparison, chosen, question.link()), weights_line(question)
+    return patch_scene(comparison, chosen, question.link())
 
 
 def pick_layer(event: gr.EventData) -> int:

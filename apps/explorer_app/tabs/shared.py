@@ -48,7 +48,7 @@ class Tab:
             open, if there is one.
         help: "How to read this".
         depends: what of the question that part shows.
-        draw: what it and the line of weights show.
+        draw: what it shows.
         changed: what it shows instead, where there is no `draw`, once the question has changed since it was opened.
     """
 
@@ -57,15 +57,10 @@ class Tab:
     build: Callable[[Page], Any]
     help: str = ""
     depends: Callable[[Question], Any] = lambda question: question
-    draw: Callable[[Question], tuple[Any, str]] | None = None
+    draw: Callable[[Question], Any] | None = None
     changed: str | None = None
 
 
 def notice(error: ToldError | None = None) -> str:
     """The line above the tabs: empty, or what went wrong."""
     return "" if error is None else f'<p class="notice" role="alert">{html.escape(str(error))}</p>'
-
-
-def weights_line(question: Question) -> str:
-    """Which weights these are, in words."""
-    return f"Weights: {html.escape(question.teacher().source)}"
