@@ -66,7 +66,8 @@ class Question:
         """From what a page or a program hands over, in this order.
 
         Raises:
-            InputError: the distortion, the size or the seed is none; or the server has forgotten the page.
+            InputError: there is no such distortion or size, the seed is no whole number from 0, or the server has
+                forgotten the page.
         """
         if distortion is None:
             raise InputError(FORGOTTEN)
