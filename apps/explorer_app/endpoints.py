@@ -1,15 +1,13 @@
 """Named endpoints for `gradio_client`: pictures as PNG files, and one JSON object of numbers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-import explorer as ex
 from explorer.data.image import to_pil
 from explorer.errors import InputError
 from explorer.evaluation.sweeping import strengths_of
@@ -17,14 +15,15 @@ from explorer.inspection.comparison import VIEWS, Comparison
 from explorer.plots.comparison import plot_comparison, plot_similarity
 from explorer.plots.overlays import overlay
 from explorer.plots.style import to_image
-from explorer_app.column.sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, picture_input
-from explorer_app.service import engine, runs
+from explorer_app.column.picture import picture_input
+from explorer_app.events import refused
+from explorer_app.service import models, runs
 from explorer_app.service.cores import CORES
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import PHOTOS
+from explorer_app.service.pictures import PHOTOS, picture_set
+from explorer_app.service.question import DEFAULT_DISTORTION, Question
 from explorer_app.service.runs import RUNS
 from explorer_app.tabs import embeddings, robustness
-from explorer_app.tabs.shared import ToldError, told
 
 PROGRAMS = {"concurrency_id": "programs", "concurrency_limit": 2}
 """Pages, which people look at, have a queue of their own."""
@@ -35,14 +34,14 @@ def build_endpoints() -> None:
     """Publish the endpoints; their components are not shown in the page."""
     shared: dict[str, Any] = {
         "image": picture_input(label="image", visible=False),
-        "distortion": gr.Textbox(ex.distortion(DEFAULT_DISTORTION).spec, label="distortion", visible=False),
-        "backbone": gr.Textbox(DEFAULT_BACKBONE, label="backbone", visible=False),
-        "pair": gr.Textbox(engine.UNTOUCHED, label="pair", visible=False),
+        "distortion": gr.Textbox(DEFAULT_DISTORTION, label="distortion", visible=False),
+        "backbone": gr.Textbox(models.DEFAULT_BACKBONE, label="backbone", visible=False),
+        "pair": gr.Textbox(models.UNTOUCHED, label="pair", visible=False),
         "layer": gr.Number(-1, label="layer", precision=0, visible=False),
         "head": gr.Textbox("mean", label="head", visible=False),
         "row": gr.Number(0, label="row", precision=0, visible=False),
         "col": gr.Number(0, label="col", precision=0, visible=False),
-        "size": gr.Number(engine.SIZES[0], label="size", precision=0, visible=False),
+        "size": gr.Number(models.SIZES[0], label="size", precision=0, visible=False),
         "seed": gr.Number(0, label="seed", precision=0, visible=False),
     }
     for level in ("cls", "patch", "attention"):
@@ -64,9 +63,9 @@ def compare(
 ) -> tuple[Any, ...]:
     """One picture seen four ways: a figure, the clean and the distorted picture, the attention of the four views laid
     over them under one scale, and a JSON object of numbers."""
-    with _refused():
+    with refused(in_page=False):
         _all_given(layer=layer, size=size, seed=seed)
-        comparison = engine.compare(image, distortion, backbone, pair, size, seed)
+        comparison = Question.read(image, None, distortion, backbone, pair, size, seed).comparison()
         which = _head(head)
         maps = comparison.maps(layer, which)
         numbers = comparison.numbers(layer, which)
@@ -81,9 +80,9 @@ def patch_similarity(
 ) -> tuple[Any, ...]:
     """What resembles one patch of the clean picture, as the teacher sees it, in each of the four views: a figure, the
     four cosine maps laid over the pictures, and a JSON object of numbers."""
-    with _refused():
+    with refused(in_page=False):
         _all_given(row=row, col=col, layer=layer, size=size, seed=seed)
-        comparison = engine.compare(image, distortion, backbone, pair, size, seed)
+        comparison = Question.read(image, None, distortion, backbone, pair, size, seed).comparison()
         maps = comparison.similarity(row, col, layer)
     numbers = {
         **comparison.numbers(layer),
@@ -102,7 +101,7 @@ async def distill(
     endpoints take as `pair`. Runs take their turn; cancelling the job stops the run after the current step.
     """
     # Gradio cannot close a synchronous generator that waits, and lets everybody else wait with it.
-    with _refused():
+    with refused(in_page=False):
         _all_given(cls=cls, patch=patch, attention=attention, steps=steps, size=size, seed=seed)
         config = runs.configuration(distortion, steps, size, cls=cls, patch=patch, attention=attention, seed=seed)
         run = RUNS.start(backbone, config)
@@ -123,10 +122,11 @@ def embed(backbone: str, pair: str, distortion: str, method: str, seed: int, siz
     """Where the embedded photos lie in four views: a table with one row for each photo and view (x, y, view, index,
     label, displacement, name), and one JSON object of what was measured in feature space. `method` is "pca" or "umap",
     fitted on the clean teacher's embeddings; the displacement is the centred cosine distance from them."""
-    with _refused():
+    with refused(in_page=False):
         _all_given(seed=seed, size=size)
-        embedding = embeddings.embed(PHOTOS, "embedding", -1, distortion, backbone, pair, size, seed)
-        projection = engine.project(embedding, method, 2, seed)
+        question = Question.read(None, None, distortion, backbone, pair, size, seed)
+        embedding = embeddings.embed(question, picture_set(PHOTOS, size))
+        projection = embeddings.project(embedding, method, 2, seed)
         rows = embedding.measures.astype(object).where(embedding.measures.notna(), None).to_dict(orient="records")
     about = {"measures": rows, "distortion": embedding.distortion.spec, "seed": seed, "method": method}
     return embedding.named(projection.frame()), about
@@ -138,10 +138,11 @@ def sweep(
     """How teacher and student agree with the clean teacher as one distortion grows: a table with one row for each of
     them and each strength, and one JSON object of what it was measured on. `values` are strengths such as
     "0.1, 0.3, 0.5"; empty for seven from weak to strong."""
-    with _refused():
+    with refused(in_page=False):
         _all_given(seed=seed, pictures=pictures, size=size)
         strengths = strengths_of(distortion, robustness.numbers(values))
-        *_, swept = robustness.sweep(PHOTOS, pictures, strengths, backbone, pair, size, seed)
+        question = Question.read(None, None, distortion, backbone, pair, size, seed)
+        *_, swept = robustness.sweep(question, picture_set(PHOTOS, size), pictures, strengths)
     about = {name: getattr(swept, name) for name in ("operator", "parameter", "pictures", "seed", "never_trained")}
     return swept.frame(), {**about, "trained_on": swept.trained_on.spec, "nearest_label_clean": swept.ceiling}
 
@@ -180,21 +181,7 @@ def _all_given(**numbers: float | None) -> None:
 
 def _head(head: str) -> Any:
     head = str(head).strip()
-    return head if head in ("mean", "max") else _whole(head)
-
-
-def _whole(text: str) -> int:
     try:
-        return int(text)
+        return head if head in ("mean", "max") else int(head)
     except ValueError:
-        raise InputError(f"head must be a number, 'mean' or 'max'; got {text!r}") from None
-
-
-@contextmanager
-def _refused() -> Iterator[None]:
-    """Bad input becomes an error that the client shows in words."""
-    try:
-        with told():
-            yield
-    except ToldError as readable:
-        raise gr.Error(str(readable), print_exception=False) from readable
+        raise InputError(f"head must be a number, 'mean' or 'max'; got {head!r}") from None

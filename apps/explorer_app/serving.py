@@ -6,14 +6,12 @@ import time
 
 import gradio as gr
 
-import explorer as ex
 from explorer.errors import UserError
 from explorer.evaluation import projection
-from explorer_app.column.sidebar import DEFAULT_BACKBONE, DEFAULT_DISTORTION, DEFAULT_PAIR, DEFAULT_PHOTO
-from explorer_app.service import engine
 from explorer_app.service.cores import CORES
 from explorer_app.service.housekeeping import PAGES, keep_house
 from explorer_app.service.limits import LIMITS, accounts
+from explorer_app.service.question import Question
 from explorer_app.style import CSS, HEAD, THEME
 
 POLL_SECONDS = 0.01
@@ -45,8 +43,7 @@ def _warm_up() -> None:
     """Load the default model and picture before the first visitor asks; without weights the page says so itself. Then,
     when nobody looks, get UMAP ready, which is compiled for up to a minute when it is first used on a computer."""
     try:
-        damage = ex.distortion(DEFAULT_DISTORTION).spec
-        engine.compare(engine.photo_path(DEFAULT_PHOTO), damage, DEFAULT_BACKBONE, DEFAULT_PAIR, engine.SIZES[0], 0)
+        Question.of_link({}).comparison()
         while not CORES.quiet(QUIET_SECONDS):
             time.sleep(1)
         projection.warm_up()

@@ -1,6 +1,5 @@
 """The app is started once; every visitor's page is watched for complaints."""
 
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,38 +7,36 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
-from serving import PYTHON, ROOT, Served, serving
+from serving import PYTHON, Served, serving
 from visiting import Open, Visit
-
-sys.path.append(str(ROOT / "apps"))  # as `python apps/compare.py` does
 
 
 @pytest.fixture
 def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A small untrained model of any size in place of all others, and a folder of runs of its own."""
     from explorer.models.backbones import Backbone, load_backbone
-    from explorer_app.service import engine, students
+    from explorer_app.service import models, students
 
     loaded: dict[Any, Backbone] = {}
 
-    def backbone_at(name: str, size: Any) -> Backbone:
+    def small(name: str, size: Any) -> Backbone:
         if size not in loaded:
             loaded[size] = load_backbone("vit_tiny_patch16_224", image_size=size, source="random", device="cpu")
         return loaded[size]
 
-    monkeypatch.setattr(engine, "backbone_at", backbone_at)
+    monkeypatch.setattr(models, "load_backbone", small)
     monkeypatch.setenv(students.RUNS_VARIABLE, str(tmp_path / "runs"))
 
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
     """A visitor's zip file of six photos."""
-    from explorer_app.service import engine
+    from explorer_app.service import pictures
 
     file = tmp_path / "mine.zip"
     with zipfile.ZipFile(file, "w") as archive:
-        for name in engine.photos().names[:6]:
-            archive.write(engine.photo_path(name), name.replace("/", "_"))
+        for name in pictures.photos().names[:6]:
+            archive.write(pictures.photo_path(name), name.replace("/", "_"))
     return file
 
 

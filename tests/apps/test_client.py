@@ -22,7 +22,7 @@ import explorer as ex
 from explorer.inspection.comparison import VIEWS
 from explorer.models.pairs import read_card
 from explorer.system.files import asset_path
-from explorer_app.service import engine
+from explorer_app.service import models
 
 pytestmark = pytest.mark.weights
 
@@ -211,7 +211,7 @@ def test_files_of_the_server_and_of_others_are_not_read(app):
         {"path": address, "url": address},
         {"path": public, "url": public},
     ):
-        given = [{**image, "meta": {"_type": "gradio.FileData"}}, NOISE, "s14", engine.UNTOUCHED, -1, "mean", 224, 0]
+        given = [{**image, "meta": {"_type": "gradio.FileData"}}, NOISE, "s14", models.UNTOUCHED, -1, "mean", 224, 0]
         body = json.dumps({"data": given}).encode()
         request = Request(f"{app.url}/gradio_api/call/compare", body, {"Content-Type": "application/json"})
         with urlopen(request, timeout=60) as reply:
@@ -261,7 +261,7 @@ def test_distill_streams_a_record_for_each_step_and_gives_a_student(client):
         assert record["losses"]["loss"] == pytest.approx(expected, rel=1e-3)
     assert records[-1]["alignment"]["cls_cosine"] <= 1
     (pair,) = {record["pair"] for record in records}
-    ours, plain = (compare(client, distortion=NOISE, pair=name)[1] for name in (pair, engine.UNTOUCHED))
+    ours, plain = (compare(client, distortion=NOISE, pair=name)[1] for name in (pair, models.UNTOUCHED))
     assert ours["untouched_student"] is False
     assert ours["student_attention"] != plain["student_attention"]
     assert ours["teacher_attention"] == plain["teacher_attention"]

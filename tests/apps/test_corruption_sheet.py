@@ -10,17 +10,17 @@ from torch.nn.functional import interpolate
 import explorer as ex
 from explorer.data.image import to_uint8
 from explorer_app.column import corruptions
-from explorer_app.service import engine
+from explorer_app.service import pictures
 
 PHOTO = "farm_animal/owl.webp"
 
 
 def test_each_part_of_the_sheet_is_what_its_button_names():
-    found = corruptions.draw_sheet(engine.photo_path(PHOTO), 3)
+    found = corruptions.draw_sheet(pictures.photo_path(PHOTO), 3)
     data = base64.b64decode(found["image"].split(",")[1])
     sheet = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(float)
     side = corruptions.PREVIEW
-    clean = ex.load_image(engine.photo_path(PHOTO), size=224)[None]
+    clean = ex.load_image(pictures.photo_path(PHOTO), size=224)[None]
     names = [row["name"] for row in found["rows"]]
     assert set(ex.distortions.COMMON_CORRUPTIONS) < set(names)
     for name, severity in (("fog", 5), ("contrast", 1), ("saturate", 4)):

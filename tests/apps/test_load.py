@@ -18,7 +18,7 @@ from visiting import Visit
 
 import explorer as ex
 from explorer.system.files import asset_path
-from explorer_app.service import engine
+from explorer_app.service import models
 
 sys.path.append(str(ROOT / "tests" / "benchmarks"))
 from visitors import Answer, Library, User, look_at, together
@@ -112,7 +112,7 @@ def test_a_full_queue_is_told(browser: Browser, forgetful: Served, tmp_path: Pat
     while any(job.status().code.name != "PROCESSING" for job in held):
         time.sleep(0.05)
     quick = {
-        "data": [None, NOISE, "s14", engine.UNTOUCHED, None, "mean", 224, 0]
+        "data": [None, NOISE, "s14", models.UNTOUCHED, None, "mean", 224, 0]
     }  # is refused as soon as its turn comes
     with ThreadPoolExecutor(4) as pool:
         ask = lambda _: httpx.post(f"{forgetful.url}/gradio_api/call/compare", json=quick, timeout=60)  # noqa: E731

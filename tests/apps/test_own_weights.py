@@ -10,7 +10,7 @@ import torch
 from visiting import Visit
 
 import explorer as ex
-from explorer_app.service import checkpoints, engine
+from explorer_app.service import checkpoints, models
 
 TINY = "vit_tiny_patch16_224"
 
@@ -36,13 +36,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_checkpoint_is_kept_under_a_name_that_nobody_can_guess(files: Path, store: Path) -> None:
     name = checkpoints.take_in(str(files / "mine.safetensors"), TINY, 224)
-    loaded = engine.backbone_at(name, 224)
+    loaded = models.load_backbone(name, 224)
     expected = ex.load_backbone(TINY, image_size=224, source=files / "mine.safetensors")
     assert (loaded.name, loaded.sha256) == (name, expected.sha256)
     assert loaded.source.startswith(f"mine.safetensors as {TINY} (own file")
-    assert engine.backbones([name])[0] == (f"yours: mine.safetensors ({TINY})", name)
-    assert name not in [each for _, each in engine.backbones()]
-    assert engine.offered_students(name) == [(engine.UNTOUCHED, engine.UNTOUCHED)]
+    assert models.backbones([name])[0] == (f"yours: mine.safetensors ({TINY})", name)
+    assert name not in [each for _, each in models.backbones()]
+    assert models.offered_students(name) == [(models.UNTOUCHED, models.UNTOUCHED)]
     for other in ("weights-../../etc", "weights-" + "0" * 20, "", TINY):
         assert not checkpoints.is_own(other)
 
@@ -99,9 +99,9 @@ def test_the_store_is_bounded_and_drops_what_was_not_used_for_longest(
 
 
 def test_sizes_are_told() -> None:
-    assert engine.about_size("s14") == "Patches of 14 px, trained at 518 px."
-    assert engine.about_size("vit_base_patch32_224") == "Patches of 32 px, trained at 224 px; 336 px do not fit."
-    assert engine.about_size("nonsense") == ""
+    assert models.about_size("s14") == "Patches of 14 px, trained at 518 px."
+    assert models.about_size("vit_base_patch32_224") == "Patches of 32 px, trained at 224 px; 336 px do not fit."
+    assert models.about_size("nonsense") == ""
 
 
 @pytest.mark.browser

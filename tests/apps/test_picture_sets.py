@@ -8,6 +8,7 @@ import pytest
 from pictures import encoded, noise
 
 from explorer_app.service import pictures
+from explorer_app.service.errors import ToldError, told
 
 
 def write(root: Path, *names: str) -> Path:
@@ -88,3 +89,14 @@ def test_a_folder_whose_name_is_no_utf_8_is_offered_under_one_that_a_page_can_ho
     assert [name.encode() for name in pictures.picture_folders()] == [rb"caf\xe9"]
     images = pictures.picture_set(r"caf\xe9", 8)
     assert (images.names, images.classes) == (("b/b.png", r"caf\xe9/a.png"), ("b", r"caf\xe9"))
+
+
+def test_a_broken_file_in_an_offered_folder_is_named_without_its_place(offered, tmp_path: Path) -> None:
+    root = write(tmp_path / "inner/pets", "cat/a.png")
+    (root / "cat/b.png").write_bytes((root / "cat/a.png").read_bytes()[:60])
+    (tmp_path / "link").symlink_to(root)
+    for folder in (root, tmp_path / "link"):
+        offered(folder)
+        with pytest.raises(ToldError, match=rf"'{folder.name}/cat/b\.png'") as refused, told():
+            list(pictures.picture_set(folder.name, 8))
+        assert str(tmp_path) not in str(refused.value)

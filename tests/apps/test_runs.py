@@ -17,7 +17,7 @@ import torch
 import explorer as ex
 from explorer.models.pairs import STUDENT, PairError, export_pair, read_card
 from explorer_app import endpoints
-from explorer_app.service import engine, pictures, runs, students
+from explorer_app.service import models, pictures, runs, students
 from explorer_app.service.limits import Limits
 from explorer_app.service.runs import Run, Runs, Watched
 
@@ -33,7 +33,7 @@ def config(steps: int = 4, **changes: Any) -> ex.DistillConfig:
 
 
 def watched() -> Watched:
-    return Watched(path=engine.photo_path(OWL), distortion=NOISE, seed=0, photo=OWL)
+    return Watched(path=pictures.photo_path(OWL), distortion=NOISE, seed=0, photo=OWL)
 
 
 def wait(run: Run, until: Callable[[Run], bool], seconds: float = 120) -> Run:
@@ -60,14 +60,14 @@ def test_a_run_ends_with_a_student_that_can_be_looked_at(manager: Runs) -> None:
     assert [moment["step"] for moment in shown["moments"]] == [0, 1, 2, 3, 4]
     assert shown["reference"]["attention"]["shape"] == [3, 4]
     assert set(shown["before"]) >= {"cls_cosine", "patch_cosine", "attention_kl"}
-    teacher = engine.backbone_at(BACKBONE, 32)
-    seen = engine.load_student(run.name, teacher)
+    teacher = models.load_backbone(BACKBONE, 32)
+    seen = models.load_student(run.name, teacher)
     assert seen is not None
     picture = torch.rand(1, 3, 32, 32)
     assert not torch.equal(seen.trace(picture).embedding, teacher.trace(picture).embedding)
-    assert run.name in [name for _, name in engine.offered_students(BACKBONE, [run.name])]
-    assert run.name not in [name for _, name in engine.offered_students(BACKBONE)], "nobody else is offered it"
-    assert run.name not in [name for _, name in engine.offered_students("s14", [run.name])]
+    assert run.name in [name for _, name in models.offered_students(BACKBONE, [run.name])]
+    assert run.name not in [name for _, name in models.offered_students(BACKBONE)], "nobody else is offered it"
+    assert run.name not in [name for _, name in models.offered_students("s14", [run.name])]
 
 
 def test_a_cancelled_job_of_a_program_stops_its_run_at_once(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_another_picture_is_watched_from_where_the_run_goes_on(manager: Runs) ->
     wait(run, lambda run: len(run.records) >= 1)
     manager.stop(run)
     done = len(wait(run, ended).records)
-    other = Watched(path=engine.photo_path("fish/fish1.webp"), distortion=NOISE, seed=1)
+    other = Watched(path=pictures.photo_path("fish/fish1.webp"), distortion=NOISE, seed=1)
     again = wait(manager.resume(run.name, other), ended)
     assert [moment["step"] for moment in again.moments] == [0, *range(done + 1, 6)]
     assert again.scene["pictures"] != run.scene["pictures"]
@@ -183,8 +183,8 @@ def test_folders_are_those_that_were_named_at_the_start(
 ) -> None:
     folder = tmp_path / "holiday"
     folder.mkdir()
-    for name in engine.photos().names[:4]:
-        (folder / Path(name).name).write_bytes(Path(engine.photo_path(name)).read_bytes())
+    for name in pictures.photos().names[:4]:
+        (folder / Path(name).name).write_bytes(Path(pictures.photo_path(name)).read_bytes())
     monkeypatch.setenv(pictures.VARIABLE, str(folder))
     assert pictures.picture_folders() == {"holiday": folder}
     run = wait(manager.start(BACKBONE, config(1), pictures="holiday"), ended)
@@ -194,10 +194,10 @@ def test_folders_are_those_that_were_named_at_the_start(
 
 def test_a_run_tells_what_it_does_not_learn_from(manager: Runs, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        for name in engine.photos().names[:4]:
-            archive.write(engine.photo_path(name), f"train/{name}")
+        for name in pictures.photos().names[:4]:
+            archive.write(pictures.photo_path(name), f"train/{name}")
         archive.writestr("train/dam/raw.CR2", b"raw")
-        archive.write(engine.photo_path(OWL), "val/owl.webp")
+        archive.write(pictures.photo_path(OWL), "val/owl.webp")
     run = wait(manager.start(BACKBONE, config(1), pictures=str(tmp_path / "x.zip")), ended)
     assert (run.state, run.message) == ("finished", None)
     assert read_card(run.folder)["data"]["pictures"] == 3

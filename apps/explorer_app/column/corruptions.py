@@ -16,7 +16,10 @@ from torch.nn.functional import interpolate
 
 import explorer as ex
 from explorer.data.image import to_pil
-from explorer_app.service import engine
+from explorer.errors import InputError
+from explorer_app.events import QUICK
+from explorer_app.service.pictures import load_picture
+from explorer_app.service.question import whole
 
 SIDE, PREVIEW = 224, 44
 """Pixels at which a picture is corrupted, which the severities are stated for, and of a preview."""
@@ -63,18 +66,24 @@ def build_corruption_sheet() -> tuple[gr.Accordion, gr.HTML]:
     return accordion, sheet
 
 
+def connect_corruption_sheet(accordion: gr.Accordion, sheet: gr.HTML, picture: gr.Image, seed: gr.Number) -> gr.HTML:
+    """Draw the sheet while it is open; returns it."""
+    opened, inputs = gr.State(False), [picture, seed]
+    drawn = {**QUICK, "show_progress": "minimal"}
+    accordion.expand(lambda: True, outputs=opened, **QUICK).then(draw_sheet, inputs, sheet, **drawn)
+    accordion.collapse(lambda: False, outputs=opened, **QUICK)
+    picture.change(
+        lambda is_open, *asked: draw_sheet(*asked) if is_open else gr.skip(), [opened, *inputs], sheet, **drawn
+    )
+    return sheet
+
+
 def draw_sheet(picture: str | None, seed: float | None) -> Any:
     """What the sheet shows of a picture; as it was where there is none that can be read."""
     try:
-        clean = engine.load_picture(picture, SIDE)
-    except ValueError:
+        return _sheet(load_picture(picture, SIDE).numpy().tobytes(), whole("seed", seed))
+    except InputError:
         return gr.skip()  # the tabs say so
-    return _sheet(clean.numpy().tobytes(), int(seed or 0))
-
-
-def picked(event: gr.EventData) -> tuple[str, int]:
-    """Name and severity of the preview that was clicked."""
-    return str(event._data["name"]), int(event._data["severity"])
 
 
 @lru_cache(maxsize=8)

@@ -1,1 +1,1 @@
-"""What the app does, without Gradio."""
+"""What the app does. No Gradio in here."""

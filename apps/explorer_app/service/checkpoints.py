@@ -1,7 +1,7 @@
 """Checkpoints that visitors bring: one file and one note each, found by a name that nobody can guess.
 
 Whoever knows a name may use that backbone; nobody is shown the names of others. The store is bounded: what was not used
-for longest goes first. No Gradio in here.
+for longest goes first.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A share of the processor's cores for each computation. No Gradio in here.
+"""A share of the processor's cores for each computation.
 
 Visitors' work shares the cores: two that look at once lose next to nothing by it (docs/settings.md), and neither has to
 wait for the other's threads. Training keeps to one core while somebody looks.

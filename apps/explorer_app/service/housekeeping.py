@@ -2,7 +2,7 @@
 
 Gradio would keep the state of the last 10,000 pages, closed ones among them, and each file that it sent or was sent
 until the app ends; glibc keeps what was freed. A page that comes back after it was forgotten is told so: see
-`engine.remembered`.
+`question.FORGOTTEN`.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""What visitors may ask for: everything that the machine can do, or what a public page can afford. No Gradio in here.
+"""What visitors may ask for: everything that the machine can do, or what a public page can afford.
 
 Read from the environment once, when the app starts; `vit-explorer app --public` sets it. docs/security.md tells what a
 public page exposes, and what it does not.
@@ -26,7 +26,7 @@ class Limits:
             machine download and keep what the visitor chose, and students are adapters alone, of a megabyte each.
         steps, minutes: of a run.
         waiting: how many runs may wait for their turn.
-        upload: of one file, as Gradio writes it; a checkpoint may be large, a picture may not (see `engine`).
+        upload: of one file, as Gradio writes it; a checkpoint may be large, a picture may not (see `pictures`).
         endpoints: which of `ENDPOINTS` programs can reach.
     """
 

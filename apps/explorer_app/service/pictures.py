@@ -1,20 +1,29 @@
-"""The sets of pictures that a page may look at and learn from, by name. No Gradio in here."""
+"""The pictures that a page may look at and learn from: the embedded photos, uploads, folders that are offered."""
 
 import logging
 import os
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 import explorer as ex
-from explorer.data.image import Size
+from explorer.data.image import Size, to_uint8
 from explorer.data.picture_files import told
 from explorer.data.sources import SplitsError, is_split
 from explorer.errors import InputError
+from explorer.scenes.evaluation import MOST_THUMBNAILS, sprite
 from explorer.system.files import readable
+from explorer_app.service.cache import BoundedCache
 
 VARIABLE = "VIT_EXPLORER_PICTURES"
 PHOTOS = "embedded photos"
+PICTURE_BYTES = 50 << 20
+_sprites: BoundedCache[dict[str, Any] | None] = BoundedCache(4, lambda _: 1)
 
 
 def picture_folders() -> dict[str, Path]:
@@ -52,6 +61,55 @@ def zipped_set(file: Path, size: Size) -> tuple[ex.ImageSet, str]:
 def without(images: ex.ImageSet) -> str:
     """What was left out of a set, in one sentence; empty where nothing was."""
     return f"Left out: {told(images.left_out)}." if images.left_out else ""
+
+
+def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]:
+    """The centre square of a picture file."""
+    if path and not os.path.isfile(path):
+        raise InputError("this picture is not kept any more: choose it, or upload it, again")
+    if path and os.path.getsize(path) > PICTURE_BYTES:
+        raise InputError(f"this picture's file has more than {PICTURE_BYTES >> 20} MiB: save it smaller")
+    if not path:
+        raise InputError("there is no picture: choose a sample, upload one, paste one or take one with the camera")
+    try:
+        return ex.load_image(path, size=size)
+    except ValueError as error:  # where uploads are kept is nobody's business
+        raise InputError(str(error).replace(f"{Path(path).parent}{os.sep}", "")) from error
+
+
+@cache
+def photos() -> ex.ImageSet:
+    """The photos that come with the project."""
+    return ex.load_images("photos", size=224)
+
+
+def photo_path(name: str) -> str:
+    """Path of an embedded photo.
+
+    Raises:
+        ValueError: there is no photo of that name.
+    """
+    if name not in photos().names:
+        raise InputError(f"there is no embedded photo '{name}'")
+    return str(photos().path(photos().names.index(name)))
+
+
+def thumbnail(name: str) -> UInt8[np.ndarray, "112 112 3"]:
+    """A small square of an embedded photo, for the gallery."""
+    return to_uint8(ex.load_image(Path(photo_path(name)), size=112))
+
+
+def thumbnails(images: ex.ImageSet) -> dict[str, Any] | None:
+    """Thumbnails of all pictures; see `explorer.scenes.evaluation.sprite`."""
+    return _sprites.get(images.digest, lambda: sprite(images)) if len(images) <= MOST_THUMBNAILS else None
+
+
+def without_paths(text: str) -> str:
+    """A message that does not tell where the folders lie that are offered: each goes by its last name."""
+    named = {str(path): folder.name for folder in _named() for path in (folder, folder.resolve()) if folder.name}
+    for path in sorted(named, key=len, reverse=True):
+        text = text.replace(path, named[path])
+    return text
 
 
 def _named() -> list[Path]:

@@ -1,6 +1,6 @@
 """Training runs of the app's visitors: one at a time, in the order in which they were asked for. No Gradio in here.
 
-A run lies in a folder of its own (see `trained`); one that was stopped, or whose app was killed, can be resumed.
+A run lies in a folder of its own (see `students`); one that was stopped, or whose app was killed, can be resumed.
 """
 
 import atexit
@@ -21,16 +21,17 @@ from typing import Any, Literal
 import torch
 
 import explorer as ex
-from explorer.errors import InputError, is_for_users, one_line
+from explorer.errors import InputError, is_for_users
 from explorer.models.pairs import read_card, read_pair
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import moment_scene, recovery_scene
 from explorer.system.files import claimed
-from explorer_app.service import engine, students
+from explorer_app.service import models, students
 from explorer_app.service.cores import CORES, each
+from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without, zipped_set
+from explorer_app.service.pictures import PHOTOS, load_picture, picture_folders, picture_set, without, zipped_set
 
 SIZES = (112, 224)
 MOMENTS = 48  # recorded of each run
@@ -57,7 +58,7 @@ class Run:
     """One run: what was asked for, how far it is, what was recorded. Its worker writes, everybody may read.
 
     Attributes:
-        name: of the student, which `engine.load_student` takes once there is a checkpoint.
+        name: of the student, which `models.load_student` takes once there is a checkpoint.
         state, message: how it stands, and a sentence about it (why it failed) or None.
         records: one dictionary a step, as in the pair's history.
         before: alignment of the held-out pictures at step 0; None as long as it is not known.
@@ -178,13 +179,13 @@ class Run:
         except Exception as error:
             level = logging.WARNING if is_for_users(error) else logging.ERROR
             _log.log(level, "run %s failed", self.name, exc_info=not isinstance(error, InputError))
-            told = one_line(error).replace(f"{self.folder}{os.sep}", "")
+            told = in_words(error).replace(f"{self.folder}{os.sep}", "")
             return "failed", told.replace(f"'{self.folder}'", "its folder")
 
     def _train(self) -> str | None:
         """Until the end or a stop; why it was stopped, if it took too long."""
         deadline = time.monotonic() + 60 * LIMITS.minutes
-        teacher = engine.backbone_at(self.backbone, self.config.image_size)
+        teacher = models.load_backbone(self.backbone, self.config.image_size)
         pictures, self.note = _load(self.folder, self.config)
         if self.resumed:
             card, _, history = read_pair(self.folder)
@@ -208,7 +209,7 @@ class Run:
             self.recovery.rewind(len(self.records))
             self.moments = [moment for moment in self.moments if moment["step"] <= len(self.records)]
             return
-        picture = engine.load_picture(self.watched.path, int(self.config.image_size))  # type: ignore[arg-type]
+        picture = load_picture(self.watched.path, int(self.config.image_size))  # type: ignore[arg-type]
         self.recovery = ex.Recovery(teacher, picture, self.watched.distortion, self.watched.seed)
         with self._changed:
             self.scene, self.moments = recovery_scene(self.recovery), [moment_scene(self.recovery.moments[0])]

@@ -1,7 +1,7 @@
 """Where the students of the app's visitors lie: one folder each, found by a name that nobody can guess.
 
 They outlive the app. Whoever knows a name may use that student, so that a link to it can be shared; nobody is shown
-the names of others. No Gradio in here.
+the names of others.
 """
 
 import os
@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -77,6 +78,12 @@ def folder_of(name: str) -> Path | None:
     """The folder of a visitor's student; None if there is none of this name."""
     folder = runs_dir() / name
     return folder if _NAME.fullmatch(name) and current(folder, CARD).is_file() else None
+
+
+def still_there(recalled: Any) -> list[str]:
+    """The visitor's own students that are still there, as the browser recalls them."""
+    names = recalled if isinstance(recalled, list) else []
+    return [name for name in names if isinstance(name, str) and folder_of(name)]
 
 
 def label_of(name: str) -> str:

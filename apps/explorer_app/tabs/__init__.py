@@ -1,1 +1,5 @@
-"""One module a tab."""
+"""One tab each; `TABS` is their order on the page."""
+
+from explorer_app.tabs import about, attention, attribution, embeddings, patches, robustness, train
+
+TABS = tuple(tab.TAB for tab in (attention, patches, embeddings, train, robustness, attribution, about))

@@ -1,12 +1,10 @@
 """Attention tab: {clean, distorted} x {teacher, student} under one colour scale, drawn in the browser."""
 
-from typing import Any
-
-import gradio as gr
+from dataclasses import replace
 
 from explorer.scenes.inspection import attention_scene
 from explorer_app.browser_view import browser_view
-from explorer_app.tabs.shared import ToldError, compare, notice, weights_line
+from explorer_app.tabs.shared import Tab
 
 HELP = """
 Each map shows where the model's **class token** looks: the share of its attention that each patch gets. The
@@ -16,17 +14,11 @@ they are computed in this page.
 """
 
 
-def build_attention_tab() -> gr.HTML:
-    """The tab's content; returns the view."""
-    with gr.Accordion("How to read this", open=False):
-        gr.Markdown(HELP)
-    return browser_view("attentionview", "attention-view")
-
-
-def show_attention(*inputs: Any) -> tuple[Any, str, str]:
-    """(payload, notice, weights) for the left column's values; what was shown stays if something is wrong."""
-    try:
-        comparison, link = compare(*inputs)
-        return attention_scene(comparison, link), notice(), weights_line(inputs[3], inputs[5])
-    except ToldError as error:
-        return gr.skip(), notice(error), gr.skip()
+TAB = Tab(
+    id="attention",
+    label="Attention",
+    help=HELP,
+    build=lambda _: browser_view("attentionview", "attention-view"),
+    depends=lambda question: (replace(question, layer=None), question.version()),
+    draw=lambda question: attention_scene(question.comparison(), question.link()),
+)

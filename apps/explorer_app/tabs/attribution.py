@@ -2,20 +2,19 @@
 
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-import explorer as ex
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views
 from explorer.inspection.attribution_quality import Quality, quality
 from explorer.plots.panes import plot_attribution
 from explorer.plots.style import to_image
-from explorer_app.column.sidebar import Sidebar
-from explorer_app.service import engine
+from explorer_app.events import AT_ONCE, PRIVATE
 from explorer_app.service.background import Background
-from explorer_app.tabs.shared import ToldError, notice, told
+from explorer_app.service.errors import ToldError, told
+from explorer_app.service.question import Question
+from explorer_app.tabs.shared import Page, Tab, notice
 
 HELP = """
 Which patches make the model's answer resemble **what the teacher sees in the clean picture**? Red speaks for it, blue
@@ -24,7 +23,7 @@ fall, when squares of the picture are hidden, that a map does not foretell (0 is
 changes under noise that nobody sees (0 is best).
 """
 CHOICES = [(name.replace("_", " "), name) for name in METHODS]
-QUEUE: dict[str, Any] = {"concurrency_id": "attribution", "concurrency_limit": 1, "api_visibility": "private"}
+QUEUE: dict[str, Any] = {"concurrency_id": "attribution", "concurrency_limit": 1, **PRIVATE}
 _WATCH_SECONDS = 0.4
 _OCCLUSION_PATCHES = 2  # a window of 2 x 2 patches takes a quarter of the time
 _SAMPLES, _NEIGHBOURS = 16, 1
@@ -33,72 +32,31 @@ Explained = dict[str, Attribution]
 Judged = dict[str, Quality]
 
 
-@dataclass(frozen=True)
-class AttributionTab:
-    """What the page connects."""
-
-    method: gr.Radio
-    judge: gr.Checkbox
-    explain: gr.Button
-    stop: gr.Button
-    status: gr.HTML
-    figure: gr.Image
-    table: gr.HTML
-
-
-def build_attribution_tab() -> AttributionTab:
-    """The tab's content."""
-    with gr.Accordion("How to read this", open=False):
-        gr.Markdown(HELP)
+def build(page: Page) -> None:
+    """Explains on request."""
     with gr.Row(elem_id="attribution-form"):
         method = gr.Radio(CHOICES, value="gradient_attention", label="Method", elem_id="attribution-method")
         judge = gr.Checkbox(
             False, label="How far to trust it", info="Takes several times as long.", elem_id="attribution-judge"
         )
     with gr.Row(elem_id="attribution-buttons"):
-        explain = gr.Button("Explain", variant="primary", elem_id="explain", min_width=90)
+        start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=90)
         stop = gr.Button("Stop", elem_id="stop-attribution", min_width=90)
     status = gr.HTML(elem_id="attribution-status")
     figure = gr.Image(
         type="pil", format="png", label="Attribution", elem_id="attribution-figure", visible=False, buttons=["download"]
     )
-    return AttributionTab(method, judge, explain, stop, status, figure, gr.HTML(elem_id="attribution-table"))
+    outputs = [figure, gr.HTML(elem_id="attribution-table"), status, page.problem]
+    asked = start.click(explain, [method, judge, *page.column.inputs], outputs, show_progress="hidden", **QUEUE)
+    stop.click(lambda: ("", notice()), outputs=outputs[2:], cancels=[asked], **AT_ONCE)
 
 
-def connect_attribution_tab(tab: AttributionTab, column: Sidebar, problem: gr.HTML) -> None:
-    """Explain on request."""
-    asked = tab.explain.click(
-        explain,
-        [tab.method, tab.judge, *column.inputs],
-        [tab.figure, tab.table, tab.status, problem],
-        show_progress="hidden",
-        **QUEUE,
-    )
-    tab.stop.click(
-        lambda: ("", notice()),
-        outputs=[tab.status, problem],
-        cancels=[asked],
-        queue=False,
-        api_visibility="private",
-    )
-
-
-def explain(
-    method: str,
-    judge: bool,
-    picture: str | None,
-    _photo: str | None,
-    spec: str,
-    backbone: str,
-    pair: str,
-    size: int,
-    seed: float | None,
-) -> Iterator[list[Any]]:
+def explain(method: str, judge: bool, *column: Any) -> Iterator[list[Any]]:
     """(figure, table, status, notice) as the work goes on."""
-    what = (picture, spec, backbone, pair, int(size), int(seed or 0))
     try:
         with told():
-            work = Background(lambda _: explained(method, judge, *what))
+            question = Question.read(*column)
+            work = Background(lambda _: explained(question, method, judge))
             for _ in work.watch(_WATCH_SECONDS):
                 waiting = '<div class="progress"><progress></progress> looking for what made the answer …</div>'
                 yield [gr.skip(), gr.skip(), waiting, notice()]
@@ -109,16 +67,14 @@ def explain(
         yield [gr.skip(), gr.skip(), "", notice(error)]
 
 
-def explained(
-    method: str, judge: bool, picture: str | None, spec: str, backbone: str, pair: str, size: int, seed: int
-) -> tuple[Explained, Judged]:
+def explained(question: Question, method: str, judge: bool) -> tuple[Explained, Judged]:
     """The three views towards the clean teacher's embedding, and how good their maps are, if that is wanted."""
-    both = engine.pair_of(pair, backbone, size)
-    clean = engine.load_picture(picture, size)
+    both, clean = question.pair(), question.clean()
     patch = clean.shape[1] // both.teacher.grid.rows
     settings = Settings(steps=16, patch=_OCCLUSION_PATCHES * patch)
-    damage = ex.distortion(engine.remembered(spec))
-    views = attribute_views(both.teacher, both.student, clean, damage, method=method, settings=settings, seed=seed)
+    views = attribute_views(
+        both.teacher, both.student, clean, question.damage, method=method, settings=settings, seed=question.seed
+    )
     if not judge:
         return views, {}
     networks = {name: both.student if name.startswith("student") else both.teacher for name in views}
@@ -148,3 +104,6 @@ def table(views: Explained, judged: Judged) -> str:
     return (
         f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{cells}</tbody></table>"
     )
+
+
+TAB = Tab(id="attribution", label="Attribution", help=HELP, build=build)

@@ -1,24 +1,29 @@
 """Embeddings tab: where pictures lie to the teacher and to the student, clean and distorted, drawn in the browser."""
 
+import hashlib
 import html
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 import explorer as ex
 from explorer.data.image import to_pil
+from explorer.errors import InputError
 from explorer.evaluation.embedding import PairEmbedding, embed_pair, is_embedded
 from explorer.evaluation.features import Kind, Told
+from explorer.evaluation.projection import Projection
 from explorer.scenes.evaluation import embedding_scene
 from explorer_app.browser_view import browser_view
-from explorer_app.column.sidebar import Sidebar
-from explorer_app.service import engine
+from explorer_app.events import AT_ONCE, QUICK, refused
 from explorer_app.service.background import Background
-from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without
-from explorer_app.tabs.shared import ToldError, notice, told
+from explorer_app.service.cache import BoundedCache
+from explorer_app.service.errors import ToldError, told
+from explorer_app.service.pictures import PHOTOS, photo_path, picture_folders, picture_set, thumbnails, without
+from explorer_app.service.question import Question
+from explorer_app.tabs.shared import Page, Tab, notice
 
 HELP = """
 Each point is a picture. The map is fitted **once, on the clean pictures as the teacher sees them**, and then used as a
@@ -32,27 +37,18 @@ FEATURES: list[tuple[str, Kind]] = [
     ("mean patch of a layer", "mean patch"),
 ]
 METHODS = [("PCA", "pca"), ("UMAP", "umap")]
-ASKED: dict[str, Any] = {"concurrency_id": "embedding", "concurrency_limit": 1, "api_visibility": "private"}
-READY: dict[str, Any] = {"concurrency_id": "embedding-ready", "concurrency_limit": 4, "api_visibility": "private"}
+OPENS = "attention"
+CHANGED = '<p class="quiet">The left column has changed: press <b>Compute</b>.</p>'
+"""Shown until the map is drawn again: every change would else start minutes of work."""
+_projections: dict[str, BoundedCache[Projection]] = {name: BoundedCache(16, lambda _: 1) for _, name in METHODS}
 _WATCH_SECONDS = 0.4
 _MOST_PICTURES = 5000
 
 
-@dataclass(frozen=True)
-class EmbeddingsTab:
-    """What the page connects."""
-
-    view: gr.HTML
-    status: gr.HTML
-    compute: gr.Button
-    stop: gr.Button
-    form: tuple[Any, ...]
-
-
-def build_embeddings_tab() -> EmbeddingsTab:
-    """The tab's content."""
-    with gr.Accordion("How to read this", open=False):
-        gr.Markdown(HELP)
+def build(page: Page) -> gr.HTML:
+    """Draws what is ready as soon as the tab is open or its own controls change; the rest when it is asked for. A click
+    on a point opens its picture in the first tab.
+    """
     with gr.Row(elem_id="embedding-form"):
         source = gr.Dropdown([PHOTOS, *picture_folders()], value=PHOTOS, label="Pictures", elem_id="embedding-pictures")
         kind = gr.Dropdown(FEATURES, value="embedding", label="Features", elem_id="embedding-features")
@@ -64,37 +60,19 @@ def build_embeddings_tab() -> EmbeddingsTab:
         stop = gr.Button("Stop", elem_id="stop-embedding", min_width=90)
     status = gr.HTML(elem_id="embedding-status")
     view = browser_view("embeddingview", "embedding-view")
-    kind.input(
-        lambda chosen: gr.Slider(visible=chosen != "embedding"),
-        kind,
-        layer,
-        queue=False,
-        api_visibility="private",
-    )
-    return EmbeddingsTab(view, status, compute, stop, (source, kind, layer, method, components))
-
-
-def connect_embeddings_tab(tab: EmbeddingsTab, column: Sidebar, shown: gr.State, opened: Any) -> None:
-    """Draw what is ready as soon as the tab is open or its own controls change; the rest when it is asked for.
-
-    Args:
-        shown: the name of the tab that is open.
-        opened: the event after which this tab is open.
-    """
+    kind.input(lambda chosen: gr.Slider(visible=chosen != "embedding"), kind, layer, **AT_ONCE)
     # Errors are told in the tab: the line above the tabs belongs to what each change of the left column draws.
-    inputs, outputs = [shown, *tab.form, *column.inputs], [tab.view, tab.status]
-    draw: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "show_progress": "hidden"}
-    first = opened.then(draw_ready, **draw, **READY)
-    events = [control.input for control in tab.form]
-    changes = [event(draw_ready, trigger_mode="always_last", **draw, **READY) for event in events]
-    asked = tab.compute.click(draw_asked, **draw, **ASKED)
-    tab.stop.click(
-        lambda: "",
-        outputs=tab.status,
-        cancels=[first, asked, *changes],
-        queue=False,
-        api_visibility="private",
+    column, form = page.column, [source, kind, layer, method, components]
+    draw: dict[str, Any] = {"inputs": [page.shown, *form, *column.inputs], "outputs": [view, status]}
+    ready = {"fn": draw_ready, "concurrency_id": "embedding-ready", "concurrency_limit": 4, **draw, **QUICK}
+    drawn = [page.opened.then(**ready), *(control.input(trigger_mode="always_last", **ready) for control in form)]
+    drawn += [compute.click(draw_asked, concurrency_id="embedding", concurrency_limit=1, **draw, **QUICK)]
+    stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
+    clicked = view.open(open_point, source, [column.photo, column.picture, column.catalogue], **QUICK)
+    page.redraw_after(
+        clicked.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE)
     )
+    return status
 
 
 def draw_ready(shown: str, *inputs: Any) -> Iterator[list[Any]]:
@@ -112,52 +90,42 @@ def open_point(event: gr.EventData, source: str) -> list[Any]:
     """(photo, picture, catalogue) of the left column for the picture that was clicked."""
     name = str(event._data["name"])
     if source == PHOTOS:
-        return [name, engine.photo_path(name), name]
-    images = picture_set(source, None)
-    if name not in images.names:
-        raise gr.Error(f"'{name}' is not in the folder any more", print_exception=False)
-    return [None, to_pil(images[images.names.index(name)][0]), None]
+        return [name, photo_path(name), name]
+    with refused():
+        images = picture_set(source, None)
+        if name not in images.names:
+            raise InputError(f"'{name}' is not in the folder any more")
+        return [None, to_pil(images[images.names.index(name)][0]), None]
 
 
 def embed(
-    source: str,
-    kind: Kind,
-    layer: int,
-    spec: str,
-    backbone: str,
-    pair: str,
-    size: int,
-    seed: int,
-    progress: Told | None = None,
+    question: Question, images: ex.ImageSet, kind: Kind = "embedding", layer: int = -1, progress: Told | None = None
 ) -> PairEmbedding:
-    """The features of a set of pictures in the four views."""
-    both = engine.pair_of(pair, backbone, size)
-    images = picture_set(source, size, _MOST_PICTURES)
-    return embed_pair(both, images, spec, seed, **_layers(both, kind, layer), progress=progress)
+    """The features of pictures in the four views."""
+    both = question.pair()
+    return embed_pair(both, images, question.damage, question.seed, **_layers(both, kind, layer), progress=progress)
+
+
+def project(embedding: PairEmbedding, method: str, components: int, seed: int) -> Projection:
+    """A projection, from memory where it was made lately."""
+    digest = hashlib.sha256(b"".join(values.tobytes() for values in embedding.features.values())).hexdigest()
+    key = (digest, components, seed)
+    if method not in _projections:
+        raise InputError(f"the map is made by one of {', '.join(_projections)}; got '{method}'")
+    return _projections[method].get(key, lambda: embedding.project(method, components, seed))  # type: ignore[arg-type]
 
 
 def _draw(
-    asked: bool,
-    source: str,
-    kind: Kind,
-    layer: int,
-    method: str,
-    components: int,
-    _picture: str | None,
-    photo: str | None,
-    spec: str,
-    backbone: str,
-    pair: str,
-    size: int,
-    seed: float | None,
+    asked: bool, source: str, kind: Kind, layer: int, method: str, components: int, *column: Any
 ) -> Iterator[list[Any]]:
     """(view, status) as the work goes on."""
-    whole = int(seed or 0)
     try:
         with told():
-            what = (source, kind, int(layer), engine.remembered(spec), backbone, pair, int(size), whole)
+            question = Question.read(*column)
+            images = picture_set(source, question.size, _MOST_PICTURES)
+            what = (question, images, kind, int(layer))
             if not asked and not _is_ready(*what):
-                yield [gr.skip(), _ask(source, int(size))]
+                yield [gr.skip(), _ask(source, question.size)]
                 return
             work = Background(lambda progress: embed(*what, progress=progress))
             first: tuple[int, float] | None = None
@@ -165,26 +133,27 @@ def _draw(
                 first = first or ((done, time.monotonic()) if done else None)
                 yield [gr.skip(), _bar(done, total, first)]
             embedding = work.result
-            scene: dict[str, Any] = {"chosen": photo, "caption": _caption(embedding, *what)}
-            thumbnails = engine.thumbnails(source, embedding.images)
+            scene: dict[str, Any] = {"chosen": question.photo, "caption": _caption(source, *what)}
+            how = int(components), question.seed
+            little = thumbnails(embedding.images)
             if method == "umap":
-                pending = Background(lambda _: engine.project(embedding, "umap", int(components), whole))
-                quick = engine.project(embedding, "pca", int(components), whole)
+                pending = Background(lambda _: project(embedding, "umap", *how))
+                quick = project(embedding, "pca", *how)
                 for waited, _ in enumerate(pending.watch(_WATCH_SECONDS)):
                     if waited == 0:
                         text = "UMAP is on its way; this is PCA"
-                        yield [embedding_scene(embedding, quick, thumbnails, pending=text, **scene), ""]
+                        yield [embedding_scene(embedding, quick, little, pending=text, **scene), ""]
                 found = pending.result
             else:
-                found = engine.project(embedding, "pca", int(components), whole)
-            yield [embedding_scene(embedding, found, thumbnails, **scene), ""]
+                found = project(embedding, "pca", *how)
+            yield [embedding_scene(embedding, found, little, **scene), ""]
     except ToldError as error:
         yield [gr.skip(), notice(error)]
 
 
-def _is_ready(source: str, kind: Kind, layer: int, spec: str, backbone: str, pair: str, size: int, seed: int) -> bool:
-    both = engine.pair_of(pair, backbone, size)
-    return is_embedded(both, picture_set(source, size, _MOST_PICTURES), spec, seed, **_layers(both, kind, layer))
+def _is_ready(question: Question, images: ex.ImageSet, kind: Kind, layer: int) -> bool:
+    both = question.pair()
+    return is_embedded(both, images, question.damage, question.seed, **_layers(both, kind, layer))
 
 
 def _layers(pair: ex.Pair, kind: Kind, layer: int) -> dict[str, Any]:
@@ -195,20 +164,17 @@ def _layers(pair: ex.Pair, kind: Kind, layer: int) -> dict[str, Any]:
     return {"kind": kind, "layer": place, "keep": -1 if place == pair.teacher.depth - 1 else "all"}
 
 
-def _caption(embedding: PairEmbedding, source: str, kind: Kind, layer: int, *model: Any) -> str:
-    spec, backbone, pair, size, seed = model
+def _caption(source: str, question: Question, images: ex.ImageSet, kind: Kind, layer: int) -> str:
     features = kind if kind == "embedding" else f"{kind} of layer {layer}"
-    shown = f"{len(embedding.images)} {source} · {spec}, seed {seed} · {backbone} at {size} px, {pair} · {features}"
-    return " · ".join(part for part in (shown, without(embedding.images)) if part)
+    damage = f"{question.damage.spec}, seed {question.seed}"
+    model = f"{question.backbone} at {question.size} px, {question.student}"
+    parts = (f"{len(images)} {source}", damage, model, features, without(images))
+    return " · ".join(part for part in parts if part)
 
 
 def _ask(source: str, size: int) -> str:
     pictures = html.escape(source)
     return f'<p class="quiet">The {pictures} were not looked at like this yet, at {size} px: press <b>Compute</b>.</p>'
-
-
-CHANGED = '<p class="quiet">The left column has changed: press <b>Compute</b>.</p>'
-"""Shown until the map is drawn again: every change would else start minutes of work."""
 
 
 def _bar(done: int, total: int, first: tuple[int, float] | None) -> str:
@@ -220,3 +186,13 @@ def _bar(done: int, total: int, first: tuple[int, float] | None) -> str:
         left = (time.monotonic() - first[1]) / (done - first[0]) * (total - done)
         text += f", about {left:.0f} s left"
     return f'<div class="progress"><progress max="{total}" value="{done}"></progress> {text}</div>'
+
+
+TAB = Tab(
+    id="embeddings",
+    label="Embeddings",
+    help=HELP,
+    build=build,
+    depends=lambda question: replace(question, picture=None, photo=None, layer=None),
+    changed=CHANGED,
+)

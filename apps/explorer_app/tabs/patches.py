@@ -6,7 +6,9 @@ import gradio as gr
 
 from explorer.scenes.inspection import patch_scene
 from explorer_app.browser_view import browser_view
-from explorer_app.tabs.shared import ToldError, compare, notice, weights_line
+from explorer_app.events import AT_ONCE
+from explorer_app.service.question import Question
+from explorer_app.tabs.shared import Page, Tab
 
 HELP = """
 Move the pointer, a finger or the arrow keys over any picture. **Similarity** compares the features of that patch with
@@ -16,11 +18,18 @@ best match in every view is ringed and joined.
 """
 
 
-def build_patches_tab() -> tuple[gr.HTML, gr.State]:
-    """The tab's content; returns the view and the chosen layer (None: the last)."""
-    with gr.Accordion("How to read this", open=False):
-        gr.Markdown(HELP)
-    return browser_view("patchview", "patch-view"), gr.State(None)
+def build(page: Page) -> gr.HTML:
+    """The view, which asks for another layer when it is chosen there."""
+    view = browser_view("patchview", "patch-view")
+    page.redraw_after(view.layer(pick_layer, outputs=page.column.layer, **AT_ONCE), show_progress="hidden")
+    return view
+
+
+def draw(question: Question) -> Any:
+    """One layer at a time; the last where the backbone has none of this number."""
+    comparison, layer = question.comparison(), question.layer
+    chosen = -1 if layer is None or layer >= len(comparison.reference.trace.layers) else layer
+    return patch_scene(comparison, chosen, question.link())
 
 
 def pick_layer(event: gr.EventData) -> int:
@@ -28,12 +37,11 @@ def pick_layer(event: gr.EventData) -> int:
     return int(event._data["layer"])
 
 
-def show_patches(layer: int | None, *inputs: Any) -> tuple[Any, str, str]:
-    """(payload, notice, weights) for the left column's values; what was shown stays if something is wrong."""
-    try:
-        comparison, link = compare(*inputs)
-        depth = len(comparison.reference.trace.layers)
-        chosen = -1 if layer is None or layer >= depth else layer
-        return patch_scene(comparison, chosen, link), notice(), weights_line(inputs[3], inputs[5])
-    except ToldError as error:
-        return gr.skip(), notice(error), gr.skip()
+TAB = Tab(
+    id="patches",
+    label="Patches",
+    help=HELP,
+    build=build,
+    depends=lambda question: (question, question.version()),
+    draw=draw,
+)

@@ -1,82 +1,66 @@
-"""What the tabs have in common: one function from the left column to what a tab shows, and how errors are told."""
+"""What a tab is to the page, and what the tabs have in common."""
 
 import html
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from explorer.errors import InputError, is_for_users, one_line
-from explorer.inspection.comparison import Comparison
-from explorer_app.service import engine
+import gradio as gr
 
-MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
-_log = logging.getLogger(__name__)
-
-
-class ToldError(Exception):
-    """An error in words for people."""
+from explorer_app.column.sidebar import Sidebar
+from explorer_app.service.errors import ToldError
+from explorer_app.service.question import Question
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """Turn what the library refuses into one readable sentence; anything unexpected is logged with its traceback."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, InputError):
-            _log.log(logging.WARNING if is_for_users(error) else logging.ERROR, "request failed", exc_info=True)
-        raise ToldError(one_line(error)) from error
+@dataclass(frozen=True)
+class Page:
+    """What a tab may read and write beside its own parts.
 
-
-def compare(
-    picture: str | None, photo: str | None, spec: str, backbone: str, pair: str, size: int, seed: float | None
-) -> tuple[Comparison, dict[str, str] | None]:
-    """The comparison that the left column asks for, and the query parameters that reopen it.
-
-    Raises:
-        ToldError: bad input, or weights that cannot be had.
+    Attributes:
+        column: the left column.
+        problem: the line above the tabs; takes a `notice`.
+        tabs, shown: all tabs, and the id of the one that is open.
+        opened: the event after which this tab is open.
+        load: the event of a page that opens.
+        redrawn: events after which the open tab is drawn again, and settings of that.
     """
-    with told():
-        whole = int(seed or 0)
-        comparison = engine.compare(picture, spec, backbone, pair, int(size), whole)
-        if photo is None:
-            return comparison, None  # an uploaded picture is in nobody else's reach
-        link = {"photo": photo, "distortion": comparison.distortion.spec, "backbone": backbone, "pair": pair}
-        return comparison, {**link, "size": str(size), "seed": str(whole)}
+
+    column: Sidebar
+    problem: gr.HTML
+    tabs: gr.Tabs
+    shown: gr.State
+    load: Any
+    opened: Any = None
+    redrawn: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+
+    def redraw_after(self, event: Any, **settings: Any) -> None:
+        """Draw the open tab again after this event."""
+        self.redrawn.append((event, settings))
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One tab, as its module registers it in `tabs.TABS`.
+
+    Attributes:
+        id, label: what events and links call it, and what people do.
+        build: lays out its content and connects it; returns the part that follows the left column while the tab is
+            open, if there is one.
+        help: "How to read this".
+        depends: what of the question that part shows.
+        draw: what it shows.
+        changed: what it shows instead, where there is no `draw`, once the question has changed since it was opened.
+    """
+
+    id: str
+    label: str
+    build: Callable[[Page], Any]
+    help: str = ""
+    depends: Callable[[Question], Any] = lambda question: question
+    draw: Callable[[Question], Any] | None = None
+    changed: str | None = None
 
 
 def notice(error: ToldError | None = None) -> str:
     """The line above the tabs: empty, or what went wrong."""
     return "" if error is None else f'<p class="notice" role="alert">{html.escape(str(error))}</p>'
-
-
-def weights_line(backbone: str, size: int) -> str:
-    """Which weights these are, in words."""
-    return f"Weights: {html.escape(engine.load_backbone(backbone, int(size)).source)}"
-
-
-def sidebar_changes(column: Any) -> list[Any]:
-    """The events after which every tab has to be drawn again."""
-    return [
-        column.picture.change,
-        column.photo.change,  # an upload's picture may arrive before it is known that no link leads to it
-        column.spec.change,
-        column.seed.change,
-        column.pair.input,
-        column.size.input,
-    ]
-
-
-def on_change(events: list[Any], function: Any, inputs: list[Any], outputs: list[Any]) -> None:
-    """Run a function after any of these events; only the latest waiting request counts."""
-    for event in events:
-        event(
-            function,
-            inputs,
-            outputs,
-            trigger_mode="always_last",
-            show_progress="minimal",
-            api_visibility="private",
-            **MODEL_QUEUE,
-        )

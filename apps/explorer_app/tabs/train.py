@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,15 @@ from explorer.models.pairs import export_pair
 from explorer.plots.animation import animate_recovery
 from explorer.system.files import atomic_path
 from explorer_app.browser_view import REMEMBER, browser_view
-from explorer_app.column.sidebar import DEFAULT_DISTORTION, Sidebar
-from explorer_app.service import engine, runs, students
+from explorer_app.column.sidebar import Sidebar
+from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
+from explorer_app.service import models, runs, students
+from explorer_app.service.errors import ToldError, told
 from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import PHOTOS, picture_folders
+from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
-from explorer_app.tabs.shared import ToldError, notice, told
+from explorer_app.tabs.shared import Page, Tab, notice
 
 HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
@@ -41,34 +43,9 @@ _POLL_SECONDS, _REST_SECONDS, _LEAVE_SECONDS = 1.0, 0.15, 10.0
 CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 
 
-@dataclass(frozen=True)
-class TrainTab:
-    """What the page connects: where the visitor's own students are listed, and what happens when there is one more."""
-
-    own: gr.State
-    recalled: gr.JSON
-    current: gr.State
-    view: gr.HTML
-    form: tuple[Any, ...]
-    start: gr.Button
-    stop: gr.Button
-    resume: gr.Button
-    student: gr.Button
-    student_file: gr.DownloadButton
-    animation: gr.Button
-    animation_file: gr.DownloadButton
-    upload: gr.UploadButton
-
-    @property
-    def follows(self) -> list[Any]:
-        """What a run writes to while it goes on."""
-        return [self.view, self.current, self.own, self.start, self.stop, self.resume]
-
-
-def build_train_tab(column: Sidebar) -> TrainTab:
-    """The tab's content."""
-    with gr.Accordion("How to read this", open=False):
-        gr.Markdown(HELP)
+def build(page: Page) -> None:
+    """A form, the run that it begins, and the files that come of it."""
+    column, problem, own = page.column, page.problem, page.column.students
     form = _build_form(column)
     with gr.Row(elem_id="run-buttons"):
         # Not before `restore` has run, which would else undo what the run says of these three.
@@ -84,9 +61,23 @@ def build_train_tab(column: Sidebar) -> TrainTab:
         )
         student_file = gr.DownloadButton("student", visible="hidden", elem_id="student-file")
         animation_file = gr.DownloadButton("animation", visible="hidden", elem_id="animation-file")
-    own, current, recalled = gr.State([]), gr.State(None), gr.JSON([], visible=False)
-    files = (student, student_file, animation, animation_file, upload)
-    return TrainTab(own, recalled, current, view, form, start, stop, resume, *files)
+    current = gr.State(None)
+    follows = [view, current, own, start, stop, resume]
+    runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "trigger_mode": "once", **QUICK}
+    begun = start.click(_start, [own, *form, *column.inputs], [problem, *follows], **runs_on)
+    resumed = resume.click(_resume, [own, current, *column.inputs], [problem, *follows], **runs_on)
+    for ended in (begun, resumed):
+        offered = [page.shown, own, current, column.backbone, column.pair]
+        page.redraw_after(ended.then(_offer, offered, column.pair, **PRIVATE))
+    stop.click(_stop, current, stop, **AT_ONCE)
+    saved = student.click(_student_file, [current, column.pair], [problem, student_file], **PRIVATE)
+    saved.success(None, js=CLICK.format("student-file"), **PRIVATE)
+    saved = animation.click(_animation_file, current, [problem, animation_file], **PRIVATE)
+    saved.success(None, js=CLICK.format("animation-file"), **PRIVATE)
+    given, taken = [upload, own, column.backbone], [problem, own, column.recalled, column.backbone, column.pair]
+    opened = upload.upload(_take_in, given, taken, **PRIVATE)
+    page.redraw_after(opened.success(None, column.recalled, js=REMEMBER, **PRIVATE))
+    page.load(restore, column.recalled, follows, **OPENING)
 
 
 def _build_form(column: Sidebar) -> tuple[Any, ...]:
@@ -106,7 +97,7 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
             low = gr.Slider(visible=False, label="from", elem_id="strength-low")
             high = gr.Slider(visible=False, label="to", elem_id="strength-high")
             learned = gr.Textbox(
-                ex.distortion(DEFAULT_DISTORTION).spec,
+                DEFAULT_DISTORTION,
                 label="Distortion to learn",
                 info="Ranges are drawn per picture: sigma=0.1..0.4. So are mixtures: gaussian_blur | pixel_mask.",
                 elem_id="learned",
@@ -125,53 +116,17 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
         trainable = gr.Dropdown(TRAINABLE, value="lora:8", label="Train", elem_id="trainable")
         size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
         batch = gr.Slider(2, 32, 8, step=1, label="Pictures per step", elem_id="batch")
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="train-seed")
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    pictures.input(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **quick)
-    gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **quick)
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
+    pictures.input(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **QUICK)
+    gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **QUICK)
     for slider in (low, high):
-        slider.input(_varied, [column.spec, low, high], learned, **quick)
+        slider.input(_varied, [column.spec, low, high], learned, **QUICK)
     return (pictures, zipped, learned, *levels, steps, trainable, size, batch, seed)
-
-
-def connect_train_tab(
-    tab: TrainTab, column: Sidebar, shown: gr.State, problem: gr.HTML, redraw: dict[str, Any]
-) -> None:
-    """What the buttons do."""
-    private: dict[str, Any] = {"api_visibility": "private"}
-    watched = [column.picture, column.photo, column.spec, column.seed]
-    runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "show_progress": "hidden", **private}
-    begun = tab.start.click(
-        _start, [tab.own, column.backbone, *watched, *tab.form], [problem, *tab.follows], trigger_mode="once", **runs_on
-    )
-    resumed = tab.resume.click(
-        _resume, [tab.own, tab.current, *watched], [problem, *tab.follows], trigger_mode="once", **runs_on
-    )
-    offered = [shown, tab.own, tab.current, column.backbone, column.pair]
-    for ended in (begun, resumed):
-        ended.then(_offer, offered, column.pair, **private).then(**redraw)
-    tab.stop.click(_stop, tab.current, tab.stop, queue=False, **private)
-    tab.student.click(_student_file, [tab.current, column.pair], [problem, tab.student_file], **private).success(
-        None, js=CLICK.format("student-file"), **private
-    )
-    tab.animation.click(_animation_file, tab.current, [problem, tab.animation_file], **private).success(
-        None, js=CLICK.format("animation-file"), **private
-    )
-    taken = [problem, tab.own, tab.recalled, column.backbone, column.pair]
-    tab.upload.upload(_take_in, [tab.upload, tab.own, column.backbone], taken, **private).success(
-        None, tab.recalled, js=REMEMBER, **private
-    ).then(**redraw)
-
-
-def own_students(recalled: Any) -> list[str]:
-    """The visitor's own students that are still there, as the browser recalls them."""
-    names = recalled if isinstance(recalled, list) else []
-    return [name for name in names if isinstance(name, str) and students.folder_of(name)]
 
 
 def restore(recalled: Any) -> list[Any]:
     """What the browser's last run was, for a page that was opened again."""
-    kept = own_students(recalled)
+    kept = students.still_there(recalled)
     run = RUNS.remembered(kept[0]) if kept else None
     if run is None:
         return [None, None, kept, *_buttons(None)]
@@ -188,11 +143,6 @@ def _await_end(run: Run) -> None:
 
 def _start(
     own: list[str],
-    backbone: str,
-    picture: str | None,
-    photo: str | None,
-    spec: str,
-    picture_seed: float | None,
     pictures: str,
     zipped: str | None,
     learned: str,
@@ -204,6 +154,7 @@ def _start(
     size: int,
     batch: int,
     seed: float | None,
+    *column: Any,
 ) -> Iterator[list[Any]]:
     try:
         with told():
@@ -212,37 +163,31 @@ def _start(
                 raise InputError("there is no zip file: upload one, or learn from other pictures")
             levels = {"cls": cls, "patch": patch, "attention": attention}
             config = runs.configuration(
-                learned, steps, size, batch_size=int(batch), trainable=trainable, seed=int(seed or 0), **levels
+                learned, steps, size, batch_size=int(batch), trainable=trainable, seed=whole("seed", seed), **levels
             )
-            watched = _watched(picture, photo, spec, picture_seed)
-            run = RUNS.start(backbone, config, source, watched)
+            question = Question.read(*column)
+            run = RUNS.start(question.backbone, config, source, _watched(question))
     except ToldError as error:
         yield [notice(error), *[gr.skip()] * 6]
         return
     yield from _follow(run, own)
 
 
-def _resume(
-    own: list[str],
-    name: str | None,
-    picture: str | None,
-    photo: str | None,
-    spec: str,
-    picture_seed: float | None,
-) -> Iterator[list[Any]]:
+def _resume(own: list[str], name: str | None, *column: Any) -> Iterator[list[Any]]:
     try:
         with told():
-            run = RUNS.resume(name or "", _watched(picture, photo, spec, picture_seed))
+            run = RUNS.resume(name or "", _watched(Question.read(*column)))
     except ToldError as error:
         yield [notice(error), *[gr.skip()] * 6]
         return
     yield from _follow(run, own)
 
 
-def _watched(picture: str | None, photo: str | None, spec: str, seed: float | None) -> Watched:
-    if not picture:
+def _watched(question: Question) -> Watched:
+    if not question.picture:
         raise InputError("there is no picture in the left column to be watched: choose one")
-    return Watched(path=picture, distortion=engine.remembered(spec), seed=int(seed or 0), photo=photo)
+    spec = question.damage.spec
+    return Watched(path=question.picture, distortion=spec, seed=question.seed, photo=question.photo)
 
 
 def _follow(run: Run, own: list[str]) -> Iterator[list[Any]]:
@@ -277,7 +222,7 @@ def _stop(name: str | None) -> gr.Button:
 
 def _offer(shown: str, own: list[str], name: str | None, backbone: str, pair: str) -> gr.Dropdown:
     """The list of students with the new one; it is chosen unless the visitor looks at something else by now."""
-    choices = engine.offered_students(backbone, own)
+    choices = models.offered_students(backbone, own)
     finished = shown == "train" and name in [each for _, each in choices]
     return gr.Dropdown(choices, value=name if finished else pair)
 
@@ -286,34 +231,32 @@ def _take_in(file: str, own: list[str], backbone: str) -> list[Any]:
     try:
         with told():
             name = students.take_in(file)
-            backbone = engine.card_of(name)["backbone"]
+            backbone = models.card_of(name)["backbone"]
     except ToldError as error:
         return [notice(error), *[gr.skip()] * 4]
     names = [name, *own]
-    return [notice(), names, names, backbone, gr.Dropdown(engine.offered_students(backbone, names), value=name)]
+    return [notice(), names, names, backbone, gr.Dropdown(models.offered_students(backbone, names), value=name)]
 
 
 def _student_file(current: str | None, pair: str) -> tuple[str, Any]:
     """The student of the last run, or else the one that is chosen, as one file."""
     name = current if current and students.folder_of(current) else pair
-    try:
-        with told():
-            if name == engine.UNTOUCHED:
-                raise InputError("there is no student yet: start a run, or choose a student in the left column")
-            target = export_pair(students.folder_of(name) or name, Path(_saved().name, f"{name}.zip"))
-            return notice(), gr.DownloadButton(value=str(target))
-    except ToldError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    with refused():
+        if name == models.UNTOUCHED:
+            raise InputError("there is no student yet: start a run, or choose a student in the left column")
+        target = export_pair(students.folder_of(name) or name, Path(_saved().name, f"{name}.zip"))
+    return notice(), gr.DownloadButton(value=str(target))
 
 
 def _animation_file(current: str | None) -> tuple[str, Any]:
     run = RUNS.find(current)
     recovery = run.recovery if run is not None else None
-    if recovery is None or run is None:
-        raise gr.Error("there is no recording: start a run on this page first", print_exception=False)
-    target = Path(_saved().name, f"{run.name}.gif")
-    with atomic_path(target) as part:
-        part.write_bytes(animate_recovery(recovery))
+    with refused():
+        if recovery is None or run is None:
+            raise InputError("there is no recording: start a run on this page first")
+        target = Path(_saved().name, f"{run.name}.gif")
+        with atomic_path(target) as part:
+            part.write_bytes(animate_recovery(recovery))
     return notice(), gr.DownloadButton(value=str(target))
 
 
@@ -361,3 +304,6 @@ def _strength(spec: str) -> Any:
     parameter = next((each for each in parameters if not each.integer), parameters[0] if parameters else None)
     value = dict(step.values).get(parameter.name) if parameter is not None else None
     return None if value is None or isinstance(value, tuple) else (parameter, value)
+
+
+TAB = Tab(id="train", label="Train", help=HELP, build=build)

@@ -1,0 +1,99 @@
+"""Which picture is looked at."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ImageData
+
+from explorer_app.events import QUICK
+from explorer_app.service.pictures import photo_path, photos, thumbnail
+from explorer_app.service.question import DEFAULT_PHOTO
+
+SAMPLES = (
+    DEFAULT_PHOTO,
+    "wild_animal/panda.webp",
+    "farm_animal/dog.webp",
+    "wild_animal/scarlet_macaw.webp",
+    "wild_animal/giraffe.webp",
+    "fish/fish1.webp",
+    "monument/eiffelTower.webp",
+    "monument/tajMahal.webp",
+    "household/chair.webp",
+    "tool/hammer1.webp",
+    "windmill/windmill.webp",
+    "household/spoons.webp",
+)
+
+
+def build_picture() -> dict[str, Any]:
+    """A picture of one's own, a sample or any of the photos."""
+    found = photos()
+    labelled = zip(found.names, found.labels or (), strict=True)
+    gr.Markdown("### Picture")
+    picture = picture_input(
+        photo_path(DEFAULT_PHOTO),
+        sources=["upload", "clipboard", "webcam"],
+        label="Picture (its centre square is used)",
+        elem_id="picture",
+        height=210,
+        buttons=[],
+        alt_text="the picture that is looked at",
+    )
+    samples = gr.Gallery(
+        [(thumbnail(name), _photo_label(name)) for name in SAMPLES],
+        label="Samples",
+        columns=6,
+        height="auto",
+        allow_preview=False,
+        buttons=[],
+        object_fit="cover",
+        elem_id="samples",
+        format="png",
+    )
+    catalogue = gr.Dropdown(
+        [(f"{found.classes[label]} · {_photo_label(name)}", name) for name, label in labelled],
+        value=DEFAULT_PHOTO,
+        label="All 207 photos",
+        info="CC0 or public domain; type to search.",
+        elem_id="catalogue",
+    )
+    photo = gr.State(None)  # set when the page opens, like all states that a page is asked about
+    shown = [photo, picture, catalogue]
+    samples.select(_pick_sample, outputs=shown, **QUICK)
+    catalogue.input(lambda name: (name, photo_path(name)), catalogue, shown[:2], **QUICK)
+    picture.input(lambda: (None, None), outputs=[photo, catalogue], **QUICK)
+    return {"picture": picture, "photo": photo, "catalogue": catalogue}
+
+
+def picture_input(*args: Any, **kwargs: Any) -> gr.Image:
+    """A `gr.Image` that hands over the file unopened: explorer decodes it, and says what is wrong with it. Gradio would
+    fetch any public address that a program names instead of a file; this one refuses.
+
+    Not a subclass: Gradio would write a stub file beside this module for it, which a read-only folder does not take.
+    """
+    component = gr.Image(*args, type="filepath", **kwargs)
+    decode = component.preprocess
+
+    def preprocess(payload: ImageData | None) -> Any:
+        embedded = payload is not None and payload.url is not None and payload.url.startswith("data:")
+        return decode(payload) if payload is None or embedded else payload.path
+
+    async def take_in(path: str | Path | None) -> str | None:
+        if path is not None and str(path).lower().startswith(("http:", "https:")):
+            raise gr.Error("expected an uploaded file; addresses are not fetched: download the picture and upload it")
+        return await move(path)
+
+    move = component.async_move_resource_to_block_cache
+    component.async_move_resource_to_block_cache = take_in
+    component.preprocess = preprocess
+    return component
+
+
+def _pick_sample(event: gr.SelectData) -> tuple[str, str, str]:
+    name = SAMPLES[event.index]
+    return name, photo_path(name), name
+
+
+def _photo_label(name: str) -> str:
+    return name.split("/")[-1].removesuffix(".webp")

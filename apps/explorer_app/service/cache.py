@@ -1,0 +1,39 @@
+"""Values that are kept because they cost much to make, up to a limit."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class BoundedCache(Generic[Value]):
+    """The most recently used values whose sizes together stay below a limit. Each is made once, whoever asks."""
+
+    def __init__(self, limit: float, size: Callable[[Value], float]) -> None:
+        self.limit, self.size = limit, size
+        self.kept: OrderedDict[Hashable, Value] = OrderedDict()
+        self._lock = threading.Lock()
+        self._making: dict[Hashable, threading.Lock] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value of a key, made now if it is not kept; other keys are not waited for."""
+        with self._lock:
+            turn = self._making.setdefault(key, threading.Lock())
+        with turn:
+            try:
+                with self._lock:
+                    found = [self.kept[key]] if key in self.kept else []
+                value = found[0] if found else make()
+                with self._lock:
+                    self._keep(key, value)
+            finally:
+                self._making.pop(key, None)
+        return value
+
+    def _keep(self, key: Hashable, value: Value) -> None:
+        self.kept[key] = value
+        self.kept.move_to_end(key)
+        while len(self.kept) > 1 and sum(map(self.size, self.kept.values())) > self.limit:
+            self.kept.popitem(last=False)

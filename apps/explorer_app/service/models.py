@@ -1,0 +1,123 @@
+"""The models that a page may ask for: backbones, and students that were put on them.
+
+They are shared between visitors, and kept by what they are made of, never by who asks.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import timm
+
+import explorer as ex
+from explorer.errors import InputError
+from explorer.models.backbones import ImageSize
+from explorer.models.pairs import read_card
+from explorer_app.service import checkpoints, students
+from explorer_app.service.cache import BoundedCache
+from explorer_app.service.limits import LIMITS
+
+SIZES = (224, 336, 448)
+DEFAULT_BACKBONE, DEFAULT_STUDENT = "s14", "s14-noise"
+UNTOUCHED = "untouched copy"
+MODEL_CACHE_BYTES = 1536 << 20
+_models: BoundedCache[ex.Backbone] = BoundedCache(
+    MODEL_CACHE_BYTES, lambda model: sum(tensor.nbytes for tensor in model.module.parameters())
+)
+
+
+def load_backbone(name: str, size: ImageSize) -> ex.Backbone:
+    """A backbone at any image size, from memory where it was used lately; a visitor's checkpoint by its secret name."""
+    LIMITS.check_backbone(name)
+    if checkpoints.is_own(name):
+        return _models.get((name, size), lambda: checkpoints.load(name, size))
+    return _models.get((name, size), lambda: ex.load_backbone(name, image_size=size))
+
+
+def backbones(own: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """The backbones that can be chosen, as (label, name): a visitor's own, the aliases, and timm's by their names."""
+    mine = [(checkpoints.label_of(name), name) for name in own if checkpoints.is_own(name)]
+    aliases = [(pinned.label, alias) for alias, pinned in ex.ALIASES.items()]
+    return [*mine, *aliases, *((name, name) for name in architectures())]
+
+
+@lru_cache(maxsize=1)
+def architectures() -> tuple[str, ...]:
+    """timm's names that are supported; none on a public page."""
+    if LIMITS.public:
+        return ()
+    return tuple(name for name in ex.list_backbones() if name not in ex.ALIASES)
+
+
+def about_size(backbone: str) -> str:
+    """The sizes that a backbone was made for, in words; empty where its name does not tell."""
+    if checkpoints.is_own(backbone):
+        return ""
+    name = ex.ALIASES[backbone].architecture if backbone in ex.ALIASES else backbone
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    patch = re.search(r"patch(\d+)", name)
+    if config is None or patch is None:
+        return ""
+    side = int(patch[1])
+    unfit = [str(size) for size in SIZES if size % side]
+    refused = f"; {' and '.join(unfit)} px do not fit" if unfit else ""
+    return f"Patches of {side} px, trained at {config.input_size[1]} px{refused}."
+
+
+def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """The students that can be chosen for a backbone, as (label, name); the untouched copy is the last.
+
+    Args:
+        own: names of visitors' students; those that are gone, or have not learned anything yet, are left out.
+    """
+    offered = []
+    for name in dict.fromkeys((*own, *ex.list_pairs())):
+        try:
+            card = card_of(name)
+        except ValueError:
+            continue
+        label = students.label_of(name) if students.folder_of(name) else f"{name}: trained on {card['distortion']}"
+        if card["backbone"] == backbone and card["step"] > 0:
+            offered.append((label, name))
+    return [*offered, (UNTOUCHED, UNTOUCHED)]
+
+
+def default_student(backbone: str) -> str:
+    """The student that is shown of a backbone, unless somebody chooses."""
+    names = [name for _, name in offered_students(backbone)]
+    return DEFAULT_STUDENT if DEFAULT_STUDENT in names else names[0]
+
+
+def card_of(pair: str) -> dict[str, Any]:
+    """The card of a shipped student, or of a visitor's.
+
+    Raises:
+        ValueError: there is no such student, or it is damaged.
+    """
+    return read_card(_place(pair))
+
+
+def load_student(pair: str, teacher: ex.Backbone) -> ex.Backbone | None:
+    """A student, put on this teacher; None for the untouched copy.
+
+    Args:
+        pair: the name of a shipped pair or of a visitor's student (see `students`).
+
+    Raises:
+        ValueError: there is no such pair, or it was trained from another teacher.
+    """
+    if pair == UNTOUCHED:
+        return None
+    place = _place(pair)
+    key = (pair, read_card(place)["student_sha256"], teacher.height_width)  # a run that is resumed changes its student
+    return _models.get(key, lambda: ex.load_pair(place, teacher=teacher).student)
+
+
+def _place(pair: str) -> str | Path:
+    """Names, and never folders: visitors may not point at files of the server."""
+    own = students.folder_of(pair)
+    if own is None and pair not in ex.list_pairs():
+        raise InputError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED])}")
+    return own or pair

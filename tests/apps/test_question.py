@@ -1,0 +1,143 @@
+"""What the left column asks: read once, refused in words, and never the answer to another question."""
+
+from collections import OrderedDict
+
+import pytest
+
+import explorer as ex
+from explorer.errors import InputError
+from explorer.inspection.comparison import Comparison
+from explorer_app.service import models, pictures, question
+from explorer_app.service.cache import BoundedCache
+from explorer_app.service.question import Question
+
+OWL = "farm_animal/owl.webp"
+
+
+def test_a_link_asks_the_same_question():
+    asked = Question.read(pictures.photo_path(OWL), OWL, "gaussian_blur(sigma=3) + none", "s14", "s14-noise", 336, 7)
+    link = asked.link()
+    assert link is not None
+    assert Question.of_link(link) == asked
+    assert Question.of_link({"pair": models.UNTOUCHED, "layer": "3"}).layer == 3
+    assert Question.of_link({"backbone": "clip-b16"}).student == "clip-b16-mixture"
+    assert Question.read("mine.png", None, "none", "s14", "", 224, None).link() is None, "nobody else has that picture"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"distortion": None}, "reload it"),
+        ({"size": "big"}, "size is a whole number; got 'big'"),
+        ({"size": 225}, "size is one of 224, 336, 448 px; got 225"),
+        ({"seed": -1}, "seed is a whole number from 0 to"),
+        ({"seed": "x"}, "seed is a whole number; got 'x'"),
+    ],
+)
+def test_a_bad_value_is_refused_where_it_is_read(changed, words):
+    good = {"picture": None, "photo": None, "distortion": "none", "backbone": "s14", "student": None, "size": 224}
+    with pytest.raises(InputError, match=words):
+        Question.read(**{**good, "seed": 0, **changed})
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"pair": "somebody"}, "'s14' has no student 'somebody'"),
+        ({"seed": str(2**31)}, "seed is a whole number from 0 to 2147483647"),
+        ({"layer": "last"}, "layer is a whole number; got 'last'"),
+    ],
+)
+def test_a_bad_link_is_refused(query, words):
+    with pytest.raises(InputError, match=words):
+        Question.of_link(query)
+
+
+def test_models_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch):
+    name, load = "vit_tiny_patch16_224", ex.load_backbone
+    weights = sum(each.nbytes for each in load(name, source="random", device="cpu").module.parameters())
+    monkeypatch.setattr(ex, "load_backbone", lambda *args, **given: load(*args, **given, source="random", device="cpu"))
+    monkeypatch.setattr(models._models, "limit", 2.5 * weights)
+    monkeypatch.setattr(models._models, "kept", OrderedDict())
+    first = models.load_backbone(name, 224)
+    assert models._models.size(first) == weights
+    for size in (336, 224, 448):
+        models.load_backbone(name, size)
+    assert list(models._models.kept) == [(name, 224), (name, 448)]
+    assert models.load_backbone(name, 224) is first
+
+
+@pytest.fixture
+def backbone(monkeypatch: pytest.MonkeyPatch) -> ex.Backbone:
+    """A small untrained model in place of all others, and an empty cache of views."""
+    small = ex.load_backbone("vit_tiny_patch16_224", source="random", device="cpu")
+    monkeypatch.setattr(models, "load_backbone", lambda name, size: small)
+    monkeypatch.setattr(question, "_views", BoundedCache(question.VIEW_CACHE_BYTES, lambda view: view.bytes))
+    return small
+
+
+def asked(picture: str | None, distortion: str, student: str = models.UNTOUCHED, seed: int = 0) -> Comparison:
+    return Question.read(picture, None, distortion, "tiny", student, 224, seed).comparison()
+
+
+def test_a_view_is_kept_by_what_was_seen(backbone, monkeypatch):
+    looked: list[float] = []
+    look = question.look
+    monkeypatch.setattr(question, "look", lambda model, image: looked.append(float(image.mean())) or look(model, image))  # type: ignore[func-returns-value]
+    owl, panda = (pictures.photo_path(name) for name in (OWL, "wild_animal/panda.webp"))
+    first = asked(owl, "gaussian_noise(sigma=0.3)")
+    assert len(looked) == 2
+    other = asked(panda, "gaussian_noise(sigma=0.3)")
+    assert len(looked) == 4
+    asked(owl, "gaussian_noise(sigma=0.3)", seed=1)
+    assert len(looked) == 5, "another seed is another picture, the clean one is known"
+    asked(owl, "none")
+    assert len(looked) == 5, "an undistorted picture is known"
+    again = asked(owl, "gaussian_noise(sigma=0.3)")
+    assert len(looked) == 5
+    assert again.numbers() == first.numbers() != other.numbers()
+    assert again.numbers() == ex.compare(backbone, ex.load_image(owl, size=224), "gaussian_noise(sigma=0.3)").numbers()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"picture": None}, "there is no picture"),
+        ({"picture": "/nowhere/owl.webp"}, "this picture is not kept any more"),
+        ({"distortion": "gaussian_nois"}, "gaussian_noise"),
+        ({"student": "somebody"}, "unknown student 'somebody'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(backbone, changed, words):
+    with pytest.raises(ValueError, match=words):
+        asked(**{"picture": pictures.photo_path(OWL), "distortion": "none", **changed})
+
+
+def test_students_are_offered_for_their_own_backbone_alone(backbone):
+    names = [name for _, name in models.offered_students("s14")]
+    assert names[-1] == models.UNTOUCHED
+    assert set(names[:-1]) == {name for name in ex.list_pairs() if name.startswith("s14")}
+    assert [name for _, name in models.offered_students("clip-b16")] == ["clip-b16-mixture", models.UNTOUCHED]
+    assert models.offered_students("tiny") == [(models.UNTOUCHED, models.UNTOUCHED)]
+    with pytest.raises(ValueError, match="was trained from 's14'"):
+        models.load_student("s14-noise", backbone)
+    with pytest.raises(ValueError, match="unknown student"):
+        models.load_student("assets/pairs/s14-noise", backbone)
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "farm_animal/owl", "", "farm_animal/../farm_animal/owl.webp"])
+def test_only_embedded_photos_have_a_path(name):
+    with pytest.raises(ValueError, match="no embedded photo"):
+        pictures.photo_path(name)
+
+
+def test_a_size_that_is_not_offered_is_refused():
+    with pytest.raises(ValueError, match="224, 336, 448"):
+        Question.read(None, None, "none", "s14", models.UNTOUCHED, 10_000, 0)
+
+
+def test_a_refused_picture_is_named_without_its_folder(tmp_path):
+    (tmp_path / "notes.png").write_text("this is not a picture")
+    with pytest.raises(ValueError, match=r"notes\.png") as refused:
+        pictures.load_picture(str(tmp_path / "notes.png"), 224)
+    assert str(tmp_path) not in str(refused.value)
