@@ -80,7 +80,7 @@ def evaluate(
     pair: Pair,
     train: ImageSet | PictureData,
     test: ImageSet | PictureData,
-    probe: Literal["knn", "linear"] = "knn",
+    probe: str = "knn",
     label_fraction: float = 1.0,
     draws: int = 1,
     seed: int = 0,
@@ -99,8 +99,8 @@ def evaluate(
     Args:
         train: labelled pictures that the probe is fitted on.
         test: others, of the same classes.
-        probe: "knn", `k` nearest neighbours by centred cosine; or "linear", logistic regression on standardised
-            features. Both are scikit-learn's.
+        probe: a name in `explorer.evaluation.probes.PROBES`: "knn", `k` nearest neighbours by centred cosine; or
+            "linear", logistic regression on standardised features. Both are scikit-learn's.
         label_fraction: share of `train` that is used, balanced over the classes, chosen by `seed`.
         draws: how often the distortion is drawn anew; a distortion without chance needs one.
         seed: of the choice of labels and of the draws; draws of training and test pictures differ.
