@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.cli.parts import (
     DASH,
     PROGRAM,
@@ -168,14 +169,14 @@ def _numbers_bytes(
 def _print_comparison(
     comparison: "explorer.inspection.comparison.Comparison", backbone: "explorer.models.backbones.Backbone"
 ) -> None:
-    from explorer.plots.style import AGREEMENT
 
     students = ("student (untouched)",) if comparison.untouched else ("student", "student clean")
     columns = [comparison.alignments[name].as_dict() for name in ("teacher", "student", "student_clean")]
     rows: list[tuple[str, ...]] = [("against the reference", "teacher", *students)]
-    for name, (label, more) in AGREEMENT.items():
-        values = [f"{column[name]:.3f}" if column[name] is not None else "-" for column in columns]
-        rows.append((f"{label} ({'higher' if more else 'lower'} is nearer)", *values[: len(students) + 1]))
+    for measure in map(MEASURES.__getitem__, AGREEMENT):
+        values = [measure.told(column[measure.name]) for column in columns]
+        nearer = "higher" if measure.better > 0 else "lower"
+        rows.append((f"{measure.label} ({nearer} is nearer)", *values[: len(students) + 1]))
     print(f"{backbone.source}\n{comparison.distortion.spec}, seed {comparison.seed}\n\n{as_table(rows)}\n")
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from explorer.analysis.measures import MEASURES
 from explorer.cli.parts import (
     DASH,
     PROGRAM,
@@ -62,7 +63,7 @@ def agreements(pairs: list[Any]) -> str:
     """A table of the pairs with their metrics."""
     from explorer.models.pairs import read_card
 
-    rows = [("pair", "backbone", "px", "distortion", "trained", "steps", *_METRICS.values())]
+    rows = [("pair", "backbone", "px", "distortion", "trained", "steps", *(MEASURES[name].label for name in _METRICS))]
     for pair in pairs:
         card = read_card(pair)
         about = (card["backbone"], "x".join(map(str, card["image_size"])), card["distortion"], card["trainable"])
@@ -70,7 +71,7 @@ def agreements(pairs: list[Any]) -> str:
     return as_table(rows)
 
 
-_METRICS = {"cls_cosine": "CLS cosine", "patch_cosine": "patch cosine", "attention_kl": "attention KL"}
+_METRICS = ("cls_cosine", "patch_cosine", "attention_kl")
 
 
 def _change(metrics: dict[str, Any], name: str) -> str:

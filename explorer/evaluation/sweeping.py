@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.analysis.measures import AGREEMENT, NEIGHBOURS
 from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
@@ -32,11 +33,6 @@ from explorer.system.memory import Parts, pictures_at_once
 if TYPE_CHECKING:
     import pandas
 
-MEASURES = ("cls_cosine", "patch_cosine", "attention_js", "attention_kl", "attention_iou", "cka")
-"""Agreement with the clean teacher, as `explorer.alignment` gives it."""
-NEIGHBOURS = ("retrieval", "nearest_label")
-"""Shares: its own clean picture is the nearest one; the nearest other clean picture has the same label."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sweep:
@@ -46,8 +42,8 @@ class Sweep:
         operator, parameter: what was varied; the parameter may be "severity".
         values: the strengths.
         distortions: a `Distortion` for each of them.
-        rows: "teacher" and "student" -> for each strength, a number for each of `MEASURES` and `NEIGHBOURS`, None where
-            it could not be measured (no labels, one picture only).
+        rows: "teacher" and "student" -> for each strength, a number for each measure of `AGREEMENT` and
+            `NEIGHBOURS`, None where it could not be measured (no labels, one picture only).
         ceiling: share of the clean pictures whose nearest other one has the same label, for the teacher; or None.
         gallery: among how many clean pictures neighbours were sought.
         trained_on: what the student was trained on.
@@ -244,7 +240,7 @@ class _Cell:
 
     def numbers(self, gallery: "_Gallery") -> dict[str, float | None]:
         agreement: dict[str, float | None] = {}
-        for name in MEASURES:
+        for name in AGREEMENT:
             found = [part.per_image[name] for part in self.parts if name in part.per_image]
             agreement[name] = float(torch.cat(found).mean()) if found else None
         return {**agreement, **gallery.neighbours(torch.cat(self.embeddings).numpy())}

@@ -11,7 +11,6 @@ from explorer.plots.interactive import plotly_comparison, plotly_layers
 from explorer.plots.overlays import overlay, plot_map
 from explorer.plots.panes import Pane, plot_attribution, plot_curves, plot_panes
 from explorer.plots.style import (
-    AGREEMENT,
     BETTER,
     COLOURS,
     DIVERGING,
@@ -27,7 +26,6 @@ from explorer.plots.style import (
 )
 
 __all__ = [
-    "AGREEMENT",
     "BETTER",
     "COLOURS",
     "DIVERGING",

@@ -8,14 +8,17 @@ import io
 
 from PIL import Image, ImageDraw, ImageFont
 
+from explorer.analysis.measures import MEASURES
 from explorer.errors import InputError
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.plots.overlays import overlay
+from explorer.plots.style import number_text
 
 _PANE, _GAP, _SIDE, _TOP, _BOTTOM = 224, 8, 96, 30, 46  # pixels
 _INK, _QUIET, _ACCENT, _PAPER = "#1a1a1a", "#5f5f5f", "#0f766e", "white"
 _LAST_MS = 2000
 COLUMNS = ("teacher · clean", "before · distorted", "student · distorted")
+_TOLD = ("cls_cosine", "patch_cosine", "attention_js")
 
 
 def animate_recovery(recovery: Recovery, row: int | None = None, col: int | None = None, seconds: float = 4.0) -> bytes:
@@ -76,10 +79,9 @@ def _sheet(names: list[str]) -> Image.Image:
 
 def _caption(frame: Image.Image, moment: Moment, last: int) -> None:
     draw, top = ImageDraw.Draw(frame), _TOP + 2 * (_PANE + _GAP) + 6
-    numbers = moment.agreement
-    text = f"step {moment.step} of {last}   CLS cosine {_number(numbers.cls_cosine)}"
-    text += f"   patch cosine {_number(numbers.patch_cosine)}   attention JS {_number(numbers.attention_js)}"
-    draw.text((_SIDE, top), text, _INK, _font(14))
+    numbers = moment.agreement.as_dict()
+    parts = [f"{MEASURES[name].label} {number_text(numbers[name])}" for name in _TOLD]
+    draw.text((_SIDE, top), "   ".join([f"step {moment.step} of {last}", *parts]), _INK, _font(14))
     right = _SIDE + 3 * _PANE + 2 * _GAP
     draw.rectangle((_SIDE, top + 26, right, top + 30), fill="#e3e3e3")
     draw.rectangle((_SIDE, top + 26, _SIDE + (right - _SIDE) * moment.step / max(1, last), top + 30), fill=_ACCENT)
@@ -87,10 +89,6 @@ def _caption(frame: Image.Image, moment: Moment, last: int) -> None:
 
 def _corner(place: int, column: int) -> tuple[int, int]:
     return _SIDE + column * (_PANE + _GAP), _TOP + place * (_PANE + _GAP)
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.2f}"
 
 
 def _font(size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":

@@ -14,13 +14,13 @@ from matplotlib.patches import Circle, Rectangle
 from torch import Tensor
 
 from explorer.analysis.maps import Head
+from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.data.image import to_uint8
 from explorer.errors import InputError
 from explorer.inspection.comparison import VIEWS, Comparison
 from explorer.plots.lettering import as_written
 from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
 from explorer.plots.style import (
-    AGREEMENT,
     BETTER,
     CELL,
     COLOURS,
@@ -286,20 +286,21 @@ def _numbers_panel(ax: Axes, comparison: Comparison) -> None:
     ax.text(0.06, 0.91, "distorted views against the reference", size=8, color=QUIET, **put)
     for x, network in ((0.62, "teacher"), (0.9, "student")):
         ax.text(x, 0.80, network, size=9, weight="bold", color=COLOURS[network], ha="right", **put)
-    for line, (name, (label, more)) in enumerate(AGREEMENT.items()):
+    for line, name in enumerate(AGREEMENT):
+        measure = MEASURES[name]
         y = 0.68 - 0.115 * line
-        ax.text(0.06, y, f"{label} {'↑' if more else '↓'}", size=9, color=INK, **put)
+        ax.text(0.06, y, f"{measure.label} {measure.arrow}", size=9, color=INK, **put)
         ax.text(0.62, y, number_text(teacher[name]), size=10, color=INK, ha="right", **put)
         ax.text(0.685, y, "→", size=9, color=QUIET, ha="center", **put)
         ax.text(0.9, y, number_text(student[name]), size=10, color=INK, weight="bold", ha="right", **put)
-        mark, colour = _verdict(teacher[name], student[name], more)
+        mark, colour = _verdict(teacher[name], student[name], measure.better)
         ax.text(0.95, y, mark, size=8, color=colour, ha="center", **put)
 
 
-def _verdict(teacher: float | None, student: float | None, more: bool) -> tuple[str, str]:
+def _verdict(teacher: float | None, student: float | None, better: int) -> tuple[str, str]:
     if teacher is None or student is None or number_text(teacher) == number_text(student):
         return "", QUIET
-    return ("✓", BETTER) if (student > teacher) == more else ("✗", WORSE)
+    return ("✓", BETTER) if (student - teacher) * better > 0 else ("✗", WORSE)
 
 
 def _mark_reference(ax: Axes) -> None:

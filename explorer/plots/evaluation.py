@@ -16,16 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from explorer.analysis.measures import CURVES, MEASURES
 from explorer.evaluation.evaluation import Evaluation
 from explorer.evaluation.projection import Projection
 from explorer.evaluation.sweeping import Sweep
 from explorer.plots.lettering import as_written
-from explorer.plots.style import AGREEMENT, COLOURS, INK, QUIET, empty_figure, own_axes, root_figure
+from explorer.plots.style import COLOURS, INK, QUIET, empty_figure, own_axes, root_figure
 
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
 MARKERS = {"clean": "o", "distorted": "X"}
-_MEASURES = ("cls_cosine", "patch_cosine", "attention_js", "nearest_label")
-_NAMES = {name: label for name, (label, _) in AGREEMENT.items()} | {"nearest_label": "1-NN accuracy"}
 
 
 def plot_projection(projection: Projection, arrows: bool = True, ax: Axes | None = None) -> Figure:
@@ -70,7 +69,7 @@ def plot_sweep(sweep: Sweep) -> Figure:
     """Four curves by strength; the band marks what the student was trained on."""
     figure = empty_figure((11.0, 2.9))
     figure.set_layout_engine("constrained")
-    for ax, name in zip(figure.subplots(1, 4), _MEASURES, strict=True):
+    for ax, name in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
         for who, rows in sweep.rows.items():
             values = [np.nan if row[name] is None else row[name] for row in rows]
             ax.plot(sweep.values, values, color=COLOURS[who], marker="o" if who == "teacher" else "s", ms=4, label=who)
@@ -79,7 +78,7 @@ def plot_sweep(sweep: Sweep) -> Figure:
         if sweep.trained_range is not None:
             low, high = sweep.trained_range
             ax.axvspan(low, max(high, low + 0.004 * np.ptp(sweep.values)), color=COLOURS["student"], alpha=0.18, lw=0)
-        ax.set_title(_NAMES[name], loc="left", size=10)
+        ax.set_title(MEASURES[name].label, loc="left", size=10)
         as_written([ax.set_xlabel(f"{sweep.operator}: {sweep.parameter}", size=8)])
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)

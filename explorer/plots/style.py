@@ -27,16 +27,6 @@ BETTER, WORSE = "#009E73", "#CC79A7"
 DIVERGING = "RdBu_r"  # safe for colour-blind readers (ColorBrewer), and its white reads as "no change"
 INK, QUIET, PAPER = "#1a1a1a", "#6b6b6b", "#f4f4f2"
 
-AGREEMENT = {
-    "cls_cosine": ("CLS cosine", True),
-    "patch_cosine": ("patch cosine", True),
-    "cka": ("patch CKA", True),
-    "attention_iou": ("attention IoU", True),
-    "attention_js": ("attention JS", False),
-    "attention_kl": ("attention KL", False),
-}
-"""Numbers of an `Alignment` in the order in which they are shown: how they are called, and whether more is better."""
-
 CELL = 2.5  # width of a pane in inches
 GAP = 0.1
 _DPI = 130

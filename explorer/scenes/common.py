@@ -16,6 +16,7 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from torch import Tensor
 
+from explorer.analysis.measures import Measure
 from explorer.data.image import encode_image
 from explorer.distortions import Distortion
 from explorer.errors import InputError
@@ -45,6 +46,11 @@ def about(weights: Sequence[str], distortion: Distortion | str, seed: int) -> li
 def _versions() -> str:
     own = f"vit-explorer {__version__}"
     return f"{own}, PyTorch {version('torch')}, timm {version('timm')}, Python {platform.python_version()}"
+
+
+def measure_of(measure: Measure) -> Payload:
+    """How a view tells a measure."""
+    return {"id": measure.name, "title": measure.label, "better": measure.better, "help": measure.help}
 
 
 def features_of(patches: Float[Tensor, "patch dim"]) -> Payload:

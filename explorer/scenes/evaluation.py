@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from explorer.analysis.measures import CURVES, MEASURES, Measure
 from explorer.data.image import to_pil
 from explorer.data.sets import ImageSet
 from explorer.distortions import DISTORTIONS
@@ -18,40 +19,19 @@ from explorer.evaluation.embedding import REFERENCE, PairEmbedding
 from explorer.evaluation.probes import own_ranks
 from explorer.evaluation.projection import Projection
 from explorer.evaluation.sweeping import SEVERITY, Sweep
-from explorer.scenes.common import Payload, about, packed
+from explorer.scenes.common import Payload, about, measure_of, packed
 
 MOST_DRAWN = 5000
 """More pictures than these are thinned for drawing; measures are always of all."""
 MOST_THUMBNAILS = 1500
 NEIGHBOURS = 6
+_MEASURED = ("displacement", "nearest_label", "retrieval")
 _TITLES = {
     "teacher_clean": "Teacher · clean",
     "teacher_distorted": "Teacher · distorted",
     "student_distorted": "Student · distorted",
     "student_clean": "Student · clean",
 }
-_CURVES = (
-    ("cls_cosine", "CLS cosine", 1, 0.0, 1.0, 1.0, "Cosine with the clean teacher's global embedding."),
-    ("patch_cosine", "patch cosine", 1, 0.0, 1.0, 1.0, "Mean cosine with the clean teacher's patch features."),
-    (
-        "attention_js",
-        "attention JS",
-        -1,
-        0.0,
-        math.log(2),
-        0.0,
-        "Jensen-Shannon divergence from the clean teacher's attention, in nats, over the last four blocks; 0 is equal.",
-    ),
-    (
-        "nearest_label",
-        "1-NN accuracy",
-        1,
-        0.0,
-        1.0,
-        None,
-        "Share of pictures whose nearest other clean picture, to the teacher, has the same label.",
-    ),
-)
 
 
 def embedding_scene(
@@ -84,6 +64,7 @@ def embedding_scene(
         "components": projection.coordinates[REFERENCE].shape[1],
         "explained": projection.explained and list(projection.explained),
         "pending": pending,
+        "measures": [measure_of(MEASURES[name]) for name in _MEASURED],
         "views": [_view(view, embedding, projection, drawn) for view in projection.coordinates],
         "pictures": {
             "names": names,
@@ -145,7 +126,7 @@ def sweep_scene(
         "parameter": {"name": sweep.parameter, "unit": "ImageNet-C" if sweep.parameter == SEVERITY else unit},
         "values": list(sweep.values),
         "specs": [damage.spec for damage in sweep.distortions],
-        "series": [_curve(sweep, untouched, *curve) for curve in _CURVES],
+        "series": [_curve(sweep, untouched, MEASURES[name]) for name in CURVES],
         "trained": {"spec": sweep.trained_on.spec, "low": low, "high": high},
         "never_trained": sweep.never_trained and not untouched,
         "untouched_student": untouched,
@@ -194,29 +175,17 @@ def _view(view: str, embedding: PairEmbedding, projection: Projection, drawn: li
     return scene
 
 
-def _curve(
-    sweep: Sweep,
-    untouched: bool,
-    name: str,
-    title: str,
-    better: int,
-    low: float,
-    high: float,
-    reference: float | None,
-    text: str,
-) -> Payload:
+def _curve(sweep: Sweep, untouched: bool, measure: Measure) -> Payload:
+    name = measure.name
     curves: dict[str, Any] = {
         who: [_number(row[name]) for row in sweep.rows[who]] if sweep.rows else [None] * len(sweep.values)
         for who in ("teacher", "student")
     }
     return {
-        "id": name,
-        "title": title,
-        "better": better,
-        "low": low,
-        "high": high,
-        "help": text,
-        "reference": sweep.ceiling if name == "nearest_label" else reference,
+        **measure_of(measure),
+        "low": measure.low,
+        "high": measure.high,
+        "reference": sweep.ceiling if name == "nearest_label" else measure.best,
         "teacher": curves["teacher"],
         "student": None if untouched else curves["student"],
         "why": "these pictures have no labels" if name == "nearest_label" and sweep.ceiling is None else None,

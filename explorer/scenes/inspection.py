@@ -7,10 +7,21 @@ views together (uint16), patch features 393 kB and attention among patches 262 k
 
 import numpy as np
 
+from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Moment, Recovery
-from explorer.scenes.common import Payload, about, colormap_tables, features_of, packed, picture_of, quantised
+from explorer.scenes.common import (
+    Payload,
+    about,
+    colormap_tables,
+    features_of,
+    measure_of,
+    packed,
+    picture_of,
+    quantised,
+)
 
+_RECOVERED = ("cls_cosine", "patch_cosine", "attention_js", "attention_iou")
 _TITLES = {
     "teacher_clean": "Teacher · clean",
     "teacher_distorted": "Teacher · distorted",
@@ -37,6 +48,7 @@ def attention_scene(comparison: Comparison, link: dict[str, str] | None = None, 
     scene["layers"] = list(trace.layers)
     scene["heads"] = scene["panes"][0]["attention"]["shape"][1]
     scene["query_kind"] = trace.query_kind
+    scene["measures"] = [measure_of(MEASURES[name]) for name in AGREEMENT]
     scene["numbers"] = {name: agreement.as_json() for name, agreement in comparison.alignments.items()}
     return scene
 
@@ -71,6 +83,7 @@ def recovery_scene(recovery: Recovery) -> Payload:
         "colormaps": colormap_tables(),
         "pictures": {"clean": picture_of(recovery.clean), "distorted": picture_of(recovery.distorted)},
         "about": about([recovery.weights], recovery.distortion, recovery.seed),
+        "measures": [measure_of(MEASURES[name]) for name in _RECOVERED],
         "reference": moment_scene(recovery.reference),
     }
 

@@ -3,7 +3,7 @@
 // Enters: the attention payload (pictures, attention of every layer and head, numbers). Leaves: settings through
 // onState, "pick" through onEvent. Everything is computed here; no server is asked.
 
-/** @import { AttentionPayload } from "./payloads" */
+/** @import { AttentionPayload, Measure } from "./payloads" */
 import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
 import { createArrow, createCheckbox, createHelp, createSelect, createSlider, make } from "./elements.js";
 import { composeFigure } from "./figure.js";
@@ -29,17 +29,9 @@ const ATTENTION_DEFAULTS = {
   outline: false,
   overview: "student_distorted",
 };
-/** @type {[string, string, number, string][]} */
-const METRICS = [
-  ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the reference. 1: the picture as a whole means the same to the model."],
-  ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the reference's patch at the same place, averaged. 1: every place means the same."],
-  ["attention_js", "attention JS", -1, "Jensen-Shannon divergence between the attention and the reference's, in nats, averaged over heads. 0: the same places are looked at; 0.69: entirely different ones."],
-  ["attention_kl", "attention KL", -1, "Kullback-Leibler divergence from the reference's attention, in nats. 0: the same; it grows without bound where the reference looks and this model does not."],
-  ["attention_iou", "attention IoU", 1, "Overlap of the patches that hold the top 60 % of the attention with those of the reference: common patches divided by all of them. 1: the same set."],
-  ["cka", "CKA", 1, "Centred kernel alignment of the patch features with the reference: do the patches resemble each other in the same way? 1: yes, 0: not at all."],
-];
 const SIGNS = { "": "", same: "=", closer: "\u2713", farther: "\u2717" };
-const SHOWN_JS = ["JS, map shown", -1, "Jensen-Shannon divergence, in nats, between the distorted map that you see now and the reference map (both made to sum to one). Follows layer, head and map."];
+/** @type {Measure} */
+const SHOWN_JS = { id: "shown_js", title: "JS, map shown", better: -1, help: "Jensen-Shannon divergence, in nats, between the distorted map that you see now and the reference map (both made to sum to one). Follows layer, head and map." };
 
 /** Builds the view inside `root`; see the methods at the end. */
 export function createAttentionView(root, options = {}) {
@@ -118,6 +110,7 @@ export function createAttentionView(root, options = {}) {
     next.heads = payload.heads;
     next.queryKind = payload.query_kind ?? "class token";
     next.numbers = payload.numbers ?? {};
+    next.measures = payload.measures ?? [];
     const patches = next.rows * next.cols;
     for (const pane of next.panes) {
       pane.attention = decodeArray(pane.attention);
@@ -246,12 +239,12 @@ export function createAttentionView(root, options = {}) {
 
   function buildNumbers() {
     const { teacher = {}, student = {}, student_clean: clean } = data.numbers;
-    const known = METRICS.filter(([key]) => Number.isFinite(teacher[key]) || Number.isFinite(student[key]));
+    const known = data.measures.filter(({ id }) => Number.isFinite(teacher[id]) || Number.isFinite(student[id]));
     rowsOfNumbers = {};
-    const rowOf = (key, name, direction, help) => {
+    const rowOf = ({ id, title, better, help }) => {
       const cells = ["teacher", "student", "verdict", "clean"].map((kind) => make("td", { class: `vx-n-${kind}` }));
-      rowsOfNumbers[key] = (before, after, third) => fillRow(cells, direction, before, after, third);
-      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, name, help), createArrow(direction)), ...cells.slice(0, clean ? 4 : 3));
+      rowsOfNumbers[id] = (before, after, third) => fillRow(cells, better, before, after, third);
+      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, title, help), createArrow(better)), ...cells.slice(0, clean ? 4 : 3));
     };
     const header = ["teacher", "student", "", ...(clean ? ["student, clean"] : [])];
     const table = make(
@@ -259,10 +252,10 @@ export function createAttentionView(root, options = {}) {
       { class: "vx-table" },
       make("caption", { text: "The distorted picture's agreement with the reference" }),
       make("thead", {}, make("tr", {}, make("td"), ...header.map((text, i) => make(text ? "th" : "td", { scope: text ? "col" : null, text, class: i === 3 ? "vx-n-clean" : null })))),
-      make("tbody", {}, ...known.map((metric) => rowOf(...metric)), rowOf("shown_js", ...SHOWN_JS)),
+      make("tbody", {}, ...known.map(rowOf), rowOf(SHOWN_JS)),
     );
     numbers.replaceChildren(table);
-    for (const [key] of known) rowsOfNumbers[key](teacher[key], student[key], clean?.[key]);
+    for (const { id } of known) rowsOfNumbers[id](teacher[id], student[id], clean?.[id]);
   }
 
   /** @param {any[]} cells */
@@ -409,11 +402,11 @@ export function createAttentionView(root, options = {}) {
     const cellOf = (pane, reference = false) => ({ title: pane.title.textContent, reference, draw: pane.drawOn });
     const shown = (pane) => (pane.node.parentNode.hidden ? null : cellOf(pane, !pane.badge.hidden));
     const { teacher = {}, student = {} } = data.numbers;
-    const known = METRICS.filter(([key]) => Number.isFinite(teacher[key]) || Number.isFinite(student[key]));
+    const known = data.measures.filter(({ id }) => Number.isFinite(teacher[id]) || Number.isFinite(student[id]));
     const table = [
       ["to the reference:", "teacher", "student"],
-      ...known.map(([key, name, direction]) => [`${name} ${direction > 0 ? "\u2191" : "\u2193"}`, formatFixed(teacher[key], 2), formatFixed(student[key], 2)]),
-      [`${SHOWN_JS[0]} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
+      ...known.map(({ id, title, better }) => [`${title} ${better > 0 ? "\u2191" : "\u2193"}`, formatFixed(teacher[id], 2), formatFixed(student[id], 2)]),
+      [`${SHOWN_JS.title} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
     ];
     const canvas = composeFigure({
       host: shell.host,

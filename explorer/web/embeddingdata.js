@@ -5,12 +5,6 @@ import { decodeArray, decodeWhole } from "./arrays.js";
 import { formatFixed, percent } from "./format.js";
 import { readChoice } from "./settings.js";
 
-export const MEASURES = [
-  ["displacement", "displacement", "Cosine distance in feature space between a picture's feature and the teacher's feature of the same picture when it is clean, averaged over the pictures. 0: nothing has moved. Distances must be read here, never off the plot."],
-  ["nearest_label", "1-NN label", "1-NN label accuracy: the share of pictures whose nearest other clean picture, as the teacher sees it, has the same label. 100 %: the neighbourhood still means the same. Measured in feature space, not on the plot."],
-  ["retrieval", "retrieval@1", "The share of pictures whose nearest clean picture is their own original. 100 %: each is found again in spite of the damage. Measured in feature space, not on the plot."],
-];
-
 /** A payload, decoded and checked. Throws in words that people can read. @param {EmbeddingPayload} payload */
 export function readEmbedding(payload) {
   const { views, pictures, components } = payload;
@@ -33,6 +27,7 @@ export function readEmbedding(payload) {
     components,
     members: classes.map((_, label) => indices.filter((index) => labels[index] === label)),
     labelOf: (index) => classes[labels?.[index]] ?? null,
+    measures: payload.measures,
     views: read,
     byId: Object.fromEntries(read.map((view) => [view.id, view])),
     reference: read.find(({ reference }) => reference) ?? null,
@@ -100,7 +95,7 @@ function rulerOf(views, components) {
 }
 
 /** The measures that the payload has. */
-export const measuredOf = (data) => MEASURES.filter(([key]) => key === "displacement" || data.views.some((view) => Number.isFinite(view[key])));
+export const measuredOf = (data) => data.measures.filter(({ id }) => id === "displacement" || data.views.some((view) => Number.isFinite(view[id])));
 
 export function tellMeasure(key, view) {
   if (key === "displacement") return view.reference ? "0" : formatFixed(view.mean, 3);

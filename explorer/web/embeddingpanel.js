@@ -2,7 +2,7 @@
 
 /** @import { Sprite } from "./payloads" */
 import { createHelp, make, setText } from "./elements.js";
-import { keptText, measuredOf, MEASURES, neighboursOf, tellMeasure } from "./embeddingdata.js";
+import { keptText, measuredOf, neighboursOf, tellMeasure } from "./embeddingdata.js";
 import { bothShown, LEGS } from "./embeddingplot.js";
 import { formatFixed, ordinal, withCommas } from "./format.js";
 
@@ -139,10 +139,10 @@ export function measuresTable(shell, data) {
     "table",
     { class: "vx-table" },
     make("caption", { text: "Measured in feature space" }),
-    make("thead", {}, make("tr", {}, make("td"), ...known.map(([, name, help]) => make("th", { scope: "col" }, createHelp(shell, name, help))))),
+    make("thead", {}, make("tr", {}, make("td"), ...known.map(({ title, help }) => make("th", { scope: "col" }, createHelp(shell, title, help))))),
     make("tbody", {}, ...data.views.map((view) => make("tr", { "data-view": view.id },
       make("th", { scope: "row" }, make("span", { class: "vx-labelled" }, glyphOf(view, `var(--vx-${view.who})`), view.title)),
-      ...known.map(([key]) => make("td", { text: tellMeasure(key, view) }))))),
+      ...known.map(({ id }) => make("td", { text: tellMeasure(id, view) }))))),
   );
 }
 
@@ -180,7 +180,7 @@ function panelHead(data, index, isChosen, now, open) {
 }
 
 function panelTable(shell, data, index, open) {
-  const heading = [createHelp(shell, "displacement", MEASURES[0][2].replace(", averaged over the pictures", "")), createHelp(shell, "own original", OWN_HELP), createHelp(shell, "kept", KEPT_HELP)];
+  const heading = [createHelp(shell, "displacement", data.measures.find(({ id }) => id === "displacement").help.replace(", averaged over the pictures", "")), createHelp(shell, "own original", OWN_HELP), createHelp(shell, "kept", KEPT_HELP)];
   const rows = data.views.flatMap((view) => {
     const cells = [view.reference ? "0" : formatFixed(view.displacement[index], 3), view.own && !view.reference ? ordinal(view.own[index] + 1) : "\u2013", keptText(data, view, index)];
     return [

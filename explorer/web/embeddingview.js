@@ -538,7 +538,7 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   function figureLines() {
-    const told = (view) => measuredOf(data).map(([key, name]) => `${name} ${tellMeasure(key, view)}`).join(", ");
+    const told = (view) => measuredOf(data).map(({ id, title }) => `${title} ${tellMeasure(id, view)}`).join(", ");
     return [
       data.caption,
       ...data.views.map((view) => `${view.title}: ${told(view)}`),

@@ -14,6 +14,9 @@ export type Measured = Record<string, number | null>;
 /** [term, text] for the foot of a page. */
 export type Facts = [string, string][];
 
+/** How a measure is told (explorer/analysis/measures.py). */
+export interface Measure { id: string; title: string; better: 1 | -1; help: string }
+
 interface Common { version: 1; message?: string | null; about?: Facts; link?: Link | null; untouched_student?: boolean }
 
 // ---------------------------------------------------------------- pictures with maps over them
@@ -23,7 +26,7 @@ export interface Pictures<P> extends Common { grid: [number, number]; size: [num
 
 /** attention: [layer, head, patch]. */
 export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: Encoded | null }> &
-  { layers: number[]; heads: number; query_kind?: string; numbers?: Partial<Record<Who | "student_clean", Measured>> };
+  { layers: number[]; heads: number; query_kind?: string; numbers?: Partial<Record<Who | "student_clean", Measured>>; measures?: Measure[] };
 
 /** patches: [patch, dim]; rows: [patch, patch], what each attends to; pca: [patch, 3], RGB. */
 export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | null; pca?: Encoded | null }> &
@@ -44,7 +47,7 @@ export interface TrainingRecord {
 export interface RecoveryPayload extends Common {
   grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; key?: string; run?: string | null;
   pictures?: { clean: string; distorted: string }; reference?: Moment; moments?: Moment[]; records?: TrainingRecord[];
-  before?: Measured | null; steps?: number; state?: "waiting" | "running" | "stopping" | "stopped" | "finished" | "failed" | null;
+  before?: Measured | null; steps?: number; measures?: Measure[]; state?: "waiting" | "running" | "stopping" | "stopped" | "finished" | "failed" | null;
 }
 
 // ---------------------------------------------------------------- embedding
@@ -59,13 +62,13 @@ export interface Sprite { image: string; side: number; columns: number }
 export interface EmbeddingPayload extends Common {
   method: "pca" | "umap"; components: 2 | 3; explained?: number[] | null; pending?: string | null; views: EmbeddingView[];
   pictures: { names: string[]; labels?: number[] | null; classes?: string[] }; sprite?: Sprite | null;
-  chosen?: number | null; shown?: number; total?: number; caption?: string;
+  chosen?: number | null; shown?: number; total?: number; caption?: string; measures: Measure[];
 }
 
 // ---------------------------------------------------------------- sweep
 /** One measure over all strengths; null where it is not known (yet). */
-export interface Series {
-  id: string; title: string; better: 1 | -1; low?: number | null; high?: number | null; help?: string; why?: string | null;
+export interface Series extends Measure {
+  low?: number | null; high?: number | null; why?: string | null;
   reference?: number | null; teacher: (number | null)[] | null; student: (number | null)[] | null;
 }
 export interface SweepPayload extends Common {

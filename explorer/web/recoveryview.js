@@ -27,13 +27,6 @@ const PLAY_MS = 4000; // from the first moment to the last
 const PAGE_CHARACTERS = 1.6e6; // of moments on a page of its own, which stays below 2 MB
 const SPEECH_MS = 5000; // a screen reader hears of a running training this often at most
 const STATES = ["waiting", "running", "stopping", "stopped", "finished", "failed"];
-/** @type {[string, string, number, string][]} */
-const AGREEMENT = [
-  ["cls_cosine", "CLS cosine", 1, "Cosine between the global embedding of the distorted picture and the teacher's of the clean one. 1: the picture as a whole means the same."],
-  ["patch_cosine", "patch cosine", 1, "Cosine between the features of each patch and the teacher's patch at the same place, averaged. 1: every place means the same."],
-  ["attention_js", "attention JS", -1, "Jensen-Shannon divergence between the attention and the teacher's, in nats, averaged over heads. 0: the same places are looked at; 0.69: entirely different ones."],
-  ["attention_iou", "IoU", 1, "Overlap of the patches that hold the top 60 % of the attention with those of the teacher: common patches divided by all of them. 1: the same set."],
-];
 
 /** Builds the view inside `root`; see the methods at the end. */
 export function createRecoveryView(root, options = {}) {
@@ -169,6 +162,7 @@ export function createRecoveryView(root, options = {}) {
       steps: payload.steps ?? payload.records?.at(-1)?.steps ?? 0,
       records: payload.records ?? [],
       before: payload.before ?? null,
+      measures: payload.measures ?? [],
       payload,
     };
   }
@@ -347,7 +341,7 @@ export function createRecoveryView(root, options = {}) {
       entitle(panes[`${what}_student`], `Student \u00b7 step ${step}`);
     }
     markCharts(step);
-    table.set(first, data.moments[index]);
+    table.set(data.measures, first, data.moments[index]);
     paintAttention();
     repaint();
   }
@@ -439,7 +433,7 @@ export function createRecoveryView(root, options = {}) {
 
   function makeFigure() {
     const { step, agreement } = data.moments[indexNow()];
-    const numbers = (values) => AGREEMENT.map(([key, name]) => `${name} ${formatFixed(values[key], 3)}`).join(", ");
+    const numbers = (values) => data.measures.map(({ id, title }) => `${title} ${formatFixed(values[id], 3)}`).join(", ");
     const wiped = state.wipe > 0 ? `; left of the line, ${state.wipe} % of its pane: before` : "";
     const cellOf = (what, id) => {
       const pane = panes[`${what}_${id}`];
@@ -655,22 +649,27 @@ function timeLeft(seconds) {
 
 /** This picture's agreement, before and at the step that is shown. */
 function createAgreementTable(shell) {
-  const heading = AGREEMENT.map(([, name, direction, help]) => make("th", { scope: "col" }, createHelp(shell, name, help), createArrow(direction)));
   const names = [0, 1].map(() => make("th", { scope: "row" }));
-  const cells = names.map(() => AGREEMENT.map(() => make("td")));
-  const node = make(
-    "table",
-    { class: "vx-table vx-agreement" },
-    make("caption", { text: "This picture\u2019s agreement with the reference" }),
-    make("thead", {}, make("tr", {}, make("td"), ...heading)),
-    make("tbody", {}, ...names.map((name, i) => make("tr", {}, name, ...cells[i]))),
-  );
-  const set = (first, now) => {
+  const node = make("table", { class: "vx-table vx-agreement" });
+  let shown = null; // the measures that the table has columns for
+  let cells = [];
+  const build = (measures) => {
+    const heading = measures.map(({ title, better, help }) => make("th", { scope: "col" }, createHelp(shell, title, help), createArrow(better)));
+    cells = names.map(() => measures.map(() => make("td")));
+    node.replaceChildren(
+      make("caption", { text: "This picture\u2019s agreement with the reference" }),
+      make("thead", {}, make("tr", {}, make("td"), ...heading)),
+      make("tbody", {}, ...names.map((name, i) => make("tr", {}, name, ...cells[i]))),
+    );
+    shown = JSON.stringify(measures);
+  };
+  const set = (measures, first, now) => {
+    if (shown !== JSON.stringify(measures)) build(measures);
     setText(names[0], `before, step ${first.step}`);
     setText(names[1], `student, step ${now.step}`);
-    AGREEMENT.forEach(([key, , direction], i) => {
-      const [before, after] = [first.agreement[key], now.agreement[key]];
-      const word = judged(direction, before, after, 0.0005).replace("same", "");
+    measures.forEach(({ id, better }, i) => {
+      const [before, after] = [first.agreement[id], now.agreement[id]];
+      const word = judged(better, before, after, 0.0005).replace("same", "");
       setText(cells[0][i], formatFixed(before, 3));
       cells[1][i].className = word && `vx-${word}`;
       if (cells[1][i].textContent === `${formatFixed(after, 3)} ${word}`) return;

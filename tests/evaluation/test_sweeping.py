@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from explorer import DISTORTIONS, ImageError, alignment, distortion, evaluate, sweep
+from explorer.analysis.measures import AGREEMENT
 from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
 from explorer.evaluation.embedding import embed_pair
-from explorer.evaluation.sweeping import MEASURES, strengths_of, sweep_steps
+from explorer.evaluation.sweeping import strengths_of, sweep_steps
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from tests.small import break_some, pair, picture_folder, picture_set
@@ -35,7 +36,7 @@ def test_numbers_are_those_of_alignment(both: Pair, images: ImageSet) -> None:
         damaged = distortion("gaussian_noise", sigma=value)(clean, seed=3)
         for name, backbone in (("teacher", both.teacher), ("student", both.student)):
             expected = alignment(reference, backbone.trace(damaged)).as_dict()
-            assert {key: found.rows[name][place][key] for key in MEASURES} == pytest.approx(expected, abs=1e-5)
+            assert {key: found.rows[name][place][key] for key in AGREEMENT} == pytest.approx(expected, abs=1e-5)
     assert found.rows["teacher"][0]["cls_cosine"] == pytest.approx(1)
     assert found.rows["teacher"][0]["retrieval"] == 1
     assert found.rows["teacher"][0]["nearest_label"] == found.ceiling
