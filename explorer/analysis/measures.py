@@ -102,7 +102,7 @@ MEASURES = {
         ),
         Measure(
             name="nearest_label",
-            label="1-NN accuracy",
+            label="1-NN label",
             help="The share of pictures whose nearest other clean picture, as the teacher sees it, has the same label. "
             "100 %: the neighbourhood still means the same. Measured in feature space, not on the plot.",
             best=None,

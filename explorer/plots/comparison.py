@@ -293,14 +293,14 @@ def _numbers_panel(ax: Axes, comparison: Comparison) -> None:
         ax.text(0.62, y, number_text(teacher[name]), size=10, color=INK, ha="right", **put)
         ax.text(0.685, y, "→", size=9, color=QUIET, ha="center", **put)
         ax.text(0.9, y, number_text(student[name]), size=10, color=INK, weight="bold", ha="right", **put)
-        mark, colour = _verdict(teacher[name], student[name], measure.better)
+        mark, colour = _verdict(teacher[name], student[name], measure.better > 0)
         ax.text(0.95, y, mark, size=8, color=colour, ha="center", **put)
 
 
-def _verdict(teacher: float | None, student: float | None, better: int) -> tuple[str, str]:
+def _verdict(teacher: float | None, student: float | None, more: bool) -> tuple[str, str]:
     if teacher is None or student is None or number_text(teacher) == number_text(student):
         return "", QUIET
-    return ("✓", BETTER) if (student - teacher) * better > 0 else ("✗", WORSE)
+    return ("✓", BETTER) if (student > teacher) == more else ("✗", WORSE)
 
 
 def _mark_reference(ax: Axes) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from fixtures import encode
+from fixtures import encode, measures
 from PIL import Image
 
 from explorer.system.files import asset_path
@@ -114,6 +114,7 @@ def embedding_payload(each: int = 8, count: int | None = None, components: int =
         "components": components,
         "explained": [float(value) for value in explained[:components]],
         "pending": None,
+        "measures": measures("displacement", "nearest_label", "retrieval"),
         "views": views,
         "pictures": {
             "names": [

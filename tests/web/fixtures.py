@@ -7,6 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from explorer.analysis.measures import AGREEMENT, MEASURES
+from explorer.scenes.common import measure_of
 from explorer.system.files import asset_path
 
 PANES = [
@@ -93,11 +95,17 @@ def common(rows: int, cols: int, patch: int = 14, seed: int = 0) -> dict:
         "grid": [rows, cols],
         "size": [rows * patch, cols * patch],
         "colormaps": colormaps(),
+        "measures": measures(*AGREEMENT),
         "panes": panes,
         "untouched_student": False,
         "message": None,
         "link": {"photo": "farm_animal/owl.webp", "distortion": "gaussian_noise(sigma=0.3)"},
     }
+
+
+def measures(*names: str) -> list[dict]:
+    """How these are told."""
+    return [measure_of(MEASURES[name]) for name in names]
 
 
 def attention_payload(rows: int = 16, cols: int = 16, layers: int = 12, heads: int = 6, seed: int = 0) -> dict:
@@ -235,6 +243,7 @@ def recovery_payload(moments: int = 11, every: int = 4, rows: int = 16, cols: in
         "message": None,
         "steps": steps,
         **{name: shared[name] for name in ("grid", "size", "colormaps")},
+        "measures": measures("cls_cosine", "patch_cosine", "attention_js", "attention_iou"),
         "pictures": {pane["view"]: pane["picture"] for pane in shared["panes"]},
         "reference": moment(0, 1.0),
         "moments": [moment(every * i, 0.85 * i / (moments - 1)) for i in range(moments)],

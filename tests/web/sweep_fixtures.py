@@ -6,7 +6,7 @@ TITLES = {
     "cls_cosine": "CLS cosine",
     "patch_cosine": "patch cosine",
     "attention_js": "attention JS",
-    "nearest_label": "1-NN accuracy",
+    "nearest_label": "1-NN label",
 }
 HELP = {
     "cls_cosine": "Cosine between the embeddings of the damaged and the clean picture. 1: the same meaning.",
