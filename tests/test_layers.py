@@ -10,7 +10,7 @@ import explorer
 PACKAGE = Path(__file__).parents[1] / "explorer"
 ORDER = (
     *("system", "web", "data", "distortions", "models", "analysis", "training", "evaluation", "baselines"),
-    *("inspection", "plots", "scenes", "widgets", "cli"),
+    *("inspection", "sessions", "plots", "scenes", "widgets", "cli"),
 )
 INTERFACES = {"gradio", "ipywidgets", "anywidget", "IPython", "apps", "notebooks", "tests"}
 FOR_ALL = {"version", "errors"}

@@ -107,8 +107,8 @@ async def distill(
         run = RUNS.start(backbone, config)
     sent = 0
     try:
-        while not run.ended or sent < len(run.records):
-            for record in run.records[sent:]:
+        while not run.ended or sent < len(run.history):
+            for record in run.history[sent:]:
                 sent += 1
                 yield {**record, "pair": run.name}
             await asyncio.sleep(_POLL_SECONDS)

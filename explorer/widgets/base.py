@@ -31,8 +31,8 @@ from explorer.errors import InputError, MissingExtraError, is_for_users, one_lin
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from explorer.scenes.pages import Section, save_page
+from explorer.sessions.latest import Check, Latest, Left
 from explorer.web import VIEWS, module_source, page_modules, page_template, stylesheet
-from explorer.widgets.background import Check, Latest, Left
 from explorer.widgets.pictures import small_png
 
 _log = logging.getLogger(__name__)

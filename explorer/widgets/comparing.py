@@ -21,7 +21,7 @@ from explorer.inspection.comparison import View as Seen
 from explorer.plots.comparison import plot_comparison, plot_pca, plot_similarity
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import attention_scene, patch_scene
-from explorer.widgets.background import Check
+from explorer.sessions.latest import Check
 from explorer.widgets.base import Explorer, Model, View, as_pair
 from explorer.widgets.controls import DistortionControls, PictureControls
 

@@ -22,7 +22,7 @@ from explorer.evaluation.projection import Projection
 from explorer.plots.evaluation import plot_projection
 from explorer.scenes.common import Payload
 from explorer.scenes.evaluation import embedding_scene, sprite
-from explorer.widgets.background import Check
+from explorer.sessions.latest import Check
 from explorer.widgets.base import Explorer, Model, View, as_pair
 from explorer.widgets.controls import STYLE, WIDE, DistortionControls, heading
 

@@ -21,12 +21,12 @@ from explorer.inspection.recovery import Moment, Recovery
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair, PairError, load_pair
 from explorer.scenes.inspection import moment_scene, recovery_scene
+from explorer.sessions.run import MOMENTS, State, Training
 from explorer.training.config import DistillConfig
 from explorer.training.crops import Pictures
 from explorer.training.records import Record
 from explorer.widgets.base import Explorer, View
 from explorer.widgets.pictures import plot_run
-from explorer.widgets.training import MOMENTS, State, Training
 
 SLOTS = MOMENTS + 2
 _REST_SECONDS = 0.25

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def has_begun(run: Run) -> bool:
-    return len(run.records) >= 1
+    return len(run.history) >= 1
 
 
 def kept() -> list[str]:
@@ -45,7 +45,7 @@ def test_a_run_outlives_its_server_that_is_killed(manager: Runs) -> None:
 
     def serve() -> None:
         run = Runs().start(BACKBONE, config(6, checkpoint_every=2), watched=watched())
-        wait(run, lambda run: len(run.records) >= 3)
+        wait(run, lambda run: len(run.history) >= 3)
         os.write(names[1], run.name.encode())
         killed()
 
@@ -55,7 +55,7 @@ def test_a_run_outlives_its_server_that_is_killed(manager: Runs) -> None:
     assert known is not None
     assert known.resumable
     assert known.payload()["state"] == "stopped"
-    assert len(known.records) >= 2
+    assert len(known.history) >= 2
     again = wait(manager.resume(name, watched()), ended)
     assert again.state == "finished"
     whole = wait(manager.start(BACKBONE, config(6, checkpoint_every=2), watched=watched()), ended)

@@ -55,7 +55,7 @@ def student(run: Run) -> bytes:
 def test_a_run_ends_with_a_student_that_can_be_looked_at(manager: Runs) -> None:
     run = wait(manager.start(BACKBONE, config(), watched=watched()), ended)
     assert (run.state, run.message) == ("finished", None)
-    assert [record["step"] for record in run.records] == [1, 2, 3, 4]
+    assert [record["step"] for record in run.history] == [1, 2, 3, 4]
     shown = run.payload()
     assert [moment["step"] for moment in shown["moments"]] == [0, 1, 2, 3, 4]
     assert shown["reference"]["attention"]["shape"] == [3, 4]
@@ -102,13 +102,13 @@ def test_the_watched_photo_is_not_learned_from(manager: Runs) -> None:
 def test_a_stop_comes_within_one_step_and_resuming_ends_like_an_uninterrupted_run(manager: Runs) -> None:
     whole = wait(manager.start(BACKBONE, config(6), watched=watched()), ended)
     run = manager.start(BACKBONE, config(6), watched=watched())
-    wait(run, lambda run: len(run.records) == 2)
+    wait(run, lambda run: len(run.history) == 2)
     manager.stop(run)
     wait(run, ended)
     assert run.state == "stopped"
-    assert len(run.records) <= 4, "the step that was being computed, and one that may have begun before"
+    assert len(run.history) <= 4, "the step that was being computed, and one that may have begun before"
     assert run.resumable
-    assert read_card(run.folder)["step"] == len(run.records) == run.moments[-1]["step"]
+    assert read_card(run.folder)["step"] == len(run.history) == run.moments[-1]["step"]
     again = wait(manager.resume(run.name, watched()), ended)
     assert again.state == "finished"
     assert not again.resumable
@@ -120,9 +120,9 @@ def test_a_stop_comes_within_one_step_and_resuming_ends_like_an_uninterrupted_ru
 
 def test_another_picture_is_watched_from_where_the_run_goes_on(manager: Runs) -> None:
     run = manager.start(BACKBONE, config(5), watched=watched())
-    wait(run, lambda run: len(run.records) >= 1)
+    wait(run, lambda run: len(run.history) >= 1)
     manager.stop(run)
-    done = len(wait(run, ended).records)
+    done = len(wait(run, ended).history)
     other = Watched(path=pictures.photo_path("fish/fish1.webp"), distortion=NOISE, seed=1)
     again = wait(manager.resume(run.name, other), ended)
     assert [moment["step"] for moment in again.moments] == [0, *range(done + 1, 6)]
@@ -132,16 +132,16 @@ def test_another_picture_is_watched_from_where_the_run_goes_on(manager: Runs) ->
 
 def test_runs_take_turns_and_know_their_place(manager: Runs) -> None:
     first, second, third = (manager.start(BACKBONE, config(30), watched=watched()) for _ in range(3))
-    wait(first, lambda run: len(run.records) >= 1)
+    wait(first, lambda run: len(run.history) >= 1)
     assert [manager.ahead(run) for run in (first, second, third)] == [0, 1, 2]
     assert third.payload(2)["message"] == "Waiting: 2 runs before this one."
-    assert second.records == third.records == []
+    assert second.history == third.history == []
     manager.stop(second)
     assert second.state == "stopped", "at once: it has not begun"
     assert not second.resumable
     assert manager.ahead(third) == 1
     manager.stop(first)
-    wait(third, lambda run: len(run.records) >= 1)
+    wait(third, lambda run: len(run.history) >= 1)
     assert first.ended
     manager.stop(third)
     wait(third, ended)
@@ -163,7 +163,7 @@ def test_a_zip_is_kept_so_that_the_run_can_be_resumed_by_another_process(
     manager: Runs, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = manager.start(BACKBONE, config(8), pictures=str(packed), watched=watched())
-    wait(run, lambda run: len(run.records) >= 1)
+    wait(run, lambda run: len(run.history) >= 1)
     manager.stop(run)
     wait(run, ended)
     packed.unlink()
@@ -171,10 +171,10 @@ def test_a_zip_is_kept_so_that_the_run_can_be_resumed_by_another_process(
     known = later.remembered(run.name)
     assert known is not None
     assert known.resumable
-    assert [record["step"] for record in known.payload()["records"]] == [record["step"] for record in run.records]
+    assert [record["step"] for record in known.payload()["records"]] == [record["step"] for record in run.history]
     again = wait(later.resume(run.name, watched()), ended)
     assert again.state == "finished"
-    assert len(again.records) == 8
+    assert len(again.history) == 8
     assert read_card(again.folder)["data"]["pictures"] == 5
 
 
@@ -210,7 +210,7 @@ def test_a_run_tells_what_it_does_not_learn_from(manager: Runs, tmp_path: Path) 
 def test_whoever_looks_at_something_goes_first(manager: Runs) -> None:
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     run = manager.start(BACKBONE, config(500), watched=watched())
-    wait(run, lambda run: len(run.records) >= 1)
+    wait(run, lambda run: len(run.history) >= 1)
     assert manager._worker is not None
     assert os.getpriority(os.PRIO_PROCESS, manager._worker.native_id or 0) == before + runs._NICENESS
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
@@ -220,10 +220,10 @@ def test_whoever_looks_at_something_goes_first(manager: Runs) -> None:
 
 def test_closing_stops_and_saves(manager: Runs) -> None:
     run = manager.start(BACKBONE, config(500), watched=watched())
-    wait(run, lambda run: len(run.records) >= 1)
+    wait(run, lambda run: len(run.history) >= 1)
     manager.close()
     assert run.state == "stopped"
-    assert read_card(run.folder)["step"] == len(run.records)
+    assert read_card(run.folder)["step"] == len(run.history)
 
 
 def test_limits(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +251,7 @@ def test_strangers_get_less(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> N
     assert run.state == "stopped"
     assert run.message is not None
     assert "may take 0 minutes" in run.message
-    assert len(run.records) == read_card(run.folder)["step"] == 1
+    assert len(run.history) == read_card(run.folder)["step"] == 1
     assert run.resumable
 
 

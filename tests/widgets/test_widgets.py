@@ -18,9 +18,9 @@ from PIL import Image
 import explorer as ex
 from explorer.evaluation.embedding import embed_pair
 from explorer.scenes.inspection import moment_scene, patch_scene, recovery_scene
+from explorer.sessions.latest import Check, Latest, Left
 from explorer.system.files import CACHE_VARIABLE
 from explorer.widgets import AttentionExplorer, DistillationMonitor, EmbeddingExplorer, PatchExplorer
-from explorer.widgets.background import Check, Latest, Left
 from tests.small import NOISE, SIZE, pair, picture_set
 
 CONFIG = ex.DistillConfig(steps=6, batch_size=2, image_size=SIZE, probe=2, eval_every=3, checkpoint_every=2)

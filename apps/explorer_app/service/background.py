@@ -5,13 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from explorer.evaluation.features import Told
+from explorer.sessions.latest import Left
 from explorer_app.service.cores import CORES
 
 Result = TypeVar("Result")
-
-
-class Left(Exception):  # noqa: N818  (not an error: nobody waits any more)
-    """Raised inside of work that nobody waits for any more."""
 
 
 class Background(Generic[Result]):

@@ -7,16 +7,17 @@ import atexit
 import gc
 import json
 import logging
+import math
 import os
 import shutil
 import sys
 import threading
 import time
 from collections import OrderedDict
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ from explorer.errors import InputError, is_for_users
 from explorer.models.pairs import read_card, read_pair
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import moment_scene, recovery_scene
+from explorer.sessions.run import Session
 from explorer.system.files import claimed
 from explorer_app.service import models, students
 from explorer_app.service.cores import CORES, each
@@ -34,14 +36,11 @@ from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import PHOTOS, load_picture, picture_folders, picture_set, without, zipped_set
 
 SIZES = (112, 224)
-MOMENTS = 48  # recorded of each run
 _REMEMBERED = 12  # ended runs, with what was recorded of them
 _PROBE = 8
 _NICENESS = 5
 _ORDER, _ZIP = "order.json", "pictures.zip"
 _log = logging.getLogger(__name__)
-
-State = Literal["waiting", "running", "stopping", "stopped", "finished", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,41 +53,29 @@ class Watched:
     photo: str | None = None  # its name among the embedded photos: left out of training
 
 
-class Run:
-    """One run: what was asked for, how far it is, what was recorded. Its worker writes, everybody may read.
+class Run(Session):
+    """A visitor's run: what was asked for, how far it is, what was recorded.
 
     Attributes:
         name: of the student, which `models.load_student` takes once there is a checkpoint.
-        state, message: how it stands, and a sentence about it (why it failed) or None.
-        records: one dictionary a step, as in the pair's history.
-        before: alignment of the held-out pictures at step 0; None as long as it is not known.
         note: a sentence about the pictures that it learns from, or nothing.
-        recovery: how the student came to see the watched picture, or None.
+        scene: what the recovery view shows that does not change while the student learns.
     """
 
     def __init__(
         self, folder: Path, backbone: str, config: ex.DistillConfig, watched: Watched | None, resumed: bool = False
     ) -> None:
-        self.folder, self.backbone, self.config = folder, backbone, config
-        self.watched, self.resumed = watched, resumed
+        super().__init__(folder, config, "waiting")
+        self.backbone, self.watched, self.resumed = backbone, watched, resumed
         self.name = folder.name
-        self.state: State = "waiting"
-        self.message: str | None = None
         self.note = ""
-        self.records: list[dict[str, Any]] = []
-        self.before: dict[str, float | None] | None = None
-        self.recovery: ex.Recovery | None = None
         self.scene: Payload = {}
-        self.moments: list[Payload] = []
         self.version = 0
+        self.happened = self._tell
+        self._scenes: dict[int, tuple[ex.Moment, Payload]] = {}
+        self._deadline, self._late = math.inf, ""
         self._changed = threading.Condition()
-        self._stop = threading.Event()
         self._claim = ExitStack()  # of the folder, until there is a checkpoint
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.state in ("stopped", "finished", "failed")
 
     @property
     def resumable(self) -> bool:
@@ -96,17 +83,11 @@ class Run:
         kept = students.folder_of(self.name) is not None and (self.folder / _ORDER).is_file()
         return kept and self.state in ("stopped", "failed")
 
-    def now(self, state: State, message: str | None = None) -> None:
-        """Change the state, and tell whoever waits."""
-        with self._changed:
-            self.state, self.message = state, message
-            self._tell()
-
-    def ask_to_stop(self) -> None:
-        """End after the step that is being computed."""
-        self._stop.set()
-        if self.state == "running":
-            self.now("stopping")
+    @property
+    def moments(self) -> list[Payload]:
+        """What the recovery view shows of each moment."""
+        recorded = list(self.recovery.moments) if self.recovery is not None and self.scene else []
+        return [self._scene_of(moment) for moment in recorded]
 
     def wait(self, version: int, seconds: float) -> int:
         """Until something changed since this version, or the time is over; the version now."""
@@ -123,7 +104,7 @@ class Run:
         message = self.message
         if self.state == "waiting":
             message = f"Waiting: {ahead} run{'s' if ahead > 1 else ''} before this one." if ahead else "Starting."
-        elif self.state == "running" and not self.records:
+        elif self.state == "running" and not self.history:
             message = "Loading the model and the pictures."
         return {
             "version": 1,
@@ -132,16 +113,16 @@ class Run:
             "state": self.state,
             "message": " ".join(part for part in (message, self.note) if part) or None,
             "steps": self.config.steps,
-            "records": list(self.records),
+            "records": list(self.history),
             "before": self.before,
-            "moments": list(self.moments),
+            "moments": self.moments,
             **self.scene,
         }
 
     def go_on_from(self, earlier: "Run") -> None:
         """Take over what was recorded of the same run before, if the same picture is watched."""
         if earlier.recovery is not None and earlier.watched == self.watched:
-            self.recovery, self.scene, self.moments = earlier.recovery, earlier.scene, list(earlier.moments)
+            self.recovery, self.scene = earlier.recovery, earlier.scene
 
     def keep_order(self, pictures: str) -> None:
         """Make the folder, with what is needed to load the same pictures when the run is resumed.
@@ -165,74 +146,45 @@ class Run:
 
     # The worker's part.
 
-    def work(self) -> None:
-        """Train until the end, a stop or an error. Never raises."""
-        self.now("running")
-        state, message = self._outcome()
-        self.leave()
-        self.now(state, message)
-
-    def _outcome(self) -> tuple[State, str | None]:
-        try:
-            late = self._train()
-            return "finished" if len(self.records) == self.config.steps else "stopped", late
-        except Exception as error:
-            level = logging.WARNING if is_for_users(error) else logging.ERROR
-            _log.log(level, "run %s failed", self.name, exc_info=not isinstance(error, InputError))
-            told = in_words(error).replace(f"{self.folder}{os.sep}", "")
-            return "failed", told.replace(f"'{self.folder}'", "its folder")
-
-    def _train(self) -> str | None:
-        """Until the end or a stop; why it was stopped, if it took too long."""
-        deadline = time.monotonic() + 60 * LIMITS.minutes
+    def learn(self) -> None:
+        """Load what was asked for, and train until the end, a stop, or when the time for one run is over."""
+        self._deadline = time.monotonic() + 60 * LIMITS.minutes
         teacher = models.load_backbone(self.backbone, self.config.image_size)
         pictures, self.note = _load(self.folder, self.config)
-        if self.resumed:
-            card, _, history = read_pair(self.folder)
-            self.records, self.before = list(history), card["metrics"].get("before")
-        self._begin_watching(teacher)
-        if self._stop.is_set():
-            return None
-        with closing(ex.distill(teacher, pictures, self.config, self.folder, resume=self.resumed)) as records:  # type: ignore[type-var]
-            for record in each(records, CORES.spare):
-                self._take(record)
-                if self._stop.is_set():
-                    return None
-                if time.monotonic() > deadline and record.step < record.steps:
-                    return f"Stopped: here a run may take {LIMITS.minutes:g} minutes. It can be resumed."
-        return None
+        if self.watched is not None and self.recovery is None:
+            picture = load_picture(self.watched.path, int(self.config.image_size))  # type: ignore[arg-type]
+            recovery = ex.Recovery(teacher, picture, self.watched.distortion, self.watched.seed)
+            self.recovery, self.scene = recovery, recovery_scene(recovery)
+            self.happened()
+        self.train(teacher, pictures, self.resumed, lambda records: each(records, CORES.spare))
 
-    def _begin_watching(self, teacher: ex.Backbone) -> None:
-        if self.watched is None:
-            return
-        if self.recovery is not None:
-            self.recovery.rewind(len(self.records))
-            self.moments = [moment for moment in self.moments if moment["step"] <= len(self.records)]
-            return
-        picture = load_picture(self.watched.path, int(self.config.image_size))  # type: ignore[arg-type]
-        self.recovery = ex.Recovery(teacher, picture, self.watched.distortion, self.watched.seed)
-        with self._changed:
-            self.scene, self.moments = recovery_scene(self.recovery), [moment_scene(self.recovery.moments[0])]
-            self._tell()
-
-    def _take(self, record: ex.Record) -> None:
-        every = -(-self.config.steps // MOMENTS)
-        last = record.step == record.steps or self._stop.is_set()
-        moment = None
-        if self.recovery is not None and (last or record.step % every == 0):
-            moment = moment_scene(self.recovery.add(record.step, record.student))
-        if self.before is None:
-            self.before = read_card(self.folder)["metrics"].get("before")
+    def take(self, record: ex.Record) -> None:
+        """Record a step; there is a checkpoint now."""
         self._claim.close()
-        with self._changed:
-            self.records.append(record.as_dict())
-            if moment is not None:
-                self.moments.append(moment)
-            self._tell()
+        super().take(record)
+        if time.monotonic() > self._deadline and record.step < record.steps:
+            self._late = f"Stopped: here a run may take {LIMITS.minutes:g} minutes. It can be resumed."
+            self._stop.set()
+
+    def explained(self) -> str | None:
+        """Why it ended, in a sentence that does not tell where this machine keeps its folders."""
+        if self.failure is None:
+            return self._late or None
+        if is_for_users(self.failure):
+            _log.warning("run %s failed: %s", self.name, self.failure)
+        told = in_words(self.failure).replace(f"{self.folder}{os.sep}", "")
+        return told.replace(f"'{self.folder}'", "its folder")
+
+    def _scene_of(self, moment: ex.Moment) -> Payload:
+        """Made once: a page asks several times a second."""
+        if self._scenes.get(moment.step, (None,))[0] is not moment:
+            self._scenes[moment.step] = moment, moment_scene(moment)
+        return self._scenes[moment.step][1]
 
     def _tell(self) -> None:
-        self.version += 1
-        self._changed.notify_all()
+        with self._changed:
+            self.version += 1
+            self._changed.notify_all()
 
 
 class Runs:
@@ -298,7 +250,7 @@ class Runs:
                 run.leave()
                 run.now("stopped", "Stopped before it began.")
             else:
-                run.ask_to_stop()
+                run.stop()
             for other in self._waiting:  # their places have changed
                 other.now("waiting")
 
@@ -322,7 +274,7 @@ class Runs:
         except ValueError:
             _log.warning("run %s cannot be read", name, exc_info=True)
             return None
-        run.records, run.before = list(history), card["metrics"].get("before")
+        run.history, run.before = list(history), card["metrics"].get("before")
         run.state = "finished" if card["step"] >= run.config.steps else "stopped"
         return run
 
@@ -361,7 +313,7 @@ class Runs:
                 self._current = self._waiting.pop(0)
                 for other in self._waiting:
                     other.now("waiting")
-            self._current.work()
+            self._current.work(self._current.learn)
             gc.collect()
             give_memory_back()
 
