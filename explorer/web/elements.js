@@ -3,6 +3,13 @@
 
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
 
+/** What draws on a canvas. @type {(canvas: HTMLCanvasElement) => CanvasRenderingContext2D} */
+export function contextOf(canvas) {
+  const context = canvas.getContext("2d");
+  if (!context) throw new Error("this browser cannot draw on a canvas");
+  return context;
+}
+
 /** An element with attributes, listeners (onclick: f), text and children. Strings never become markup. @type {(tag: string, attributes?: Record<string, any>, ...children: (Node | string)[]) => any} */
 export function make(tag, attributes = {}, ...children) {
   const node = tag.startsWith("svg:")

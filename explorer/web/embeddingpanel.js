@@ -39,8 +39,8 @@ export async function loadSprite({ image, side, columns }) {
   try {
     const [head, body] = image.split(",");
     const inline = head.startsWith("data:") && head.endsWith(";base64");
-    const bytes = inline ? Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0)) : null;
-    const url = inline ? URL.createObjectURL(new Blob([bytes], { type: head.slice(5, -7) })) : image;
+    const bytes = () => Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+    const url = inline ? URL.createObjectURL(new Blob([bytes()], { type: head.slice(5, -7) })) : image;
     const picture = new Image();
     picture.src = url;
     const release = () => inline && URL.revokeObjectURL(url);

@@ -30,6 +30,7 @@ const WITHOUT_PLOTLY = "The plot is drawn with plotly.js, which could not be loa
 
 /** Builds the view inside `root`; see the methods at the end. */
 export function createEmbeddingView(root, options = {}) {
+  /** @type {Record<string, any>} */
   const state = { colour: null, arrows: null, hiddenViews: new Set(), hiddenLabels: new Set(), selected: null };
   let data = null;
   let sprite = null; // {source, picture}: read once for each text

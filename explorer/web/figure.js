@@ -1,5 +1,6 @@
 // A figure for a paper: cells, colour bars and lines of text on a canvas of white.
 
+import { contextOf } from "./elements.js";
 import { formatValue } from "./format.js";
 
 const FIGURE = { cell: 260, gap: 16, margin: 28, caption: 22, bar: 54, line: 18, scale: 2 };
@@ -15,7 +16,7 @@ export function composeFigure({ host, heading, cells, aspect, bars, lines, over 
   const width = 2 * margin + columns * cell + (columns - 1) * gap;
   const drawn = bars.filter((each) => each.table).length ? bar : 0;
   const canvas = document.createElement("canvas");
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   const font = getComputedStyle(host).fontFamily;
   const fontOf = (size, weight = 400) => `${weight} ${size}px ${font || "system-ui, sans-serif"}`;
   context.font = fontOf(12);

@@ -4,6 +4,8 @@
 // plot.on, plot._fullLayout), under plotly's names and no more of it: marks, lines with gaps, arrows, two axes of one
 // scale, moving and magnifying. No three dimensions, no lasso.
 
+import { contextOf } from "./elements.js";
+
 const MARGIN = { left: 34, right: 10, top: 36, bottom: 34 };
 const CLOSER = 1.5; // what one press on + magnifies
 const LEGEND_WIDTH = 190;
@@ -23,7 +25,7 @@ export const flatplot = {
   async toImage(figure, { width, height, scale }) {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [width * scale, height * scale];
-    const context = canvas.getContext("2d");
+    const context = contextOf(canvas);
     context.scale(scale, scale);
     context.fillStyle = figure.layout.paper_bgcolor;
     context.fillRect(0, 0, width, height);
@@ -91,7 +93,7 @@ function createFlatPlot(element) {
     const [width, height] = [element.clientWidth, element.clientHeight];
     const sharpness = window.devicePixelRatio || 1;
     [canvas.width, canvas.height] = [Math.round(width * sharpness), Math.round(height * sharpness)];
-    const context = canvas.getContext("2d");
+    const context = contextOf(canvas);
     context.scale(sharpness, sharpness);
     const frame = frameOf(width, height, ranges);
     element._fullLayout = { width, height, xaxis: frame.xaxis, yaxis: frame.yaxis };

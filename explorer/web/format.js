@@ -13,7 +13,7 @@ export function formatValue(value, signed = false) {
 
 /** @type {(value: number | null | undefined, digits: number) => string} */
 export function formatFixed(value, digits) {
-  if (!Number.isFinite(value)) return "\u2013";
+  if (value == null || !Number.isFinite(value)) return "\u2013";
   const text = Math.abs(value).toFixed(digits);
   return (value < 0 && Number(text) !== 0 ? MINUS : "") + text;
 }

@@ -59,7 +59,7 @@ export function topsOf(attentions) {
 
 /** "closer", "farther" or "same" (nearer than `least`) in the direction of a measure; "" where a number is missing. @type {(direction: number, before: number | null, after: number | null, least: number) => "" | "same" | "closer" | "farther"} */
 export function judged(direction, before, after, least) {
-  if (!Number.isFinite(before) || !Number.isFinite(after)) return "";
+  if (before == null || after == null || !Number.isFinite(after - before)) return "";
   const gain = direction * (after - before);
   if (Math.abs(gain) < least) return "same";
   return gain > 0 ? "closer" : "farther";

@@ -1,7 +1,7 @@
 // Maps as colours on canvases, and the bar that says what a colour means. Nothing here knows what a map means.
 
 import { decodeBytes } from "./arrays.js";
-import { make } from "./elements.js";
+import { contextOf, make } from "./elements.js";
 import { formatValue } from "./format.js";
 
 const SMOOTH_PIXELS = 256; // longest side of a smoothed map: enough for any grid, cheap to repaint
@@ -99,7 +99,7 @@ function surfaceOf(canvas, width, height) {
   if (!surface || canvas.width !== width || canvas.height !== height) {
     canvas.width = width;
     canvas.height = height;
-    const context = canvas.getContext("2d");
+    const context = contextOf(canvas);
     const image = context.createImageData(width, height);
     surface = { context, image, pixels: new Uint32Array(image.data.buffer), taps: {} };
     surfaces.set(canvas, surface);

@@ -1,7 +1,7 @@
 // Pictures with maps over them, and pointer and keyboard over their patches.
 
 /** @import { Comparison, Grid, Pictures, Spot } from "./payloads" */
-import { make } from "./elements.js";
+import { contextOf, make } from "./elements.js";
 import { decodeColormaps } from "./painting.js";
 
 async function loadPicture(source) {
@@ -73,7 +73,7 @@ export function createPane(id, { interactive = true } = {}) {
     picture.width = image ? image.naturalWidth : data.width;
     picture.height = image ? image.naturalHeight : data.height;
     if (!image) return;
-    const context = picture.getContext("2d");
+    const context = contextOf(picture);
     context.drawImage(image, 0, 0);
     if (!grey) return;
     context.globalCompositeOperation = "saturation"; // so that all colour that is seen is the map's

@@ -18,6 +18,7 @@ import { readChoice, readNumber } from "./settings.js";
 
 const MODES = ["similarity", "attention", "pca"];
 const RANGES = { auto: "auto", "0..1": "0 .. 1", "-1..1": "\u22121 .. 1" };
+/** @type {Record<string, any>} */
 const PATCH_DEFAULTS = {
   layer: null,
   mode: "similarity",

@@ -76,3 +76,10 @@ export interface SweepPayload extends Common {
   trained?: { spec: string; low?: number | null; high?: number | null } | null; never_trained?: boolean; pictures?: number | null;
   seed?: number | null; chosen?: number | null; progress?: { done: number; total: number } | null; caption?: string;
 }
+
+// ---------------------------------------------------------------- around the views
+declare global {
+  /** Stands for the function of a view in explorer/widgets/mount.js. */
+  const FACTORY: (root: HTMLElement, options: Record<string, any>) => any;
+  interface HTMLDivElement { view?: any }
+}

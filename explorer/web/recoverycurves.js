@@ -53,7 +53,7 @@ export function createChart(shell, name, choose) {
   const svg = make("svg:svg", { class: "vx-plot", role: "img", height: PLOT.height }, grid, pointer, here, curves);
   const node = make("figure", { class: "vx-chart" }, make("figcaption", { class: "vx-charttitle", text: name }), legend, svg);
   const drawn = new Map(); // name of a series -> its elements
-  let model = { series: [], steps: 1 };
+  let model = { series: /** @type {any[]} */ ([]), steps: 1 };
   let scale = null;
   let step = 0;
   let gridKey = "";
@@ -168,7 +168,7 @@ function scalesOf({ series, steps }, width) {
   const least = values.reduce((low, value) => Math.min(low, value), Infinity);
   const most = values.reduce((high, value) => Math.max(high, value), -Infinity);
   const yTicks = values.length ? ticksAround(series[0].low ?? least, series[0].high ?? most, 4) : [0, 0.5, 1];
-  const [low, high] = [yTicks[0], yTicks.at(-1)];
+  const [low, high] = [yTicks[0], yTicks[yTicks.length - 1]];
   const [wide, tall] = [width - PLOT.left - PLOT.right, PLOT.height - PLOT.top - PLOT.bottom];
   return {
     yTicks,
@@ -205,7 +205,7 @@ export function movingMean(points) {
   const half = Math.max(2, Math.round(points.length / 24));
   const sums = [[0, 0]]; // of the numbers so far, and how many they are
   for (const point of points) {
-    const [sum, count] = sums.at(-1);
+    const [sum, count] = sums[sums.length - 1];
     sums.push(isNumber(point) ? [sum + point[1], count + 1] : [sum, count]);
   }
   return points.map((point, i) => {

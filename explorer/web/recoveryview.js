@@ -22,6 +22,7 @@ import { readChoice, readFlag, readNumber } from "./settings.js";
 const ROWS = ["attention", "similarity"];
 const WAYS = ["mean"]; // to join heads
 const COLUMNS = ["reference", "before", "student"];
+/** @type {Record<string, any>} */
 const RECOVERY_DEFAULTS = { head: "mean", pin: null, wipe: 0, ...LOOK_DEFAULTS };
 const PLAY_MS = 4000; // from the first moment to the last
 const PAGE_CHARACTERS = 1.6e6; // of moments on a page of its own, which stays below 2 MB
@@ -123,22 +124,21 @@ export function createRecoveryView(root, options = {}) {
 
   /** Pictures and reference. A payload in which they are the same costs nothing. @param {RecoveryPayload} payload */
   function readBasis(payload) {
-    const filled = Boolean(payload.reference && payload.pictures);
-    const key = JSON.stringify([payload.run, payload.key, payload.grid, filled]);
+    const { pictures, reference } = payload;
+    const key = JSON.stringify([payload.run, payload.key, payload.grid, Boolean(pictures && reference)]);
     if (basis?.key !== key) {
-      basis = { key, promise: filled ? decodeBasis(payload) : Promise.resolve({ reference: null }) };
+      basis = { key, promise: pictures && reference ? decodeBasis(payload, pictures, reference) : Promise.resolve({ reference: null }) };
       const tried = basis;
       basis.promise.catch(() => tried === basis && (basis = null)); // so that the next payload tries again
     }
     return basis.promise;
   }
 
-  /** @param {RecoveryPayload} payload */
-  async function decodeBasis(payload) {
-    const { clean, distorted } = payload.pictures;
+  /** @param {RecoveryPayload} payload @param {{ clean: string; distorted: string }} pictures @param {Moment} seen */
+  async function decodeBasis(payload, { clean, distorted }, seen) {
     const base = await readPayload({ ...payload, panes: [{ id: "clean", picture: clean }, { id: "distorted", picture: distorted }] });
     const [first, second] = base.panes;
-    const reference = readMoment(payload.reference, base.rows * base.cols);
+    const reference = readMoment(seen, base.rows * base.cols);
     return { ...base, reference, clean: first.image, distorted: second.image };
   }
 

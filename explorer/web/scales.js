@@ -5,7 +5,7 @@ import { formatFixed } from "./format.js";
 /** 1, 2 or 5 times a power of ten, about `rough` and not below `finest`. @type {(rough: number, finest: number) => number} */
 function roundGap(rough, finest) {
   const power = 10 ** Math.floor(Math.log10(rough));
-  return [1, 2, 5, 10].map((each) => each * power).find((each) => each >= 0.75 * rough && each >= finest);
+  return [1, 2, 5].map((each) => each * power).find((each) => each >= 0.75 * rough && each >= finest) ?? 10 * power;
 }
 
 const multiples = (gap, first, last) => Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * gap).toPrecision(9)));

@@ -32,7 +32,7 @@ export function readSweep(payload) {
     untouched,
     pictures: Number.isFinite(payload.pictures) ? payload.pictures : null,
     seed: Number.isFinite(payload.seed) ? payload.seed : null,
-    chosen: Number.isInteger(payload.chosen) && payload.chosen in values ? payload.chosen : null,
+    chosen: values[payload.chosen ?? -1] === undefined ? null : payload.chosen,
     progress: readProgress(payload.progress),
     caption: payload.caption ? String(payload.caption) : "",
     message: payload.message ? String(payload.message) : null,
