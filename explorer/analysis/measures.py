@@ -122,5 +122,7 @@ AGREEMENT = ("cls_cosine", "patch_cosine", "attention_js", "attention_kl", "atte
 """Those of one picture with the clean teacher, as `explorer.alignment` gives them."""
 NEIGHBOURS = ("retrieval", "nearest_label")
 """Those of a picture among others."""
+RECOVERED = ("cls_cosine", "patch_cosine", "attention_js", "attention_iou")
+"""Those that are told while a student learns."""
 CURVES = ("cls_cosine", "patch_cosine", "attention_js", "nearest_label")
 """Those that are drawn by the strength of a distortion."""

@@ -7,7 +7,7 @@ views together (uint16), patch features 393 kB and attention among patches 262 k
 
 import numpy as np
 
-from explorer.analysis.measures import AGREEMENT, MEASURES
+from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
 from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.scenes.common import (
@@ -21,7 +21,6 @@ from explorer.scenes.common import (
     quantised,
 )
 
-_RECOVERED = ("cls_cosine", "patch_cosine", "attention_js", "attention_iou")
 _TITLES = {
     "teacher_clean": "Teacher · clean",
     "teacher_distorted": "Teacher · distorted",
@@ -83,7 +82,7 @@ def recovery_scene(recovery: Recovery) -> Payload:
         "colormaps": colormap_tables(),
         "pictures": {"clean": picture_of(recovery.clean), "distorted": picture_of(recovery.distorted)},
         "about": about([recovery.weights], recovery.distortion, recovery.seed),
-        "measures": [measure_of(MEASURES[name]) for name in _RECOVERED],
+        "measures": [measure_of(MEASURES[name]) for name in RECOVERED],
         "reference": moment_scene(recovery.reference),
     }
 

@@ -2,7 +2,6 @@
 
 Each module keeps a scope of its own, as the language gives it: the same name in two of them means two things. Enters:
 a module's name. Leaves: one text, in which what it imports stands before it. What the modules do is ignored; they
-from explorer.errors import InputError
 import and export by name only, in the forms that the two patterns below tell. Comments that begin a line, with the
 types in them, are for readers of the files: pages do without.
 """
