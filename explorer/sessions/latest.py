@@ -1,6 +1,6 @@
 """Work in a thread, so that the kernel goes on answering: of several requests, only the newest is worked on.
 
-Enters: functions. Leaves: nothing; a function puts its result where it belongs. Nothing here knows a widget.
+Enters: functions. Leaves: nothing; a function puts its result where it belongs. Nothing here knows who asks.
 """
 
 import atexit
@@ -15,7 +15,7 @@ _LAST_SECONDS = 10.0
 
 
 class Left(Exception):  # noqa: N818  (not an error: nobody waits any more)
-    """Something newer was asked for, or the widget was closed."""
+    """Something newer was asked for, or whoever asked has gone."""
 
 
 class Latest:

@@ -168,11 +168,12 @@ class Run(Session):
 
     def explained(self) -> str | None:
         """Why it ended, in a sentence that does not tell where this machine keeps its folders."""
-        if self.failure is None:
+        failure, self.failure = self.failure, None  # its traceback would keep the model and the pictures
+        if failure is None:
             return self._late or None
-        if is_for_users(self.failure):
-            _log.warning("run %s failed: %s", self.name, self.failure)
-        told = in_words(self.failure).replace(f"{self.folder}{os.sep}", "")
+        if is_for_users(failure):
+            _log.warning("run %s failed", self.name, exc_info=None if isinstance(failure, InputError) else failure)
+        told = in_words(failure).replace(f"{self.folder}{os.sep}", "")
         return told.replace(f"'{self.folder}'", "its folder")
 
     def _scene_of(self, moment: ex.Moment) -> Payload:
