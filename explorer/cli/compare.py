@@ -169,7 +169,6 @@ def _numbers_bytes(
 def _print_comparison(
     comparison: "explorer.inspection.comparison.Comparison", backbone: "explorer.models.backbones.Backbone"
 ) -> None:
-
     students = ("student (untouched)",) if comparison.untouched else ("student", "student clean")
     columns = [comparison.alignments[name].as_dict() for name in ("teacher", "student", "student_clean")]
     rows: list[tuple[str, ...]] = [("against the reference", "teacher", *students)]

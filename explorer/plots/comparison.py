@@ -288,7 +288,7 @@ def _numbers_panel(ax: Axes, comparison: Comparison) -> None:
         ax.text(x, 0.80, network, size=9, weight="bold", color=COLOURS[network], ha="right", **put)
     for line, name in enumerate(AGREEMENT):
         measure = MEASURES[name]
-        y = 0.68 - 0.115 * line
+        y = 0.68 - 0.575 * line / (len(AGREEMENT) - 1)
         ax.text(0.06, y, f"{measure.label} {measure.arrow}", size=9, color=INK, **put)
         ax.text(0.62, y, number_text(teacher[name]), size=10, color=INK, ha="right", **put)
         ax.text(0.685, y, "→", size=9, color=QUIET, ha="center", **put)
