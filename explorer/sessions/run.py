@@ -57,6 +57,7 @@ class Session:
         self.recovery: Recovery | None = None
         self.happened: Callable[[], None] = lambda: None
         self._stop = threading.Event()
+        self._turn = threading.Lock()  # of whoever changes the state
 
     @property
     def going_on(self) -> bool:
@@ -76,12 +77,17 @@ class Session:
     def stop(self) -> None:
         """End after the step that is being computed."""
         self._stop.set()
-        if self.state == "running":
-            self.now("stopping")
+        with self._turn:  # the run may end at this very moment
+            heeded = self.state == "running"
+            if heeded:
+                self.state, self.message = "stopping", None
+        if heeded:
+            self.happened()
 
     def now(self, state: State, message: str | None = None) -> None:
         """Change the state, and tell whoever watches."""
-        self.state, self.message = state, message
+        with self._turn:
+            self.state, self.message = state, message
         self.happened()
 
     # For the thread that works.
