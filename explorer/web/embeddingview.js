@@ -73,12 +73,12 @@ export function createEmbeddingView(root, options = {}) {
   const panel = createPanel(shell, (index) => open(index), !options.saved);
   const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
   shell.body.append(
-    make("div", { class: "vx-embedtop" },
+    make("div", { class: "vx-part vx-embedtop" },
       make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node),
       viewChips.node, labelChips.node),
-    make("div", { class: "vx-embedmain" }, pending, stage, selection, sketch, notes),
-    make("div", { class: "vx-embedside" }, measures, panel.node),
-    make("div", { class: "vx-embedmore" },
+    make("div", { class: "vx-part vx-embedmain" }, pending, stage, selection, sketch, notes),
+    make("div", { class: "vx-part vx-embedside" }, measures, panel.node),
+    make("div", { class: "vx-part vx-embedmore" },
       make("p", { class: "vx-hint", text: options.saved ? `${HOW_TO_READ} ${ALONE}` : `${HOW_TO_READ} ${WITH_TOOLS}` }),
       actions.node),
   );

@@ -101,8 +101,8 @@ export function createRecoveryView(root, options = {}) {
   const table = createAgreementTable(shell);
   const hint = make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys: what resembles this patch of the clean picture? A ring marks its best match. Click, Enter or Space pins the patch, Escape lets it go." });
   const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: () => null, options });
-  const side = make("div", { class: "vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), table.node);
-  const more = make("div", { class: "vx-recoverymore" }, hint, controls, actions.node);
+  const side = make("div", { class: "vx-part vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), table.node);
+  const more = make("div", { class: "vx-part vx-recoverymore" }, hint, controls, actions.node);
   shell.body.append(status.node, scrub, maps, side, more);
 
   // ------------------------------------------------------------ reading the payload
