@@ -6,12 +6,11 @@
 /** @import { AttentionPayload, Measure } from "./payloads" */
 import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
 import { createArrow, createCheckbox, createHelp, createSelect, createSlider, make } from "./elements.js";
-import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
 import { jensenShannon, judged, mapOfHeads, topMass, topsOf } from "./maps.js";
-import { changedSettings, createActions, factsOf, titleOf, viewLink } from "./page.js";
+import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, readPayload, trackPatches } from "./panes.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
@@ -93,7 +92,7 @@ export function createAttentionView(root, options = {}) {
     make("p", { class: "vx-hint", text: "Each small map is scaled by the maximum of its layer and head over the four panes. Pick one to enlarge it." }),
     make("div", { class: "vx-scroll" }, tiles),
   );
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
   shell.body.append(controls, stage, details, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -408,8 +407,7 @@ export function createAttentionView(root, options = {}) {
       ...known.map(({ id, title, better }) => [`${title} ${better > 0 ? "\u2191" : "\u2193"}`, formatFixed(teacher[id], 2), formatFixed(student[id], 2)]),
       [`${SHOWN_JS.title} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
     ];
-    const canvas = composeFigure({
-      host: shell.host,
+    return {
       heading: state.map === "rollout" ? "Attention rollout" : `Attention of the ${data.queryKind}`,
       cells: [
         [cellOf(inputs.clean), cellOf(inputs.distorted), { table }],
@@ -418,8 +416,7 @@ export function createAttentionView(root, options = {}) {
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: 2 }, { ...deltaBar.shown(), from: 2, span: 1 }],
       lines: [settingsLine()],
-    });
-    return { name: fileName(), canvas };
+    };
   }
 
   function settingsLine() {
@@ -430,9 +427,7 @@ export function createAttentionView(root, options = {}) {
 
   function makeNumbers() {
     const grids = (each) => Object.fromEntries(Object.entries(each).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]));
-    const content = {
-      view: "attention",
-      settings: snapshot(),
+    return {
       grid: [data.rows, data.cols],
       query_kind: data.queryKind,
       reference: data.reference.id,
@@ -440,27 +435,21 @@ export function createAttentionView(root, options = {}) {
       shown_js_nats: shownJs,
       maps: grids(maps),
       differences: grids(differences),
-      link: data.link,
     };
-    return { name: fileName(), content };
   }
 
   function makePage() {
-    return { name: fileName(), title: titleOf(`Attention of the ${data.queryKind}`, data.link), payload: data.payload, state: snapshot() };
+    return { title: titleOf(`Attention of the ${data.queryKind}`, data.link) };
   }
 
   function makeLink() {
-    if (!data) return null;
     const { layer: block, head: which, map, ...rest } = state;
-    return viewLink(data.link, { view: "attention", layer: block, head: which, map, ...changedSettings(rest, ATTENTION_DEFAULTS) });
+    return { layer: block, head: which, map, ...changedSettings(rest, ATTENTION_DEFAULTS) };
   }
 
   // ------------------------------------------------------------ the face of the view
   return {
-    /** Shows a payload, keeping the settings where they make sense; null empties the view. Resolves when painted. */
-    update: life.update,
-    /** The settings, under the names that `set` and links use. */
-    state: snapshot,
+    ...life.face,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. */
     set(partial = {}) {
       const layers = data?.layers;
@@ -475,6 +464,5 @@ export function createAttentionView(root, options = {}) {
     },
     /** The maps on screen, row by row: one Float32Array for each pane, and `difference_teacher`, `difference_student`. */
     maps: () => ({ ...maps, difference_teacher: differences.teacher, difference_student: differences.student }),
-    destroy: life.destroy,
   };
 }

@@ -145,20 +145,3 @@ export function createArrow(direction) {
   const [text, title] = direction > 0 ? ["\u2191", "higher is closer"] : ["\u2193", "lower is closer"];
   return make("span", { class: "vx-direction", text, title });
 }
-
-/** Runs `work` once in the next frame, however often it is asked for. */
-export function oncePerFrame(work) {
-  let handle = 0;
-  const run = () => {
-    handle = 0;
-    work();
-  };
-  const ask = () => {
-    if (!handle) handle = requestAnimationFrame(run);
-  };
-  ask.cancel = () => {
-    cancelAnimationFrame(handle);
-    handle = 0;
-  };
-  return ask;
-}

@@ -1,7 +1,7 @@
 // The life that every view leads: payloads come and the latest wins, settings change and are told, and in the end
 // nothing of it stays behind.
 
-import { createShell, oncePerFrame } from "./elements.js";
+import { createShell } from "./elements.js";
 
 const UNTOUCHED = "The student is still the untouched copy of the teacher: train one or choose one to see a difference.";
 
@@ -60,10 +60,17 @@ export function createLife(root, options, view) {
     root.dataset.repaintMs = stats.lastRepaintMs.toFixed(2);
   }
 
+  /** Runs `work` once in the next frame, however often it is asked for. */
   function perFrame(work) {
-    const ask = oncePerFrame(work);
-    ends.push(ask.cancel);
-    return ask;
+    let handle = 0;
+    const run = () => {
+      handle = 0;
+      work();
+    };
+    ends.push(() => cancelAnimationFrame(handle));
+    return () => {
+      handle ||= requestAnimationFrame(run);
+    };
   }
 
   function observe(observer) {
@@ -83,5 +90,7 @@ export function createLife(root, options, view) {
     delete root.dataset.repaintMs;
   }
 
-  return { shell, stats, update, tell, change, timed, perFrame, observe, listen, atEnd: (work) => ends.push(work), destroy };
+  /** What every view offers, under the names that hosts, `set` and links use. */
+  const face = { update, state: view.snapshot, stats, destroy };
+  return { kind: view.kind, options, shell, face, tell, change, timed, perFrame, observe, listen, atEnd: (work) => ends.push(work) };
 }

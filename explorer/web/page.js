@@ -2,41 +2,50 @@
 
 import { decodeBytes } from "./arrays.js";
 import { make } from "./elements.js";
+import { composeFigure } from "./figure.js";
 
-/** Buttons below a view: figure, numbers, page, link. Each action returns what it needs, null where it cannot.
+/** Buttons below a view: figure, numbers, page, link.
  *
- * options: the view's own. `options.page` is what a page of its own is made of, see `composePage`, or `load` of it, which
- * brings that; without it, there is no such button. `options.saved` says that this is such a page, which no link leads to.
+ * shown: the data on screen, null while there are none. fileName: without its ending. figure: what `composeFigure` takes,
+ * at once or later. numbers: what is saved beside the settings. page: its title, and what differs from the payload as it
+ * came. link: the view's query parameters.
+ * `options.page` is what a page of its own is made of, see `composePage`, or `load` of it, which brings that; without it,
+ * there is no such button. `options.saved` says that this is such a page, which no link leads to.
  */
-export function createActions({ figure, numbers, page, link, options }) {
+export function createActions({ kind, options, shell, face }, { shown, fileName, figure, numbers, page, link = () => ({}) }) {
   const status = make("span", { class: "vx-status", role: "status" });
   const address = make("input", { class: "vx-address", readonly: true, hidden: true, "aria-label": "Link to this view" });
   const report = (text) => {
     status.textContent = text;
     address.hidden = true;
   };
+  const drawFigure = async () => {
+    const canvas = composeFigure({ host: shell.host, ...(await figure()) });
+    return new Promise((done) => canvas.toBlob(done, "image/png"));
+  };
   const saveFigure = async () => {
-    const { name, canvas } = figure();
-    const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+    const name = fileName();
+    const blob = await drawFigure().catch(() => null);
     if (!blob) return report("The figure could not be made.");
     downloadBlob(`${name}.png`, blob);
     report("figure saved");
   };
   const saveNumbers = () => {
-    const { name, content } = numbers();
-    downloadBlob(`${name}.json`, new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }));
+    const content = { view: kind, settings: face.state(), ...numbers(), link: shown().link };
+    downloadBlob(`${fileName()}.json`, new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }));
     report("numbers saved");
   };
   const savePage = async () => {
     report("making the page \u2026");
-    const { name, ...content } = page();
+    const name = fileName();
+    const content = { payload: shown().payload, state: face.state(), facts: [], ...page() };
     const text = options.page.again ? options.page.again() : await composePage((await options.page.load?.()) ?? options.page, content);
     const blob = new Blob([text], { type: "text/html" });
     downloadBlob(`${name}.html`, blob);
     report(`page saved (${(blob.size / 1e6).toFixed(1)} MB); it needs no network`);
   };
   const copyLink = async () => {
-    const text = link();
+    const text = viewLink(shown().link, { view: kind, ...link() });
     if (await copyText(text)) return report("link copied");
     report("copy it from here:");
     address.value = text;
@@ -56,7 +65,7 @@ export function createActions({ figure, numbers, page, link, options }) {
     address,
   );
   const refresh = () => {
-    linkButton.hidden = Boolean(options.saved) || link() === null;
+    linkButton.hidden = Boolean(options.saved) || !shown()?.link;
     report("");
   };
   return { node, refresh };
@@ -69,7 +78,7 @@ const LONG_TEXT = 400; // characters: longer texts are kept once, apart from whe
  * template, style, modules: of `page_template`, `stylesheet` and `page_modules` in explorer.web. view: its name there.
  * payload, state: what it shows, and its settings. facts: more lines for the foot of the page, [[term, text], ...].
  */
-async function composePage({ template, style, modules, view }, { title, payload, state, facts = [] }) {
+async function composePage({ template, style, modules, view }, { title, payload, state, facts }) {
   const shared = new Map(); // text -> its place
   const packed = (node) => {
     if (Array.isArray(node)) return node.map(packed);
@@ -149,8 +158,7 @@ export function changedSettings(settings, defaults) {
 }
 
 /** This page's address with the payload's and the view's query parameters, and no others (those may be private). */
-export function viewLink(link, parameters) {
-  if (!link) return null;
+function viewLink(link, parameters) {
   const url = new URL(location.href);
   url.hash = "";
   url.search = "";

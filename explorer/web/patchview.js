@@ -7,11 +7,10 @@
 import { decodeArray, extentOf, largestAt, listNearest, scaledSlice, tableOf } from "./arrays.js";
 import { createSelect, make } from "./elements.js";
 import { cosinesTo, featuresOf, rankOf } from "./features.js";
-import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, LOOK_DEFAULTS } from "./look.js";
-import { changedSettings, createActions, factsOf, titleOf, viewLink } from "./page.js";
+import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintColours, paintMap } from "./painting.js";
 import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
 import { readChoice, readNumber } from "./settings.js";
@@ -58,7 +57,7 @@ export function createPatchView(root, options = {}) {
   const range = createSelect({ name: "range", label: "Scale of cosines", change: (value) => change({ range: value }) });
   const look = createLook(state, change);
   const controls = look.controls([mode, layer, range]);
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
   shell.body.append(controls, stage, bar.node, result, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -388,16 +387,14 @@ export function createPatchView(root, options = {}) {
     });
     const settings = [`block ${data.layer}`, `patch row ${query.row}, col ${query.col} of ${data.byId[query.pane].title}`, ...factsOf(data.link)];
     const headings = { similarity: "Cosine similarity to one patch", attention: "What one patch attends to", pca: "PCA colours of the patches" };
-    const canvas = composeFigure({
-      host: shell.host,
+    return {
       heading: headings[state.mode],
       cells: [data.panes.map((pane) => ({ title: pane.title, reference: pane === data.reference, draw: panes.get(pane.id).drawOn }))],
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: data.panes.length }],
       lines: [...table, settings.join(" · ")],
       over: (context, places) => markFigure(context, places, matches),
-    });
-    return { name: fileName(), canvas };
+    };
   }
 
   function markFigure(context, places, matches) {
@@ -424,31 +421,25 @@ export function createPatchView(root, options = {}) {
 
   function makeNumbers() {
     const values = Object.entries(shown).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]);
-    const content = {
-      view: "patches",
-      settings: snapshot(),
+    return {
       layer: data.layer,
       grid: [data.rows, data.cols],
       reference: data.reference.id,
       query: { ...query },
       matches: state.pin ? matchesOf(state.pin) : [],
       values: Object.fromEntries(values),
-      link: data.link,
     };
-    return { name: fileName(), content };
   }
 
   /** Only the layer that is here can be shown where there is no server. */
   function makePage() {
-    const payload = { ...data.payload, layers: [data.layer] };
-    return { name: fileName(), title: titleOf(`Patches, block ${data.layer}`, data.link), payload, state: snapshot() };
+    return { title: titleOf(`Patches, block ${data.layer}`, data.link), payload: { ...data.payload, layers: [data.layer] } };
   }
 
   function makeLink() {
-    if (!data) return null;
     const { layer: block, mode: what, pin: place, ...rest } = state;
     const pinned = place ? `${place.pane},${place.row},${place.col}` : null;
-    return viewLink(data.link, { view: "patches", layer: block, mode: what, pin: pinned, ...changedSettings(rest, PATCH_DEFAULTS) });
+    return { layer: block, mode: what, pin: pinned, ...changedSettings(rest, PATCH_DEFAULTS) };
   }
 
   function readPin(value) {
@@ -461,10 +452,7 @@ export function createPatchView(root, options = {}) {
 
   // ------------------------------------------------------------ the face of the view
   return {
-    /** Shows a payload, keeping settings and pin where they make sense; null empties the view. Resolves when painted. */
-    update: life.update,
-    /** The settings, under the names that `set` and links use. */
-    state: snapshot,
+    ...life.face,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. Another layer asks for it. */
     set(partial = {}) {
       state.mode = readChoice(partial.mode, MODES.filter((each) => !data || data.has[each]), state.mode);
@@ -483,8 +471,6 @@ export function createPatchView(root, options = {}) {
     },
     /** Cosine with the patch at (row, col) of a pane: {pane id: Float32Array}, row by row. */
     similarity,
-    stats: life.stats,
-    destroy: life.destroy,
   };
 }
 

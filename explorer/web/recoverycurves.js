@@ -1,7 +1,7 @@
 // Curves over the steps of a training: losses, and agreement with the teacher.
 
 /** @import { TrainingRecord } from "./payloads" */
-import { make, oncePerFrame, setText } from "./elements.js";
+import { make, setText } from "./elements.js";
 import { formatFixed } from "./format.js";
 import { ticksAround, tickText } from "./scales.js";
 
@@ -44,7 +44,7 @@ export function agreementSeries({ records, before, moments }) {
 }
 
 /** Curves over steps, with a line at the step that is shown. `choose(step)` is called on a click. */
-export function createChart(shell, name, choose) {
+export function createChart({ shell, perFrame, observe }, name, choose) {
   const legend = make("ul", { class: "vx-legend", "aria-hidden": "true" });
   const grid = make("svg:g", { class: "vx-plotgrid" });
   const curves = make("svg:g");
@@ -153,14 +153,8 @@ export function createChart(shell, name, choose) {
   svg.addEventListener("pointermove", showValues);
   svg.addEventListener("pointerleave", hideValues);
   svg.addEventListener("click", (event) => choose(stepAt(event)));
-  const resized = oncePerFrame(render);
-  const observer = new ResizeObserver(resized);
-  observer.observe(svg);
-  const destroy = () => {
-    observer.disconnect();
-    resized.cancel();
-  };
-  return { node, draw, mark, destroy };
+  observe(new ResizeObserver(perFrame(render))).observe(svg);
+  return { node, draw, mark };
 }
 
 function scalesOf({ series, steps }, width) {

@@ -8,7 +8,6 @@
 import { decodeArray, largest, largestAt, nearestAt, tableOf } from "./arrays.js";
 import { createArrow, createHelp, createSelect, createSlider, make, setText } from "./elements.js";
 import { cosinesTo, featuresOf } from "./features.js";
-import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
@@ -48,7 +47,7 @@ export function createRecoveryView(root, options = {}) {
     say: () => [], state, refresh, snapshot,
   });
   const { shell, change, tell: tellState } = life;
-  const stats = Object.assign(life.stats, { decoded: 0 });
+  const stats = Object.assign(life.face.stats, { decoded: 0 });
   const status = createRunStatus();
   const panes = Object.fromEntries(ROWS.flatMap((what) => COLUMNS.map((id) => [`${what}_${id}`, createPane(`${what}_${id}`)])));
   const wipes = Object.fromEntries(ROWS.map((what) => [what, addWipe(panes[`${what}_student`])]));
@@ -95,12 +94,12 @@ export function createRecoveryView(root, options = {}) {
     tellState();
   };
   const charts = {
-    losses: createChart(shell, "Losses", choose),
-    agreement: createChart(shell, "Agreement with the teacher on the clean picture", choose),
+    losses: createChart(life, "Losses", choose),
+    agreement: createChart(life, "Agreement with the teacher on the clean picture", choose),
   };
   const table = createAgreementTable(shell);
   const hint = make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys: what resembles this patch of the clean picture? A ring marks its best match. Click, Enter or Space pins the patch, Escape lets it go." });
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: () => null, options });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   const side = make("div", { class: "vx-part vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), table.node);
   const more = make("div", { class: "vx-part vx-recoverymore" }, hint, controls, actions.node);
   shell.body.append(status.node, scrub, maps, side, more);
@@ -415,6 +414,7 @@ export function createRecoveryView(root, options = {}) {
   }
 
   function fileName() {
+    if (!filled()) return "vit-explorer-recovery";
     return `vit-explorer-recovery-step${data.moments[indexNow()].step}-row${query.row}-col${query.col}`;
   }
 
@@ -427,8 +427,7 @@ export function createRecoveryView(root, options = {}) {
     const ended = ["finished", "stopped", "failed"].includes(data.state);
     const payload = { ...data.payload, moments, state: ended ? data.state : null };
     const facts = moments.length < all.length ? [["Steps", `${moments.length} of the ${all.length} recorded`]] : [];
-    const name = filled() ? fileName() : "vit-explorer-recovery";
-    return { name, title: "A student learns to see", payload, state: { ...snapshot(), index: null, playing: false }, facts };
+    return { title: "A student learns to see", payload, state: { ...snapshot(), index: null, playing: false }, facts };
   }
 
   function makeFigure() {
@@ -440,8 +439,7 @@ export function createRecoveryView(root, options = {}) {
       const draw = id === "student" ? drawWiped(panes[`${what}_before`], pane) : pane.drawOn;
       return { title: pane.title.textContent, reference: id === "reference", draw };
     };
-    const canvas = composeFigure({
-      host: shell.host,
+    return {
       heading: `A student learns to see: step ${step} of ${data.steps}`,
       cells: ROWS.map((what) => COLUMNS.map((id) => cellOf(what, id))),
       aspect: data.base.height / data.base.width,
@@ -455,8 +453,7 @@ export function createRecoveryView(root, options = {}) {
         `Agreement of this picture at step ${step}: ${numbers(agreement)}`,
       ],
       over: markFigure,
-    });
-    return { name: fileName(), canvas };
+    };
   }
 
   function drawWiped(before, after) {
@@ -483,9 +480,7 @@ export function createRecoveryView(root, options = {}) {
     const { rows, cols } = data.base;
     const grids = (what) => Object.fromEntries(COLUMNS.map((id) => [id, tableOf(shown[`${what}_${id}`], rows, cols)]));
     const { step, agreement } = data.moments[indexNow()];
-    const content = {
-      view: "recovery",
-      settings: snapshot(),
+    return {
       run: data.run,
       step,
       steps: data.steps,
@@ -498,7 +493,6 @@ export function createRecoveryView(root, options = {}) {
       before: data.before,
       records: data.records,
     };
-    return { name: fileName(), content };
   }
 
   // ------------------------------------------------------------ settings
@@ -521,15 +515,9 @@ export function createRecoveryView(root, options = {}) {
 
   // ------------------------------------------------------------ the face of the view
   refreshPlay();
-  life.atEnd(() => {
-    halt();
-    for (const chart of Object.values(charts)) chart.destroy();
-  });
+  life.atEnd(halt);
   return {
-    /** Shows a payload, keeping step, patch and settings where they make sense; null empties the view. */
-    update: life.update,
-    /** The settings, with the step that is shown, its index, and the patch that is compared. */
-    state: snapshot,
+    ...life.face,
     /** Changes some settings; text is fine, nonsense is ignored. */
     set(partial = {}) {
       if ("head" in partial) state.head = headFrom(partial.head);
@@ -548,8 +536,6 @@ export function createRecoveryView(root, options = {}) {
     similarity,
     /** The maps on screen, by pane: `attention_student` and so on. */
     maps: () => ({ ...shown }),
-    stats,
-    destroy: life.destroy,
   };
 }
 
