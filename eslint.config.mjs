@@ -2,10 +2,10 @@
 // beside the linter itself.
 
 const browser = [
-  "atob", "Blob", "btoa", "cancelAnimationFrame", "clearTimeout", "CompressionStream", "DecompressionStream", "document",
-  "Element", "FACTORY",
-  "getComputedStyle", "Image", "location", "MutationObserver", "navigator", "Path2D", "performance",
-  "queueMicrotask", "requestAnimationFrame", "ResizeObserver", "Response", "setTimeout", "URL", "window",
+  "AbortController", "atob", "Blob", "btoa", "cancelAnimationFrame", "clearTimeout", "CompressionStream",
+  "DecompressionStream", "document", "Element", "FACTORY", "getComputedStyle", "Image", "location", "MutationObserver",
+  "navigator", "Path2D", "performance", "queueMicrotask", "requestAnimationFrame", "ResizeObserver", "Response",
+  "setTimeout", "URL", "URLSearchParams", "window",
 ];
 
 export default [

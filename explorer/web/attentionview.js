@@ -5,7 +5,7 @@
 
 /** @import { AttentionPayload, Measure } from "./payloads" */
 import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
-import { createArrow, createCheckbox, createHelp, createSelect, createSlider, make } from "./elements.js";
+import { columnName, createArrow, createCheckbox, createHelp, createRow, createSelect, createSlider, createTable, make } from "./elements.js";
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
@@ -39,7 +39,6 @@ export function createAttentionView(root, options = {}) {
   let maps = {};
   let differences = {};
   let shownJs = {};
-  let hovered = null;
 
   // ------------------------------------------------------------ elements
   const life = createLife(root, options, {
@@ -119,7 +118,6 @@ export function createAttentionView(root, options = {}) {
         throw new Error(`attention of "${pane.id}" has the shape [${pane.attention.shape}], which does not fit the grid`);
       }
     }
-    next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
     next.hasRollout = next.panes.every((pane) => pane.rollout);
     return next;
   }
@@ -243,17 +241,12 @@ export function createAttentionView(root, options = {}) {
     const rowOf = ({ id, title, better, help }) => {
       const cells = ["teacher", "student", "verdict", "clean"].map((kind) => make("td", { class: `vx-n-${kind}` }));
       rowsOfNumbers[id] = (before, after, third) => fillRow(cells, better, before, after, third);
-      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, title, help), createArrow(better)), ...cells.slice(0, clean ? 4 : 3));
+      return createRow([createHelp(shell, title, help), createArrow(better)], cells.slice(0, clean ? 4 : 3));
     };
-    const header = ["teacher", "student", "", ...(clean ? ["student, clean"] : [])];
-    const table = make(
-      "table",
-      { class: "vx-table" },
-      make("caption", { text: "The distorted picture's agreement with the reference" }),
-      make("thead", {}, make("tr", {}, make("td"), ...header.map((text, i) => make(text ? "th" : "td", { scope: text ? "col" : null, text, class: i === 3 ? "vx-n-clean" : null })))),
-      make("tbody", {}, ...known.map(rowOf), rowOf(SHOWN_JS)),
-    );
-    numbers.replaceChildren(table);
+    const heads = [columnName("teacher"), columnName("student"), make("td")];
+    if (clean) heads.push(make("th", { scope: "col", class: "vx-n-clean", text: "student, clean" }));
+    const caption = "The distorted picture's agreement with the reference";
+    numbers.replaceChildren(createTable("", [caption], heads, [...known, SHOWN_JS].map(rowOf)));
     for (const { id } of known) rowsOfNumbers[id](teacher[id], student[id], clean?.[id]);
   }
 
@@ -357,35 +350,23 @@ export function createAttentionView(root, options = {}) {
   // ------------------------------------------------------------ pointing
   const paintHover = life.perFrame(() => {
     if (!data) return;
-    for (const pane of everyPane) hovered ? pane.mark("cursor", hovered.row, hovered.col) : pane.unmark("cursor");
-    if (!hovered) return shell.hideTip();
-    const { row, col, x, y, id } = hovered;
+    const { here } = pointing;
+    for (const pane of everyPane) here ? pane.mark("cursor", here.row, here.col) : pane.unmark("cursor");
+    if (!here) return shell.hideTip();
+    const { row, col, x, y } = here;
     const at = row * data.cols + col;
-    const lines = Object.entries(maps).map(([key, map]) => [data.byId[key].title, formatValue(map[at]), key === id]);
+    const lines = Object.entries(maps).map(([key, map]) => [data.byId[key].title, formatValue(map[at]), key === here.pane]);
     for (const [who, difference] of Object.entries(differences)) {
-      lines.push([deltas[who].title.textContent, formatValue(difference[at], true), id === `difference_${who}`]);
+      lines.push([deltas[who].title.textContent, formatValue(difference[at], true), here.pane === `difference_${who}`]);
     }
-    const rows = lines.flatMap(([name, value, here]) => [
-      make("dt", { text: name, class: here ? "vx-here" : null }),
-      make("dd", { text: value, class: here ? "vx-here" : null }),
+    const rows = lines.flatMap(([name, value, pointed]) => [
+      make("dt", { text: name, class: pointed && "vx-here" }),
+      make("dd", { text: value, class: pointed && "vx-here" }),
     ]);
     shell.showTip([make("div", { class: "vx-tiphead", text: `row ${row}, col ${col}` }), make("dl", {}, ...rows)], x, y);
-    if (hovered.key) shell.announce(`row ${row}, column ${col}: ${lines.map(([name, value]) => `${name} ${value}`).join(", ")}`);
+    if (here.key) shell.announce(`row ${row}, column ${col}: ${lines.map(([name, value]) => `${name} ${value}`).join(", ")}`);
   });
-  const leave = () => {
-    if (!hovered) return;
-    hovered = null;
-    paintHover();
-  };
-  trackPatches(stage, {
-    grid: () => data,
-    move: (id, row, col, where) => {
-      hovered = { id, row, col, ...where };
-      paintHover();
-    },
-    leave,
-    escape: leave,
-  });
+  const pointing = trackPatches(stage, { grid: () => data, moved: paintHover });
 
   // ------------------------------------------------------------ files and links
   function snapshot() {

@@ -5,7 +5,7 @@
 
 /** @import { PatchPayload } from "./payloads" */
 import { decodeArray, extentOf, largestAt, listNearest, scaledSlice, tableOf } from "./arrays.js";
-import { createSelect, make } from "./elements.js";
+import { columnName, createRow, createSelect, createTable, make } from "./elements.js";
 import { cosinesTo, featuresOf, rankOf } from "./features.js";
 import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
@@ -32,7 +32,6 @@ export function createPatchView(root, options = {}) {
   const state = { ...PATCH_DEFAULTS };
   let data = null;
   let query = null; // {pane, row, col}: the patch whose feature is compared
-  let hovered = null; // where the pointer or the keyboard is
   let shown = {}; // one Float32Array for each pane
   let patience = 0;
 
@@ -92,7 +91,6 @@ export function createPatchView(root, options = {}) {
       pane.rows = pane.rows ? decodeArray(pane.rows) : null;
       pane.pca = pane.pca ? decodeArray(pane.pca) : null;
     }
-    next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
     next.has = {
       similarity: true,
       attention: next.panes.every((pane) => pane.rows),
@@ -110,7 +108,7 @@ export function createPatchView(root, options = {}) {
       row: Math.floor(data.rows / 2),
       col: Math.floor(data.cols / 2),
     };
-    hovered = null;
+    pointing.here = null;
   }
 
   const fit = (place, before) => (place && data.byId[place.pane] ? spotOn(place, before, data) : null);
@@ -190,6 +188,7 @@ export function createPatchView(root, options = {}) {
   }
 
   function paintMarks() {
+    const { here: hovered } = pointing;
     const here = hovered ?? query;
     const at = here.row * data.cols + here.col;
     for (const [id, pane] of panes) {
@@ -205,15 +204,14 @@ export function createPatchView(root, options = {}) {
       pane.box.setAttribute("aria-label", `${data.byId[id].title}: row ${here.row}, column ${here.col}${value}`);
       pane.note.textContent = shown[id] ? tell(shown[id][at]) : "";
     }
-    if (hovered) showValues(at);
+    if (hovered) showValues(hovered, at);
     else shell.hideTip();
   }
 
-  function showValues(at) {
-    const { row: atRow, col: atCol, x, y } = hovered;
-    const value = shown[hovered.pane] ? `: ${tell(shown[hovered.pane][at])}` : ""; // the captions have the other panes'
+  function showValues({ pane: over, row: atRow, col: atCol, x, y, key }, at) {
+    const value = shown[over] ? `: ${tell(shown[over][at])}` : ""; // the captions have the other panes'
     shell.showTip([make("div", { text: `row ${atRow}, col ${atCol}${value}` })], x, y);
-    if (!hovered.key) return;
+    if (!key) return;
     const spoken = data.panes.filter((pane) => shown[pane.id]).map((pane) => `${pane.title} ${tell(shown[pane.id][at])}`);
     shell.announce(`row ${atRow}, column ${atCol}. ${spoken.join(", ")}`);
   }
@@ -266,22 +264,14 @@ export function createPatchView(root, options = {}) {
       const texts = pinned
         ? ["pinned here", "", "", ""]
         : [`row ${match.row}, col ${match.col}`, formatFixed(match.cosine, 3), match.distance.toFixed(1), `${match.rank} of ${total}`];
-      const title = data.byId[match.pane].title;
-      return make("tr", {}, make("th", { scope: "row", text: title }), ...texts.map((text) => make("td", { text })));
+      return createRow([data.byId[match.pane].title], texts);
     };
-    const header = ["best match", "cosine", "distance (patches)", "rank of the same place"];
-    return make(
-      "table",
-      { class: "vx-table vx-matches" },
-      make(
-        "caption",
-        {},
-        make("span", { text: `Pinned: row ${state.pin.row}, col ${state.pin.col} of ${data.byId[state.pin.pane].title}` }),
-        make("button", { class: "vx-button vx-unpin", type: "button", text: "Unpin", onclick: unpin }),
-      ),
-      make("thead", {}, make("tr", {}, make("td"), ...header.map((text) => make("th", { scope: "col", text })))),
-      make("tbody", {}, ...matches.map(rowOf)),
-    );
+    const caption = [
+      make("span", { text: `Pinned: row ${state.pin.row}, col ${state.pin.col} of ${data.byId[state.pin.pane].title}` }),
+      make("button", { class: "vx-button vx-unpin", type: "button", text: "Unpin", onclick: unpin }),
+    ];
+    const heads = ["best match", "cosine", "distance (patches)", "rank of the same place"].map((name) => columnName(name));
+    return createTable("vx-matches", caption, heads, matches.map(rowOf));
   }
 
   function drawThreads(matches) {
@@ -322,27 +312,22 @@ export function createPatchView(root, options = {}) {
 
   function unpin() {
     if (!state.pin) return;
-    if (hovered) query = { pane: hovered.pane, row: hovered.row, col: hovered.col };
+    if (pointing.here) query = patchOf(pointing.here);
     change({ pin: null });
     shell.announce("Unpinned");
     options.onEvent?.("unpin", {});
   }
 
-  trackPatches(stage, {
+  const pointing = trackPatches(stage, {
     grid: () => data,
-    move: (pane, atRow, atCol, where) => {
-      hovered = { pane, row: atRow, col: atCol, ...where };
-      if (!state.pin) query = { pane, row: atRow, col: atCol };
+    moved: () => {
+      if (pointing.here && !state.pin) query = patchOf(pointing.here);
       repaintSoon();
     },
     press: pin,
-    leave: () => {
-      if (!hovered) return;
-      hovered = null;
-      repaintSoon();
-    },
     escape: unpin,
   });
+  const patchOf = ({ pane, row: atRow, col: atCol }) => ({ pane, row: atRow, col: atCol });
 
   // ------------------------------------------------------------ another layer
   function askLayer(block, byHand) {

@@ -6,7 +6,7 @@
 
 /** @import { Moment, RecoveryPayload } from "./payloads" */
 import { decodeArray, largest, largestAt, nearestAt, tableOf } from "./arrays.js";
-import { createArrow, createHelp, createSelect, createSlider, make, setText } from "./elements.js";
+import { columnName, createArrow, createHelp, createRow, createSelect, createSlider, createTable, make, setText } from "./elements.js";
 import { cosinesTo, featuresOf } from "./features.js";
 import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
@@ -36,7 +36,6 @@ export function createRecoveryView(root, options = {}) {
   let known = new Map(); // step -> decoded moment
   let place = null; // the step that somebody chose; null: always the newest
   let query = null; // {row, col}: the patch of the reference whose feature is compared
-  let hovered = null; // where the pointer or the keyboard is
   const shown = {}; // one Float32Array for each pane
   let playing = null; // {from, began, frame}
 
@@ -117,7 +116,7 @@ export function createRecoveryView(root, options = {}) {
 
   function forget() {
     halt();
-    data = basis = hovered = null;
+    data = basis = pointing.here = null;
     known = new Map();
   }
 
@@ -169,7 +168,7 @@ export function createRecoveryView(root, options = {}) {
   /** Other pictures or another run: from its newest step, at the patch that its reference looks at most. */
   function begin(earlier, next) {
     halt();
-    hovered = null;
+    pointing.here = null;
     if (earlier?.base.reference) place = null;
     const { base } = next;
     if (!base.reference) return;
@@ -292,6 +291,7 @@ export function createRecoveryView(root, options = {}) {
   const tellValue = (id, at) => (id.startsWith("attention") ? formatValue(shown[id][at]) : formatFixed(shown[id][at], 3));
 
   function paintMarks() {
+    const { here: hovered } = pointing;
     const here = hovered ?? query;
     const { cols } = data.base;
     const at = here.row * cols + here.col;
@@ -311,7 +311,7 @@ export function createRecoveryView(root, options = {}) {
     if (!hovered) return shell.hideTip();
     const value = tellValue(hovered.pane, at);
     shell.showTip([make("div", { text: `row ${here.row}, col ${here.col}: ${value}` })], hovered.x, hovered.y);
-    if (hovered.key) announceHere();
+    if (hovered.key) announce(hovered, at);
     hovered.key = false; // once: the same patch is painted again with each update
   }
 
@@ -320,11 +320,10 @@ export function createRecoveryView(root, options = {}) {
     return `${what[0].toUpperCase()}${what.slice(1)}, ${panes[id].title.textContent}`;
   }
 
-  function announceHere() {
-    const at = hovered.row * data.base.cols + hovered.col;
-    const row = hovered.pane.split("_")[0];
-    const values = COLUMNS.map((id) => `${panes[`${row}_${id}`].title.textContent} ${tellValue(`${row}_${id}`, at)}`);
-    shell.announce(`row ${hovered.row}, column ${hovered.col}. ${row}: ${values.join(", ")}`);
+  function announce({ pane, row, col }, at) {
+    const what = pane.split("_")[0];
+    const values = COLUMNS.map((id) => `${panes[`${what}_${id}`].title.textContent} ${tellValue(`${what}_${id}`, at)}`);
+    shell.announce(`row ${row}, column ${col}. ${what}: ${values.join(", ")}`);
   }
 
   /** What changes with the step that is shown. */
@@ -379,24 +378,18 @@ export function createRecoveryView(root, options = {}) {
 
   function unpin() {
     if (!state.pin) return;
-    if (hovered) query = { row: hovered.row, col: hovered.col };
+    if (pointing.here) query = { row: pointing.here.row, col: pointing.here.col };
     change({ pin: null });
     shell.announce("Unpinned");
   }
 
-  trackPatches(maps, {
+  const pointing = trackPatches(maps, {
     grid: () => (filled() ? data.base : null),
-    move: (pane, row, col, where) => {
-      hovered = { pane, row, col, ...where };
-      if (!state.pin) query = { row, col };
+    moved: () => {
+      if (pointing.here && !state.pin) query = { row: pointing.here.row, col: pointing.here.col };
       repaintSoon();
     },
-    press: (pane, row, col) => pin(row, col),
-    leave: () => {
-      if (!hovered) return;
-      hovered = null;
-      repaintSoon();
-    },
+    press: (_pane, row, col) => pin(row, col),
     escape: unpin,
   });
 
@@ -635,18 +628,15 @@ function timeLeft(seconds) {
 
 /** This picture's agreement, before and at the step that is shown. */
 function createAgreementTable(shell) {
-  const names = [0, 1].map(() => make("th", { scope: "row" }));
-  const node = make("table", { class: "vx-table vx-agreement" });
+  const names = [make("span"), make("span")];
+  const node = make("div");
   let shown = null; // the measures that the table has columns for
   let cells = [];
   const build = (measures) => {
-    const heading = measures.map(({ title, better, help }) => make("th", { scope: "col" }, createHelp(shell, title, help), createArrow(better)));
+    const heads = measures.map(({ title, better, help }) => columnName(createHelp(shell, title, help), createArrow(better)));
     cells = names.map(() => measures.map(() => make("td")));
-    node.replaceChildren(
-      make("caption", { text: "This picture\u2019s agreement with the reference" }),
-      make("thead", {}, make("tr", {}, make("td"), ...heading)),
-      make("tbody", {}, ...names.map((name, i) => make("tr", {}, name, ...cells[i]))),
-    );
+    const rows = names.map((name, i) => createRow([name], cells[i]));
+    node.replaceChildren(createTable("vx-agreement", ["This picture\u2019s agreement with the reference"], heads, rows));
     shown = JSON.stringify(measures);
   };
   const set = (measures, first, now) => {
