@@ -12,6 +12,13 @@ export function decodeBytes(base64) {
   return bytes;
 }
 
+/** @type {(bytes: Uint8Array) => string} */
+export function encodeBytes(bytes) {
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
+  return btoa(text);
+}
+
 /** {dtype, shape, data, scale} -> {values, shape, scale}; values stay as stored. Throws if the lengths disagree. @type {(spec: Encoded) => Decoded} */
 export function decodeArray(spec) {
   const Type = ARRAY_TYPES[spec.dtype];

@@ -44,7 +44,7 @@ export function createAttentionView(root, options = {}) {
   const life = createLife(root, options, {
     kind: "attention", empty: "Nothing to show yet. Choose a picture, and the attention appears here.", what: "result",
     isEmpty: (payload) => !payload?.panes?.length, prepare: readPayload, read: readAttention, adopt,
-    forget: () => (data = null), state, refresh, snapshot,
+    forget: () => (data = null), state, refresh,
   });
   const { shell, change } = life;
   const panes = Object.fromEntries(PANE_IDS.map((id) => [id, createPane(id)]));
@@ -269,13 +269,16 @@ export function createAttentionView(root, options = {}) {
   let tileOf = new Map();
   let overviewKey = "";
 
+  /** @type {() => ("mean" | number)[]} */
+  const columnsOfTiles = () => ["mean", ...Array(data.heads).keys()];
+
   function buildTiles() {
     const signature = JSON.stringify([data.layers, data.heads, data.rows, data.cols]);
     overviewKey = "";
     if (tiles.dataset.signature === signature) return;
     tiles.dataset.signature = signature;
     tileOf = new Map();
-    const columns = ["mean", ...Array.from({ length: data.heads }, (_, i) => i)];
+    const columns = columnsOfTiles();
     tiles.style.setProperty("--vx-columns", columns.length);
     const heading = make("div", { role: "row", class: "vx-tilerow" }, make("span", { class: "vx-tilename", role: "columnheader", text: "" }));
     for (const column of columns) heading.append(make("span", { class: "vx-tilename", role: "columnheader", text: column, "aria-label": nameOfHead(column) }));
@@ -304,7 +307,7 @@ export function createAttentionView(root, options = {}) {
     const tile = event.target.closest(".vx-tile");
     if (!tile || !moves[event.key]) return;
     event.preventDefault();
-    const heads = ["mean", ...Array.from({ length: data.heads }, (_, i) => String(i))];
+    const heads = columnsOfTiles().map(String);
     const [down, right] = moves[event.key];
     const at = (list, value, step) => list[Math.min(list.length - 1, Math.max(0, list.indexOf(value) + step))];
     const next = tileOf.get(`${at(data.layers, Number(tile.dataset.layer), down)},${at(heads, tile.dataset.head, right)}`).tile;
@@ -340,7 +343,7 @@ export function createAttentionView(root, options = {}) {
     const { attention } = data.byId[state.overview];
     data.topOf ??= topsOf(data.panes.map((pane) => pane.attention));
     data.layers.forEach((block, l) => {
-      for (const which of /** @type {("mean" | number)[]} */ (["mean", ...Array(data.heads).keys()])) {
+      for (const which of columnsOfTiles()) {
         const { canvas } = tileOf.get(`${block},${which}`);
         paintMap(canvas, mapOfHeads(attention, which, l), data.rows, data.cols, 0, data.topOf(which, l), data.tables[state.colours], false);
       }
@@ -369,10 +372,6 @@ export function createAttentionView(root, options = {}) {
   const pointing = trackPatches(stage, { grid: () => data, moved: paintHover });
 
   // ------------------------------------------------------------ files and links
-  function snapshot() {
-    return { ...state };
-  }
-
   function fileName() {
     const what = state.map === "rollout" ? "rollout" : `layer${state.layer}-head-${state.head}`;
     return `vit-explorer-attention-${what}`;

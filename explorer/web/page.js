@@ -1,6 +1,6 @@
 // What leaves a view: files, a page of its own, a link.
 
-import { decodeBytes } from "./arrays.js";
+import { decodeBytes, encodeBytes } from "./arrays.js";
 import { make } from "./elements.js";
 import { composeFigure } from "./figure.js";
 
@@ -105,10 +105,7 @@ async function compressed(text) {
   if (!globalThis.CompressionStream || text.length % 4 || !/^[A-Za-z0-9+/]+={0,2}$/.test(text)) return text;
   const packed = new Response(new Blob([decodeBytes(text)]).stream().pipeThrough(new CompressionStream("gzip")));
   const bytes = new Uint8Array(await packed.arrayBuffer());
-  if (bytes.length * 1.34 > text.length) return text;
-  let out = "";
-  for (let i = 0; i < bytes.length; i += 0x8000) out += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
-  return { gzip: btoa(out) };
+  return bytes.length * 1.34 > text.length ? text : { gzip: encodeBytes(bytes) };
 }
 
 function downloadBlob(name, blob) {
@@ -131,14 +128,13 @@ async function copyText(text) {
   area.value = text;
   document.body.append(area);
   area.select();
-  let copied = false;
   try {
-    copied = document.execCommand("copy");
+    return document.execCommand("copy");
   } catch {
-    copied = false;
+    return false;
+  } finally {
+    area.remove();
   }
-  area.remove();
-  return copied;
 }
 
 /** The title of a page of its own: what it shows, and of which photo under what. */

@@ -1,6 +1,7 @@
 // Curves over the steps of a training: losses, and agreement with the teacher.
 
 /** @import { TrainingRecord } from "./payloads" */
+import { extentOf } from "./arrays.js";
 import { make, setText } from "./elements.js";
 import { formatFixed } from "./format.js";
 import { ticksAround, tickText } from "./scales.js";
@@ -159,8 +160,7 @@ export function createChart({ shell, perFrame, observe }, name, choose) {
 
 function scalesOf({ series, steps }, width) {
   const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite);
-  const least = values.reduce((low, value) => Math.min(low, value), Infinity);
-  const most = values.reduce((high, value) => Math.max(high, value), -Infinity);
+  const [least, most] = extentOf([values]);
   const yTicks = values.length ? ticksAround(series[0].low ?? least, series[0].high ?? most, 4) : [0, 0.5, 1];
   const [low, high] = [yTicks[0], yTicks[yTicks.length - 1]];
   const [wide, tall] = [width - PLOT.left - PLOT.right, PLOT.height - PLOT.top - PLOT.bottom];
