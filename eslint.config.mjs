@@ -1,4 +1,4 @@
-// What the linter asks of the browser's side: npx eslint explorer. Rules are named here, so that nothing is needed
+// What the linter asks of the browser's side: npx eslint explorer apps. Rules are named here, so that nothing is needed
 // beside the linter itself.
 
 const browser = [
@@ -10,7 +10,7 @@ const browser = [
 
 export default [
   {
-    files: ["explorer/**/*.js"],
+    files: ["explorer/**/*.js", "apps/**/*.js"],
     languageOptions: {
       ecmaVersion: 2023,
       sourceType: "module",
