@@ -1,16 +1,16 @@
-// What the linter asks of the browser's side: npx eslint explorer. Rules are named here, so that nothing is needed
+// What the linter asks of the browser's side: npx eslint explorer apps. Rules are named here, so that nothing is needed
 // beside the linter itself.
 
 const browser = [
-  "atob", "Blob", "btoa", "cancelAnimationFrame", "clearTimeout", "CompressionStream", "DecompressionStream", "document",
-  "Element", "FACTORY",
-  "getComputedStyle", "Image", "location", "MutationObserver", "navigator", "Path2D", "performance",
-  "queueMicrotask", "requestAnimationFrame", "ResizeObserver", "Response", "setTimeout", "URL", "window",
+  "AbortController", "atob", "Blob", "btoa", "cancelAnimationFrame", "clearTimeout", "CompressionStream",
+  "DecompressionStream", "document", "Element", "FACTORY", "getComputedStyle", "Image", "location", "MutationObserver",
+  "navigator", "Path2D", "performance", "queueMicrotask", "requestAnimationFrame", "ResizeObserver", "Response",
+  "setTimeout", "URL", "URLSearchParams", "window",
 ];
 
 export default [
   {
-    files: ["explorer/**/*.js"],
+    files: ["explorer/**/*.js", "apps/**/*.js"],
     languageOptions: {
       ecmaVersion: 2023,
       sourceType: "module",

@@ -7,8 +7,8 @@ module, joined by `linker`, and the style sheet. Only the embedding view needs m
 it plotly.js, or `flatplot.js`, which draws less and is small. Who mounts the views, and where the payloads come from,
 is none of this module's business.
 
-`page.html` is the frame of a page that needs nothing else at all, filled by `explorer.scenes.pages` or, in the browser,
-by `page.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for that.
+`page.html` with `frame.js` is the frame of a page that needs nothing else at all, filled by `explorer.scenes.pages` or,
+in the browser, by `page.js`: whoever mounts a view hands it `page_template`, `page_modules` and the style sheet for it.
 """
 
 from importlib.resources import files
@@ -47,7 +47,7 @@ def stylesheet() -> str:
 
 def page_template() -> str:
     """A page with a place for each of TITLE, STYLE, DATA and MODULES, written %%VX_TITLE%% and so on."""
-    return _read("page.html")
+    return _read("page.html").replace("%%VX_FRAME%%", _linked("frame"))
 
 
 def page_modules(name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 /** @import { Decoded, Encoded, Numbers } from "./payloads" */
 
-const ARRAY_TYPES = { int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
+const ARRAY_TYPES = { int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, int32: Int32Array, float32: Float32Array };
 
 /** @type {(base64: string) => Uint8Array<ArrayBuffer>} */
 export function decodeBytes(base64) {
@@ -10,6 +10,13 @@ export function decodeBytes(base64) {
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   return bytes;
+}
+
+/** @type {(bytes: Uint8Array) => string} */
+export function encodeBytes(bytes) {
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
+  return btoa(text);
 }
 
 /** {dtype, shape, data, scale} -> {values, shape, scale}; values stay as stored. Throws if the lengths disagree. @type {(spec: Encoded) => Decoded} */
@@ -48,16 +55,7 @@ export function nearestAt(values, wanted) {
 }
 
 /** The value that lies nearest to one. @type {(list: number[], value: number) => number} */
-export function listNearest(list, value) {
-  return list.reduce((best, each) => (Math.abs(each - value) < Math.abs(best - value) ? each : best), list[list.length - 1]);
-}
-
-/** Whole numbers of 32 bits, which have the size of the floats that `decodeArray` knows. @type {(spec: Encoded) => { values: Int32Array, shape: number[] }} */
-export function decodeWhole(spec) {
-  if (spec.dtype !== "int32") throw new Error(`array of type ${spec.dtype} instead of int32`);
-  const { values, shape } = decodeArray({ ...spec, dtype: "float32" });
-  return { values: new Int32Array(values.buffer), shape };
-}
+export const listNearest = (list, value) => list[nearestAt(list, value)];
 
 /** [lowest, highest] of all values and of the two that are given. @type {(arrays: Iterable<number>[], low?: number, high?: number) => [number, number]} */
 export function extentOf(arrays, low = Infinity, high = -Infinity) {

@@ -5,13 +5,12 @@
 
 /** @import { AttentionPayload, Measure } from "./payloads" */
 import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
-import { createArrow, createCheckbox, createHelp, createSelect, createSlider, make } from "./elements.js";
-import { composeFigure } from "./figure.js";
+import { columnName, createArrow, createCheckbox, createHelp, createRow, createSelect, createSlider, createTable, make } from "./elements.js";
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
 import { jensenShannon, judged, mapOfHeads, topMass, topsOf } from "./maps.js";
-import { changedSettings, createActions, factsOf, titleOf, viewLink } from "./page.js";
+import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, readPayload, trackPatches } from "./panes.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
@@ -40,13 +39,12 @@ export function createAttentionView(root, options = {}) {
   let maps = {};
   let differences = {};
   let shownJs = {};
-  let hovered = null;
 
   // ------------------------------------------------------------ elements
   const life = createLife(root, options, {
     kind: "attention", empty: "Nothing to show yet. Choose a picture, and the attention appears here.", what: "result",
     isEmpty: (payload) => !payload?.panes?.length, prepare: readPayload, read: readAttention, adopt,
-    forget: () => (data = null), state, refresh, snapshot,
+    forget: () => (data = null), state, refresh,
   });
   const { shell, change } = life;
   const panes = Object.fromEntries(PANE_IDS.map((id) => [id, createPane(id)]));
@@ -93,7 +91,7 @@ export function createAttentionView(root, options = {}) {
     make("p", { class: "vx-hint", text: "Each small map is scaled by the maximum of its layer and head over the four panes. Pick one to enlarge it." }),
     make("div", { class: "vx-scroll" }, tiles),
   );
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
   shell.body.append(controls, stage, details, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -120,7 +118,6 @@ export function createAttentionView(root, options = {}) {
         throw new Error(`attention of "${pane.id}" has the shape [${pane.attention.shape}], which does not fit the grid`);
       }
     }
-    next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
     next.hasRollout = next.panes.every((pane) => pane.rollout);
     return next;
   }
@@ -244,17 +241,12 @@ export function createAttentionView(root, options = {}) {
     const rowOf = ({ id, title, better, help }) => {
       const cells = ["teacher", "student", "verdict", "clean"].map((kind) => make("td", { class: `vx-n-${kind}` }));
       rowsOfNumbers[id] = (before, after, third) => fillRow(cells, better, before, after, third);
-      return make("tr", {}, make("th", { scope: "row" }, createHelp(shell, title, help), createArrow(better)), ...cells.slice(0, clean ? 4 : 3));
+      return createRow([createHelp(shell, title, help), createArrow(better)], cells.slice(0, clean ? 4 : 3));
     };
-    const header = ["teacher", "student", "", ...(clean ? ["student, clean"] : [])];
-    const table = make(
-      "table",
-      { class: "vx-table" },
-      make("caption", { text: "The distorted picture's agreement with the reference" }),
-      make("thead", {}, make("tr", {}, make("td"), ...header.map((text, i) => make(text ? "th" : "td", { scope: text ? "col" : null, text, class: i === 3 ? "vx-n-clean" : null })))),
-      make("tbody", {}, ...known.map(rowOf), rowOf(SHOWN_JS)),
-    );
-    numbers.replaceChildren(table);
+    const heads = [columnName("teacher"), columnName("student"), make("td")];
+    if (clean) heads.push(make("th", { scope: "col", class: "vx-n-clean", text: "student, clean" }));
+    const caption = "The distorted picture's agreement with the reference";
+    numbers.replaceChildren(createTable("", [caption], heads, [...known, SHOWN_JS].map(rowOf)));
     for (const { id } of known) rowsOfNumbers[id](teacher[id], student[id], clean?.[id]);
   }
 
@@ -277,13 +269,16 @@ export function createAttentionView(root, options = {}) {
   let tileOf = new Map();
   let overviewKey = "";
 
+  /** @type {() => ("mean" | number)[]} */
+  const columnsOfTiles = () => ["mean", ...Array(data.heads).keys()];
+
   function buildTiles() {
     const signature = JSON.stringify([data.layers, data.heads, data.rows, data.cols]);
     overviewKey = "";
     if (tiles.dataset.signature === signature) return;
     tiles.dataset.signature = signature;
     tileOf = new Map();
-    const columns = ["mean", ...Array.from({ length: data.heads }, (_, i) => i)];
+    const columns = columnsOfTiles();
     tiles.style.setProperty("--vx-columns", columns.length);
     const heading = make("div", { role: "row", class: "vx-tilerow" }, make("span", { class: "vx-tilename", role: "columnheader", text: "" }));
     for (const column of columns) heading.append(make("span", { class: "vx-tilename", role: "columnheader", text: column, "aria-label": nameOfHead(column) }));
@@ -312,7 +307,7 @@ export function createAttentionView(root, options = {}) {
     const tile = event.target.closest(".vx-tile");
     if (!tile || !moves[event.key]) return;
     event.preventDefault();
-    const heads = ["mean", ...Array.from({ length: data.heads }, (_, i) => String(i))];
+    const heads = columnsOfTiles().map(String);
     const [down, right] = moves[event.key];
     const at = (list, value, step) => list[Math.min(list.length - 1, Math.max(0, list.indexOf(value) + step))];
     const next = tileOf.get(`${at(data.layers, Number(tile.dataset.layer), down)},${at(heads, tile.dataset.head, right)}`).tile;
@@ -348,7 +343,7 @@ export function createAttentionView(root, options = {}) {
     const { attention } = data.byId[state.overview];
     data.topOf ??= topsOf(data.panes.map((pane) => pane.attention));
     data.layers.forEach((block, l) => {
-      for (const which of /** @type {("mean" | number)[]} */ (["mean", ...Array(data.heads).keys()])) {
+      for (const which of columnsOfTiles()) {
         const { canvas } = tileOf.get(`${block},${which}`);
         paintMap(canvas, mapOfHeads(attention, which, l), data.rows, data.cols, 0, data.topOf(which, l), data.tables[state.colours], false);
       }
@@ -358,41 +353,25 @@ export function createAttentionView(root, options = {}) {
   // ------------------------------------------------------------ pointing
   const paintHover = life.perFrame(() => {
     if (!data) return;
-    for (const pane of everyPane) hovered ? pane.mark("cursor", hovered.row, hovered.col) : pane.unmark("cursor");
-    if (!hovered) return shell.hideTip();
-    const { row, col, x, y, id } = hovered;
+    const { here } = pointing;
+    for (const pane of everyPane) here ? pane.mark("cursor", here.row, here.col) : pane.unmark("cursor");
+    if (!here) return shell.hideTip();
+    const { row, col, x, y } = here;
     const at = row * data.cols + col;
-    const lines = Object.entries(maps).map(([key, map]) => [data.byId[key].title, formatValue(map[at]), key === id]);
+    const lines = Object.entries(maps).map(([key, map]) => [data.byId[key].title, formatValue(map[at]), key === here.pane]);
     for (const [who, difference] of Object.entries(differences)) {
-      lines.push([deltas[who].title.textContent, formatValue(difference[at], true), id === `difference_${who}`]);
+      lines.push([deltas[who].title.textContent, formatValue(difference[at], true), here.pane === `difference_${who}`]);
     }
-    const rows = lines.flatMap(([name, value, here]) => [
-      make("dt", { text: name, class: here ? "vx-here" : null }),
-      make("dd", { text: value, class: here ? "vx-here" : null }),
+    const rows = lines.flatMap(([name, value, pointed]) => [
+      make("dt", { text: name, class: pointed && "vx-here" }),
+      make("dd", { text: value, class: pointed && "vx-here" }),
     ]);
     shell.showTip([make("div", { class: "vx-tiphead", text: `row ${row}, col ${col}` }), make("dl", {}, ...rows)], x, y);
-    if (hovered.key) shell.announce(`row ${row}, column ${col}: ${lines.map(([name, value]) => `${name} ${value}`).join(", ")}`);
+    if (here.key) shell.announce(`row ${row}, column ${col}: ${lines.map(([name, value]) => `${name} ${value}`).join(", ")}`);
   });
-  const leave = () => {
-    if (!hovered) return;
-    hovered = null;
-    paintHover();
-  };
-  trackPatches(stage, {
-    grid: () => data,
-    move: (id, row, col, where) => {
-      hovered = { id, row, col, ...where };
-      paintHover();
-    },
-    leave,
-    escape: leave,
-  });
+  const pointing = trackPatches(stage, { grid: () => data, moved: paintHover });
 
   // ------------------------------------------------------------ files and links
-  function snapshot() {
-    return { ...state };
-  }
-
   function fileName() {
     const what = state.map === "rollout" ? "rollout" : `layer${state.layer}-head-${state.head}`;
     return `vit-explorer-attention-${what}`;
@@ -408,8 +387,7 @@ export function createAttentionView(root, options = {}) {
       ...known.map(({ id, title, better }) => [`${title} ${better > 0 ? "\u2191" : "\u2193"}`, formatFixed(teacher[id], 2), formatFixed(student[id], 2)]),
       [`${SHOWN_JS.title} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
     ];
-    const canvas = composeFigure({
-      host: shell.host,
+    return {
       heading: state.map === "rollout" ? "Attention rollout" : `Attention of the ${data.queryKind}`,
       cells: [
         [cellOf(inputs.clean), cellOf(inputs.distorted), { table }],
@@ -418,8 +396,7 @@ export function createAttentionView(root, options = {}) {
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: 2 }, { ...deltaBar.shown(), from: 2, span: 1 }],
       lines: [settingsLine()],
-    });
-    return { name: fileName(), canvas };
+    };
   }
 
   function settingsLine() {
@@ -430,9 +407,7 @@ export function createAttentionView(root, options = {}) {
 
   function makeNumbers() {
     const grids = (each) => Object.fromEntries(Object.entries(each).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]));
-    const content = {
-      view: "attention",
-      settings: snapshot(),
+    return {
       grid: [data.rows, data.cols],
       query_kind: data.queryKind,
       reference: data.reference.id,
@@ -440,27 +415,21 @@ export function createAttentionView(root, options = {}) {
       shown_js_nats: shownJs,
       maps: grids(maps),
       differences: grids(differences),
-      link: data.link,
     };
-    return { name: fileName(), content };
   }
 
   function makePage() {
-    return { name: fileName(), title: titleOf(`Attention of the ${data.queryKind}`, data.link), payload: data.payload, state: snapshot() };
+    return { title: titleOf(`Attention of the ${data.queryKind}`, data.link) };
   }
 
   function makeLink() {
-    if (!data) return null;
     const { layer: block, head: which, map, ...rest } = state;
-    return viewLink(data.link, { view: "attention", layer: block, head: which, map, ...changedSettings(rest, ATTENTION_DEFAULTS) });
+    return { layer: block, head: which, map, ...changedSettings(rest, ATTENTION_DEFAULTS) };
   }
 
   // ------------------------------------------------------------ the face of the view
   return {
-    /** Shows a payload, keeping the settings where they make sense; null empties the view. Resolves when painted. */
-    update: life.update,
-    /** The settings, under the names that `set` and links use. */
-    state: snapshot,
+    ...life.face,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. */
     set(partial = {}) {
       const layers = data?.layers;
@@ -475,6 +444,5 @@ export function createAttentionView(root, options = {}) {
     },
     /** The maps on screen, row by row: one Float32Array for each pane, and `difference_teacher`, `difference_student`. */
     maps: () => ({ ...maps, difference_teacher: differences.teacher, difference_student: differences.student }),
-    destroy: life.destroy,
   };
 }

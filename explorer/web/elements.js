@@ -140,25 +140,27 @@ export function createHelp(shell, term, explanation) {
   });
 }
 
+/** A table below a caption, nothing above the names of its rows. heads: cells; rows: of the body. */
+export function createTable(kind, caption, heads, rows) {
+  return make(
+    "table",
+    { class: `vx-table ${kind}`.trim() },
+    caption ? make("caption", {}, ...caption) : "",
+    make("thead", {}, make("tr", {}, make("td"), ...heads)),
+    make("tbody", {}, ...rows),
+  );
+}
+
+/** The name of a column, above it. */
+export const columnName = (...content) => make("th", { scope: "col" }, ...content);
+
+/** The name of a row and its cells, which are texts or elements of their own. */
+export function createRow(name, cells, attributes = {}) {
+  return make("tr", attributes, make("th", { scope: "row" }, ...name), ...cells.map((each) => (typeof each === "string" ? make("td", { text: each }) : each)));
+}
+
 /** Up or down, as a measure is better when it is higher or lower. */
 export function createArrow(direction) {
   const [text, title] = direction > 0 ? ["\u2191", "higher is closer"] : ["\u2193", "lower is closer"];
   return make("span", { class: "vx-direction", text, title });
-}
-
-/** Runs `work` once in the next frame, however often it is asked for. */
-export function oncePerFrame(work) {
-  let handle = 0;
-  const run = () => {
-    handle = 0;
-    work();
-  };
-  const ask = () => {
-    if (!handle) handle = requestAnimationFrame(run);
-  };
-  ask.cancel = () => {
-    cancelAnimationFrame(handle);
-    handle = 0;
-  };
-  return ask;
 }

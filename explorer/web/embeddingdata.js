@@ -1,7 +1,7 @@
 // The embedding payload, decoded and checked, and what is read off it. No page is needed.
 
 /** @import { EmbeddingPayload, EmbeddingView } from "./payloads" */
-import { decodeArray, decodeWhole } from "./arrays.js";
+import { decodeArray } from "./arrays.js";
 import { formatFixed, percent } from "./format.js";
 import { readChoice } from "./settings.js";
 
@@ -48,16 +48,16 @@ export function readEmbedding(payload) {
 
 /** @param {EmbeddingView} view @param {number} count @param {number} components */
 function readView(view, count, components) {
-  const read = (name, shape, whole = false) => {
+  const read = (name, shape) => {
     if (!view[name]) throw new Error(`"${view.id}" has no ${name.replace("_", " ")}`);
-    const array = whole ? decodeWhole(view[name]) : decodeArray(view[name]);
+    const array = decodeArray(view[name]);
     const fits = array.shape.length === shape.length && shape.every((length, i) => length === null || length === array.shape[i]);
     if (!fits) throw new Error(`the ${name.replace("_", " ")} of "${view.id}" have the shape [${array.shape}], which does not fit ${count} pictures`);
     return array;
   };
   const displacement = /** @type {Float32Array} */ (read("displacement", [count]).values);
   const near = view.neighbours != null; // where pictures are left out, so are some neighbours: the server sends none
-  const neighbours = near ? read("neighbours", [count, null], true) : { values: new Int32Array(0), shape: [count, 0] };
+  const neighbours = near ? read("neighbours", [count, null]) : { values: new Int32Array(0), shape: [count, 0] };
   const k = neighbours.shape[1];
   if (neighbours.values.some((index) => index >= count || index < -1)) throw new Error(`"${view.id}" has neighbours that are not among its pictures`);
   return {
@@ -72,7 +72,7 @@ function readView(view, count, components) {
     neighbours: neighbours.values,
     cosines: near ? read("cosines", [count, k]).values : new Float32Array(0),
     k,
-    own: view.own_rank ? read("own_rank", [count], true).values : null,
+    own: view.own_rank ? read("own_rank", [count]).values : null,
     nearest_label: view.nearest_label ?? null,
     retrieval: view.retrieval ?? null,
   };

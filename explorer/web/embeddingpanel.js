@@ -1,7 +1,7 @@
 // The small parts around the plot of pictures: thumbnails, chips, tables, the panel of one picture, rings and arrows.
 
 /** @import { Sprite } from "./payloads" */
-import { createHelp, make, setText } from "./elements.js";
+import { columnName, createHelp, createRow, createTable, make, setText } from "./elements.js";
 import { keptText, measuredOf, neighboursOf, tellMeasure } from "./embeddingdata.js";
 import { bothShown, LEGS } from "./embeddingplot.js";
 import { formatFixed, ordinal, withCommas } from "./format.js";
@@ -135,15 +135,12 @@ export function createChips(name, change) {
 
 export function measuresTable(shell, data) {
   const known = measuredOf(data);
-  return make(
-    "table",
-    { class: "vx-table" },
-    make("caption", { text: "Measured in feature space" }),
-    make("thead", {}, make("tr", {}, make("td"), ...known.map(({ title, help }) => make("th", { scope: "col" }, createHelp(shell, title, help))))),
-    make("tbody", {}, ...data.views.map((view) => make("tr", { "data-view": view.id },
-      make("th", { scope: "row" }, make("span", { class: "vx-labelled" }, glyphOf(view, `var(--vx-${view.who})`), view.title)),
-      ...known.map(({ id }) => make("td", { text: tellMeasure(id, view) }))))),
-  );
+  const heads = known.map(({ title, help }) => columnName(createHelp(shell, title, help)));
+  return createTable("", ["Measured in feature space"], heads, data.views.map((view) => rowOf(view, known.map(({ id }) => tellMeasure(id, view)))));
+}
+
+function rowOf(view, cells) {
+  return createRow([make("span", { class: "vx-labelled" }, glyphOf(view, `var(--vx-${view.who})`), view.title)], cells, { "data-view": view.id });
 }
 
 /** The panel of one picture: how far it moved in each view, and which clean pictures lie next to it there. */
@@ -180,15 +177,17 @@ function panelHead(data, index, isChosen, now, open) {
 }
 
 function panelTable(shell, data, index, open) {
-  const heading = [createHelp(shell, "displacement", data.measures.find(({ id }) => id === "displacement").help.replace(", averaged over the pictures", "")), createHelp(shell, "own original", OWN_HELP), createHelp(shell, "kept", KEPT_HELP)];
+  const displacement = data.measures.find(({ id }) => id === "displacement").help.replace(", averaged over the pictures", "");
+  const terms = [["displacement", displacement], ["own original", OWN_HELP], ["kept", KEPT_HELP]];
+  const heads = terms.map(([term, help]) => columnName(createHelp(shell, term, help)));
   const rows = data.views.flatMap((view) => {
     const cells = [view.reference ? "0" : formatFixed(view.displacement[index], 3), view.own && !view.reference ? ordinal(view.own[index] + 1) : "\u2013", keptText(data, view, index)];
     return [
-      make("tr", { "data-view": view.id }, make("th", { scope: "row" }, make("span", { class: "vx-labelled" }, glyphOf(view, `var(--vx-${view.who})`), view.title)), ...cells.map((text) => make("td", { text }))),
+      rowOf(view, cells),
       view.k > 0 ? make("tr", { class: "vx-nearestrow" }, make("td", { colspan: 4 }, nearestStrip(data, view, index, open))) : "",
     ];
   });
-  return make("table", { class: "vx-table vx-paneltable" }, make("thead", {}, make("tr", {}, make("td"), ...heading.map((each) => make("th", { scope: "col" }, each)))), make("tbody", {}, ...rows));
+  return createTable("vx-paneltable", null, heads, rows);
 }
 
 /** The neighbours in their order; the picture's own original stands where it belongs, if it is near enough. */

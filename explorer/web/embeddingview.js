@@ -9,10 +9,9 @@ import { createSelect, make, setText } from "./elements.js";
 import { measuredOf, readEmbedding, tellMeasure } from "./embeddingdata.js";
 import { createChips, createPanel, focusMarks, hoverCard, loadSprite, measuresTable, thumbsOf } from "./embeddingpanel.js";
 import { configOf, DARK, deepProjection, focusTraces, layoutOf, legendTraces, LIGHT, MANY_PICTURES, markSize, PAPER, paperFocus, scaleOf, SHAPES, tracesOf, unmarked } from "./embeddingplot.js";
-import { composeFigure } from "./figure.js";
 import { counted, formatFixed, withCommas } from "./format.js";
 import { createLife } from "./life.js";
-import { createActions, titleOf, viewLink } from "./page.js";
+import { createActions, titleOf } from "./page.js";
 import { readChoice, readNames } from "./settings.js";
 
 const COLOURINGS = ["label", "view"];
@@ -71,14 +70,14 @@ export function createEmbeddingView(root, options = {}) {
   const selection = make("div", { class: "vx-selection", hidden: true }, chosenText, unselect);
   const measures = make("div", { class: "vx-embedmeasures" });
   const panel = createPanel(shell, (index) => open(index), !options.saved);
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
   shell.body.append(
-    make("div", { class: "vx-embedtop" },
+    make("div", { class: "vx-part vx-embedtop" },
       make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node),
       viewChips.node, labelChips.node),
-    make("div", { class: "vx-embedmain" }, pending, stage, selection, sketch, notes),
-    make("div", { class: "vx-embedside" }, measures, panel.node),
-    make("div", { class: "vx-embedmore" },
+    make("div", { class: "vx-part vx-embedmain" }, pending, stage, selection, sketch, notes),
+    make("div", { class: "vx-part vx-embedside" }, measures, panel.node),
+    make("div", { class: "vx-part vx-embedmore" },
       make("p", { class: "vx-hint", text: options.saved ? `${HOW_TO_READ} ${ALONE}` : `${HOW_TO_READ} ${WITH_TOOLS}` }),
       actions.node),
   );
@@ -500,27 +499,22 @@ export function createEmbeddingView(root, options = {}) {
   });
 
   // ------------------------------------------------------------ files and links
-  const fileName = () => `vit-explorer-embedding-${data.method}-${data.components}d`;
-
-  /** The figure comes late, because plotly draws it; `createActions` asks for a blob and waits. */
-  function makeFigure() {
-    const toBlob = (done) => drawFigure().then((canvas) => canvas.toBlob(done, "image/png"), () => done(null));
-    return { name: fileName(), canvas: { toBlob } };
+  function fileName() {
+    return `vit-explorer-embedding-${data.method}-${data.components}d`;
   }
 
-  async function drawFigure() {
+  async function makeFigure() {
     const [width, height, cell] = [1088, 720, 260];
     const image = new Image();
     image.src = await plotly.toImage(paperFigure(), { format: "png", width, height, scale: 2 });
     await image.decode();
-    return composeFigure({
-      host: shell.host,
+    return {
       heading: "Where the pictures lie: teacher and student",
       cells: [[{ title: "", draw: (context, x, y) => context.drawImage(image, x, y, width, height) }, null, null, null]],
       aspect: height / cell,
       bars: [],
       lines: figureLines(),
-    });
+    };
   }
 
   function paperFigure() {
@@ -562,9 +556,7 @@ export function createEmbeddingView(root, options = {}) {
       cosines: tableOf(view.cosines, count, view.k),
       own_rank: view.own && flat(view.own),
     }]);
-    const content = {
-      view: "embedding",
-      settings: snapshot(),
+    return {
       method: data.method,
       components,
       explained: data.explained,
@@ -573,20 +565,16 @@ export function createEmbeddingView(root, options = {}) {
       total: data.total,
       pictures: data.indices.map((index) => ({ name: data.names[index], label: data.labelOf(index) })),
       views: Object.fromEntries(views),
-      link: data.link,
     };
-    return { name: fileName(), content };
   }
 
   function makePage() {
-    return { name: fileName(), title: titleOf("Where the pictures lie: teacher and student", data.link), payload: data.payload, state: snapshot() };
+    return { title: titleOf("Where the pictures lie: teacher and student", data.link) };
   }
 
   function makeLink() {
-    if (!data) return null;
-    const parameters = { view: "embedding", colour: state.colour, arrows: state.arrows };
-    if (state.hiddenViews.size) parameters.hidden_views = [...state.hiddenViews].join(",");
-    return viewLink(data.link, parameters);
+    const hidden = [...state.hiddenViews].join(",");
+    return { colour: state.colour, arrows: state.arrows, hidden_views: hidden || null };
   }
 
   // ------------------------------------------------------------ settings
@@ -609,10 +597,7 @@ export function createEmbeddingView(root, options = {}) {
 
   // ------------------------------------------------------------ the face of the view
   return {
-    /** Shows a payload, keeping settings where they make sense; null empties the view. Resolves when it is drawn. */
-    update: life.update,
-    /** The settings, the picture that is pointed at and those that are selected. */
-    state: snapshot,
+    ...life.face,
     /** Changes some settings; text is fine (names with commas between them), nonsense is ignored. */
     set(/** @type {Record<string, any>} */ partial = {}) {
       state.colour = readChoice(partial.colour, COLOURINGS, state.colour);
@@ -632,7 +617,6 @@ export function createEmbeddingView(root, options = {}) {
     pixel,
     /** Resolves when plotly has drawn what was asked last. */
     painted: () => painting,
-    destroy: life.destroy,
   };
 }
 

@@ -4,7 +4,7 @@
 // plot.on, plot._fullLayout), under plotly's names and no more of it: marks, lines with gaps, arrows, two axes of one
 // scale, moving and magnifying. No three dimensions, no lasso.
 
-import { contextOf } from "./elements.js";
+import { contextOf, make } from "./elements.js";
 
 const MARGIN = { left: 34, right: 10, top: 36, bottom: 34 };
 const CLOSER = 1.5; // what one press on + magnifies
@@ -23,8 +23,7 @@ export const flatplot = {
     plots.delete(element);
   },
   async toImage(figure, { width, height, scale }) {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [width * scale, height * scale];
+    const canvas = make("canvas", { width: width * scale, height: height * scale });
     const context = contextOf(canvas);
     context.scale(scale, scale);
     context.fillStyle = figure.layout.paper_bgcolor;
@@ -43,23 +42,22 @@ export const flatplot = {
 
 function createFlatPlot(element) {
   const listeners = {};
-  const canvas = document.createElement("canvas");
-  const tools = document.createElement("div");
+  const ends = new AbortController();
+  const canvas = make("canvas", { style: "position: absolute; inset: 0; width: 100%; height: 100%; touch-action: pan-y" });
+  const tool = (text, title, onclick) => make("button", { class: "vx-button", type: "button", text, title, "aria-label": title, onclick });
   let shown = null; // {traces, layout}
   let asked = null; // the ranges that the view wants
   let ranges = null; // those that are seen
   let moved = false;
   let drag = null;
 
-  tools.className = "modebar-container vx-flattools";
-  for (const [text, label, work] of /** @type {[string, string, () => void][]} */ ([["+", "Magnify", () => magnify(1 / CLOSER)], ["\u2212", "Make smaller", () => magnify(CLOSER)], ["\u2302", "Show all", home]])) {
-    const button = document.createElement("button");
-    Object.assign(button, { type: "button", className: "vx-button", textContent: text, title: label });
-    button.setAttribute("aria-label", label);
-    button.addEventListener("click", work);
-    tools.append(button);
-  }
-  canvas.style.cssText = "position: absolute; inset: 0; width: 100%; height: 100%; touch-action: pan-y";
+  const tools = make(
+    "div",
+    { class: "modebar-container vx-flattools" },
+    tool("+", "Magnify", () => magnify(1 / CLOSER)),
+    tool("\u2212", "Make smaller", () => magnify(CLOSER)),
+    tool("\u2302", "Show all", () => home()),
+  );
   element.replaceChildren(canvas, tools);
   element.on = (name, listener) => (listeners[name] ??= []).push(listener);
   const tell = (name, data) => (listeners[name] ?? []).forEach((listener) => listener(data));
@@ -109,10 +107,7 @@ function createFlatPlot(element) {
   }
 
   const magnify = (factor) => move(ranges.map(([low, high]) => around((low + high) / 2, (factor * (high - low)) / 2)));
-
-  function home() {
-    move(fitted(asked));
-  }
+  const home = () => move(fitted(asked));
 
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button === 0 && event.pointerType !== "touch") drag = { x: event.clientX, y: event.clientY, from: ranges, far: false };
@@ -135,14 +130,11 @@ function createFlatPlot(element) {
     home();
     tell("plotly_doubleclick");
   });
-  window.addEventListener("pointermove", follow);
-  window.addEventListener("pointerup", release);
-  window.addEventListener("pointercancel", release);
+  window.addEventListener("pointermove", follow, { signal: ends.signal });
+  for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, release, { signal: ends.signal });
 
   function destroy() {
-    window.removeEventListener("pointermove", follow);
-    window.removeEventListener("pointerup", release);
-    window.removeEventListener("pointercancel", release);
+    ends.abort();
     element.replaceChildren();
     delete element._fullLayout;
   }

@@ -1,7 +1,7 @@
 // The life that every view leads: payloads come and the latest wins, settings change and are told, and in the end
 // nothing of it stays behind.
 
-import { createShell, oncePerFrame } from "./elements.js";
+import { createShell } from "./elements.js";
 
 const UNTOUCHED = "The student is still the untouched copy of the teacher: train one or choose one to see a difference.";
 
@@ -10,12 +10,14 @@ const UNTOUCHED = "The student is still the untouched copy of the teacher: train
  * kind, empty: what the frame is and says while there is nothing in it. what: how a payload is called.
  * isEmpty(payload): there is nothing to draw, only a message. prepare(payload): what takes its time. read(payload,
  * prepared): the data; both throw what a person can mend. adopt(data, isLatest): shows them. forget(): lets all go.
- * say(data): what is told above the view. state, refresh, snapshot: settings, what paints them, what the host hears.
+ * say(data): what is told above the view. state, refresh, snapshot: settings, what paints them, what the host hears (the
+ * settings as they are, if nothing else is said).
  */
 export function createLife(root, options, view) {
   const shell = createShell(root, view.kind, view.empty);
   const stats = { lastRepaintMs: 0, repaints: 0 };
   const ends = [];
+  const snapshot = view.snapshot ?? (() => ({ ...view.state }));
   let turn = 0;
 
   /** Shows a payload, keeping the settings where they make sense. Resolves when painted. */
@@ -43,7 +45,7 @@ export function createLife(root, options, view) {
     shell.say(message);
   }
 
-  const tell = () => options.onState?.(view.snapshot());
+  const tell = () => options.onState?.(snapshot());
 
   /** Somebody changed settings by hand. */
   function change(partial) {
@@ -60,10 +62,17 @@ export function createLife(root, options, view) {
     root.dataset.repaintMs = stats.lastRepaintMs.toFixed(2);
   }
 
+  /** Runs `work` once in the next frame, however often it is asked for. */
   function perFrame(work) {
-    const ask = oncePerFrame(work);
-    ends.push(ask.cancel);
-    return ask;
+    let handle = 0;
+    const run = () => {
+      handle = 0;
+      work();
+    };
+    ends.push(() => cancelAnimationFrame(handle));
+    return () => {
+      handle ||= requestAnimationFrame(run);
+    };
   }
 
   function observe(observer) {
@@ -83,5 +92,7 @@ export function createLife(root, options, view) {
     delete root.dataset.repaintMs;
   }
 
-  return { shell, stats, update, tell, change, timed, perFrame, observe, listen, atEnd: (work) => ends.push(work), destroy };
+  /** What every view offers, under the names that hosts, `set` and links use. */
+  const face = { update, state: snapshot, stats, destroy };
+  return { kind: view.kind, options, shell, face, tell, change, timed, perFrame, observe, listen, atEnd: (work) => ends.push(work) };
 }

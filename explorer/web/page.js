@@ -1,42 +1,51 @@
 // What leaves a view: files, a page of its own, a link.
 
-import { decodeBytes } from "./arrays.js";
+import { decodeBytes, encodeBytes } from "./arrays.js";
 import { make } from "./elements.js";
+import { composeFigure } from "./figure.js";
 
-/** Buttons below a view: figure, numbers, page, link. Each action returns what it needs, null where it cannot.
+/** Buttons below a view: figure, numbers, page, link.
  *
- * options: the view's own. `options.page` is what a page of its own is made of, see `composePage`, or `load` of it, which
- * brings that; without it, there is no such button. `options.saved` says that this is such a page, which no link leads to.
+ * shown: the data on screen, null while there are none. fileName: without its ending. figure: what `composeFigure` takes,
+ * at once or later. numbers: what is saved beside the settings. page: its title, and what differs from the payload as it
+ * came. link: the view's query parameters.
+ * `options.page` is what a page of its own is made of, see `composePage`, or `load` of it, which brings that; without it,
+ * there is no such button. `options.saved` says that this is such a page, which no link leads to.
  */
-export function createActions({ figure, numbers, page, link, options }) {
+export function createActions({ kind, options, shell, face }, { shown, fileName, figure, numbers, page, link = () => ({}) }) {
   const status = make("span", { class: "vx-status", role: "status" });
   const address = make("input", { class: "vx-address", readonly: true, hidden: true, "aria-label": "Link to this view" });
   const report = (text) => {
     status.textContent = text;
     address.hidden = true;
   };
+  const drawFigure = async () => {
+    const canvas = composeFigure({ host: shell.host, ...(await figure()) });
+    return new Promise((done) => canvas.toBlob(done, "image/png"));
+  };
   const saveFigure = async () => {
-    const { name, canvas } = figure();
-    const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+    const name = fileName();
+    const blob = await drawFigure().catch(() => null);
     if (!blob) return report("The figure could not be made.");
     downloadBlob(`${name}.png`, blob);
     report("figure saved");
   };
   const saveNumbers = () => {
-    const { name, content } = numbers();
-    downloadBlob(`${name}.json`, new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }));
+    const content = { view: kind, settings: face.state(), ...numbers(), link: shown().link };
+    downloadBlob(`${fileName()}.json`, new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }));
     report("numbers saved");
   };
   const savePage = async () => {
     report("making the page \u2026");
-    const { name, ...content } = page();
+    const name = fileName();
+    const content = { payload: shown().payload, state: face.state(), facts: [], ...page() };
     const text = options.page.again ? options.page.again() : await composePage((await options.page.load?.()) ?? options.page, content);
     const blob = new Blob([text], { type: "text/html" });
     downloadBlob(`${name}.html`, blob);
     report(`page saved (${(blob.size / 1e6).toFixed(1)} MB); it needs no network`);
   };
   const copyLink = async () => {
-    const text = link();
+    const text = viewLink(shown().link, { view: kind, ...link() });
     if (await copyText(text)) return report("link copied");
     report("copy it from here:");
     address.value = text;
@@ -56,7 +65,7 @@ export function createActions({ figure, numbers, page, link, options }) {
     address,
   );
   const refresh = () => {
-    linkButton.hidden = Boolean(options.saved) || link() === null;
+    linkButton.hidden = Boolean(options.saved) || !shown()?.link;
     report("");
   };
   return { node, refresh };
@@ -69,7 +78,7 @@ const LONG_TEXT = 400; // characters: longer texts are kept once, apart from whe
  * template, style, modules: of `page_template`, `stylesheet` and `page_modules` in explorer.web. view: its name there.
  * payload, state: what it shows, and its settings. facts: more lines for the foot of the page, [[term, text], ...].
  */
-async function composePage({ template, style, modules, view }, { title, payload, state, facts = [] }) {
+async function composePage({ template, style, modules, view }, { title, payload, state, facts }) {
   const shared = new Map(); // text -> its place
   const packed = (node) => {
     if (Array.isArray(node)) return node.map(packed);
@@ -96,10 +105,7 @@ async function compressed(text) {
   if (!globalThis.CompressionStream || text.length % 4 || !/^[A-Za-z0-9+/]+={0,2}$/.test(text)) return text;
   const packed = new Response(new Blob([decodeBytes(text)]).stream().pipeThrough(new CompressionStream("gzip")));
   const bytes = new Uint8Array(await packed.arrayBuffer());
-  if (bytes.length * 1.34 > text.length) return text;
-  let out = "";
-  for (let i = 0; i < bytes.length; i += 0x8000) out += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
-  return { gzip: btoa(out) };
+  return bytes.length * 1.34 > text.length ? text : { gzip: encodeBytes(bytes) };
 }
 
 function downloadBlob(name, blob) {
@@ -122,14 +128,13 @@ async function copyText(text) {
   area.value = text;
   document.body.append(area);
   area.select();
-  let copied = false;
   try {
-    copied = document.execCommand("copy");
+    return document.execCommand("copy");
   } catch {
-    copied = false;
+    return false;
+  } finally {
+    area.remove();
   }
-  area.remove();
-  return copied;
 }
 
 /** The title of a page of its own: what it shows, and of which photo under what. */
@@ -149,8 +154,7 @@ export function changedSettings(settings, defaults) {
 }
 
 /** This page's address with the payload's and the view's query parameters, and no others (those may be private). */
-export function viewLink(link, parameters) {
-  if (!link) return null;
+function viewLink(link, parameters) {
   const url = new URL(location.href);
   url.hash = "";
   url.search = "";

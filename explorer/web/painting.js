@@ -13,14 +13,8 @@ function lookupTable(rgb) {
   return table;
 }
 
-function plainTable(colour) {
-  const rgb = new Uint8Array(768);
-  for (let i = 0; i < 256; i++) rgb.set(colour(i / 255), 3 * i);
-  return lookupTable(rgb);
-}
-
-/** @type {(specs?: Record<string, string>) => Record<string, Uint32Array>} */
-export function decodeColormaps(specs = {}) {
+/** @type {(specs: Record<string, string>) => Record<string, Uint32Array>} */
+export function decodeColormaps(specs) {
   /** @type {Record<string, Uint32Array>} */
   const tables = {};
   for (const [name, data] of Object.entries(specs)) {
@@ -28,8 +22,6 @@ export function decodeColormaps(specs = {}) {
     if (bytes.length !== 768) throw new Error(`colour map "${name}" has ${bytes.length} bytes instead of 768`);
     tables[name] = lookupTable(bytes);
   }
-  if (!tables.difference) tables.difference = plainTable((t) => [510 * t, 255 - 510 * Math.abs(t - 0.5), 510 * (1 - t)]);
-  if (Object.keys(tables).length === 1) tables.grey = plainTable((t) => [255 * t, 255 * t, 255 * t]);
   return tables;
 }
 

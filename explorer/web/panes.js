@@ -1,6 +1,7 @@
 // Pictures with maps over them, and pointer and keyboard over their patches.
 
 /** @import { Comparison, Grid, Pictures, Spot } from "./payloads" */
+import { clamp } from "./arrays.js";
 import { contextOf, make } from "./elements.js";
 import { decodeColormaps } from "./painting.js";
 
@@ -29,6 +30,7 @@ export async function readPayload(payload) {
     height,
     width,
     panes,
+    byId: Object.fromEntries(panes.map((pane) => [pane.id, pane])),
     reference: panes.find((pane) => pane.reference) ?? panes[0],
     tables: decodeColormaps(payload.colormaps),
     untouched: Boolean(payload.untouched_student),
@@ -39,7 +41,7 @@ export async function readPayload(payload) {
 }
 
 /** One picture with a map over it. The map's canvas has the resolution of the grid; the browser scales it. */
-export function createPane(id, { interactive = true } = {}) {
+export function createPane(id) {
   const title = make("span", { class: "vx-title" });
   const badge = make("span", { class: "vx-badge", text: "reference", hidden: true });
   const note = make("span", { class: "vx-note" });
@@ -49,13 +51,9 @@ export function createPane(id, { interactive = true } = {}) {
   const line = make("svg:path", { class: "vx-line" });
   const outline = make("svg:svg", { class: "vx-outline", preserveAspectRatio: "none", "aria-hidden": "true" }, casing, line);
   const marks = make("div", { class: "vx-marks", "aria-hidden": "true" });
-  const box = make("div", { class: "vx-box", "data-pane": id, role: "img" }, picture, heat, outline, marks);
-  if (interactive) {
-    // Arrow keys must reach the pane, so that a screen reader may not keep them for itself.
-    box.tabIndex = 0;
-    box.setAttribute("role", "application");
-    box.setAttribute("aria-roledescription", "picture made of patches");
-  }
+  // Arrow keys must reach the pane, so that a screen reader may not keep them for itself.
+  const keys = { tabindex: 0, role: "application", "aria-roledescription": "picture made of patches" };
+  const box = make("div", { class: "vx-box", "data-pane": id, ...keys }, picture, heat, outline, marks);
   const node = make("figure", { class: "vx-pane" }, make("figcaption", { class: "vx-caption" }, title, badge, note), box);
   const markers = {};
   let rows = 1;
@@ -144,18 +142,25 @@ function edgesOf(inside, rows, cols) {
 
 /** Pointer and keyboard over the panes of a stage, as patches.
  *
- * move(id, row, col, {x, y, key}) follows the pointer, a finger or the arrow keys; press on click, Enter and Space;
- * leave when the pointer or the focus goes; escape on Escape. `grid()` gives {rows, cols}, null while empty. @param {HTMLElement} stage @param {{ grid: Function, move: Function, press?: Function, leave: Function, escape?: Function }} heard */
-export function trackPatches(stage, { grid, move, press, leave, escape }) {
-  const cursor = { id: null, row: 0, col: 0 };
+ * What it gives has as `here` the patch under the pointer, a finger or the arrow keys, {pane, row, col, x, y, key}, and null
+ * when pointer or focus have gone; moved() follows. press(pane, row, col) on click, Enter and Space; escape on Escape, which
+ * goes away otherwise. `grid()` gives {rows, cols}, null while empty. @param {HTMLElement} stage @param {{ grid: Function, moved: Function, press?: Function, escape?: Function }} heard @returns {{ here: any }} */
+export function trackPatches(stage, { grid, moved, press, escape }) {
+  const cursor = { pane: "", row: 0, col: 0 };
+  const pointing = { here: null };
+  const move = (where) => {
+    pointing.here = where;
+    moved();
+  };
+  const leave = () => pointing.here && move(null);
   const boxOf = (event) => (event.target instanceof Element ? event.target.closest(".vx-box[data-pane]") : null);
   const patchAt = (box, event) => {
     const { rows, cols } = grid();
     const area = box.getBoundingClientRect();
-    const within = (value, count) => Math.min(count - 1, Math.max(0, Math.floor(value * count)));
+    const within = (value, count) => clamp(Math.floor(value * count), 0, count - 1);
     const row = within((event.clientY - area.top - box.clientTop) / box.clientHeight, rows);
     const col = within((event.clientX - area.left - box.clientLeft) / box.clientWidth, cols);
-    return Object.assign(cursor, { id: box.dataset.pane, row, col });
+    return Object.assign(cursor, { pane: box.dataset.pane, row, col });
   };
   const follow = (event) => {
     const box = boxOf(event);
@@ -165,53 +170,46 @@ export function trackPatches(stage, { grid, move, press, leave, escape }) {
     if (event.type === "pointerdown" && event.target.hasPointerCapture?.(event.pointerId)) {
       event.target.releasePointerCapture(event.pointerId);
     }
-    const { id, row, col } = patchAt(box, event);
-    move(id, row, col, { x: event.clientX, y: event.clientY, key: false });
+    move({ ...patchAt(box, event), x: event.clientX, y: event.clientY, key: false });
   };
-  const centre = (box, row, col) => {
+  const moveBy = (box, down, right) => {
     const { rows, cols } = grid();
     const area = box.getBoundingClientRect();
-    return { x: area.left + ((col + 0.5) / cols) * area.width, y: area.top + ((row + 0.5) / rows) * area.height, key: true };
+    const row = clamp(cursor.row + down, 0, rows - 1);
+    const col = clamp(cursor.col + right, 0, cols - 1);
+    Object.assign(cursor, { pane: box.dataset.pane, row, col });
+    move({ ...cursor, x: area.left + ((col + 0.5) / cols) * area.width, y: area.top + ((row + 0.5) / rows) * area.height, key: true });
   };
   const keys = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   const onKey = (event) => {
     const box = boxOf(event);
     if (!box || !grid() || event.ctrlKey || event.metaKey || event.altKey) return;
-    const { rows, cols } = grid();
-    cursor.id = box.dataset.pane;
-    if (keys[event.key]) {
-      const [down, right] = keys[event.key];
-      cursor.row = Math.min(rows - 1, Math.max(0, cursor.row + down));
-      cursor.col = Math.min(cols - 1, Math.max(0, cursor.col + right));
-      move(cursor.id, cursor.row, cursor.col, centre(box, cursor.row, cursor.col));
-    } else if ((event.key === "Enter" || event.key === " ") && press) press(cursor.id, cursor.row, cursor.col);
-    else if (event.key === "Escape") escape?.();
+    const [down, right] = keys[event.key] ?? [];
+    if (keys[event.key]) moveBy(box, down, right);
+    else if ((event.key === "Enter" || event.key === " ") && press) press(box.dataset.pane, cursor.row, cursor.col);
+    else if (event.key === "Escape") (escape ?? leave)();
     else return;
     event.preventDefault();
   };
   const onFocus = (event) => {
     const box = boxOf(event);
-    if (!box || !grid() || !box.matches(":focus-visible")) return;
-    const { rows, cols } = grid();
-    cursor.row = Math.min(rows - 1, cursor.row);
-    cursor.col = Math.min(cols - 1, cursor.col);
-    move(box.dataset.pane, cursor.row, cursor.col, centre(box, cursor.row, cursor.col));
+    if (box && grid() && box.matches(":focus-visible")) moveBy(box, 0, 0);
   };
   const onClick = (event) => {
     const box = boxOf(event);
     if (!box || !grid() || !press) return;
-    const { id, row, col } = patchAt(box, event);
-    press(id, row, col);
+    const { pane, row, col } = patchAt(box, event);
+    press(pane, row, col);
   };
   stage.addEventListener("pointermove", follow);
   stage.addEventListener("pointerdown", follow);
   // A finger that goes up leaves as well; what it pointed at stays until something else is touched.
   stage.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && leave());
   stage.addEventListener("focusin", onFocus);
-  stage.addEventListener("focusout", () => leave());
+  stage.addEventListener("focusout", leave);
   stage.addEventListener("keydown", onKey);
   stage.addEventListener("click", onClick);
-  return cursor;
+  return pointing;
 }
 
 /** {row, col} of the patch at a place in a list of them. @type {(index: number, cols: number) => Spot} */

@@ -5,13 +5,12 @@
 
 /** @import { PatchPayload } from "./payloads" */
 import { decodeArray, extentOf, largestAt, listNearest, scaledSlice, tableOf } from "./arrays.js";
-import { createSelect, make } from "./elements.js";
+import { columnName, createRow, createSelect, createTable, make } from "./elements.js";
 import { cosinesTo, featuresOf, rankOf } from "./features.js";
-import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, LOOK_DEFAULTS } from "./look.js";
-import { changedSettings, createActions, factsOf, titleOf, viewLink } from "./page.js";
+import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintColours, paintMap } from "./painting.js";
 import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
 import { readChoice, readNumber } from "./settings.js";
@@ -33,7 +32,6 @@ export function createPatchView(root, options = {}) {
   const state = { ...PATCH_DEFAULTS };
   let data = null;
   let query = null; // {pane, row, col}: the patch whose feature is compared
-  let hovered = null; // where the pointer or the keyboard is
   let shown = {}; // one Float32Array for each pane
   let patience = 0;
 
@@ -58,7 +56,7 @@ export function createPatchView(root, options = {}) {
   const range = createSelect({ name: "range", label: "Scale of cosines", change: (value) => change({ range: value }) });
   const look = createLook(state, change);
   const controls = look.controls([mode, layer, range]);
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
   shell.body.append(controls, stage, bar.node, result, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -93,7 +91,6 @@ export function createPatchView(root, options = {}) {
       pane.rows = pane.rows ? decodeArray(pane.rows) : null;
       pane.pca = pane.pca ? decodeArray(pane.pca) : null;
     }
-    next.byId = Object.fromEntries(next.panes.map((pane) => [pane.id, pane]));
     next.has = {
       similarity: true,
       attention: next.panes.every((pane) => pane.rows),
@@ -111,7 +108,7 @@ export function createPatchView(root, options = {}) {
       row: Math.floor(data.rows / 2),
       col: Math.floor(data.cols / 2),
     };
-    hovered = null;
+    pointing.here = null;
   }
 
   const fit = (place, before) => (place && data.byId[place.pane] ? spotOn(place, before, data) : null);
@@ -191,6 +188,7 @@ export function createPatchView(root, options = {}) {
   }
 
   function paintMarks() {
+    const { here: hovered } = pointing;
     const here = hovered ?? query;
     const at = here.row * data.cols + here.col;
     for (const [id, pane] of panes) {
@@ -206,15 +204,14 @@ export function createPatchView(root, options = {}) {
       pane.box.setAttribute("aria-label", `${data.byId[id].title}: row ${here.row}, column ${here.col}${value}`);
       pane.note.textContent = shown[id] ? tell(shown[id][at]) : "";
     }
-    if (hovered) showValues(at);
+    if (hovered) showValues(hovered, at);
     else shell.hideTip();
   }
 
-  function showValues(at) {
-    const { row: atRow, col: atCol, x, y } = hovered;
-    const value = shown[hovered.pane] ? `: ${tell(shown[hovered.pane][at])}` : ""; // the captions have the other panes'
+  function showValues({ pane: over, row: atRow, col: atCol, x, y, key }, at) {
+    const value = shown[over] ? `: ${tell(shown[over][at])}` : ""; // the captions have the other panes'
     shell.showTip([make("div", { text: `row ${atRow}, col ${atCol}${value}` })], x, y);
-    if (!hovered.key) return;
+    if (!key) return;
     const spoken = data.panes.filter((pane) => shown[pane.id]).map((pane) => `${pane.title} ${tell(shown[pane.id][at])}`);
     shell.announce(`row ${atRow}, column ${atCol}. ${spoken.join(", ")}`);
   }
@@ -267,22 +264,14 @@ export function createPatchView(root, options = {}) {
       const texts = pinned
         ? ["pinned here", "", "", ""]
         : [`row ${match.row}, col ${match.col}`, formatFixed(match.cosine, 3), match.distance.toFixed(1), `${match.rank} of ${total}`];
-      const title = data.byId[match.pane].title;
-      return make("tr", {}, make("th", { scope: "row", text: title }), ...texts.map((text) => make("td", { text })));
+      return createRow([data.byId[match.pane].title], texts);
     };
-    const header = ["best match", "cosine", "distance (patches)", "rank of the same place"];
-    return make(
-      "table",
-      { class: "vx-table vx-matches" },
-      make(
-        "caption",
-        {},
-        make("span", { text: `Pinned: row ${state.pin.row}, col ${state.pin.col} of ${data.byId[state.pin.pane].title}` }),
-        make("button", { class: "vx-button vx-unpin", type: "button", text: "Unpin", onclick: unpin }),
-      ),
-      make("thead", {}, make("tr", {}, make("td"), ...header.map((text) => make("th", { scope: "col", text })))),
-      make("tbody", {}, ...matches.map(rowOf)),
-    );
+    const caption = [
+      make("span", { text: `Pinned: row ${state.pin.row}, col ${state.pin.col} of ${data.byId[state.pin.pane].title}` }),
+      make("button", { class: "vx-button vx-unpin", type: "button", text: "Unpin", onclick: unpin }),
+    ];
+    const heads = ["best match", "cosine", "distance (patches)", "rank of the same place"].map((name) => columnName(name));
+    return createTable("vx-matches", caption, heads, matches.map(rowOf));
   }
 
   function drawThreads(matches) {
@@ -323,27 +312,22 @@ export function createPatchView(root, options = {}) {
 
   function unpin() {
     if (!state.pin) return;
-    if (hovered) query = { pane: hovered.pane, row: hovered.row, col: hovered.col };
+    if (pointing.here) query = patchOf(pointing.here);
     change({ pin: null });
     shell.announce("Unpinned");
     options.onEvent?.("unpin", {});
   }
 
-  trackPatches(stage, {
+  const pointing = trackPatches(stage, {
     grid: () => data,
-    move: (pane, atRow, atCol, where) => {
-      hovered = { pane, row: atRow, col: atCol, ...where };
-      if (!state.pin) query = { pane, row: atRow, col: atCol };
+    moved: () => {
+      if (pointing.here && !state.pin) query = patchOf(pointing.here);
       repaintSoon();
     },
     press: pin,
-    leave: () => {
-      if (!hovered) return;
-      hovered = null;
-      repaintSoon();
-    },
     escape: unpin,
   });
+  const patchOf = ({ pane, row: atRow, col: atCol }) => ({ pane, row: atRow, col: atCol });
 
   // ------------------------------------------------------------ another layer
   function askLayer(block, byHand) {
@@ -388,16 +372,14 @@ export function createPatchView(root, options = {}) {
     });
     const settings = [`block ${data.layer}`, `patch row ${query.row}, col ${query.col} of ${data.byId[query.pane].title}`, ...factsOf(data.link)];
     const headings = { similarity: "Cosine similarity to one patch", attention: "What one patch attends to", pca: "PCA colours of the patches" };
-    const canvas = composeFigure({
-      host: shell.host,
+    return {
       heading: headings[state.mode],
       cells: [data.panes.map((pane) => ({ title: pane.title, reference: pane === data.reference, draw: panes.get(pane.id).drawOn }))],
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: data.panes.length }],
       lines: [...table, settings.join(" · ")],
       over: (context, places) => markFigure(context, places, matches),
-    });
-    return { name: fileName(), canvas };
+    };
   }
 
   function markFigure(context, places, matches) {
@@ -424,31 +406,25 @@ export function createPatchView(root, options = {}) {
 
   function makeNumbers() {
     const values = Object.entries(shown).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]);
-    const content = {
-      view: "patches",
-      settings: snapshot(),
+    return {
       layer: data.layer,
       grid: [data.rows, data.cols],
       reference: data.reference.id,
       query: { ...query },
       matches: state.pin ? matchesOf(state.pin) : [],
       values: Object.fromEntries(values),
-      link: data.link,
     };
-    return { name: fileName(), content };
   }
 
   /** Only the layer that is here can be shown where there is no server. */
   function makePage() {
-    const payload = { ...data.payload, layers: [data.layer] };
-    return { name: fileName(), title: titleOf(`Patches, block ${data.layer}`, data.link), payload, state: snapshot() };
+    return { title: titleOf(`Patches, block ${data.layer}`, data.link), payload: { ...data.payload, layers: [data.layer] } };
   }
 
   function makeLink() {
-    if (!data) return null;
     const { layer: block, mode: what, pin: place, ...rest } = state;
     const pinned = place ? `${place.pane},${place.row},${place.col}` : null;
-    return viewLink(data.link, { view: "patches", layer: block, mode: what, pin: pinned, ...changedSettings(rest, PATCH_DEFAULTS) });
+    return { layer: block, mode: what, pin: pinned, ...changedSettings(rest, PATCH_DEFAULTS) };
   }
 
   function readPin(value) {
@@ -461,10 +437,7 @@ export function createPatchView(root, options = {}) {
 
   // ------------------------------------------------------------ the face of the view
   return {
-    /** Shows a payload, keeping settings and pin where they make sense; null empties the view. Resolves when painted. */
-    update: life.update,
-    /** The settings, under the names that `set` and links use. */
-    state: snapshot,
+    ...life.face,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. Another layer asks for it. */
     set(partial = {}) {
       state.mode = readChoice(partial.mode, MODES.filter((each) => !data || data.has[each]), state.mode);
@@ -483,8 +456,6 @@ export function createPatchView(root, options = {}) {
     },
     /** Cosine with the patch at (row, col) of a pane: {pane id: Float32Array}, row by row. */
     similarity,
-    stats: life.stats,
-    destroy: life.destroy,
   };
 }
 

@@ -1,7 +1,8 @@
 // Curves over the steps of a training: losses, and agreement with the teacher.
 
 /** @import { TrainingRecord } from "./payloads" */
-import { make, oncePerFrame, setText } from "./elements.js";
+import { extentOf } from "./arrays.js";
+import { make, setText } from "./elements.js";
 import { formatFixed } from "./format.js";
 import { ticksAround, tickText } from "./scales.js";
 
@@ -44,7 +45,7 @@ export function agreementSeries({ records, before, moments }) {
 }
 
 /** Curves over steps, with a line at the step that is shown. `choose(step)` is called on a click. */
-export function createChart(shell, name, choose) {
+export function createChart({ shell, perFrame, observe }, name, choose) {
   const legend = make("ul", { class: "vx-legend", "aria-hidden": "true" });
   const grid = make("svg:g", { class: "vx-plotgrid" });
   const curves = make("svg:g");
@@ -153,20 +154,13 @@ export function createChart(shell, name, choose) {
   svg.addEventListener("pointermove", showValues);
   svg.addEventListener("pointerleave", hideValues);
   svg.addEventListener("click", (event) => choose(stepAt(event)));
-  const resized = oncePerFrame(render);
-  const observer = new ResizeObserver(resized);
-  observer.observe(svg);
-  const destroy = () => {
-    observer.disconnect();
-    resized.cancel();
-  };
-  return { node, draw, mark, destroy };
+  observe(new ResizeObserver(perFrame(render))).observe(svg);
+  return { node, draw, mark };
 }
 
 function scalesOf({ series, steps }, width) {
   const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite);
-  const least = values.reduce((low, value) => Math.min(low, value), Infinity);
-  const most = values.reduce((high, value) => Math.max(high, value), -Infinity);
+  const [least, most] = extentOf([values]);
   const yTicks = values.length ? ticksAround(series[0].low ?? least, series[0].high ?? most, 4) : [0, 0.5, 1];
   const [low, high] = [yTicks[0], yTicks[yTicks.length - 1]];
   const [wide, tall] = [width - PLOT.left - PLOT.right, PLOT.height - PLOT.top - PLOT.bottom];

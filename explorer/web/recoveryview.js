@@ -6,9 +6,8 @@
 
 /** @import { Moment, RecoveryPayload } from "./payloads" */
 import { decodeArray, largest, largestAt, nearestAt, tableOf } from "./arrays.js";
-import { createArrow, createHelp, createSelect, createSlider, make, setText } from "./elements.js";
+import { columnName, createArrow, createHelp, createRow, createSelect, createSlider, createTable, make, setText } from "./elements.js";
 import { cosinesTo, featuresOf } from "./features.js";
-import { composeFigure } from "./figure.js";
 import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
@@ -37,7 +36,6 @@ export function createRecoveryView(root, options = {}) {
   let known = new Map(); // step -> decoded moment
   let place = null; // the step that somebody chose; null: always the newest
   let query = null; // {row, col}: the patch of the reference whose feature is compared
-  let hovered = null; // where the pointer or the keyboard is
   const shown = {}; // one Float32Array for each pane
   let playing = null; // {from, began, frame}
 
@@ -48,7 +46,7 @@ export function createRecoveryView(root, options = {}) {
     say: () => [], state, refresh, snapshot,
   });
   const { shell, change, tell: tellState } = life;
-  const stats = Object.assign(life.stats, { decoded: 0 });
+  const stats = Object.assign(life.face.stats, { decoded: 0 });
   const status = createRunStatus();
   const panes = Object.fromEntries(ROWS.flatMap((what) => COLUMNS.map((id) => [`${what}_${id}`, createPane(`${what}_${id}`)])));
   const wipes = Object.fromEntries(ROWS.map((what) => [what, addWipe(panes[`${what}_student`])]));
@@ -95,14 +93,14 @@ export function createRecoveryView(root, options = {}) {
     tellState();
   };
   const charts = {
-    losses: createChart(shell, "Losses", choose),
-    agreement: createChart(shell, "Agreement with the teacher on the clean picture", choose),
+    losses: createChart(life, "Losses", choose),
+    agreement: createChart(life, "Agreement with the teacher on the clean picture", choose),
   };
   const table = createAgreementTable(shell);
   const hint = make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys: what resembles this patch of the clean picture? A ring marks its best match. Click, Enter or Space pins the patch, Escape lets it go." });
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: () => null, options });
-  const side = make("div", { class: "vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), table.node);
-  const more = make("div", { class: "vx-recoverymore" }, hint, controls, actions.node);
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
+  const side = make("div", { class: "vx-part vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), table.node);
+  const more = make("div", { class: "vx-part vx-recoverymore" }, hint, controls, actions.node);
   shell.body.append(status.node, scrub, maps, side, more);
 
   // ------------------------------------------------------------ reading the payload
@@ -118,7 +116,7 @@ export function createRecoveryView(root, options = {}) {
 
   function forget() {
     halt();
-    data = basis = hovered = null;
+    data = basis = pointing.here = null;
     known = new Map();
   }
 
@@ -170,7 +168,7 @@ export function createRecoveryView(root, options = {}) {
   /** Other pictures or another run: from its newest step, at the patch that its reference looks at most. */
   function begin(earlier, next) {
     halt();
-    hovered = null;
+    pointing.here = null;
     if (earlier?.base.reference) place = null;
     const { base } = next;
     if (!base.reference) return;
@@ -293,6 +291,7 @@ export function createRecoveryView(root, options = {}) {
   const tellValue = (id, at) => (id.startsWith("attention") ? formatValue(shown[id][at]) : formatFixed(shown[id][at], 3));
 
   function paintMarks() {
+    const { here: hovered } = pointing;
     const here = hovered ?? query;
     const { cols } = data.base;
     const at = here.row * cols + here.col;
@@ -312,7 +311,7 @@ export function createRecoveryView(root, options = {}) {
     if (!hovered) return shell.hideTip();
     const value = tellValue(hovered.pane, at);
     shell.showTip([make("div", { text: `row ${here.row}, col ${here.col}: ${value}` })], hovered.x, hovered.y);
-    if (hovered.key) announceHere();
+    if (hovered.key) announce(hovered, at);
     hovered.key = false; // once: the same patch is painted again with each update
   }
 
@@ -321,11 +320,10 @@ export function createRecoveryView(root, options = {}) {
     return `${what[0].toUpperCase()}${what.slice(1)}, ${panes[id].title.textContent}`;
   }
 
-  function announceHere() {
-    const at = hovered.row * data.base.cols + hovered.col;
-    const row = hovered.pane.split("_")[0];
-    const values = COLUMNS.map((id) => `${panes[`${row}_${id}`].title.textContent} ${tellValue(`${row}_${id}`, at)}`);
-    shell.announce(`row ${hovered.row}, column ${hovered.col}. ${row}: ${values.join(", ")}`);
+  function announce({ pane, row, col }, at) {
+    const what = pane.split("_")[0];
+    const values = COLUMNS.map((id) => `${panes[`${what}_${id}`].title.textContent} ${tellValue(`${what}_${id}`, at)}`);
+    shell.announce(`row ${row}, column ${col}. ${what}: ${values.join(", ")}`);
   }
 
   /** What changes with the step that is shown. */
@@ -380,24 +378,18 @@ export function createRecoveryView(root, options = {}) {
 
   function unpin() {
     if (!state.pin) return;
-    if (hovered) query = { row: hovered.row, col: hovered.col };
+    if (pointing.here) query = { row: pointing.here.row, col: pointing.here.col };
     change({ pin: null });
     shell.announce("Unpinned");
   }
 
-  trackPatches(maps, {
+  const pointing = trackPatches(maps, {
     grid: () => (filled() ? data.base : null),
-    move: (pane, row, col, where) => {
-      hovered = { pane, row, col, ...where };
-      if (!state.pin) query = { row, col };
+    moved: () => {
+      if (pointing.here && !state.pin) query = { row: pointing.here.row, col: pointing.here.col };
       repaintSoon();
     },
-    press: (pane, row, col) => pin(row, col),
-    leave: () => {
-      if (!hovered) return;
-      hovered = null;
-      repaintSoon();
-    },
+    press: (_pane, row, col) => pin(row, col),
     escape: unpin,
   });
 
@@ -415,6 +407,7 @@ export function createRecoveryView(root, options = {}) {
   }
 
   function fileName() {
+    if (!filled()) return "vit-explorer-recovery";
     return `vit-explorer-recovery-step${data.moments[indexNow()].step}-row${query.row}-col${query.col}`;
   }
 
@@ -427,8 +420,7 @@ export function createRecoveryView(root, options = {}) {
     const ended = ["finished", "stopped", "failed"].includes(data.state);
     const payload = { ...data.payload, moments, state: ended ? data.state : null };
     const facts = moments.length < all.length ? [["Steps", `${moments.length} of the ${all.length} recorded`]] : [];
-    const name = filled() ? fileName() : "vit-explorer-recovery";
-    return { name, title: "A student learns to see", payload, state: { ...snapshot(), index: null, playing: false }, facts };
+    return { title: "A student learns to see", payload, state: { ...snapshot(), index: null, playing: false }, facts };
   }
 
   function makeFigure() {
@@ -440,8 +432,7 @@ export function createRecoveryView(root, options = {}) {
       const draw = id === "student" ? drawWiped(panes[`${what}_before`], pane) : pane.drawOn;
       return { title: pane.title.textContent, reference: id === "reference", draw };
     };
-    const canvas = composeFigure({
-      host: shell.host,
+    return {
       heading: `A student learns to see: step ${step} of ${data.steps}`,
       cells: ROWS.map((what) => COLUMNS.map((id) => cellOf(what, id))),
       aspect: data.base.height / data.base.width,
@@ -455,8 +446,7 @@ export function createRecoveryView(root, options = {}) {
         `Agreement of this picture at step ${step}: ${numbers(agreement)}`,
       ],
       over: markFigure,
-    });
-    return { name: fileName(), canvas };
+    };
   }
 
   function drawWiped(before, after) {
@@ -483,9 +473,7 @@ export function createRecoveryView(root, options = {}) {
     const { rows, cols } = data.base;
     const grids = (what) => Object.fromEntries(COLUMNS.map((id) => [id, tableOf(shown[`${what}_${id}`], rows, cols)]));
     const { step, agreement } = data.moments[indexNow()];
-    const content = {
-      view: "recovery",
-      settings: snapshot(),
+    return {
       run: data.run,
       step,
       steps: data.steps,
@@ -498,7 +486,6 @@ export function createRecoveryView(root, options = {}) {
       before: data.before,
       records: data.records,
     };
-    return { name: fileName(), content };
   }
 
   // ------------------------------------------------------------ settings
@@ -521,15 +508,9 @@ export function createRecoveryView(root, options = {}) {
 
   // ------------------------------------------------------------ the face of the view
   refreshPlay();
-  life.atEnd(() => {
-    halt();
-    for (const chart of Object.values(charts)) chart.destroy();
-  });
+  life.atEnd(halt);
   return {
-    /** Shows a payload, keeping step, patch and settings where they make sense; null empties the view. */
-    update: life.update,
-    /** The settings, with the step that is shown, its index, and the patch that is compared. */
-    state: snapshot,
+    ...life.face,
     /** Changes some settings; text is fine, nonsense is ignored. */
     set(partial = {}) {
       if ("head" in partial) state.head = headFrom(partial.head);
@@ -548,8 +529,6 @@ export function createRecoveryView(root, options = {}) {
     similarity,
     /** The maps on screen, by pane: `attention_student` and so on. */
     maps: () => ({ ...shown }),
-    stats,
-    destroy: life.destroy,
   };
 }
 
@@ -649,18 +628,15 @@ function timeLeft(seconds) {
 
 /** This picture's agreement, before and at the step that is shown. */
 function createAgreementTable(shell) {
-  const names = [0, 1].map(() => make("th", { scope: "row" }));
-  const node = make("table", { class: "vx-table vx-agreement" });
+  const names = [make("span"), make("span")];
+  const node = make("div");
   let shown = null; // the measures that the table has columns for
   let cells = [];
   const build = (measures) => {
-    const heading = measures.map(({ title, better, help }) => make("th", { scope: "col" }, createHelp(shell, title, help), createArrow(better)));
+    const heads = measures.map(({ title, better, help }) => columnName(createHelp(shell, title, help), createArrow(better)));
     cells = names.map(() => measures.map(() => make("td")));
-    node.replaceChildren(
-      make("caption", { text: "This picture\u2019s agreement with the reference" }),
-      make("thead", {}, make("tr", {}, make("td"), ...heading)),
-      make("tbody", {}, ...names.map((name, i) => make("tr", {}, name, ...cells[i]))),
-    );
+    const rows = names.map((name, i) => createRow([name], cells[i]));
+    node.replaceChildren(createTable("vx-agreement", ["This picture\u2019s agreement with the reference"], heads, rows));
     shown = JSON.stringify(measures);
   };
   const set = (measures, first, now) => {

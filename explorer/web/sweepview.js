@@ -7,9 +7,8 @@
 
 import { clamp, nearestAt } from "./arrays.js";
 import { make, setText } from "./elements.js";
-import { composeFigure } from "./figure.js";
 import { createLife } from "./life.js";
-import { createActions, viewLink } from "./page.js";
+import { createActions } from "./page.js";
 import { readFlag, readNumber } from "./settings.js";
 import { createSample, createSweepChart, distanceBelow, paintChart } from "./sweepcharts.js";
 import { describeStrength, figureLines, formatStrength, gapAt, neverText, numberAt, progressText, readSweep, samplesText, tellStrength, trainedText, UNTOUCHED, wasNeverTrained, wasTrainedHere, WHO } from "./sweepdata.js";
@@ -43,7 +42,7 @@ export function createSweepView(root, options = {}) {
   const hint = make("p", { class: "vx-hint", text: "Point at a strength to read it in all charts; click to choose it. With a chart in focus: arrow keys, then Enter." });
   const numbers = make("details", { class: "vx-sweepnumbers" }, make("summary", { text: "Numbers" }));
   let table = null;
-  const actions = createActions({ figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink, options });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
   shell.body.append(head.node, legend.node, stage, hint, numbers, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -220,47 +219,38 @@ export function createSweepView(root, options = {}) {
       draw: (context, x, y, width, height) => paintChart(context, data, each, { x, y, width, height, chosen }),
     }));
     const rows = Array.from({ length: Math.ceil(cells.length / 2) }, (_, i) => cells.slice(2 * i, 2 * i + 2));
-    const canvas = composeFigure({
-      host: shell.host,
+    return {
       heading: `${data.label}: how teacher and student hold up`,
       cells: rows,
       aspect: 0.86,
       bars: [],
       lines: figureLines(data, chosen),
-    });
-    return { name: fileName(), canvas };
+    };
   }
 
   function makeNumbers() {
     const { operator, label, parameter, values, specs, trained, neverTrained, untouched, pictures, seed, caption } = data;
-    const content = {
-      view: "sweep",
-      settings: snapshot(),
+    return {
       operator, label, parameter, values, specs,
       series: data.series.map(({ id, title, better, teacher, student, reference }) => ({ id, title, better, teacher, student, reference })),
       trained, never_trained: neverTrained, untouched_student: untouched, pictures, seed, caption,
       complete: data.progress === null,
-      link: data.link,
     };
-    return { name: fileName(), content };
   }
 
   function makePage() {
     const payload = { ...data.payload, progress: null };
     const facts = data.progress ? [["Measured", `the first ${data.progress.done} of ${data.progress.total} pictures`]] : [];
-    return { name: fileName(), title: `${data.label}: how teacher and student hold up`, payload, state: snapshot(), facts };
+    return { title: `${data.label}: how teacher and student hold up`, payload, facts };
   }
 
   function makeLink() {
-    return viewLink(data?.link, { view: "sweep", strength: data && chosen !== null ? data.values[chosen] : null });
+    return { strength: chosen === null ? null : data.values[chosen] };
   }
 
   // ------------------------------------------------------------ the face of the view
   return {
-    /** Shows a payload, keeping the chosen strength, hover and focus where it tells of the same sweep; null empties it. */
-    update: life.update,
-    /** The chosen strength (index, value, spec), the one that is pointed at, and whether the numbers are open. */
-    state: snapshot,
+    ...life.face,
     /** Chooses a strength by `chosen` (index; null for none) or `strength` (the nearest value); nonsense is ignored. */
     set(/** @type {Record<string, any>} */ partial = {}) {
       numbers.open = readFlag(partial.numbers, numbers.open);
@@ -272,7 +262,6 @@ export function createSweepView(root, options = {}) {
       wished = null;
       refreshCharts();
     },
-    destroy: life.destroy,
   };
 }
 
