@@ -111,6 +111,21 @@ def test_a_row_that_may_look_at_nothing_is_zero_as_in_torch() -> None:
     assert q.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("tokens", [7, 200])
+def test_calls_that_nobody_asked_for_give_the_same_in_training_with_bfloat16(tokens: int) -> None:
+    exact = [x.requires_grad_() for x in random_qkv(rows=tokens, tokens=tokens)]
+    F.scaled_dot_product_attention(*exact).square().sum().backward()
+    rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
+    with AttentionCapture(calls=()):
+        output = F.scaled_dot_product_attention(*rounded)
+    assert (output.grad_fn.name() == "ScaledDotProductFlashAttentionForCpuBackward0") == (tokens == 200)
+    output.float().square().sum().backward()
+    for one, other in zip(exact, rounded, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert (one.grad - other.grad).norm() < 0.02 * one.grad.norm()
+
+
 def test_dropout_falls_on_the_output_and_not_on_the_map() -> None:
     q, k, v = random_qkv()
     ones = torch.ones_like(v)
