@@ -99,7 +99,7 @@ def load_pair(
             those that the student was trained from.
         WeightsError: the teacher's weights cannot be had.
     """
-    folder = _folder(name_or_path)
+    folder = pair_folder(name_or_path)
     card, tensors, history = read_pair(folder)
     size = image_size or (teacher.image_size if teacher is not None else tuple(card["image_size"]))
     if teacher is None:
@@ -133,7 +133,7 @@ def read_card(name_or_path: str | os.PathLike) -> Card:
     Raises:
         PairError: no pair is there, or its card is damaged.
     """
-    return _card(_bytes(_folder(name_or_path), CARD))
+    return _card(_bytes(pair_folder(name_or_path), CARD))
 
 
 def export_pair(name_or_path: str | os.PathLike, target: str | os.PathLike, half: bool = False) -> Path:
@@ -146,7 +146,7 @@ def export_pair(name_or_path: str | os.PathLike, target: str | os.PathLike, half
     Raises:
         PairError: no pair is there, or it is damaged.
     """
-    card, tensors, history = read_pair(_folder(name_or_path))
+    card, tensors, history = read_pair(pair_folder(name_or_path))
     if half:
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
     with tempfile.TemporaryDirectory() as scratch, atomic_path(Path(target)) as part:
@@ -299,7 +299,12 @@ def drawn_at(backbone: Backbone, image_size: ImageSize) -> Backbone:
 # Reading.
 
 
-def _folder(name_or_path: str | os.PathLike) -> Path:
+def pair_folder(name_or_path: str | os.PathLike) -> Path:
+    """The folder of a shipped pair, or of a run.
+
+    Raises:
+        PairError: there is none.
+    """
     name = os.fspath(name_or_path)
     shipped = list_pairs()
     if name in shipped:

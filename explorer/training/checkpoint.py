@@ -5,6 +5,7 @@ optimizer as they were when it was written. Deliberately ignored: when it is tim
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,17 @@ from explorer.distortions import distortion
 from explorer.errors import InputError
 from explorer.models.adapters import Trainable, load_trained, trained_tensors
 from explorer.models.backbones import Backbone
-from explorer.models.pairs import CARD, Card, PairError, check_teacher, make_card, read_pair, write_pair, write_tensors
+from explorer.models.pairs import (
+    CARD,
+    Card,
+    PairError,
+    check_teacher,
+    make_card,
+    pair_folder,
+    read_pair,
+    write_pair,
+    write_tensors,
+)
 from explorer.models.weights import state_digest
 from explorer.system.replacing import current, replacing
 from explorer.training.config import DistillConfig
@@ -29,6 +40,7 @@ from explorer.training.records import CheckpointError, DivergedError
 OPTIMIZER = "optimizer.safetensors"
 # The weights do not depend on these.
 _MAY_CHANGE = ("eval_every", "checkpoint_every", "workers", "cache_gib", "checkpointing")
+_OF_THE_BEGINNING = ("begun_from",)
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 _log = logging.getLogger(__name__)
 
@@ -93,12 +105,31 @@ class Checkpoint:
         check_teacher(card, self.teacher)
         begun = DistillConfig.from_dict(card["config"])  # a field that was added since has its default
         _check_same("config", begun.as_dict(), self.config.as_dict(), _MAY_CHANGE)
-        _check_same("pictures", card["data"], self.data)
+        _check_same("pictures", card["data"], self.data, _OF_THE_BEGINNING)
+        self.data = card["data"]
         load_trained(self.student.module, Trainable.parse(self.config.trainable), tensors)
         self.step = card["step"]
         self._read_optimizer()
         _log.info("going on with '%s' after step %d", self.out, self.step)
         return self.step, card["metrics"], list(history)
+
+    def begin_as(self, pair: str | os.PathLike) -> None:
+        """The student as another pair's; whose, the data of all later checkpoints say.
+
+        Raises:
+            PairError: there is no such pair, or it is damaged, or of another teacher.
+            ValueError: it was trained in another way.
+        """
+        card, tensors, _ = read_pair(pair_folder(pair))
+        check_teacher(card, self.teacher)
+        if card["trainable"] != self.config.trainable:
+            raise InputError(
+                f"begin='{pair}' was trained with trainable='{card['trainable']}', and this run with "
+                f"'{self.config.trainable}': take the same"
+            )
+        load_trained(self.student.module, Trainable.parse(self.config.trainable), tensors)
+        said = ("student_sha256", "step", "distortion", "image_size", "config", "data")
+        self.data = {**self.data, "begun_from": {name: card[name] for name in said}}
 
     def diverged(self, what: str) -> DivergedError:
         """The error that what is broken ends the run with, and where the last good student is."""

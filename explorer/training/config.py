@@ -7,6 +7,7 @@ before, so that help answers at once.
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_args
@@ -62,6 +63,8 @@ class DistillConfig:
         weight_decay: of AdamW, on matrices. It pulls towards zero, not towards the teacher.
         grad_clip: the largest norm of the gradient; None: no limit.
         trainable: "lora:8" (adapter of rank 8), "all", or "last:2" (the last two blocks and the final norm).
+        begin: a pair, by its name or its run's folder, whose student this one begins as, instead of its teacher's copy.
+            It was made from the same weights with the same `trainable`, at any image size (with "all": at this one).
         image_size: pixels a side, or (height, width).
         views: "fresh", a new random crop and flip at every visit; K, so many for each picture, which repeat; "fixed",
             the pictures as they are. With the latter two the teacher's targets are computed once and kept (on a CPU;
@@ -116,6 +119,9 @@ class DistillConfig:
     weight_decay: float = field(default=0.0, metadata=_option(float, "of AdamW"))
     grad_clip: float | None = field(default=1.0, metadata=_option(float, "largest norm of the gradient"))
     trainable: str = field(default="lora:8", metadata=_option(str, "lora:RANK, all, or last:BLOCKS"))
+    begin: str | os.PathLike | None = field(
+        default=None, metadata=_option(str, "a pair (its name, or its folder) whose student this one begins as")
+    )
     image_size: int | tuple[int, int] = 224
     views: Views = field(
         default="fresh",
@@ -148,6 +154,8 @@ class DistillConfig:
         for name in ("attention_layers", "patch_layers", "heads", "area", "image_size"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.begin, os.PathLike):
+            object.__setattr__(self, "begin", os.fspath(self.begin))
         _check(self)
 
     @classmethod
@@ -229,6 +237,8 @@ def _check(config: DistillConfig) -> None:
         choices.check_blocks(name, getattr(config, name))
     if config.heads is not None:
         choices.check_numbers("heads", config.heads, low=0)
+    if not isinstance(config.begin, str | None):
+        raise InputError(f"begin is the name or the folder of a pair, or None; got {config.begin!r}")
     choices.check_size(config.image_size)
     choices.check_views(config.views, config.area)
     if config.compile and config.checkpointing:

@@ -92,6 +92,7 @@ def distill(
 
     Raises:
         ValueError: pictures, backbone and configuration do not fit each other, or not the run to be resumed.
+        PairError: the pair that the student is to begin as is none, or of another teacher.
         ImageError: a picture is none, or its values are out of range, or the head of its file shows that it is damaged;
             others are met when they are decoded. `load_images(…, on_error="skip")` leaves damaged files out.
         FileExistsError: `out` holds a run, and resume is False.
@@ -227,6 +228,8 @@ class _Run:
         if there:
             self.step, self.metrics, self.history = self.checkpoint.read()
         else:
+            if self.config.begin is not None:
+                self.checkpoint.begin_as(self.config.begin)
             self.metrics["before"] = self.held_out.alignment(self.student).as_json()
             self._save()
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -298,6 +299,33 @@ def test_a_run_of_before_a_field_was_added_is_resumed(backbone: Backbone, pictur
     assert_same_student(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_student_may_begin_as_another(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
+    run(backbone, pictures, tmp_path / "first")
+    first = load_pair(tmp_path / "first", teacher=backbone).card
+    begun: dict[str, Any] = {"distortion": "pixel_mask(fraction=0.5)", "begin": tmp_path / "first"}
+    whole = run(backbone, pictures, tmp_path / "whole", **begun)
+    said = load_pair(tmp_path / "whole", teacher=backbone).card["data"]["begun_from"]
+    assert {name: first[name] for name in said} == said
+    assert said["step"] == 4
+    stopped(backbone, pictures, tmp_path / "parts", 2, **begun)
+    shutil.rmtree(tmp_path / "first")  # nobody needs it any longer
+    run(backbone, pictures, tmp_path / "parts", resume=True, **begun)
+    assert_same_student(tmp_path / "whole", tmp_path / "parts")
+    copied = run(backbone, pictures, tmp_path / "copy", distortion=begun["distortion"])
+    assert whole[0].losses["loss"] < copied[0].losses["loss"]
+
+
+def test_a_student_begins_as_none_that_does_not_fit(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
+    with pytest.raises(PairError, match="no pair 'nowhere'"):
+        run(backbone, pictures, tmp_path / "run", begin="nowhere")
+    stopped(backbone, pictures, tmp_path / "adapter", 1)
+    with pytest.raises(ValueError, match="trained with trainable='last:1', and this run with 'all'"):
+        run(backbone, pictures, tmp_path / "run", begin=tmp_path / "adapter", trainable="all")
+    other = load_backbone(NAME, image_size=32, source="random", device="cpu", seed=1)
+    with pytest.raises(PairError, match="seed 1"):
+        run(other, pictures, tmp_path / "run", begin=tmp_path / "adapter")
+
+
 def test_a_run_is_not_resumed_as_another(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
     out = tmp_path / "run"
     stopped(backbone, pictures, out, 1)
@@ -497,6 +525,7 @@ def test_two_processes_learn_like_one(backbone: Backbone, pictures: Tensor, tmp_
         ({"patch_layers": (1, 1)}, "patch_layers are different"),
         ({"heads": (-1,)}, "heads are different whole numbers"),
         ({"heads": 3}, "heads are different whole numbers"),
+        ({"begin": 3}, "begin is the name or the folder of a pair"),
         ({"image_size": (224,)}, "image_size"),
         ({"image_size": 0}, "image_size"),
         ({"views": 0}, "views must be"),
