@@ -1,0 +1,233 @@
+"""Searches the recipe of a short run: what is trained, how fast, on what. Writes the tables of docs/recipe.md:
+
+    python docs/search_recipe.py TRAIN TEST RUNS [--share 0/2] [--seeds 0] [--only NAME …]
+    python docs/search_recipe.py --tables RUNS
+
+TRAIN and TEST are folders of pictures that have none in common. Every row has the same budget, 960 visits of pictures
+by the student, at 112 px, and changes one thing of the base. Students are measured on TEST under draws of the
+distortion that none has met. What is finished is kept in RUNS, a file a student; `--share 0/2` and `1/2` let two
+processes work side by side (each with OMP_NUM_THREADS=1, which is the most for two cores).
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import explorer as ex
+from explorer.evaluation.probes import retrieval_at_1
+from explorer.system.files import atomic_path
+
+BACKBONE, SIZE, LOADED_SIZE, STEPS, BATCH = "s14", 112, 150, 60, 16
+NOISE = "gaussian_noise(sigma=0.3)"
+DRAWS = (1000, 1001)
+MEASURED_BATCH = 10
+
+Row = dict[str, Any]
+# What each row changes: fields of DistillConfig; "pictures", how many there are to learn from; "ema", the decay of a
+# running mean of the student's weights, which is measured in the student's place.
+ROWS: dict[str, dict[str, Row]] = {
+    "": {"base": {}},
+    "What is trained": {
+        "lora:4": {"trainable": "lora:4"},
+        "lora:16": {"trainable": "lora:16"},
+        "lora:32": {"trainable": "lora:32"},
+        "lora:64": {"trainable": "lora:64"},
+        "lora:32, lr 1e-3": {"trainable": "lora:32", "lr": 1e-3},
+        "lora:32, lr 4e-3": {"trainable": "lora:32", "lr": 4e-3},
+        "all, lr 1e-4": {"trainable": "all"},
+        "all, lr 3e-4": {"trainable": "all", "lr": 3e-4},
+        "last:4, lr 3e-4": {"trainable": "last:4", "lr": 3e-4},
+    },
+    "Learning rate": {
+        "lr 1e-3": {"lr": 1e-3},
+        "lr 4e-3": {"lr": 4e-3},
+        "lr 8e-3": {"lr": 8e-3},
+        "warm-up 2 %": {"warmup": 0.02},
+        "warm-up 30 %": {"warmup": 0.3},
+        "gradients up to 0.3": {"grad_clip": 0.3},
+        "gradients without limit": {"grad_clip": None},
+    },
+    "Batch size against steps": {
+        "4 x 240": {"batch_size": 4, "steps": 240},
+        "8 x 120": {"batch_size": 8, "steps": 120},
+        "8 x 120, lr 1e-3": {"batch_size": 8, "steps": 120, "lr": 1e-3},
+        "8 x 120, lr 4e-3": {"batch_size": 8, "steps": 120, "lr": 4e-3},
+        "32 x 30": {"batch_size": 32, "steps": 30},
+    },
+    "Levels": {
+        "attention 0.1": {"attention": 0.1},
+        "attention 0.3": {"attention": 0.3},
+        "attention 3": {"attention": 3.0},
+        "patch 3": {"patch": 3.0},
+        "cls 3": {"cls": 3.0},
+        "patches of 4 blocks": {"patch_layers": 4},
+        "patches of 12 blocks": {"patch_layers": 12},
+        "attention of 1 block": {"attention_layers": 1},
+        "attention of 12 blocks": {"attention_layers": 12},
+        "the class token's rows alone": {"rows": "own"},
+        "contrastive 0.1": {"contrastive": 0.1},
+        "squared errors 1": {"cls_mse": 1.0, "patch_mse": 1.0},
+    },
+    "Pictures": {
+        "684 pictures": {"pictures": 684},
+        "crops of 20 to 100 %": {"area": (0.2, 1.0)},
+        "crops of 70 to 100 %": {"area": (0.7, 1.0)},
+        "whole pictures": {"views": "fixed"},
+        "sigma 0.1..0.5": {"distortion": "gaussian_noise(sigma=0.1..0.5)"},
+        "sigma 0.2..0.4": {"distortion": "gaussian_noise(sigma=0.2..0.4)"},
+    },
+    "Together": {
+        "lora:16, lr 1e-3": {"trainable": "lora:16", "lr": 1e-3},
+        "attention 10": {"attention": 10.0},
+        "attention 3 of 12 blocks": {"attention": 3.0, "attention_layers": 12},
+        "lora:16, lr 1e-3, attention 3": {"trainable": "lora:16", "lr": 1e-3, "attention": 3.0},
+        "lora:16, lr 1e-3, attention 3 of 8 blocks": {
+            "trainable": "lora:16",
+            "lr": 1e-3,
+            "attention": 3.0,
+            "attention_layers": 8,
+        },
+        "lora:32, lr 1e-3, attention 3": {"trainable": "lora:32", "lr": 1e-3, "attention": 3.0},
+        "lora:32, lr 1e-3, attention 3 of 12 blocks": {
+            "trainable": "lora:32",
+            "lr": 1e-3,
+            "attention": 3.0,
+            "attention_layers": 12,
+        },
+        "lora:64, lr 7e-4, attention 3": {"trainable": "lora:64", "lr": 7e-4, "attention": 3.0},
+    },
+    "Averaged weights": {
+        "ema 0.8": {"ema": 0.8},
+        "ema 0.95": {"ema": 0.95},
+    },
+}
+NUMBERS = {"cls": "CLS cosine", "patch": "patch cosine", "kl": "attention KL", "retrieval": "retrieval@1"}
+
+
+class Test:
+    """Unseen pictures, and what the teacher sees in them."""
+
+    def __init__(self, pictures: ex.ImageSet, teacher: ex.Backbone) -> None:
+        self.damage = ex.distortion(NOISE)
+        self.parts = []
+        for start in range(0, len(pictures), MEASURED_BATCH):
+            indices = range(start, min(start + MEASURED_BATCH, len(pictures)))
+            clean = pictures.stack(indices)
+            self.parts.append((indices, clean, self.see(teacher, clean)))
+
+    def see(self, backbone: ex.Backbone, pictures: Tensor) -> ex.Trace:
+        """What is compared."""
+        return backbone.trace(pictures, layers=range(-4, 0), attention="full")
+
+    def numbers(self, student: ex.Backbone) -> dict[str, float]:
+        """Means over all pictures and draws."""
+        agreed: list[ex.Alignment] = []
+        found = []
+        for draw in DRAWS:
+            seen = [self.see(student, self.damage(clean, seed=draw, indices=i)) for i, clean, _ in self.parts]
+            agreed += [ex.alignment(part[2], one) for part, one in zip(self.parts, seen, strict=True)]
+            gallery = torch.cat([reference.embedding for *_, reference in self.parts])
+            found.append(retrieval_at_1(gallery, torch.cat([one.embedding for one in seen])))
+        names = {"cls": "cls_cosine", "patch": "patch_cosine", "kl": "attention_kl"}
+        means = {k: float(torch.cat([one.per_image[name] for one in agreed]).mean()) for k, name in names.items()}
+        return {**means, "retrieval": statistics.mean(found)}
+
+
+def trained(teacher: ex.Backbone, pictures: ex.ImageSet, options: Row, seed: int) -> ex.Backbone:
+    """The student of one row."""
+    base = {"distortion": NOISE, "steps": STEPS, "batch_size": BATCH, "precision": "bfloat16", "probe": 1}
+    fields = {name: value for name, value in options.items() if name not in ("ema", "pictures")}
+    never = 1 << 20
+    config = ex.DistillConfig(
+        **{**base, **fields}, image_size=SIZE, seed=seed, eval_every=never, checkpoint_every=never
+    )
+    chosen = pictures.subset(fraction=options["pictures"] / len(pictures)) if "pictures" in options else pictures
+    decay, mean = options.get("ema", 0.0), dict[str, Tensor]()
+    with tempfile.TemporaryDirectory() as scratch:
+        for record in ex.distill(teacher, chosen, config, Path(scratch, "run")):
+            for name, weights in record.student.module.named_parameters():
+                if weights.requires_grad and decay:
+                    kept = mean.setdefault(name, weights.detach().clone())
+                    kept.lerp_(weights.detach(), 1 - min(decay, (record.step + 1) / (record.step + 10)))
+        student = record.student
+        with torch.no_grad():
+            for name, weights in student.module.named_parameters():
+                weights.copy_(mean.get(name, weights))
+        return student
+
+
+def rows() -> dict[str, Row]:
+    """All rows by name."""
+    return {name: options for group in ROWS.values() for name, options in group.items()}
+
+
+def search(options: argparse.Namespace) -> None:
+    """Train and measure what is missing of this process's share."""
+    teacher = ex.load_backbone(BACKBONE, image_size=SIZE)
+    pictures = ex.load_images(options.train, size=LOADED_SIZE)
+    test = Test(ex.load_images(options.test, size=SIZE), teacher)
+    part, count = map(int, options.share.split("/"))
+    wanted = [(name, seed) for seed in options.seeds for name in options.only or rows()]
+    for name, seed in wanted[part::count]:
+        file = options.runs / f"{name.replace(' ', '_')}-{seed}.json"
+        if file.exists():
+            continue
+        numbers = test.numbers(trained(teacher, pictures, rows()[name], seed))
+        with atomic_path(file) as new:
+            new.write_text(json.dumps({"name": name, "seed": seed, **numbers, "pictures": len(pictures)}))
+        print(name, seed, {key: round(value, 4) for key, value in numbers.items()}, flush=True)
+
+
+def tables(runs: Path) -> str:
+    """Markdown, a table a group, with the base as its first row."""
+    found: dict[str, list[Row]] = {}
+    for file in sorted(runs.glob("*.json")):
+        row = json.loads(file.read_text())
+        found.setdefault(row["name"], []).append(row)
+    lines = []
+    for group, members in ROWS.items():
+        if not group:
+            continue
+        lines += [f"### {group}", "", f"| | seeds | {' | '.join(NUMBERS.values())} |", "|---" * 6 + "|"]
+        for name in ("base", *members):
+            if name in found:
+                lines.append(_line(name, found[name]))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(name: str, students: list[Row]) -> str:
+    cells = [name, str(len(students))]
+    for key in NUMBERS:
+        values = [one[key] for one in students]
+        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.3f}{spread}")
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Search, or print the tables."""
+    if sys.argv[1] == "--tables":
+        print(tables(Path(sys.argv[2])))
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--share", default="0/1", help="which of how many processes this is")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", nargs="+", choices=list(rows()), help="these rows alone")
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    search(options)
+
+
+if __name__ == "__main__":
+    main()
