@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 import explorer as ex
 from explorer.evaluation.probes import retrieval_at_1
@@ -87,19 +88,51 @@ ROWS: dict[str, dict[str, Row]] = {
         "lora:16, lr 1e-3": {"trainable": "lora:16", "lr": 1e-3},
         "attention 10": {"attention": 10.0},
         "attention 3 of 12 blocks": {"attention": 3.0, "attention_layers": 12},
-        "lora:16, lr 1e-3, attention 3": {"trainable": "lora:16", "lr": 1e-3, "attention": 3.0},
-        "lora:16, lr 1e-3, attention 3 of 8 blocks": {
+        "lora:16, lr 1e-3, attention 3": {"trainable": "lora:16", "lr": 0.001, "attention": 3.0},
+        "lora:16, lr 1e-3, attention 3, patches of 12 blocks": {
             "trainable": "lora:16",
-            "lr": 1e-3,
+            "lr": 0.001,
             "attention": 3.0,
-            "attention_layers": 8,
+            "patch_layers": 12,
         },
-        "lora:32, lr 1e-3, attention 3": {"trainable": "lora:32", "lr": 1e-3, "attention": 3.0},
-        "lora:32, lr 1e-3, attention 3 of 12 blocks": {
+        "lora:32, lr 1e-3, attention 3": {"trainable": "lora:32", "lr": 0.001, "attention": 3.0},
+        "lora:32, lr 1e-3, attention 3, patches of 4 blocks": {
             "trainable": "lora:32",
-            "lr": 1e-3,
+            "lr": 0.001,
             "attention": 3.0,
-            "attention_layers": 12,
+            "patch_layers": 4,
+        },
+        "lora:32, lr 1e-3, attention 3, patches of 12 blocks": {
+            "trainable": "lora:32",
+            "lr": 0.001,
+            "attention": 3.0,
+            "patch_layers": 12,
+        },
+        "lora:32, lr 1e-3, attention 10, patches of 4 blocks": {
+            "trainable": "lora:32",
+            "lr": 0.001,
+            "attention": 10.0,
+            "patch_layers": 4,
+        },
+        "lora:16, lr 1e-3, attention 3, patches of 4 blocks, crops of 70 to 100 %": {
+            "trainable": "lora:16",
+            "lr": 0.001,
+            "attention": 3.0,
+            "patch_layers": 4,
+            "area": (0.7, 1.0),
+        },
+        "lora:32, lr 1e-3, attention 3, patches of 4 blocks, crops of 70 to 100 %": {
+            "trainable": "lora:32",
+            "lr": 0.001,
+            "attention": 3.0,
+            "patch_layers": 4,
+            "area": (0.7, 1.0),
+        },
+        "lora:32, lr 1e-3, attention 3, crops of 70 to 100 %": {
+            "trainable": "lora:32",
+            "lr": 0.001,
+            "attention": 3.0,
+            "area": (0.7, 1.0),
         },
         "lora:64, lr 7e-4, attention 3": {"trainable": "lora:64", "lr": 7e-4, "attention": 3.0},
     },
@@ -182,7 +215,7 @@ def search(options: argparse.Namespace) -> None:
         numbers = test.numbers(trained(teacher, pictures, rows()[name], seed))
         with atomic_path(file) as new:
             new.write_text(json.dumps({"name": name, "seed": seed, **numbers, "pictures": len(pictures)}))
-        print(name, seed, {key: round(value, 4) for key, value in numbers.items()}, flush=True)
+        tqdm.write(f"{name} {seed} { {key: round(value, 4) for key, value in numbers.items()} }")
 
 
 def tables(runs: Path) -> str:
@@ -215,7 +248,7 @@ def _line(name: str, students: list[Row]) -> str:
 def main() -> None:
     """Search, or print the tables."""
     if sys.argv[1] == "--tables":
-        print(tables(Path(sys.argv[2])))
+        sys.stdout.write(tables(Path(sys.argv[2])))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("train", type=Path)

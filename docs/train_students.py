@@ -1,21 +1,38 @@
-"""Trains the students that are shipped in assets/pairs again: `python docs/train_students.py IMAGES RUNS [NAME …]`.
+"""Trains the students that are shipped in assets/pairs again:
+
+    python docs/train_students.py IMAGES RUNS [NAME …] [--minutes M]
 
 IMAGES is a folder of pictures that does not contain the embedded photos: these stay unseen, and the numbers in a
-pair's card come from them. Each student first learns from small pictures, which take a sixth of the time, then begins
+pair's card come from them. Each student first learns from small pictures, which take a fifth of the time, then begins
 anew as what came of that, at the size that it is shipped at. RUNS keeps the runs: start it again, and it goes on. Two
 students at once, each with OMP_NUM_THREADS=1, make the most of two cores. On a CPU with bfloat16 instructions,
 precision="bfloat16" takes half of the time.
+
+On a machine with a GPU that can reach nothing, take along what is needed in parts of at most 40 MiB, and train there:
+
+    python docs/train_students.py IMAGES PACK --gpu
+    python docs/train_students.py PACK RUNS --unpack [NAME …] [--minutes 9]
+
+RUNS/NAME.zip are then the finished students, which `vit-explorer pairs import` takes; what is not finished goes on when
+it is started again.
 """
 
+import argparse
 import shutil
-import sys
+import tarfile
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
 from tqdm import tqdm
 
 import explorer as ex
 from explorer.models.pairs import export_pair, import_pair
+from explorer.models.weights import fetch
+from explorer.system.files import cache_dir
 
 NOISE = "gaussian_noise(sigma=0.1..0.5)"
 BLUR = "gaussian_blur(kernel=21, sigma=1..5)"
@@ -25,8 +42,11 @@ COMMON = "random_corruption"  # every common corruption, severities from 1 to 5
 
 SMALL, LARGE = 112, 224  # px
 LOADED = {SMALL: 150, LARGE: 256}  # so that crops need not be enlarged
-STEPS = {"s14": {SMALL: 1900, LARGE: 340}, "clip-b16": {SMALL: 560, LARGE: 100}}  # of 16 pictures
-TRAINED: dict[str, dict[str, Any]] = {"s14": {"trainable": "lora:16"}, "clip-b16": {"trainable": "lora:6"}}
+PART_BYTES = 40 << 20
+STEPS = {"s14": {SMALL: 1900, LARGE: 300}, "clip-b16": {SMALL: 560, LARGE: 80}}  # of 16 pictures
+RANK = {"s14": 16, "clip-b16": 6}  # all of them together are to stay small
+LR = {SMALL: 1e-3, LARGE: 5e-4}
+RECIPE: dict[str, Any] = {"attention": 3.0, "patch_layers": 4, "precision": "bfloat16", "eval_every": 50}
 DISTORTIONS = {
     "s14-noise": NOISE,
     "s14-blur": BLUR,
@@ -38,33 +58,102 @@ DISTORTIONS = {
 }
 
 
-def train(name: str, images: Path, runs: Path) -> None:
-    """Train one student, or go on with it where it was stopped; then ship it."""
+def main() -> None:
+    """Train and ship, or pack for another machine, or train there."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("source", type=Path, help="IMAGES, or PACK")
+    parser.add_argument("target", type=Path, help="RUNS, or PACK")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(DISTORTIONS)}; all unless given")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many; go on another time")
+    parser.add_argument("--gpu", action="store_true", help="pack what is needed elsewhere")
+    parser.add_argument("--unpack", action="store_true", help="train from a pack")
+    parser.add_argument("--steps", type=int, help="so few at each size, to try it")
+    options = parser.parse_args()
+    if options.gpu:
+        pack(options.source, options.target)
+        return
+    images = unpack(options.source, options.target) if options.unpack else options.source
+    end = time.monotonic() + 60 * options.minutes
+    for name in options.names or DISTORTIONS:
+        finished = train(name, images, options.target, end, options.steps)
+        if finished and not options.unpack:
+            ship(name, finished)
+
+
+def train(name: str, images: Path, runs: Path, end: float, few: int | None = None) -> Path | None:
+    """Train one student, or go on with it where it was stopped, until a time: the finished one, as a file."""
     backbone = name.rpartition("-")[0]
+    on_gpu = torch.cuda.is_available()
     begin = None
     for size, steps in STEPS[backbone].items():
         run = runs / f"{name}-{size}"
         config = ex.DistillConfig(
             distortion=DISTORTIONS[name],
-            steps=steps,
+            steps=few or steps,
             image_size=size,
             begin=begin,
-            precision="bfloat16",
-            eval_every=50,
-            **TRAINED[backbone],
+            trainable=f"lora:{RANK[backbone]}",
+            lr=LR[size],
+            workers=8 if on_gpu else 0,
+            **RECIPE,
         )
         pictures = ex.load_images(images, size=LOADED[size])
         teacher = ex.load_backbone(backbone, image_size=size)
-        bar = tqdm(ex.distill(teacher, pictures, config, run, resume=True), total=steps, desc=run.name)
+        records = ex.distill(teacher, pictures, config, run, resume=True)
+        bar = tqdm(records, total=config.steps, desc=run.name)
         for record in bar:
             bar.set_postfix(loss=f"{record.losses['loss']:.3f}")
+            if time.monotonic() > end and record.step < record.steps:
+                records.close()  # type: ignore[attr-defined]
+                return None
         begin = run
+    return export_pair(run, runs / f"{name}.zip", half=True)
+
+
+def ship(name: str, student: Path) -> None:
+    """Put a finished student in the place of the one before."""
     shipped = Path(__file__).parents[1] / "assets" / "pairs" / name
     shutil.rmtree(shipped, ignore_errors=True)
-    import_pair(export_pair(run, runs / f"{name}.zip", half=True), shipped)
+    import_pair(student, shipped)
+
+
+def pack(images: Path, folder: Path) -> None:
+    """Pictures at the size that they are loaded at, and the teachers' weights, byte for byte."""
+    folder.mkdir(parents=True)
+    pictures = ex.load_images(images, size=LOADED[LARGE])
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch, "pack.tar.gz")
+        with tarfile.open(archive, "w:gz") as tar:
+            for number in tqdm(range(len(pictures)), desc="pictures"):
+                small = Path(scratch, "small.jpg")
+                content = (pictures[number][0] * 255).round().byte().permute(1, 2, 0).numpy()
+                Image.fromarray(content).save(small, quality=85)
+                tar.add(small, f"images/{number:05}.jpg")
+            for backbone in STEPS:
+                weights = fetch(backbone)
+                tar.add(weights, f"weights/{weights.name}")
+        with archive.open("rb") as whole:
+            for number in range(1000):
+                if not (part := whole.read(PART_BYTES)):
+                    break
+                (folder / f"part-{number:03}").write_bytes(part)
+
+
+def unpack(folder: Path, runs: Path) -> Path:
+    """The folder of the pictures of a pack; its weights are put into the cache."""
+    images = runs / "images"
+    if not images.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            archive = Path(scratch, "pack.tar.gz")
+            with archive.open("wb") as whole:
+                for part in sorted(folder.glob("part-*")):
+                    whole.write(part.read_bytes())
+            with tarfile.open(archive) as tar:
+                tar.extractall(scratch, filter="data")
+            shutil.copytree(Path(scratch, "weights"), cache_dir() / "weights", dirs_exist_ok=True)
+            shutil.copytree(Path(scratch, "images"), images)
+    return images
 
 
 if __name__ == "__main__":
-    source, target, *names = sys.argv[1:]
-    for chosen in names or DISTORTIONS:
-        train(chosen, Path(source), Path(target))
+    main()

@@ -120,7 +120,7 @@ class Checkpoint:
             PairError: there is no such pair, or it is damaged, or of another teacher.
             ValueError: it was trained in another way.
         """
-        card, tensors, _ = read_pair(pair_folder(pair))
+        card, tensors, history = read_pair(pair_folder(pair))
         check_teacher(card, self.teacher)
         if card["trainable"] != self.config.trainable:
             raise InputError(
@@ -129,7 +129,8 @@ class Checkpoint:
             )
         load_trained(self.student.module, Trainable.parse(self.config.trainable), tensors)
         said = ("student_sha256", "step", "distortion", "image_size", "config", "data")
-        self.data = {**self.data, "begun_from": {name: card[name] for name in said}}
+        measured = [record for record in history if record["alignment"] is not None]
+        self.data = {**self.data, "begun_from": {**{name: card[name] for name in said}, "history": measured}}
 
     def diverged(self, what: str) -> DivergedError:
         """The error that what is broken ends the run with, and where the last good student is."""

@@ -305,6 +305,7 @@ def test_a_student_may_begin_as_another(backbone: Backbone, pictures: Tensor, tm
     begun: dict[str, Any] = {"distortion": "pixel_mask(fraction=0.5)", "begin": tmp_path / "first"}
     whole = run(backbone, pictures, tmp_path / "whole", **begun)
     said = load_pair(tmp_path / "whole", teacher=backbone).card["data"]["begun_from"]
+    assert [record["step"] for record in said.pop("history")] == [2, 4]
     assert {name: first[name] for name in said} == said
     assert said["step"] == 4
     stopped(backbone, pictures, tmp_path / "parts", 2, **begun)
