@@ -32,6 +32,8 @@ BACKBONE, SIZE, LOADED_SIZE = "s14", 112, 128
 BUDGET: dict[str, Any] = {
     "distortion": "gaussian_noise(sigma=0.3)",
     "trainable": "lora:8",
+    "lr": 2e-3,
+    "patch_layers": 1,
     "batch_size": 16,
     "image_size": SIZE,
 }

@@ -26,11 +26,26 @@ from explorer.evaluation.probes import retrieval_at_1
 from explorer.system.files import atomic_path
 
 BACKBONE, SIZE, LOADED_SIZE, STEPS, BATCH = "s14", 112, 150, 60, 16
+NEVER = 1 << 20
 NOISE = "gaussian_noise(sigma=0.3)"
 DRAWS = (1000, 1001)
 MEASURED_BATCH = 10
 
 Row = dict[str, Any]
+BASE: Row = {
+    "distortion": NOISE,
+    "trainable": "lora:8",
+    "lr": 2e-3,
+    "attention": 1.0,
+    "patch_layers": 1,
+    "steps": STEPS,
+    "batch_size": BATCH,
+    "image_size": SIZE,
+    "precision": "bfloat16",
+    "probe": 1,
+    "eval_every": NEVER,
+    "checkpoint_every": NEVER,
+}
 # What each row changes: fields of DistillConfig; "pictures", how many there are to learn from; "ema", the decay of a
 # running mean of the student's weights, which is measured in the student's place.
 ROWS: dict[str, dict[str, Row]] = {
@@ -42,7 +57,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "lora:64": {"trainable": "lora:64"},
         "lora:32, lr 1e-3": {"trainable": "lora:32", "lr": 1e-3},
         "lora:32, lr 4e-3": {"trainable": "lora:32", "lr": 4e-3},
-        "all, lr 1e-4": {"trainable": "all"},
+        "all, lr 1e-4": {"trainable": "all", "lr": 1e-4},
         "all, lr 3e-4": {"trainable": "all", "lr": 3e-4},
         "last:4, lr 3e-4": {"trainable": "last:4", "lr": 3e-4},
     },
@@ -88,49 +103,55 @@ ROWS: dict[str, dict[str, Row]] = {
         "lora:16, lr 1e-3": {"trainable": "lora:16", "lr": 1e-3},
         "attention 10": {"attention": 10.0},
         "attention 3 of 12 blocks": {"attention": 3.0, "attention_layers": 12},
-        "lora:16, lr 1e-3, attention 3": {"trainable": "lora:16", "lr": 0.001, "attention": 3.0},
+        "lora:32, lr 1e-3, attention 3 of 12 blocks": {
+            "trainable": "lora:32",
+            "lr": 1e-3,
+            "attention": 3.0,
+            "attention_layers": 12,
+        },
+        "lora:16, lr 1e-3, attention 3": {"trainable": "lora:16", "lr": 1e-3, "attention": 3.0},
         "lora:16, lr 1e-3, attention 3, patches of 12 blocks": {
             "trainable": "lora:16",
-            "lr": 0.001,
+            "lr": 1e-3,
             "attention": 3.0,
             "patch_layers": 12,
         },
-        "lora:32, lr 1e-3, attention 3": {"trainable": "lora:32", "lr": 0.001, "attention": 3.0},
+        "lora:32, lr 1e-3, attention 3": {"trainable": "lora:32", "lr": 1e-3, "attention": 3.0},
         "lora:32, lr 1e-3, attention 3, patches of 4 blocks": {
             "trainable": "lora:32",
-            "lr": 0.001,
+            "lr": 1e-3,
             "attention": 3.0,
             "patch_layers": 4,
         },
         "lora:32, lr 1e-3, attention 3, patches of 12 blocks": {
             "trainable": "lora:32",
-            "lr": 0.001,
+            "lr": 1e-3,
             "attention": 3.0,
             "patch_layers": 12,
         },
         "lora:32, lr 1e-3, attention 10, patches of 4 blocks": {
             "trainable": "lora:32",
-            "lr": 0.001,
+            "lr": 1e-3,
             "attention": 10.0,
             "patch_layers": 4,
         },
         "lora:16, lr 1e-3, attention 3, patches of 4 blocks, crops of 70 to 100 %": {
             "trainable": "lora:16",
-            "lr": 0.001,
+            "lr": 1e-3,
             "attention": 3.0,
             "patch_layers": 4,
             "area": (0.7, 1.0),
         },
         "lora:32, lr 1e-3, attention 3, patches of 4 blocks, crops of 70 to 100 %": {
             "trainable": "lora:32",
-            "lr": 0.001,
+            "lr": 1e-3,
             "attention": 3.0,
             "patch_layers": 4,
             "area": (0.7, 1.0),
         },
         "lora:32, lr 1e-3, attention 3, crops of 70 to 100 %": {
             "trainable": "lora:32",
-            "lr": 0.001,
+            "lr": 1e-3,
             "attention": 3.0,
             "area": (0.7, 1.0),
         },
@@ -175,12 +196,8 @@ class Test:
 
 def trained(teacher: ex.Backbone, pictures: ex.ImageSet, options: Row, seed: int) -> ex.Backbone:
     """The student of one row."""
-    base = {"distortion": NOISE, "steps": STEPS, "batch_size": BATCH, "precision": "bfloat16", "probe": 1}
     fields = {name: value for name, value in options.items() if name not in ("ema", "pictures")}
-    never = 1 << 20
-    config = ex.DistillConfig(
-        **{**base, **fields}, image_size=SIZE, seed=seed, eval_every=never, checkpoint_every=never
-    )
+    config = ex.DistillConfig(**{**BASE, **fields}, seed=seed)
     chosen = pictures.subset(fraction=options["pictures"] / len(pictures)) if "pictures" in options else pictures
     decay, mean = options.get("ema", 0.0), dict[str, Tensor]()
     with tempfile.TemporaryDirectory() as scratch:

@@ -46,7 +46,7 @@ class FinetuneConfig:
         batch_size: pictures in each of them.
         lr: the highest learning rate of the backbone; None: the one for what is trained, as there.
         head_lr: the highest learning rate of the linear head.
-        trainable: "lora:8" (adapter of rank 8), "all", or "last:2" (the last two blocks and the final norm).
+        trainable: "lora:32" (adapter of rank 32), "all", or "last:2" (the last two blocks and the final norm).
         views: "fresh", a new random crop and flip at every visit; K, so many for each picture, which repeat; "fixed",
             the pictures as they are.
         area: the smallest and largest share of a picture that a crop covers.
@@ -60,7 +60,7 @@ class FinetuneConfig:
     batch_size: int = 16
     lr: float | None = None
     head_lr: float = 2e-3
-    trainable: str = "lora:8"
+    trainable: str = recipe.TRAINABLE
     views: Views = "fresh"
     area: tuple[float, float] = (0.4, 1.0)
     precision: Precision = "auto"

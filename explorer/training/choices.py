@@ -16,7 +16,7 @@ Blocks = int | Sequence[int]
 Rows = Literal["all", "own"]
 Views = int | Literal["fixed", "fresh"]
 Precision = Literal["auto", "float32", "bfloat16"]
-ATTENTION_LAYERS = 4
+ATTENTION_LAYERS = PATCH_LAYERS = 4
 
 
 def block_numbers(chosen: Blocks, depth: int) -> list[int]:

@@ -16,6 +16,7 @@ from explorer.errors import InputError
 from explorer.training import choices, recipe
 from explorer.training.choices import (
     ATTENTION_LAYERS,
+    PATCH_LAYERS,
     Blocks,
     Precision,
     Rows,
@@ -48,6 +49,8 @@ def _level(what: str) -> dict[str, Any]:
 class DistillConfig:
     """What is learned, from what, and how. All of it is checked when it is made.
 
+    The defaults are the best that a search for short runs found (docs/recipe.md).
+
     Attributes:
         distortion: a spec (see `explorer.distortion`) or a `Distortion`; ranges and mixtures are drawn per picture.
         cls, patch, attention: weights of the three levels; 0 switches a level off. See `explorer.training.losses`.
@@ -62,7 +65,7 @@ class DistillConfig:
         warmup: share of the steps in which the learning rate rises from 0; then it falls to 0 along a cosine.
         weight_decay: of AdamW, on matrices. It pulls towards zero, not towards the teacher.
         grad_clip: the largest norm of the gradient; None: no limit.
-        trainable: "lora:8" (adapter of rank 8), "all", or "last:2" (the last two blocks and the final norm).
+        trainable: "lora:32" (adapter of rank 32), "all", or "last:2" (the last two blocks and the final norm).
         begin: a pair, by its name or its run's folder, whose student this one begins as, instead of its teacher's copy.
             It was made from the same weights with the same `trainable`, at any image size (with "all": at this one).
         image_size: pixels a side, or (height, width).
@@ -90,7 +93,7 @@ class DistillConfig:
     )
     cls: float = field(default=1.0, metadata=_level("the global embedding"))
     patch: float = field(default=1.0, metadata=_level("the patch features"))
-    attention: float = field(default=1.0, metadata=_level("the attention maps"))
+    attention: float = field(default=3.0, metadata=_level("the attention maps"))
     contrastive: float = field(default=0.0, metadata=_level("InfoNCE between embeddings"))
     cls_mse: float = field(default=0.0, metadata=_level("the squared difference of embeddings"))
     patch_mse: float = field(default=0.0, metadata=_level("the squared difference of patch features"))
@@ -99,7 +102,7 @@ class DistillConfig:
         metadata=_option(read_blocks, "so many of the last blocks, or block numbers such as 0,5,11"),
     )
     patch_layers: Blocks = field(
-        default=1, metadata=_option(read_blocks, "so many of the last blocks, or block numbers")
+        default=PATCH_LAYERS, metadata=_option(read_blocks, "so many of the last blocks, or block numbers")
     )
     rows: Rows = field(
         default="all", metadata=_option(str, "attention rows that are aligned: all, or the picture's own")
@@ -118,7 +121,7 @@ class DistillConfig:
     warmup: float = field(default=0.1, metadata=_option(float, "share of the steps in which the learning rate rises"))
     weight_decay: float = field(default=0.0, metadata=_option(float, "of AdamW"))
     grad_clip: float | None = field(default=1.0, metadata=_option(float, "largest norm of the gradient"))
-    trainable: str = field(default="lora:8", metadata=_option(str, "lora:RANK, all, or last:BLOCKS"))
+    trainable: str = field(default=recipe.TRAINABLE, metadata=_option(str, "lora:RANK, all, or last:BLOCKS"))
     begin: str | os.PathLike | None = field(
         default=None, metadata=_option(str, "a pair (its name, or its folder) whose student this one begins as")
     )

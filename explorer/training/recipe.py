@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-HIGHEST_LR = {"lora": 2e-3, "all": 1e-4, "last": 1e-4}
+TRAINABLE = "lora:32"
+HIGHEST_LR = {"lora": 1e-3, "all": 1e-4, "last": 1e-4}
 """What is trained -> the learning rate after warm-up, where none is asked for."""
 
 
 def highest_lr(lr: float | None, trainable: str) -> float:
-    """The learning rate after warm-up: the one that was asked for, else that of what is trained ("lora:8")."""
+    """The learning rate after warm-up: the one that was asked for, else that of what is trained ("lora:32")."""
     return lr if lr is not None else HIGHEST_LR[trainable.partition(":")[0]]
 
 

@@ -207,7 +207,7 @@ def test_learning_rate() -> None:
     rates = [config.lr_at(step) for step in range(1, 101)]
     assert rates[:10] == pytest.approx([step / 10 for step in range(1, 11)])
     assert rates[10:] == pytest.approx([0.5 * (1 + math.cos(math.pi * k / 90)) for k in range(90)])
-    assert [settings(trainable=t).highest_lr for t in ("lora:1", "all", "last:1")] == [2e-3, 1e-4, 1e-4]
+    assert [settings(trainable=t).highest_lr for t in ("lora:1", "all", "last:1")] == [1e-3, 1e-4, 1e-4]
     for warmup in (0.0, 0.999):
         assert all(0 < settings(steps=3, warmup=warmup).lr_at(step) <= 1 for step in (1, 2, 3))
 

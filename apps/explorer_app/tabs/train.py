@@ -34,8 +34,8 @@ under the pointer. Runs take their turn; one that was stopped, also by closing t
 FIXED, VARYING = "as in the left column", "varying"
 UPLOAD = "your zip file"
 TRAINABLE = [
-    ("adapter of rank 8 on every block (1 MB)", "lora:8"),
-    ("adapter of rank 2", "lora:2"),
+    ("adapter of rank 32 on every block (5 MB)", "lora:32"),
+    ("adapter of rank 8 (1 MB)", "lora:8"),
     ("the last two blocks", "last:2"),
     ("everything", "all"),
 ]
@@ -105,7 +105,7 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
             )
         with gr.Column(min_width=240):
             levels = [
-                gr.Slider(0, 2, 1, step=0.1, label=label, elem_id=f"level-{name}")
+                gr.Slider(0, 5, getattr(ex.DistillConfig, name), step=0.1, label=label, elem_id=f"level-{name}")
                 for name, label in (
                     ("cls", "Weight of the CLS embedding"),
                     ("patch", "Weight of the patch features"),
@@ -113,9 +113,9 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
                 )
             ]
     with gr.Accordion("What is trained, how large, which seed", open=False), gr.Row():
-        trainable = gr.Dropdown(TRAINABLE, value="lora:8", label="Train", elem_id="trainable")
+        trainable = gr.Dropdown(TRAINABLE, value=ex.DistillConfig.trainable, label="Train", elem_id="trainable")
         size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
-        batch = gr.Slider(2, 32, 8, step=1, label="Pictures per step", elem_id="batch")
+        batch = gr.Slider(2, 32, ex.DistillConfig.batch_size, step=1, label="Pictures per step", elem_id="batch")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
     pictures.input(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **QUICK)
     gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **QUICK)
