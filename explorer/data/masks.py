@@ -1,18 +1,19 @@
 """Pictures with a class for each pixel: `load_segmented`.
 
-Enters: a folder with images/, masks/ and classes.csv. Leaves: a `SegmentedSet`, whose masks are cut as its pictures are.
+Enters: a folder with images/, masks/ and classes.csv. Leaves: a `SegmentedSet`, whose masks are cut as its pictures
+are.
 """
 
 import csv
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from explorer.data.image import ImageError, Size, crop_box
+from explorer.data.image import ImageError, Size, crop_box, upright_size
 from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
 from explorer.errors import InputError
@@ -44,28 +45,23 @@ class SegmentedSet:
 
     def mask(self, index: int) -> UInt8[np.ndarray, "height width"]:
         """The class of each pixel of picture `index`, at the size of the set: the nearest pixel's, never a mixture.
+        `IGNORED` where it is none of `classes`.
 
         Raises:
-            ImageError: the file is damaged, has colours, or is no mask of a picture of this shape.
+            ImageError: the file is damaged, holds no class numbers, or is no mask of a picture of this shape.
         """
         path = self.masks[index]
-        try:
-            with Image.open(path) as file:
-                file.load()
-                values = file if file.mode in _ONE_CHANNEL else None
-                shape = file.size
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ImageError(f"'{path}' cannot be read as a mask: {error}") from error
-        if values is None:
-            raise ImageError(f"'{path}' has colours ({file.mode}); a mask has one channel, of class numbers")
-        with Image.open(self.images.path(index)) as picture:  # type: ignore[arg-type]  # they are files
-            if shape not in (picture.size, picture.size[::-1]):
-                raise ImageError(f"'{path}' has {shape[0]} x {shape[1]} pixels, and its picture {picture.size}")
-        cols, rows = shape
-        size = self.images.size
-        target = (rows, cols) if size is None else (size, size) if isinstance(size, int) else tuple(size)
-        cut = values.resize(target[::-1], Image.Resampling.NEAREST, box=crop_box(rows, cols, size))
-        return np.asarray(cut, dtype=np.uint8)
+        values = _values(path)
+        cols, rows = values.size
+        shown = upright_size(self.images.path(index))  # type: ignore[arg-type]  # they are files
+        if (rows, cols) != shown:
+            raise ImageError(
+                f"'{path}' has {rows} rows and {cols} columns of pixels, and its picture {shown[0]} and {shown[1]}: a "
+                "mask lies over the picture as it is shown, after its EXIF orientation has turned it"
+            )
+        box, (height, width) = crop_box(rows, cols, self.images.size)
+        cut = np.asarray(values.resize((width, height), Image.Resampling.NEAREST, box=box)).astype(np.uint8)
+        return np.where(np.isin(cut, [*self.classes]), cut, np.uint8(IGNORED))
 
     def resized(self, size: Size) -> "SegmentedSet":
         """The same pictures and masks, cut to another size when they are asked for."""
@@ -83,31 +79,71 @@ def load_segmented(folder: str | os.PathLike, size: Size = None, limit: int | No
         limit: at most so many pictures.
 
     Raises:
-        ValueError: a folder or a mask is missing, or classes.csv has other columns.
+        ValueError: a folder or a mask is missing, or classes.csv has other columns or values.
     """
     folder = Path(folder)
     for name in ("images", "masks"):
         if not (folder / name).is_dir():
             raise InputError(f"'{folder}' holds no {name}/: expected images/ and masks/, with files of the same names")
     images = load_images(folder / "images", size, limit)
-    masks = {file.stem: file for file in (folder / "masks").iterdir() if file.suffix.lower() == ".png"}
-    missing = [name for name in images.names if Path(name).stem not in masks]
-    if missing:
-        raise InputError(f"{len(missing)} of {len(images)} pictures have no mask, such as '{missing[0]}'")
+    masks = {
+        _stem(file.relative_to(folder / "masks")): file for file in sorted((folder / "masks").rglob("*.[pP][nN][gG]"))
+    }
+    stems = [_stem(key) for key in images.keys]
+    if missing := [key for key, stem in zip(images.keys, stems, strict=True) if stem not in masks]:
+        raise InputError(
+            f"{len(missing)} of {len(images)} pictures have no mask, such as '{missing[0]}': expected "
+            f"'{folder / 'masks' / _stem(missing[0])}.png'"
+        )
+    if len(set(stems)) < len(stems):
+        raise InputError(
+            f"several pictures in '{folder / 'images'}' have one name but for their endings, and so one mask"
+        )
     return SegmentedSet(
         images=images,
-        masks=tuple(masks[Path(name).stem] for name in images.names),
-        classes=_classes(folder) or {value: str(value) for value in range(IGNORED)},
+        masks=tuple(masks[stem] for stem in stems),
+        classes=_classes(folder),
     )
+
+
+def _stem(key: object) -> str:
+    return PurePath(str(key)).with_suffix("").as_posix()
+
+
+def _values(path: Path) -> Image.Image:
+    """A mask as it is stored; of a palette, the numbers and not the colours."""
+    try:
+        with Image.open(path, formats=["PNG"]) as file:
+            file.load()
+            if file.mode not in _ONE_CHANNEL:
+                raise ImageError(
+                    f"'{path}' has values of Pillow's mode {file.mode}; a mask has one channel of 8 bits or fewer "
+                    f"({', '.join(_ONE_CHANNEL)}): turn colours, or larger values, into class numbers below {IGNORED}"
+                )
+            return file
+    except ImageError:
+        raise
+    except Exception as error:  # whatever Pillow and its decoders raise, as in `explorer.data.image`
+        raise ImageError(
+            f"'{path}' cannot be read as a mask ({error}); it is damaged or cut short: get it again"
+        ) from error
 
 
 def _classes(folder: Path) -> dict[int, str]:
     for file in (folder / "classes.csv", folder.parent / "classes.csv"):
         if file.is_file():
-            with file.open(encoding="utf-8-sig", newline="") as stream:
-                try:
-                    named = {int(row["value"]): row["name"] for row in csv.DictReader(stream)}
-                except (KeyError, ValueError) as error:
-                    raise InputError(f"'{file}' has the columns value (a number) and name; got {error}") from None
-            return {value: name for value, name in named.items() if 0 <= value < IGNORED}
-    return {}
+            return _named(file)
+    return {value: str(value) for value in range(IGNORED)}
+
+
+def _named(file: Path) -> dict[int, str]:
+    """Value -> name, but for `IGNORED`."""
+    expected = f"'{file}' has the columns value (a class number from 0 to {IGNORED}) and name"
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        try:
+            named = {int(row["value"]): str(row["name"]) for row in csv.DictReader(stream)}
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{expected}; got {error}") from None
+    if not named.keys() - {IGNORED} or not named.keys() <= {*range(IGNORED + 1)}:
+        raise InputError(f"{expected}; got the values {sorted(named) or 'of no class'}")
+    return {value: name for value, name in named.items() if value != IGNORED}
