@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from explorer.data.sets import ImageSet
     from explorer.data.sources import load_images
     from explorer.distortions import DISTORTIONS, Distortion, distortion, register_distortion
-    from explorer.evaluation.dense import DenseEvaluation, evaluate_dense
+    from explorer.evaluation.dense import DenseEvaluation, Segmentation, evaluate_dense
     from explorer.evaluation.evaluation import Evaluation, evaluate
     from explorer.evaluation.features import Features, embed
     from explorer.evaluation.projection import Projection, project
@@ -54,7 +54,7 @@ _HOME = {
     "data.sets": ("ImageSet",),
     "data.sources": ("load_images",),
     "distortions": ("DISTORTIONS", "Distortion", "distortion", "register_distortion"),
-    "evaluation.dense": ("DenseEvaluation", "evaluate_dense"),
+    "evaluation.dense": ("DenseEvaluation", "Segmentation", "evaluate_dense"),
     "evaluation.evaluation": ("Evaluation", "evaluate"),
     "evaluation.features": ("Features", "embed"),
     "evaluation.projection": ("Projection", "project"),
@@ -102,6 +102,7 @@ __all__ = [
     "Record",
     "Recovery",
     "Section",
+    "Segmentation",
     "SegmentedSet",
     "Sweep",
     "Trace",
