@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from explorer.analysis.metrics import top_mass
     from explorer.analysis.similarity import Alignment, alignment, patch_similarity
     from explorer.data.image import ImageError, load_image
+    from explorer.data.masks import SegmentedSet, load_segmented
     from explorer.data.sets import ImageSet
     from explorer.data.sources import load_images
     from explorer.distortions import DISTORTIONS, Distortion, distortion, register_distortion
+    from explorer.evaluation.dense import DenseEvaluation, Segmentation, evaluate_dense
     from explorer.evaluation.evaluation import Evaluation, evaluate
     from explorer.evaluation.features import Features, embed
     from explorer.evaluation.projection import Projection, project
@@ -48,9 +50,11 @@ _HOME = {
     "analysis.metrics": ("top_mass",),
     "analysis.similarity": ("Alignment", "alignment", "patch_similarity"),
     "data.image": ("ImageError", "load_image"),
+    "data.masks": ("SegmentedSet", "load_segmented"),
     "data.sets": ("ImageSet",),
     "data.sources": ("load_images",),
     "distortions": ("DISTORTIONS", "Distortion", "distortion", "register_distortion"),
+    "evaluation.dense": ("DenseEvaluation", "Segmentation", "evaluate_dense"),
     "evaluation.evaluation": ("Evaluation", "evaluate"),
     "evaluation.features": ("Features", "embed"),
     "evaluation.projection": ("Projection", "project"),
@@ -82,6 +86,7 @@ __all__ = [
     "CaptureError",
     "CheckpointError",
     "Comparison",
+    "DenseEvaluation",
     "DistillConfig",
     "Distortion",
     "DivergedError",
@@ -97,6 +102,8 @@ __all__ = [
     "Record",
     "Recovery",
     "Section",
+    "Segmentation",
+    "SegmentedSet",
     "Sweep",
     "Trace",
     "UnsupportedModelError",
@@ -111,6 +118,7 @@ __all__ = [
     "distortion",
     "embed",
     "evaluate",
+    "evaluate_dense",
     "export_pair",
     "import_pair",
     "list_backbones",
@@ -119,6 +127,7 @@ __all__ = [
     "load_image",
     "load_images",
     "load_pair",
+    "load_segmented",
     "page",
     "patch_similarity",
     "pca_rgb",

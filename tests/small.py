@@ -1,4 +1,5 @@
-"""Small labelled pictures in class folders, and an untrained pair for them: quick to look at, and told apart."""
+"""Small labelled pictures in class folders, others with masks, and an untrained pair for them: quick to look at, and
+told apart."""
 
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def break_some(folder: Path) -> tuple[str, ...]:
 def picture_set(folder: Path, per_class: int = 6) -> ImageSet:
     """The same, loaded."""
     return load_images(picture_folder(folder, per_class), size=SIZE)
+
+
+def segmented_folder(folder: Path, pictures: int = 6, seed: int = 0) -> Path:
+    """images/, masks/ and classes.csv: four squares in each picture, with the colours of their classes."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for number in range(pictures):
+        random = np.random.default_rng((seed, number))
+        mask = np.kron(random.integers(0, 3, (2, 2), dtype=np.uint8), np.ones((20, 20), dtype=np.uint8))
+        pixels = random.integers(0, 90, (40, 40, 3), dtype=np.uint8)
+        pixels[np.arange(40)[:, None], np.arange(40), 2 - mask] += 150
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+    rows = [f"{value},{name}" for value, name in enumerate(CLASSES)]
+    (folder / "classes.csv").write_text("\n".join(["value,name", *rows, "255,ignored"]))
+    return folder
 
 
 def pair(trained_on: str = NOISE) -> Pair:

@@ -35,15 +35,28 @@ if TYPE_CHECKING:
 
 
 def shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
-    parser.add_argument("pair", metavar="PAIR", help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder")
+    pair_argument(parser)
     sources = "photos (those of the project), a folder, a zip, or a data set of torchvision"
     parser.add_argument("--images", metavar="SOURCE", default="photos", help=f"{sources} (default: %(default)s)")
     parser.add_argument("--split", metavar="NAME", help="the part of --images to take where it holds train/ and test/")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="a CSV file with the columns file and label")
+    limit_argument(parser, limit)
+    add_skip_argument(parser)
+    measuring_arguments(parser)
+
+
+def pair_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pair", metavar="PAIR", help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder")
+
+
+def limit_argument(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
     parser.add_argument(
         "--limit", type=int, metavar="N", default=limit, help="use at most so many (default: %(default)s)"
     )
-    add_skip_argument(parser)
+
+
+def measuring_arguments(parser: argparse.ArgumentParser) -> None:
+    """How it is measured, and where it is written to."""
     parser.add_argument("--seed", type=int, default=0, help="of the distortion, and of choices (default: %(default)s)")
     parser.add_argument("--size", type=size, help="pixels a side (default: the size that it was trained at)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, … (default: %(default)s)")
@@ -123,7 +136,7 @@ def deliver(
         write(options.csv, table.to_csv(index=False).encode())
     if options.json is not None:
         rows = json.loads(table.to_json(orient="records"))
-        if options.skip_broken:
+        if getattr(options, "skip_broken", False):  # not every command can
             about["skipped"] = [name for images in sets for name in images.skipped]
         whole = {**model, "image_size": list(teacher.height_width), **about, "rows": rows}
         write(options.json, (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode())

@@ -98,6 +98,30 @@ def check_image(source: str | os.PathLike | bytes) -> None:
         return
 
 
+def upright_size(source: str | os.PathLike) -> tuple[int, int]:
+    """(rows, cols) of a picture file as it is shown, turned as EXIF says; from its head alone.
+
+    Raises:
+        ImageError: as for `check_image`.
+    """
+    path = _existing_file(source)
+    what = _quoted(path)
+    with _translated(what), path.open("rb") as stream, _opened(stream, what) as image:
+        return (
+            image.size[::-1] if _orientation(image) < 5 or image.format == "TIFF" else image.size
+        )  # TIFF: see `_from_pil`
+
+
+def crop_box(rows: int, cols: int, size: Size) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """What `load_image(…, size)` shows of a picture: (left, top, right, bottom) in the picture's own pixels; and how
+    large that becomes, (height, width)."""
+    target = _target(size) or (rows, cols)
+    covering = _covering(rows, cols, target)
+    top, bottom = _kept(rows, covering[0], target[0])
+    left, right = _kept(cols, covering[1], target[1])
+    return (left, top, right, bottom), target
+
+
 def to_uint8(image: Float[Tensor, "*batch 3 height width"]) -> UInt8[np.ndarray, "*batch height width 3"]:
     """One picture or a batch as bytes 0..255, channels last: rounded, and clipped where it leaves [0, 1].
 
@@ -502,14 +526,12 @@ def _covering(rows: int, cols: int, target: tuple[int, int]) -> tuple[int, int]:
 def _cover(picture: _Picture, target: tuple[int, int], what: str) -> _Picture:
     """Scaled to cover the target, centre cropped. Crops first: 1 x 2000 pixels never become 224 x 448,000."""
     cols, rows = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
-    covering = _covering(rows, cols, target)
-    top, bottom = _kept(rows, covering[0], target[0])
-    left, right = _kept(cols, covering[1], target[1])
+    box, _ = crop_box(rows, cols, target)
     with _translated(what):
         if isinstance(picture, Image.Image):
-            return _resize(picture, (left, top, right, bottom), target)
+            return _resize(picture, box, target)
         bands = [Image.fromarray(np.ascontiguousarray(picture[..., channel])) for channel in range(3)]
-        resized = [np.asarray(_resize(band, (left, top, right, bottom), target)) for band in bands]
+        resized = [np.asarray(_resize(band, box, target)) for band in bands]
         return np.stack(resized, axis=2).clip(0, 1)  # bicubic overshoots at edges
 
 

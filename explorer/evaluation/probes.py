@@ -43,13 +43,24 @@ class Probe:
         Raises:
             ValueError: no pictures, NaN, or features of another size than those that it was fitted on.
         """
+        return self.estimator.predict(self._rows(features))
+
+    def probabilities(self, features: Shaped[Any, "image dim"]) -> Float[np.ndarray, "image class"]:
+        """How likely each of `classes` is; of "knn", its share of the votes.
+
+        Raises:
+            ValueError: as for `predict`.
+        """
+        return self.estimator.predict_proba(self._rows(features))
+
+    def _rows(self, features: Shaped[Any, "image dim"]) -> Float[np.ndarray, "image dim"]:
         rows, size = as_rows(features), self.estimator.n_features_in_
         if rows.shape[1] != size:
             raise InputError(
                 f"the probe was fitted on features of size {size}; got size {rows.shape[1]}: use features of the same "
                 "backbone"
             )
-        return self.estimator.predict(rows)
+        return rows
 
     def accuracy(self, features: Shaped[Any, "image dim"], labels: Iterable[Any]) -> float:
         """The share of pictures whose label is predicted; a label that the probe never saw counts as wrong.

@@ -10,6 +10,7 @@ from explorer.plots.evaluation import plot_evaluation, plot_projection, plot_swe
 from explorer.plots.interactive import plotly_comparison, plotly_layers
 from explorer.plots.overlays import overlay, plot_map
 from explorer.plots.panes import Pane, plot_attribution, plot_curves, plot_panes
+from explorer.plots.segmentation import plot_segmentation
 from explorer.plots.style import (
     BETTER,
     COLOURS,
@@ -47,6 +48,7 @@ __all__ = [
     "plot_panes",
     "plot_pca",
     "plot_projection",
+    "plot_segmentation",
     "plot_similarity",
     "plot_sweep",
     "plotly_comparison",

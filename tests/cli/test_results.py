@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.small import break_some, picture_folder
+from tests.small import break_some, picture_folder, segmented_folder
 from tests.together import Run
 
 pytestmark = pytest.mark.weights
@@ -83,6 +83,26 @@ def test_evaluate_says_how_much_of_the_gap_is_closed(run: Run, images: Path, tmp
     else:
         assert "no gap" in done.stdout
     assert all(row["train_pictures"] == row["test_pictures"] == 6 for row in about["rows"])
+
+
+def test_evaluate_dense_tells_both_protocols(run: Run, refused: Refused, tmp_path: Path) -> None:
+    folders = [segmented_folder(tmp_path / name, seed=len(name)) for name in ("train", "test")]
+    ask = ["evaluate-dense", "s14-noise", *folders, *SMALL]
+    done = run(*ask, "--limit", 5, "--draws", 2, "--csv", "d.csv", "--json", "d.json", "--figure", "d.png")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "d.csv")
+    assert table["view"].tolist() == ["teacher_clean", "teacher_distorted", "student_distorted", "student_clean"]
+    assert set(table["test_pictures"]) == {5}
+    assert set(table["draws"]) == {2}
+    about = json.loads((tmp_path / "d.json").read_text())
+    assert len(about["by_class"]) == 4 * 3
+    assert [row["propagation_miou"] for row in about["rows"]] == pytest.approx(table["propagation_miou"].tolist())
+    assert f"gap closed, linear: {about['gap_closed']['linear'] or 0:.3f}" in done.stdout or "no gap" in done.stdout
+    assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
+    refused(["evaluate-dense", "s14-noise", folders[0], folders[0]], "6 pictures are in train and in test")
+    refused(["evaluate-dense", "s14-noise", folders[0], folders[1] / "masks"], "holds no images/")
+    (folders[1] / "masks" / "3.png").unlink()
+    refused(ask, "1 of 6 pictures have no mask, such as '3.png'")
 
 
 def test_labels_from_a_file(run: Run, refused: Refused, images: Path, tmp_path: Path) -> None:
