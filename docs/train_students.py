@@ -10,8 +10,8 @@ precision="bfloat16" takes half of the time.
 
 On a machine with a GPU that can reach nothing, take along what is needed in parts of at most 40 MiB, and train there:
 
-    python docs/train_students.py IMAGES PACK --gpu
-    python docs/train_students.py PACK RUNS --unpack [NAME …] [--minutes 9]
+    python docs/train_students.py IMAGES PACK [NAME …] --gpu
+    python docs/train_students.py PACK RUNS [NAME …] --unpack [--minutes 9]
 
 RUNS/NAME.zip are then the finished students, which `vit-explorer pairs import` takes; what is not finished goes on when
 it is started again.
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="so few at each size, to try it")
     options = parser.parse_args()
     if options.gpu:
-        pack(options.source, options.target)
+        pack(options.source, options.target, {name.rpartition("-")[0] for name in options.names or DISTORTIONS})
         return
     images = unpack(options.source, options.target) if options.unpack else options.source
     end = time.monotonic() + 60 * options.minutes
@@ -86,6 +86,8 @@ def train(name: str, images: Path, runs: Path, end: float, few: int | None = Non
     on_gpu = torch.cuda.is_available()
     begin = None
     for size, steps in STEPS[backbone].items():
+        if time.monotonic() > end:
+            return None
         run = runs / f"{name}-{size}"
         config = ex.DistillConfig(
             distortion=DISTORTIONS[name],
@@ -117,8 +119,9 @@ def ship(name: str, student: Path) -> None:
     import_pair(student, shipped)
 
 
-def pack(images: Path, folder: Path) -> None:
-    """Pictures at the size that they are loaded at, and the teachers' weights, byte for byte."""
+def pack(images: Path, folder: Path, backbones: set[str]) -> None:
+    """Pictures at the size that they are loaded at, and the teachers' weights, byte for byte: a student is bound to
+    them by their digest."""
     folder.mkdir(parents=True)
     pictures = ex.load_images(images, size=LOADED[LARGE])
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,7 +132,7 @@ def pack(images: Path, folder: Path) -> None:
                 content = (pictures[number][0] * 255).round().byte().permute(1, 2, 0).numpy()
                 Image.fromarray(content).save(small, quality=85)
                 tar.add(small, f"images/{number:05}.jpg")
-            for backbone in STEPS:
+            for backbone in backbones:
                 weights = fetch(backbone)
                 tar.add(weights, f"weights/{weights.name}")
         with archive.open("rb") as whole:
