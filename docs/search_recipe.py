@@ -194,7 +194,29 @@ of two draws of the noise that no run met; ± is the standard deviation over tra
 Each row changes one thing of the base, which is what `DistillConfig` had before: `lora:8`, 2e-3, weight 1 for all
 levels, patches of the last block, attention of the last four. *untouched* is the teacher's copy before training.
 """
-READING = ""
+READING = """
+## What it says
+
+- **Attention pulls the others along.** Its weight is what brings most: three times as much of it makes *every* number
+  better, CLS and patch cosine, too; a third as much makes every number worse. Ten times as much gives little more.
+- **Patches of four blocks instead of one** help the embedding and attention, without a price. Of twelve, they help these
+  still more, and the last block's patches less. Attention of twelve blocks, or of one, is worse than of the last four.
+- **Rank and learning rate go together.** Rank 32 is worse than rank 8 at its learning rate, 2e-3, and better at half of
+  it. Training everything, or the last four blocks, is behind every adapter in so short a run.
+- **Many small steps.** The same 960 visits in 120 steps of 8 are better than in 60 of 16, with the old recipe and with
+  the new one, and those better than 30 of 32.
+- **Nothing comes of** averaged weights, longer or shorter warm-up, another limit of gradients, or more pictures: 684
+  are as good as 3,620 as long as none is met more than twice. Crops of at least 70 % are a little better for so short a
+  run; with the new recipe the difference is gone. A range of strengths costs a little at the one strength measured.
+- **Worse**: a contrastive or a squared-error term beside the three levels; the class token's attention rows alone.
+
+`DistillConfig` has since: `lora:32`, 1e-3, attention weight 3, patches of the last four blocks. Batches of 16 stay its
+default, since larger steps use a machine better; where only the number of pictures counts, take 8.
+
+What it does not say: anything about other damage or models, and about runs of other lengths. Adapters with the patch
+embedding and norms beside them, growing pictures and a rising strength were not searched here. 100 pictures: retrieval@1
+moves by 0.03 from seed to seed, and only large differences of it count.
+"""
 
 
 class Test:

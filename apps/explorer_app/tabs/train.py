@@ -115,7 +115,7 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
     with gr.Accordion("What is trained, how large, which seed", open=False), gr.Row():
         trainable = gr.Dropdown(TRAINABLE, value=ex.DistillConfig.trainable, label="Train", elem_id="trainable")
         size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
-        batch = gr.Slider(2, 32, ex.DistillConfig.batch_size, step=1, label="Pictures per step", elem_id="batch")
+        batch = gr.Slider(2, 32, 8, step=1, label="Pictures per step", elem_id="batch")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
     pictures.input(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **QUICK)
     gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **QUICK)
