@@ -101,7 +101,7 @@ def test_losses_are_those_of_the_step(backbone: Backbone, pictures: Tensor, tmp_
     clean = torch.stack([stream[n].image for n in samples])
     damaged = explorer.distortion("gaussian_noise(sigma=0.3)")(clean, seed=0, indices=samples)
     traces = [backbone.trace(images, layers=(8, 9, 10, 11), attention="full") for images in (clean, damaged)]
-    expected = explorer.training.losses.combine(*traces, contrastive=0.5, attention=2.0)
+    expected = explorer.training.losses.combine(*traces, contrastive=0.5, attention=2.0, patch_layers=4)
     assert record.losses == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-4)
     assert len(held_out) == 2
 
