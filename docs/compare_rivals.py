@@ -1,234 +1,500 @@
-"""The student against its rivals at equal supervision, and writes docs/results.md, results.csv and results.png:
+"""The student against its rivals at equal supervision: computes docs/results.json, and writes the report from it.
 
-    python docs/compare_rivals.py IMAGES CIFAR RUNS
+    python docs/compare_rivals.py CALTECH CIFAR RUNS [--only WORD …] [--all] [--report]
 
-IMAGES is a folder of unlabelled pictures, on which students learn (without the embedded photos); CIFAR is a folder with
-train/ and test/ of class folders. RUNS keeps the students, and in `results.json` every number that is finished: start
-it again, and it goes on; `--report` writes the report of what there is. Who gets what:
+CALTECH and CIFAR are folders with train/ and test/ of class folders. The work is cut into units of minutes, in an order
+in which stopping early leaves whole tables; RUNS keeps a file for each finished unit. Stop it whenever you like, and
+start it again: it goes on. Several processes share the work by themselves: start it as often as there are cores, each
+with OMP_NUM_THREADS=1. `--report` writes the report of what there is, without models or pictures; so does `python
+docs/results_report.py`, from the committed results.json alone.
 
-- all rows have the same labelled pictures: 10 % or 100 % of them;
-- *frozen + probe*: the teacher, a linear probe on distorted pictures;
-- *restored + probe*: the same after classical restoration that knows the damage (see `explorer.baselines.restoration`);
-- *fine-tuned*: adapter and head trained with the labels on distorted pictures, from a linear probe on;
-- *contrastive student*: Ravula et al. 2021, InfoNCE with the clean teacher alone, then a linear probe;
-- *three-level student*: CLS, patches and attention, the same steps on the same pictures, then a linear probe;
-- *clean teacher*: what nobody can reach, a probe on clean pictures.
+What each row gets is in docs/results_head.md, which the report begins with.
 """
 
 import argparse
+import base64
 import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from results_report import (
+    BLIND,
+    CEILING,
+    CONTRASTIVE,
+    FINETUNED,
+    FLOOR,
+    FRACTIONS,
+    GLOBAL,
+    HERE,
+    ORACLE,
+    OURS,
+    PROBES,
+    TESTED,
+    Results,
+    key_of,
+    write,
+)
 from tqdm import tqdm
 
 import explorer as ex
-from explorer.baselines.finetuning import FinetuneConfig, finetune
-from explorer.baselines.restoration import restore
+from explorer.baselines.finetuning import Classifier, FinetuneConfig, finetune
+from explorer.baselines.restoration import restore, restore_blind
 from explorer.evaluation.evaluation import draw_seed
 from explorer.evaluation.probes import fit_probe
-from explorer.system.files import atomic_path
+from explorer.system.files import atomic_path, claimed
 
-SIZE, STEPS, BATCH = 112, 120, 16
-FAMILIES = {
+STEPS = 240
+FINETUNE_STEPS = 2 * STEPS  # validation accuracy is flat by then: table "Fine-tuning" of the report
+BATCH, SIZE, LOADED_SIZE = 16, 112, 128
+SEEDS = (0, 1, 2)  # of our training; the rivals' is 0
+RATES = (1e-4, 3e-4, 1e-3)  # of fine-tuning; the best one of a data set is taken
+HEAD_RATE = 1e-3
+PRECISION: Any = "bfloat16"
+
+LEARNED = {
     "noise": "gaussian_noise(sigma=0.1..0.5)",
     "mask": "pixel_mask(fraction=0.5..0.9)",
     "blur": "gaussian_blur(kernel=21, sigma=5) | gaussian_blur(kernel=37, sigma=9)",
 }
-DAMAGES = {
-    "noise": [f"gaussian_noise(sigma={sigma})" for sigma in (0.1, 0.3, 0.5)],
-    "mask": [f"pixel_mask(fraction={fraction})" for fraction in (0.5, 0.75, 0.9)],
-    "blur": [f"gaussian_blur(kernel={kernel}, sigma={sigma})" for kernel, sigma in ((21, 5), (37, 9))],
-}
+MIXTURE = " | ".join(LEARNED.values())
 MIDDLE = ("gaussian_noise(sigma=0.3)", "pixel_mask(fraction=0.75)", "gaussian_blur(kernel=21, sigma=5)")
-RESTORED_ON_CIFAR = ("gaussian_noise(sigma=0.3)", "gaussian_blur(kernel=21, sigma=5)")  # filling masks takes longest
 LOSSES: dict[str, dict[str, float]] = {
-    "three-level student": {},
-    "contrastive student": {"cls": 0.0, "patch": 0.0, "attention": 0.0, "contrastive": 1.0},
+    OURS: {},
+    GLOBAL: {"patch": 0.0, "attention": 0.0},
+    CONTRASTIVE: {"cls": 0.0, "patch": 0.0, "attention": 0.0, "contrastive": 1.0},
 }
-FRACTIONS = (0.1, 1.0)
-DRAWS = {"photos": 3, "cifar10": 1}
-FINETUNE_LR = 5e-4  # of 5e-4, 1e-3 and 2e-3 the best on 300 pictures of CIFAR-10 after 60 steps
-FINETUNE_STEPS = {"photos": 60, "cifar10": 120}
-CEILING, FLOOR = "clean teacher", "frozen + probe"
 
-Sets = dict[str, tuple[ex.ImageSet, ex.ImageSet]]
+Right = dict[str, str]
+"""Key of a cell -> for each test picture whether it was right, as bits in base64."""
 
 
 def main() -> None:
     """Compute what is missing, then write the report."""
     options = _options()
-    kept = Kept(options.runs / "results.json")
     if not options.report:
-        photos = ex.load_images("photos", size=SIZE)
-        cifar = tuple(ex.load_images(options.cifar / part, size=SIZE) for part in ("train", "test"))
-        sets: Sets = {"photos": photos.split(0.5), "cifar10": cifar}  # type: ignore[dict-item]
-        unlabelled = ex.load_images(options.images, size=128)
-        _s14(options.runs, sets, unlabelled, kept)
-        _clip(sets, kept)
-    from results_report import write
-
-    write(kept.numbers, Path(__file__).parent)
+        lab = Lab({"caltech101": options.caltech, "cifar10": options.cifar}, options)
+        begin(options.runs, lab.settings, options.out / "results.json")
+        work_through(_chosen(lab.units(), options.only), options.runs / "units")
+    write(collected(options.runs), options.out)
 
 
-class Kept:
-    """Accuracies by (data, backbone, row, damage, label fraction, probe), one for each draw; on disk after each."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.numbers: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
-
-    def __contains__(self, key: tuple[Any, ...]) -> bool:
-        return " / ".join(map(str, key)) in self.numbers
-
-    def put(self, key: tuple[Any, ...], values: list[float]) -> None:
-        self.numbers[" / ".join(map(str, key))] = values
-        with atomic_path(self.file) as part:
-            part.write_text(json.dumps(self.numbers, indent=0))
+# The work, unit by unit.
 
 
-def _s14(runs: Path, sets: Sets, unlabelled: ex.ImageSet, kept: Kept) -> None:
-    """The students and all their rivals; first what is the least work and says the most."""
-    teacher = ex.load_backbone("s14", image_size=SIZE)
-    for data in sets:
-        _probed(kept, data, sets, "s14", CEILING, "none", teacher)
-    for family, damages in DAMAGES.items():
-        students = {
-            row: _student(runs / f"{family}-{row.split()[0]}", teacher, unlabelled, FAMILIES[family], losses)
-            for row, losses in LOSSES.items()
-        }
-        for data in sets:
-            for damage in damages:
-                _probed(kept, data, sets, "s14", FLOOR, damage, teacher)
-                for row, student in students.items():
-                    _probed(kept, data, sets, "s14", row, damage, student)
-            for row, student in students.items():
-                _probed(kept, data, sets, "s14", f"{row} of {family}", "none", student)
-            if (data, family) != ("cifar10", "blur"):  # what two cores had no time for
-                _finetuned(kept, data, sets, family, teacher)
-    for data, damage in _affordable(sets):
-        _probed(kept, data, sets, "s14", "restored + probe", damage, teacher, restored=True)
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work of some minutes.
+
+    Attributes:
+        name: of its file; parts are divided by dots, for `--only`.
+        work: gives what is kept of it: "right" (see `Right`), or anything else that can be written as JSON.
+        needs: names of units that have to be finished before.
+        for_others: whether it is done only where an unfinished unit needs it.
+    """
+
+    name: str
+    work: Callable[[], dict[str, Any]]
+    needs: tuple[str, ...] = ()
+    for_others: bool = False
 
 
-def _clip(sets: Sets, kept: Kept) -> None:
-    """The shipped student of the larger backbone, without rivals that need training."""
-    pair = ex.load_pair("clip-b16-mixture", image_size=SIZE)
-    for row, backbone in ((CEILING, pair.teacher), ("shipped student", pair.student)):
-        _probed(kept, "photos", sets, "clip-b16", row, "none", backbone)
-    for damage in MIDDLE:
-        _probed(kept, "photos", sets, "clip-b16", FLOOR, damage, pair.teacher)
-        _probed(kept, "photos", sets, "clip-b16", "shipped student", damage, pair.student)
+def work_through(units: list[Unit], folder: Path, wait_s: float = 20.0) -> None:
+    """Do all units that nobody has done, the first ones first, beside other processes that do the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def finished(name: str) -> bool:
+        return (folder / f"{name}.json").is_file()
+
+    while left := [unit for unit in units if not unit.for_others and not finished(unit.name)]:
+        needed = {name for unit in left for name in unit.needs}
+        open_units = [u for u in units if (u in left or u.name in needed) and not finished(u.name)]
+        ready = (unit for unit in open_units if all(map(finished, unit.needs)))
+        if not any(_done_here(unit, folder) for unit in ready):  # others are at work on all that could be done now
+            time.sleep(wait_s)
 
 
-def _affordable(sets: Sets) -> list[tuple[str, str]]:
-    """(data, damage) that are restored: all damages of the few photos, and of the many pictures what is quick."""
-    every = [damage for damages in DAMAGES.values() for damage in damages]
-    return [(data, damage) for data in sets for damage in every if data == "photos" or damage in RESTORED_ON_CIFAR]
+def _done_here(unit: Unit, folder: Path) -> bool:
+    """Whether this process did it, and no other one did, or is doing it."""
+    file = folder / f"{unit.name}.json"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(claimed(folder / unit.name))
+        except TimeoutError:
+            return False
+        if file.is_file():
+            return False
+        tqdm.write(unit.name)
+        began = time.process_time()
+        found = unit.work()
+        found["cpu_seconds"] = round(time.process_time() - began, 1)
+        with atomic_path(file) as part:
+            part.write_text(json.dumps(found, indent=0), encoding="utf-8")
+    return True
 
 
-def _student(
-    out: Path, teacher: ex.Backbone, images: ex.ImageSet, distortion: str, losses: dict[str, float]
-) -> ex.Backbone:
-    config = ex.DistillConfig(
-        distortion=distortion,
-        steps=STEPS,
-        batch_size=BATCH,
-        image_size=SIZE,
-        precision="bfloat16",
-        eval_every=STEPS,
-        **losses,  # type: ignore[arg-type]
-    )
-    records = ex.distill(teacher, images, config, out, resume=out.exists())
-    for _ in tqdm(records, total=STEPS, desc=out.name):
-        pass
-    return ex.load_pair(out, teacher=teacher).student
+def _chosen(units: list[Unit], words: list[str]) -> list[Unit]:
+    """Those whose names have all words among their parts, and what they need."""
+    if not words:
+        return units
+    wanted = {unit.name for unit in units if set(words) <= set(unit.name.split("."))}
+    if not wanted:
+        parts = sorted({part for unit in units for part in unit.name.split(".")})
+        sys.exit(f"no unit has the parts {' '.join(words)}; parts are {', '.join(parts)}")
+    by_name = {unit.name: unit for unit in units}
+    open_names = list(wanted)
+    while open_names:
+        more = [name for name in by_name[open_names.pop()].needs if name not in wanted]
+        wanted.update(more)
+        open_names += more
+    return [unit for unit in units if unit.name in wanted]
 
 
-def _probed(
-    kept: Kept,
-    data: str,
-    sets: Sets,
-    name: str,
-    row: str,
-    damage: str,
-    backbone: ex.Backbone,
-    restored: bool = False,
-) -> None:
-    """Both probes and both label fractions on the features of one backbone."""
-    keys = {(f, p): (data, name, row, damage, f, p) for f in FRACTIONS for p in ("linear", "knn")}
-    if all(key in kept for key in keys.values()):
+def begin(runs: Path, settings: dict[str, Any], committed: Path) -> None:
+    """Numbers of different settings never come together; and what was committed by another machine is not done again.
+
+    Students themselves are not committed: one is trained again where some of its numbers are missing.
+    """
+    file = runs / "settings.json"
+    if file.is_file():
+        _check_settings(file.parent, json.loads(file.read_text(encoding="utf-8")), settings)
+    with atomic_path(file) as part:
+        part.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    if not committed.is_file():
         return
-    tqdm.write(f"probing {data} {name} {row} {damage}")
-    train, test = sets[data]
-    chosen = {f: train if f == 1.0 else train.subset(fraction=f, seed=0) for f in FRACTIONS}
-    found: dict[Any, list[float]] = {key: [] for key in keys}
-    for draw in range(DRAWS[data] if ex.distortion(damage).stochastic else 1):
-        look = _restored if restored else _embedded
-        x, y = (
-            look(backbone, part, damage, draw_seed(0, draw, which))
-            for part, which in ((train, "train"), (test, "test"))
+    kept = json.loads(committed.read_text(encoding="utf-8"))
+    _check_settings(committed, kept["settings"], settings)
+    for name, found in kept["units"].items():
+        target = runs / "units" / f"{name}.json"
+        if set(found) != {"cpu_seconds"} and not target.is_file():
+            with atomic_path(target) as part:
+                part.write_text(json.dumps(found, indent=0), encoding="utf-8")
+
+
+def _check_settings(place: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
+    changes = [
+        f"{name} was {before.get(name)!r} and is {settings.get(name)!r}"
+        for name in sorted({*before, *settings})
+        if before.get(name) != settings.get(name)
+    ]
+    if changes:
+        sys.exit(f"'{place}' holds numbers of other settings: {'; '.join(changes)}. Remove it, or choose another place")
+
+
+def collected(runs: Path) -> dict[str, Any]:
+    """All that the finished units found."""
+    units = {
+        file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((runs / "units").glob("*.json"))
+    }
+    if not units:
+        sys.exit(f"nothing is finished in '{runs}' yet")
+    return {"settings": json.loads((runs / "settings.json").read_text(encoding="utf-8")), "units": units}
+
+
+@dataclass
+class Lab:
+    """Pictures and models, loaded when they are first needed, and what is done with them."""
+
+    folders: dict[str, Path]
+    options: argparse.Namespace
+    _teachers: dict[str, ex.Backbone] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        config = self._config("noise", OURS, 0)
+        recipe = config.as_dict() | {"lr": config.highest_lr}
+        del recipe["distortion"], recipe["seed"]
+        pictures = {
+            data: [len(self._pictures(data, part, SIZE)) for part in ("train", "test")] for data in self.folders
+        }
+        own = {"finetune_steps": 2 * self.options.steps, "finetune_rates": list(RATES), "head_rate": HEAD_RATE}
+        return {"recipe": recipe, "pictures": pictures, "per_class": self.options.per_class, **own}
+
+    # The order of work: our own seed 0 and all its rivals, data set by data set, then further seeds.
+
+    def units(self) -> list[Unit]:
+        first = [unit for data in self.folders for unit in self._whole_table(data)]
+        clip = list(self._clip(first=True))
+        seeds = [
+            unit
+            for seed in SEEDS[1:]
+            for data in self.folders
+            for kind in LEARNED
+            for unit in self._student(data, "s14", kind, OURS, seed, TESTED[kind])
+        ]
+        return first + clip + seeds + (list(self._clip(first=False)) if self.options.all else [])
+
+    def _whole_table(self, data: str) -> Iterator[Unit]:
+        yield self._plain(data, "s14", CEILING, "none")
+        for kind, damages in TESTED.items():
+            for damage in damages:
+                yield self._plain(data, "s14", FLOOR, damage)
+            yield from self._student(data, "s14", kind, OURS, 0, damages)
+            for damage in damages:
+                yield self._restored(data, "s14", BLIND, damage)
+            for row in (GLOBAL, CONTRASTIVE):
+                yield from self._student(data, "s14", kind, row, 0, damages)
+        searches = [self._search(data, rate) for rate in RATES]
+        yield from searches
+        for kind in LEARNED:
+            for fraction in FRACTIONS:
+                yield self._finetuned(data, kind, fraction, tuple(unit.name for unit in searches))
+        for damages in TESTED.values():
+            for damage in damages:
+                yield self._restored(data, "s14", ORACLE, damage)
+
+    def _clip(self, first: bool) -> Iterator[Unit]:
+        """The larger backbone, with fewer rivals: one damage of each kind, or all the others."""
+        data, name = "caltech101", "clip-b16"
+        if first:
+            yield self._plain(data, name, CEILING, "none")
+        for kind, tested in TESTED.items():
+            chosen = tuple(damage for damage in tested if (damage in MIDDLE) == first)
+            for damage in chosen:
+                yield self._plain(data, name, FLOOR, damage)
+            for row in (OURS, GLOBAL):
+                trained, clean, *damaged = self._student(data, name, kind, row, 0, chosen)
+                yield from (trained, clean, *damaged) if first else damaged
+            for damage in chosen:
+                yield self._restored(data, name, BLIND, damage)
+                yield self._restored(data, name, ORACLE, damage)
+
+    # Units of each kind.
+
+    def _plain(self, data: str, name: str, row: str, damage: str) -> Unit:
+        return Unit(
+            _name(data, name, row, damage),
+            lambda: self._probed(data, name, row, damage, 0, self._embedded(data, self._teacher(name), damage)),
         )
-        for fraction, labelled in chosen.items():
-            places = [train.keys.index(key) for key in labelled.keys]
-            for probe in ("linear", "knn"):
-                fitted = fit_probe(probe, x[places], labelled.labels or ())
-                found[fraction, probe].append(fitted.accuracy(y, test.labels or ()))
-    for key, values in found.items():
-        kept.put(keys[key], values)
+
+    def _restored(self, data: str, name: str, row: str, damage: str) -> Unit:
+        def work() -> dict[str, Any]:
+            mend = restore_blind if row == BLIND else lambda images: restore(images, damage)
+            return self._probed(
+                data, name, row, damage, 0, self._embedded_restored(data, self._teacher(name), damage, mend)
+            )
+
+        return Unit(_name(data, name, row, damage), work)
+
+    def _student(
+        self, data: str, name: str, kind: str, row: str, seed: int, damages: tuple[str, ...]
+    ) -> Iterator[Unit]:
+        """Training; clean pictures; then each damage."""
+        run = _name(data, name, row, kind, f"seed{seed}")
+        yield Unit(f"{run}.trained", lambda: self._train(run, data, name, kind, row, seed), for_others=True)
+
+        def tried(own_row: str, damage: str) -> dict[str, Any]:
+            student = ex.load_pair(self.options.runs / "students" / run, teacher=self._teacher(name)).student
+            return self._probed(data, name, own_row, damage, seed, self._embedded(data, student, damage))
+
+        for own_row, damage in ((f"{row} of {kind}", "none"), *((row, damage) for damage in damages)):
+            yield Unit(
+                f"{run}.{_word(damage)}",
+                lambda own_row=own_row, damage=damage: tried(own_row, damage),  # type: ignore[misc]
+                needs=(f"{run}.trained",),
+            )
+
+    def _search(self, data: str, rate: float) -> Unit:
+        """One learning rate of fine-tuning, on 80 % of the labelled pictures, tried on the others."""
+
+        def work() -> dict[str, Any]:
+            learned, validation = self._pictures(data, "train", SIZE).split(0.8)
+            quarters = {2 * self.options.steps * share // 4 for share in (1, 2, 3, 4)}
+            curve = {}
+            for step, classifier in self._finetune(data, learned, MIXTURE, rate):
+                if step in quarters:
+                    with torch.autocast("cpu", torch.bfloat16):
+                        curve[step] = classifier.accuracy(validation, MIXTURE, draw_seed(0, 0, "test"))
+            return {"search": {f"{data} / {rate:g}": curve}}
+
+        return Unit(_name(data, "s14", "search", f"{rate:g}"), work)
+
+    def _finetuned(self, data: str, kind: str, fraction: float, searches: tuple[str, ...]) -> Unit:
+        """One run on damage of all strengths, tested on each of them."""
+
+        def work() -> dict[str, Any]:
+            train, test = (self._pictures(data, part, SIZE) for part in ("train", "test"))
+            labelled = _share(train, fraction)
+            *_, (_, classifier) = self._finetune(data, labelled, LEARNED[kind], self._best_rate(data))
+            right: Right = {}
+            for row, damage in ((f"{FINETUNED} of {kind}", "none"), *((FINETUNED, d) for d in TESTED[kind])):
+                x, y = (
+                    _embed(classifier.backbone, part, damage, which)
+                    for which, part in (("train", labelled), ("test", test))
+                )
+                with torch.inference_mode():
+                    answers = {"linear": classifier.head(torch.from_numpy(y)).argmax(dim=1).numpy()}
+                answers["knn"] = _answers("knn", x, labelled, y)
+                for probe, found in answers.items():
+                    key = key_of(data, "s14", row, damage, fraction, probe, 0)
+                    right[key] = _packed(found == np.array(test.labels))
+            return {"right": right}
+
+        return Unit(_name(data, "s14", FINETUNED, kind, f"{fraction:.0%}".replace("%", "percent")), work, searches)
+
+    # What units are made of.
+
+    def _config(self, kind: str, row: str, seed: int) -> ex.DistillConfig:
+        steps = self.options.steps
+        return ex.DistillConfig(
+            distortion=LEARNED[kind],
+            steps=steps,
+            batch_size=BATCH,
+            image_size=SIZE,
+            precision=PRECISION,
+            eval_every=steps,
+            seed=seed,
+            **LOSSES[row],  # type: ignore[arg-type]
+        )
+
+    def _train(self, run: str, data: str, name: str, kind: str, row: str, seed: int) -> dict[str, Any]:
+        """A student that learns from the pictures, not from their labels; or the rest of its run."""
+        config = self._config(kind, row, seed)
+        images = self._pictures(data, "train", LOADED_SIZE)
+        with tqdm(total=config.steps, desc=run, leave=False, disable=None) as bar:
+            for record in ex.distill(
+                self._teacher(name), images, config, self.options.runs / "students" / run, resume=True
+            ):
+                bar.update(record.step - bar.n)
+        return {}
+
+    def _finetune(self, data: str, labelled: ex.ImageSet, damage: str, rate: float) -> Iterator[tuple[int, Classifier]]:
+        """Adapter and head, from a linear probe of the same pictures on; after each step."""
+        teacher = self._teacher("s14")
+        probe = fit_probe("linear", _embed(teacher, labelled, damage, "train"), labelled.labels or ())
+        config = FinetuneConfig(
+            distortion=damage,
+            steps=2 * self.options.steps,
+            batch_size=BATCH,
+            lr=rate,
+            head_lr=HEAD_RATE,
+            precision=PRECISION,
+        )
+        larger = labelled.resized(LOADED_SIZE)
+        for record in tqdm(
+            finetune(teacher, larger, config, probe),
+            total=config.steps,
+            desc=f"fine-tuning {data} {rate:g}",
+            leave=False,
+        ):
+            yield record.step, record.classifier
+
+    def _best_rate(self, data: str) -> float:
+        found = Results(collected(self.options.runs)).search
+        return max(RATES, key=lambda rate: list(found[f"{data} / {rate:g}"].values())[-1])
+
+    def _embedded(self, data: str, backbone: ex.Backbone, damage: str) -> tuple[np.ndarray, np.ndarray]:
+        train, test = (_embed(backbone, self._pictures(data, part, SIZE), damage, part) for part in ("train", "test"))
+        return train, test
+
+    def _embedded_restored(
+        self, data: str, backbone: ex.Backbone, damage: str, mend: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        train, test = (
+            _embed_restored(backbone, self._pictures(data, part, SIZE), damage, part, mend)
+            for part in ("train", "test")
+        )
+        return train, test
+
+    def _probed(
+        self, data: str, name: str, row: str, damage: str, seed: int, embedded: tuple[np.ndarray, np.ndarray]
+    ) -> dict[str, Any]:
+        """Both probes with both shares of the labels."""
+        train, test = (self._pictures(data, part, SIZE) for part in ("train", "test"))
+        place = {key: number for number, key in enumerate(train.keys)}
+        right: Right = {}
+        for fraction in FRACTIONS:
+            labelled = _share(train, fraction)
+            x = embedded[0][[place[key] for key in labelled.keys]]
+            for probe in PROBES:
+                found = _answers(probe, x, labelled, embedded[1])
+                right[key_of(data, name, row, damage, fraction, probe, seed)] = _packed(found == np.array(test.labels))
+        return {"right": right}
+
+    def _teacher(self, name: str) -> ex.Backbone:
+        if name not in self._teachers:
+            self._teachers[name] = ex.load_backbone(name, image_size=SIZE, device="cpu")
+        return self._teachers[name]
+
+    def _pictures(self, data: str, part: str, size: int) -> ex.ImageSet:
+        """Enlarged or cut to `size`; whatever damages them comes after that."""
+        return _loaded(self.folders[data] / part, self.options.per_class).resized(size)
 
 
-def _embedded(backbone: ex.Backbone, images: ex.ImageSet, damage: str, seed: int) -> np.ndarray:
-    return np.asarray(ex.embed(backbone, images, damage, seed, precision="bfloat16").embedding)
+@cache
+def _loaded(folder: Path, per_class: int | None) -> ex.ImageSet:
+    images = ex.load_images(folder, size=SIZE)
+    return images if per_class is None else images.subset(per_class=per_class)
 
 
-def _restored(backbone: ex.Backbone, images: ex.ImageSet, damage: str, seed: int) -> np.ndarray:
-    """Of what restoration makes of the distorted pictures."""
+def _share(train: ex.ImageSet, fraction: float) -> ex.ImageSet:
+    return train if fraction == 1.0 else train.subset(fraction=fraction, seed=0)
+
+
+def _embed(backbone: ex.Backbone, images: ex.ImageSet, damage: str, part: Any) -> np.ndarray:
+    seed = draw_seed(0, 0, part)
+    return np.array(ex.embed(backbone, images, damage, seed, precision=PRECISION, cache=False).embedding)
+
+
+def _embed_restored(
+    backbone: ex.Backbone,
+    images: ex.ImageSet,
+    damage: str,
+    part: Any,
+    mend: Callable[[torch.Tensor], torch.Tensor],
+) -> np.ndarray:
+    """Of the same damaged pictures, after restoration."""
     parts = []
-    for start in tqdm(range(0, len(images), 32), desc="restoring", leave=False):
-        places = range(start, min(start + 32, len(images)))
-        repaired = restore(ex.distortion(damage)(images.stack(places), seed=seed, indices=places), damage)
+    for start in tqdm(range(0, len(images), 16), desc="restoring", leave=False, disable=None):
+        places = range(start, min(start + 16, len(images)))
+        damaged = ex.distortion(damage)(images.stack(places), seed=draw_seed(0, 0, part), indices=places)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            parts.append(backbone.trace(repaired, layers=-1, attention=None).embedding.float())
+            parts.append(backbone.trace(mend(damaged), layers=-1, attention=None).embedding.float())
     return torch.cat(parts).numpy()
 
 
-def _finetuned(kept: Kept, data: str, sets: Sets, family: str, teacher: ex.Backbone) -> None:
-    """One run for each label fraction on damage of all strengths, tested on each of them."""
-    train, test = sets[data]
-    for fraction in FRACTIONS:
-        keys = {damage: (data, "s14", "fine-tuned", damage, fraction, "head") for damage in DAMAGES[family]}
-        if all(key in kept for key in keys.values()):
-            continue
-        labelled = train if fraction == 1.0 else train.subset(fraction=fraction, seed=0)
-        begin = _embedded(teacher, labelled, FAMILIES[family], draw_seed(0, 0, "train"))
-        config = FinetuneConfig(
-            distortion=FAMILIES[family],
-            steps=FINETUNE_STEPS[data],
-            batch_size=BATCH,
-            lr=FINETUNE_LR,
-            head_lr=1e-3,
-            precision="bfloat16",
-        )
-        for record in tqdm(
-            finetune(teacher, labelled, config, fit_probe("linear", begin, labelled.labels or ())),
-            total=config.steps,
-            desc=f"fine-tuning {data} {family}",
-        ):
-            classifier = record.classifier
-        for damage, key in keys.items():
-            draws = range(DRAWS[data] if ex.distortion(damage).stochastic else 1)
-            with torch.autocast("cpu", torch.bfloat16):
-                kept.put(key, [classifier.accuracy(test, damage, draw_seed(0, draw, "test")) for draw in draws])
+def _answers(probe: str, x: np.ndarray, labelled: ex.ImageSet, y: np.ndarray) -> np.ndarray:
+    """Classes that a probe finds. Ten neighbours vote, or one where a class has fewer than ten labelled pictures."""
+    fewest = min(np.unique(labelled.labels, return_counts=True)[1])
+    return fit_probe(probe, x, labelled.labels or (), k=10 if fewest >= 10 else 1).predict(y)
+
+
+def _packed(right: np.ndarray) -> str:
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def _name(*parts: str) -> str:
+    return ".".join(map(_word, parts))
+
+
+def _word(part: str) -> str:
+    """gaussian_noise(sigma=0.3) -> gaussian_noise-sigma-0_3: a part of a file's name without dots."""
+    letters = "".join(
+        letter if letter.isalnum() or letter in "_-" else "_" if letter == "." else " " for letter in part
+    )
+    return "-".join(letters.split())
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("images", type=Path)
-    parser.add_argument("cifar", type=Path)
-    parser.add_argument("runs", type=Path)
+    parser.add_argument("caltech", type=Path, help="folder with train/ and test/ of class folders")
+    parser.add_argument("cifar", type=Path, help="the same")
+    parser.add_argument("runs", type=Path, help="keeps what is finished")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="units whose names have all these parts")
+    parser.add_argument("--all", action="store_true", help="clip-b16 under all damages, not one of each kind")
     parser.add_argument("--report", action="store_true", help="only write the report of what is there")
+    parser.add_argument("--out", type=Path, default=HERE, help="where results.json and the report go")
+    parser.add_argument(
+        "--steps", type=int, default=STEPS, help="of students, for a try; fine-tuning takes twice as many"
+    )
+    parser.add_argument("--per-class", type=int, help="use so many pictures of each class alone, for a try")
     return parser.parse_args()
 
 

@@ -1,4 +1,5 @@
-"""Restoring: pictures come nearer to their originals, operator by operator, and what cannot be undone is refused."""
+"""Restoring: pictures come nearer to their originals, operator by operator, and what cannot be undone is refused; and
+what is restored by somebody who was told nothing."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +10,15 @@ import torch
 from torch import Tensor
 
 from explorer import distortion, load_images
-from explorer.baselines.restoration import RESTORERS, _gaussian, restore
+from explorer.baselines.restoration import (
+    RESTORERS,
+    _gaussian,
+    edge_width,
+    noise_level,
+    restore,
+    restore_blind,
+    scatter,
+)
 
 GAINS = {  # dB that every one of the photos gains at least
     "gaussian_noise(sigma=0.1)": 4.0,
@@ -159,3 +168,78 @@ def test_without_scikit_image_the_message_says_what_to_install(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(ImportError, match=r'pip install "vit-explorer\[baselines\]"'):
         restore(torch.rand(1, 3, 32, 32), "gaussian_noise")
+
+
+# Told nothing.
+
+BLIND_GAINS = {  # dB that the photos gain at least in the mean
+    "gaussian_noise(sigma=0.1)": 6.0,
+    "gaussian_noise(sigma=0.5)": 11.0,
+    "gaussian_noise(sigma=0.3) + none(clip=True)": 8.0,
+    "pixel_mask(fraction=0.1)": 20.0,
+    "pixel_mask(fraction=0.9)": 16.0,
+    "gaussian_blur(kernel=21, sigma=5)": 1.5,
+    "gaussian_blur(kernel=37, sigma=9)": 1.0,
+    "gaussian_noise(sigma=0.1) + pixel_mask(fraction=0.5)": 12.0,
+}
+
+
+@pytest.mark.parametrize(("spec", "gain"), BLIND_GAINS.items())
+def test_nobody_has_to_tell_what_the_damage_was(small: Tensor, spec: str, gain: float) -> None:
+    damaged = distortion(spec)(small, seed=1)
+    assert (psnr(restore_blind(damaged), small) - psnr(damaged, small)).mean() > gain
+
+
+def test_each_picture_is_judged_by_itself(small: Tensor) -> None:
+    noisy, masked = (distortion(spec)(small, seed=1) for spec in ("gaussian_noise(sigma=0.3)", "pixel_mask"))
+    mixed = restore_blind(torch.stack([noisy[0], small[1], masked[2]]))
+    alone = [restore_blind(noisy[:1])[0], small[1], restore(masked, "pixel_mask")[2]]
+    torch.testing.assert_close(mixed, torch.stack(alone), rtol=0, atol=0)
+
+
+def test_what_shows_no_damage_is_left_alone(small: Tensor) -> None:
+    enlarged = torch.nn.functional.interpolate(small[..., ::4, ::4], size=112, mode="bicubic").clamp(0, 1)
+    flat = torch.full((1, 3, 112, 112), 0.4)
+    for pictures in (small, enlarged, flat, torch.zeros_like(flat), small[:0], small[..., :16, :40]):
+        assert torch.equal(restore_blind(pictures), pictures)
+
+
+def test_black_areas_are_taken_for_black_things(small: Tensor) -> None:
+    dark = distortion("square_mask(size=56)")(small)
+    assert torch.equal(restore_blind(dark), dark)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.1, 0.3, 0.5])
+def test_the_sigma_of_noise_is_found(small: Tensor, sigma: float) -> None:
+    noisy = distortion("gaussian_noise", sigma=sigma)(small, seed=2)
+    for picture in noisy.permute(0, 2, 3, 1).double().numpy():
+        assert noise_level(picture) == pytest.approx(sigma, rel=0.05)
+
+
+def test_noise_is_measured_as_scikit_image_does() -> None:
+    """Its estimate takes every second detail, so that it agrees up to chance. Grey pictures: no channels to compare."""
+    grey = np.random.default_rng(0).normal(0.5, 0.2, (256, 256))
+    assert noise_level(np.stack([grey, grey[::-1], grey[:, ::-1]], axis=-1)) == pytest.approx(0.2, rel=0.02)
+    assert noise_level(np.repeat(grey[..., None], 3, axis=-1)) == 0  # equal channels: nothing is left of it
+
+
+@pytest.mark.parametrize("sigma", [4.0, 6.0, 9.0])
+def test_the_width_of_a_step_is_found(sigma: float) -> None:
+    step = torch.zeros(1, 3, 112, 112)
+    step[..., 50:] = 1
+    blurred = distortion("gaussian_blur", kernel=2 * round(4 * sigma) + 1, sigma=sigma)(step)
+    assert edge_width(blurred[0].permute(1, 2, 0).double().numpy()) == pytest.approx(sigma, rel=0.1)
+
+
+def test_scattered_pixels_are_told_from_areas(small: Tensor) -> None:
+    half, square = (distortion(spec)(small[:1])[0] for spec in ("pixel_mask(fraction=0.5)", "square_mask(size=56)"))
+    assert scatter(half.permute(1, 2, 0).double().numpy()) == pytest.approx(1, abs=0.05)
+    assert scatter(square.permute(1, 2, 0).double().numpy()) < 0.05
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_too_small_or_no_batch_is_refused_by_the_blind_too() -> None:
+    with pytest.raises(ValueError, match="16 px a side or more; got 15 x 40 px"):
+        restore_blind(torch.rand(1, 3, 15, 40))
+    with pytest.raises(ValueError, match="batch 3 height width"):
+        restore_blind(torch.rand(3, 32, 32))
