@@ -418,6 +418,8 @@ def _draw(ax: Any, cells: "list[Cell]") -> None:
             ax.plot(
                 x, right.mean(), "o", ms=4.5, color=INKS[row], mfc=face, label=row if row != ORACLE else f"{row} (told)"
             )
+    if not ax.lines:
+        ax.text(0.5, 0.5, NOT_RUN, color=QUIET, ha="center", va="center", transform=ax.transAxes)
     if cells[0].ceiling is not None:
         ax.axhline(cells[0].ceiling, color=QUIET, ls=":", label=CEILING)
     for border in range(1, len(cells)):

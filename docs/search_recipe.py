@@ -199,8 +199,8 @@ READING = """
 
 - **Attention pulls the others along.** Its weight is what brings most: three times as much of it makes *every* number
   better, CLS and patch cosine, too; a third as much makes every number worse. Ten times as much gives little more.
-- **Patches of four blocks instead of one** help the embedding and attention, without a price. Of twelve, they help these
-  still more, and the last block's patches less. Attention of twelve blocks, or of one, is worse than of the last four.
+- **Patches of four blocks instead of one** help the embedding and attention, without a price. Twelve help these still
+  more, and the last block's patches less. Attention of twelve blocks, or of one, is worse than of the last four.
 - **Rank and learning rate go together.** Rank 32 is worse than rank 8 at its learning rate, 2e-3, and better at half of
   it. Training everything, or the last four blocks, is behind every adapter in so short a run.
 - **Many small steps.** The same 960 visits in 120 steps of 8 are better than in 60 of 16, with the old recipe and with
@@ -214,8 +214,8 @@ READING = """
 default, since larger steps use a machine better; where only the number of pictures counts, take 8.
 
 What it does not say: anything about other damage or models, and about runs of other lengths. Adapters with the patch
-embedding and norms beside them, growing pictures and a rising strength were not searched here. 100 pictures: retrieval@1
-moves by 0.03 from seed to seed, and only large differences of it count.
+embedding and norms beside them, growing pictures and a rising strength were not searched here. On 100 pictures
+retrieval@1 moves by 0.03 from seed to seed, and only large differences of it count.
 """
 
 

@@ -1,0 +1,152 @@
+"""Where a student helps and where it is worse than its teacher: every shipped student under every damage, on embedded
+photos, which none of them was trained on; writes docs/limits.md:
+
+    python docs/find_failures.py RUNS [--photos 50] [--share 0/2] [--report]
+
+Compared is agreement with the clean teacher, photo by photo: the student's on damaged pictures minus the teacher's on
+the same. RUNS keeps what is finished; start it again, and it goes on; `--share 0/2` and `1/2` let two
+processes work side by side.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import explorer as ex
+from explorer.evaluation.intervals import compare_paired
+from explorer.system.files import atomic_path
+
+SEED = 1000  # a draw that no student has met in training
+BATCH = 5
+NUMBERS = {"cls_cosine": "CLS cosine", "patch_cosine": "patch cosine", "attention_js": "attention JS"}
+LOWER_IS_BETTER = ("attention_js",)
+CLEAN = "none"
+DAMAGES = [
+    CLEAN,
+    *(f"gaussian_noise(sigma={sigma})" for sigma in (0.1, 0.3, 0.5)),
+    *(f"pixel_mask(fraction={fraction})" for fraction in (0.5, 0.75, 0.9)),
+    *(f"gaussian_blur(kernel={kernel}, sigma={sigma})" for kernel, sigma in ((21, 5), (37, 9))),
+    "patch_mask(fraction=0.5)",
+    *(f"{name}:{severity}" for name in ex.COMMON_CORRUPTIONS for severity in (1, 3, 5)),
+]
+SIZES = {"s14": (112, 448), "clip-b16": (112,)}  # beside the one trained at
+OWN = {
+    "noise": "gaussian_noise(sigma=0.3)",
+    "blur": "gaussian_blur(kernel=21, sigma=5)",
+    "mask": "pixel_mask(fraction=0.75)",
+    "mixture": "gaussian_noise(sigma=0.3)",
+    "common": "snow:3",
+}
+
+HEAD = """# When it does not work
+
+Made by `python docs/find_failures.py RUNS`: every shipped student under every damage, {photos} embedded photos (no
+student was trained on them), one draw of the damage (seed {seed}). Each cell is agreement with the clean teacher's view
+of the same photo, the teacher's on damaged pictures → the student's. ✓ the student is nearer, ✗ it is farther: the 95 %
+bootstrap interval of the paired difference over the photos lies on that side of 0; no mark: within chance. Of {cells}
+pairs of student and damage, {better} are better in all three numbers, and {worse} are worse in at least one.
+"""
+
+Found = dict[str, dict[str, list[float]]]
+"""Who looks -> number -> its value for each photo."""
+
+
+def main() -> None:
+    """Measure what is missing, then write the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--photos", type=int, default=50)
+    parser.add_argument("--report", action="store_true", help="only write the report of what is there")
+    parser.add_argument("--share", default="0/1", help="which of how many processes this is")
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    part, count = map(int, options.share.split("/"))
+    for size, damage, backbone in [] if options.report else tqdm(_work()[part::count]):
+        file = options.runs / f"{backbone}-{size}-{damage.replace(' ', '')}.json"
+        if not file.exists():
+            found = measured(size, damage, backbone, options.photos)
+            with atomic_path(file) as new:
+                new.write_text(json.dumps({"backbone": backbone, "size": size, "damage": damage, "found": found}))
+    rows = [json.loads(file.read_text()) for file in sorted(options.runs.glob("*.json"))]
+    Path(__file__).with_name("limits.md").write_text(report(rows), encoding="utf-8")
+
+
+def _work() -> list[tuple[int, str, str]]:
+    """(image size, damage, backbone), what says most first."""
+    backbones = sorted({name.rpartition("-")[0] for name in ex.list_pairs()}, reverse=True)
+    other = [(size, damage, b) for b in backbones for size in SIZES[b] for damage in sorted({*OWN.values()})]
+    return [(224, damage, backbone) for backbone in backbones for damage in DAMAGES] + other
+
+
+def measured(size: int, damage: str, backbone: str, count: int) -> Found:
+    """Teacher and all of its students under one damage."""
+    teacher = ex.load_backbone(backbone, image_size=size)
+    names = [name for name in ex.list_pairs() if name.rpartition("-")[0] == backbone]
+    lookers = {"teacher": teacher, **{name: ex.load_pair(name, teacher=teacher).student for name in names}}
+    photos = ex.load_images("photos", size=size, limit=count)
+    found: Found = {who: {number: [] for number in NUMBERS} for who in lookers}
+    for start in range(0, len(photos), BATCH):
+        indices = range(start, min(start + BATCH, len(photos)))
+        clean = photos.stack(indices)
+        distorted = ex.distortion(damage)(clean, seed=SEED, indices=indices)
+        reference = teacher.trace(clean, layers=range(-4, 0))
+        for who, looker in lookers.items():
+            agreed = ex.alignment(reference, looker.trace(distorted, layers=range(-4, 0)))
+            for number in NUMBERS:
+                found[who][number] += agreed.per_image[number].tolist()
+    return found
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """The page: for each student what it makes worse, and a table of all that was measured."""
+    photos = len(rows[0]["found"]["teacher"]["cls_cosine"])
+    cells = [cell for row in rows for cell in _cells(row)]
+    worse = [cell for cell in cells if "behind" in cell["verdicts"].values() and cell["damage"] != CLEAN]
+    clean = [cell for cell in cells if cell["damage"] == CLEAN]
+    better = [cell for cell in cells if set(cell["verdicts"].values()) == {"ahead"}]
+    lines = [
+        HEAD.format(photos=photos, seed=SEED, cells=len(cells) - len(clean), better=len(better), worse=len(worse)),
+        "## Clean pictures: what a student gives up\n",
+        *_table(clean),
+        "\n## Damage under which a student is worse than its teacher\n",
+        *_table(sorted(worse, key=lambda cell: cell["cls_cosine"].difference)),
+        "\n## Everything that was measured\n",
+        *_table(cells),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict[str, Any]) -> list[dict[str, Any]]:
+    teacher = row["found"].pop("teacher")
+    cells = []
+    for student, numbers in row["found"].items():
+        signs = {number: -1 if number in LOWER_IS_BETTER else 1 for number in NUMBERS}
+        better = {
+            number: compare_paired(*([sign * value for value in who[number]] for who in (numbers, teacher)))
+            for number, sign in signs.items()
+        }
+        about = {"student": student, "size": row["size"], "damage": row["damage"]}
+        before = {f"{number} before": statistics.mean(teacher[number]) for number in NUMBERS}
+        after = {f"{number} after": statistics.mean(numbers[number]) for number in NUMBERS}
+        verdicts = {number: compared.verdict for number, compared in better.items()}
+        cells.append({**about, **better, **before, **after, "verdicts": verdicts})
+    return cells
+
+
+def _table(cells: list[dict[str, Any]]) -> list[str]:
+    lines = [f"| student | px | damage | {' | '.join(NUMBERS.values())} |", "|---|---:|---|" + "---:|" * len(NUMBERS)]
+    for cell in cells:
+        numbers = []
+        for number in NUMBERS:
+            mark = {"ahead": " ✓", "level": "", "behind": " ✗"}[cell["verdicts"][number]]
+            numbers.append(f"{cell[f'{number} before']:.2f} → {cell[f'{number} after']:.2f}{mark}")
+        lines.append(f"| {cell['student']} | {cell['size']} | `{cell['damage']}` | {' | '.join(numbers)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
