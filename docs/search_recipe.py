@@ -186,7 +186,8 @@ NUMBERS = {"cls": "CLS cosine", "patch": "patch cosine", "kl": "attention KL", "
 
 HEAD = """# The recipe of a short run
 
-Made by `python docs/search_recipe.py TRAIN TEST RUNS` and `python docs/search_recipe.py --report RUNS`. TRAIN were
+Made by `python docs/search_recipe.py TRAIN TEST RUNS` and `python docs/search_recipe.py --report RUNS`;
+`docs/gather_pictures.py` lays out TRAIN and TEST. TRAIN were
 3,620 photos without labels (1,600 of ImageNet's classes, 2,020 of Caltech-101's training part), TEST 100 photos of
 ImageNet's classes that no run saw. S/14 at 112 px, `gaussian_noise(sigma=0.3)`, bfloat16. Every student visits 960
 pictures, in 60 steps of 16 unless a row says otherwise: that is the equal budget. Measured on TEST at 112 px, the mean
