@@ -123,7 +123,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is
 ) -> None:
     monkeypatch.setattr(students, "FREE_BYTES", 0)
     with small_disk(students.runs_dir(), 3000) as disk:
-        run = wait(manager.start(BACKBONE, config(4), watched=watched()), ended)
+        run = wait(manager.start(BACKBONE, config(4, trainable="lora:8"), watched=watched()), ended)
         assert run.state == "failed"
         told = r"the checkpoint of step 4 could not be written to its folder \(.+\)\. The one of step 0 is still there"
         assert re.match(told, run.message or "")

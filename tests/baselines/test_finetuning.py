@@ -276,7 +276,7 @@ def test_bad_configurations_are_refused(changes: dict[str, Any], message: str) -
 def test_a_loss_that_is_not_finite_stops_the_run(backbone: Backbone) -> None:
     records = finetune(backbone, stripes(6, seed=9), FinetuneConfig(steps=3, batch_size=2))
     next(records).classifier.head.bias.data[0] = math.nan
-    with pytest.raises(FloatingPointError, match=r"the loss of step 2 is nan; try a lower lr \(it was 0.002\)"):
+    with pytest.raises(FloatingPointError, match=r"the loss of step 2 is nan; try a lower lr \(it was 0.001\)"):
         next(records)
 
 

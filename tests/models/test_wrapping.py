@@ -261,7 +261,7 @@ def test_compare_embed_attribute_distill_and_load(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.as_tensor(found.embedding), expected, atol=1e-4, rtol=0)
 
     said: dict[str, Any] = {"distortion": "gaussian_noise(sigma=0.3)", "steps": 2, "batch_size": 2, "image_size": SIZE}
-    said["attention_layers"] = 2
+    said |= {"attention_layers": 2, "patch_layers": 2}
     records = list(distill(backbone, images, DistillConfig(trainable="all", **said), out=tmp_path / "run"))
     assert [record.step for record in records][-1] == 2
     pair = load_pair(tmp_path / "run", teacher=backbone)
@@ -321,7 +321,8 @@ def test_checkpointed_blocks_are_explained_and_learned_from(reentrant: bool, tmp
         module.reentrant = way
         backbone = wrap(module)
         heats.append(attribute(backbone, pictures()[0], toward=torch.ones(DIM), method="gradient_attention"))
-        config = DistillConfig(image_size=SIZE, steps=2, batch_size=2, probe=1, trainable="all", attention_layers=2)
+        short: dict[str, Any] = {"steps": 2, "batch_size": 2, "probe": 1, "attention_layers": 2, "patch_layers": 2}
+        config = DistillConfig(image_size=SIZE, trainable="all", **short)
         losses += [[record.losses["loss"] for record in distill(backbone, pictures(4), config, tmp_path / str(way))]]
     assert heats[0].std() > 0
     torch.testing.assert_close(heats[1], heats[0], rtol=1e-4, atol=0)
