@@ -383,6 +383,7 @@ class Lab:
             total=config.steps,
             desc=f"fine-tuning {data} {rate:g}",
             leave=False,
+            disable=None,
         ):
             yield record.step, record.classifier
 
