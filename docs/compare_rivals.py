@@ -33,6 +33,7 @@ from results_report import (
     FLOOR,
     FRACTIONS,
     GLOBAL,
+    HEAD,
     HERE,
     ORACLE,
     OURS,
@@ -324,20 +325,21 @@ class Lab:
             labelled = _share(train, fraction)
             *_, (_, classifier) = self._finetune(data, labelled, LEARNED[kind], self._best_rate(data))
             right: Right = {}
-            for row, damage in ((f"{FINETUNED} of {kind}", "none"), *((FINETUNED, d) for d in TESTED[kind])):
+            for damage in ("none", *TESTED[kind]):
                 x, y = (
                     _embed(classifier.backbone, part, damage, which)
                     for which, part in (("train", labelled), ("test", test))
                 )
                 with torch.inference_mode():
-                    answers = {"linear": classifier.head(torch.from_numpy(y)).argmax(dim=1).numpy()}
-                answers["knn"] = _answers("knn", x, labelled, y)
-                for probe, found in answers.items():
-                    key = key_of(data, "s14", row, damage, fraction, probe, 0)
+                    answers = {(HEAD, "linear"): classifier.head(torch.from_numpy(y)).argmax(dim=1).numpy()}
+                answers |= {(FINETUNED, probe): _answers(probe, x, labelled, y) for probe in PROBES}
+                for (row, probe), found in answers.items():
+                    own_row = f"{row} of {kind}" if damage == "none" else row
+                    key = key_of(data, "s14", own_row, damage, fraction, probe, 0)
                     right[key] = _packed(found == np.array(test.labels))
             return {"right": right}
 
-        return Unit(_name(data, "s14", FINETUNED, kind, f"{fraction:.0%}".replace("%", "percent")), work, searches)
+        return Unit(_name(data, "s14", "fine-tuned", kind, f"{fraction:.0%}".replace("%", "percent")), work, searches)
 
     # What units are made of.
 
@@ -375,6 +377,7 @@ class Lab:
             batch_size=BATCH,
             lr=rate,
             head_lr=HEAD_RATE,
+            trainable=self._config("noise", OURS, 0).trainable,
             precision=PRECISION,
         )
         larger = labelled.resized(LOADED_SIZE)
@@ -383,6 +386,7 @@ class Lab:
             total=config.steps,
             desc=f"fine-tuning {data} {rate:g}",
             leave=False,
+            disable=None,
         ):
             yield record.step, record.classifier
 

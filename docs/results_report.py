@@ -25,12 +25,14 @@ from explorer.system.files import atomic_path
 HERE = Path(__file__).parent
 CEILING, FLOOR, OURS = "clean teacher", "frozen + probe", "three-level student"
 BLIND, ORACLE = "blind restoration + probe", "oracle restoration + probe"
-FINETUNED, GLOBAL, CONTRASTIVE = "fine-tuned", "global-level student", "contrastive student"
-RIVALS = {"s14": (FLOOR, BLIND, FINETUNED, GLOBAL, CONTRASTIVE), "clip-b16": (FLOOR, BLIND, GLOBAL)}
+HEAD, FINETUNED = "fine-tuned, own head", "fine-tuned + probe"
+GLOBAL, CONTRASTIVE = "global-level student", "contrastive student"
+RIVALS = {"s14": (FLOOR, BLIND, HEAD, FINETUNED, GLOBAL, CONTRASTIVE), "clip-b16": (FLOOR, BLIND, GLOBAL)}
 SHORT = {
     FLOOR: "frozen",
     BLIND: "blind restoration",
-    FINETUNED: "fine-tuned",
+    HEAD: "fine-tuned, own head",
+    FINETUNED: "fine-tuned + probe",
     GLOBAL: "global level",
     CONTRASTIVE: "contrastive",
     OURS: "**three levels**",
@@ -55,8 +57,8 @@ NAMES = dict(
 )
 INKS = dict(
     zip(
-        (FLOOR, BLIND, FINETUNED, GLOBAL, CONTRASTIVE, OURS, ORACLE),
-        (COLOURS["teacher"], "#56B4E9", "#999999", "#CC79A7", "#E69F00", COLOURS["student"], "#56B4E9"),
+        (FLOOR, BLIND, HEAD, FINETUNED, GLOBAL, CONTRASTIVE, OURS, ORACLE),
+        (COLOURS["teacher"], "#56B4E9", "#bbbbbb", "#777777", "#CC79A7", "#E69F00", COLOURS["student"], "#56B4E9"),
         strict=True,
     )
 )
@@ -71,6 +73,11 @@ def main() -> None:
 def key_of(data: str, backbone: str, row: str, damage: str, fraction: float, probe: str, seed: int) -> str:
     """What a cell's answers are called in results.json."""
     return " / ".join((data, backbone, row, damage, f"{fraction:g}", probe, str(seed)))
+
+
+def rivals(backbone: str, probe: str) -> tuple[str, ...]:
+    """A trained head is linear: it has no place beside kNN probes."""
+    return tuple(row for row in RIVALS[backbone] if row != HEAD or probe == "linear")
 
 
 def write(kept: dict[str, Any], folder: Path) -> None:
@@ -165,7 +172,7 @@ class Cell:
     @cached_property
     def best_rival(self) -> str | None:
         """Of the highest accuracy on the test pictures, which favours it; None before all of them are run."""
-        found = {row: self.accuracy(row) for row in RIVALS[self.backbone]}
+        found = {row: self.accuracy(row) for row in rivals(self.backbone, self.probe)}
         known = {row: accuracy for row, accuracy in found.items() if accuracy is not None}
         return max(known, key=lambda row: known[row]) if len(known) == len(found) else None
 
@@ -273,7 +280,7 @@ def _each_rival(cells: "dict[tuple[str, str], list[Cell]]") -> str:
 
 
 def _section(pair: tuple[str, str], cells: "list[Cell]", fraction: float, probe: str) -> str:
-    rows = (*RIVALS[pair[1]], OURS)
+    rows = (*rivals(pair[1], probe), OURS)
     lines = [
         f"## {_title(*pair)}: {fraction:.0%} of the labels, {probe} probe\n",
         f"| | {' | '.join(SHORT[row] for row in rows)} | ours - best rival | verdict | gap closed | "
@@ -297,8 +304,8 @@ def _accuracy(cell: Cell, row: str) -> str:
     if accuracy is None:
         return NOT_RUN
     text = f"{accuracy:.3f}" + (f" ± {statistics.stdev(seeds):.3f}" if len(seeds) > 1 else "")
-    known = [cell.accuracy(other) or 0.0 for other in (*RIVALS[cell.backbone], OURS)]
-    return f"*{text}*" if row == ORACLE else f"**{text}**" if accuracy == max(known) else text
+    known = [cell.accuracy(other) or 0.0 for other in (*rivals(cell.backbone, cell.probe), OURS)]
+    return f"*{text}*" if row == ORACLE else f"**{text}**" if cell.decided and accuracy == max(known) else text
 
 
 def _difference(cell: Cell) -> tuple[str, str]:
@@ -313,7 +320,7 @@ def _clean(found: Results, data: str, backbone: str) -> str:
     """What learning one kind of damage does to clean pictures."""
     title = f"## Clean pictures, {_title(data, backbone)}: all labels\n"
     lines = [title, "| | linear | minus clean teacher | knn | minus clean teacher |", "|---|---:|---:|---:|---:|"]
-    students = [row for row in (OURS, *RIVALS[backbone]) if row not in (FLOOR, BLIND)]
+    students = [row for row in (OURS, *RIVALS[backbone]) if row not in (FLOOR, BLIND, HEAD)]
     for row in (CEILING, *(f"{row} of {kind}" for kind in TESTED for row in students)):
         texts = [_clean_text(found, data, backbone, row, probe) for probe in PROBES]
         if any(texts):

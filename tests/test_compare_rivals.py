@@ -77,14 +77,14 @@ def test_the_report_says_what_is_decided_and_what_was_not_run(report: ModuleType
     report.write(kept(report), tmp_path)
     lines = (tmp_path / "results.md").read_text(encoding="utf-8").splitlines()
     shares = np.mean([first(count) for count in (40, 42, 44)], axis=0)
-    best = compare_paired(shares, first(14))
+    best = compare_paired(shares, first(15))
     found = [line for line in lines if line.startswith("| noise 0.3 ")]
     assert found[0] == (
-        "| noise 0.3 | 0.167 | 0.183 | 0.200 | 0.217 | 0.233 | **0.700 ± 0.033** "
-        f"| +0.467 [{best.low:+.3f}, {best.high:+.3f}] (contrastive) | ahead | 80% | *0.917* | *0.833* |"
+        "| noise 0.3 | 0.167 | 0.183 | 0.200 | 0.217 | 0.233 | 0.250 | **0.700 ± 0.033** "
+        f"| +0.450 [{best.low:+.3f}, {best.high:+.3f}] (contrastive) | ahead | 80% | *0.917* | *0.833* |"
     )
     assert found[1] == (
-        "| noise 0.3 | 0.683 | not run yet | not run yet | not run yet | not run yet | **0.700 ± 0.033** "
+        "| noise 0.3 | 0.683 | not run yet | not run yet | not run yet | not run yet | not run yet | 0.700 ± 0.033 "
         "|  | not decided yet |  | not run yet | not run yet |"
     )
     assert "| Caltech-101, `s14` | 100% | linear | 1 of 8 | 1 | 0 | 0 | 80% |" in lines
