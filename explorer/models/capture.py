@@ -71,13 +71,20 @@ class AttentionCapture(TorchFunctionMode):
         call = self.seen
         self.seen += 1
         if self.calls is not None and call not in self.calls:
-            by_hand = func is F.scaled_dot_product_attention and _sooner_by_hand(_Call(*args, **kwargs))
-            return _attend(_Call(*args, **kwargs))[1] if by_hand else func(*args, **kwargs)
+            return self._uncaptured(func, args, kwargs)
         if self._again or not _checkpointed():
             return self._captured(call, func, args, kwargs)
         func(*args, **kwargs)  # when torch computes this part again, without us, it expects to find what this saves
         with saved_tensors_hooks(_as_it_is, _as_it_is):
             return self._captured(call, func, args, kwargs)
+
+    def _uncaptured(self, func, args, kwargs):  # type: ignore[no-untyped-def]
+        if func is F.scaled_dot_product_attention:
+            asked = _Call(*args, **kwargs)
+            # Part of a checkpoint of torch's own would be computed again without us, by the fused kernel.
+            if _sooner_by_hand(asked) and (self._again or not _checkpointed()):
+                return _attend(asked)[1]
+        return func(*args, **kwargs)
 
     def _captured(self, call, func, args, kwargs):  # type: ignore[no-untyped-def]
         if func is F.multi_head_attention_forward:

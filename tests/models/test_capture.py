@@ -126,6 +126,14 @@ def test_calls_that_nobody_asked_for_give_the_same_in_training_with_bfloat16(tok
         assert (one.grad - other.grad).norm() < 0.02 * one.grad.norm()
 
 
+def test_calls_that_nobody_asked_for_may_be_computed_again_by_torch() -> None:
+    tensors = [x.detach().bfloat16().requires_grad_() for x in random_qkv()]
+    with AttentionCapture(calls=()):
+        output = checkpoint(F.scaled_dot_product_attention, *tensors, use_reentrant=False)
+    output.float().square().sum().backward()  # torch refuses where the second time saves other tensors
+    assert all(tensor.grad is not None and tensor.grad.isfinite().all() for tensor in tensors)
+
+
 def test_dropout_falls_on_the_output_and_not_on_the_map() -> None:
     q, k, v = random_qkv()
     ones = torch.ones_like(v)
