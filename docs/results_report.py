@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from explorer.evaluation.intervals import Comparison, bootstrap_interval, compare_paired
+from explorer.evaluation.intervals import PairedDifference, bootstrap_interval, compare_paired
 from explorer.plots.style import COLOURS, QUIET, empty_figure, to_png
 from explorer.system.files import atomic_path
 
@@ -176,13 +176,13 @@ class Cell:
         known = {row: accuracy for row, accuracy in found.items() if accuracy is not None}
         return max(known, key=lambda row: known[row]) if len(known) == len(found) else None
 
-    def against(self, row: str | None) -> Comparison | None:
+    def against(self, row: str | None) -> PairedDifference | None:
         """Ours minus a row, picture by picture."""
         ours, theirs = self.right(OURS), None if row is None else self.right(row)
         return None if ours is None or theirs is None else compare_paired(ours, theirs)
 
     @cached_property
-    def decided(self) -> Comparison | None:
+    def decided(self) -> PairedDifference | None:
         """Against the best rival."""
         return self.against(self.best_rival)
 

@@ -25,8 +25,9 @@ from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation.embedding import VIEWS
-from explorer.evaluation.evaluation import draw_seed
+from explorer.evaluation.evaluation import draw_seed, gap_closed
 from explorer.evaluation.features import Told
+from explorer.evaluation.intervals import resamples_of
 from explorer.evaluation.probes import Probe, fit_probe
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
@@ -67,10 +68,7 @@ class Segmentation:
     @property
     def gap_closed(self) -> float | None:
         """As `Evaluation.gap_closed`, of mIoU; None where the damage costs the teacher nothing."""
-        ceiling, floor, student = (
-            mean(self.miou[view]) for view in ("teacher_clean", "teacher_distorted", "student_distorted")
-        )
-        return (student - floor) / (ceiling - floor) if ceiling > floor else None
+        return gap_closed(self.miou)
 
     def iou(self, view: str) -> Float[np.ndarray, " class"]:
         """Intersection over union of each class, over all pictures and draws; NaN for one that no picture shows."""
@@ -109,7 +107,7 @@ class Segmentation:
     def _resampled(self) -> dict[str, Float[np.ndarray, " resample"]]:
         """mIoU, the mean over the draws, for test pictures drawn with replacement."""
         count = self.pixels[VIEWS[0]].shape[1]
-        often = np.random.default_rng(self.seed).multinomial(count, [1 / count] * count, size=_RESAMPLES)
+        often = resamples_of(count, _RESAMPLES, self.seed)
         return {
             view: _miou(np.einsum("rp,dpkc->rdkc", often, pixels, optimize=True)).mean(axis=1)
             for view, pixels in self.pixels.items()

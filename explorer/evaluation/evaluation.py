@@ -6,6 +6,7 @@ pictures hides a loss on whole ones. Protocol: Ravula et al. 2021 (frozen featur
 several draws of the distortion).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,10 +58,7 @@ class Evaluation:
         1: the student sees damaged pictures as well as the teacher sees whole ones; 0: as badly as the teacher does;
         negative: worse. None where the damage costs the teacher nothing, so that there is no gap.
         """
-        ceiling, floor, student = (
-            mean(self.accuracy[view]) for view in ("teacher_clean", "teacher_distorted", "student_distorted")
-        )
-        return (student - floor) / (ceiling - floor) if ceiling > floor else None
+        return gap_closed(self.accuracy)
 
     def frame(self) -> "pandas.DataFrame":
         """One row for each view: view, accuracy (mean over the draws), std (over the draws; NaN for one draw), low and
@@ -167,6 +165,15 @@ def evaluate(
         draws=count,
         seed=seed,
     )
+
+
+def gap_closed(found: Mapping[str, Sequence[float]]) -> float | None:
+    """As `Evaluation.gap_closed`, of any number that is better when it is higher: each view -> its value for each
+    draw."""
+    ceiling, floor, student = (
+        mean(found[view]) for view in ("teacher_clean", "teacher_distorted", "student_distorted")
+    )
+    return (student - floor) / (ceiling - floor) if ceiling > floor else None
 
 
 def draw_seed(seed: int, draw: int, part: Literal["train", "test"]) -> int:

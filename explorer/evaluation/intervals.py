@@ -19,7 +19,7 @@ Verdict = Literal["ahead", "level", "behind"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PairedDifference:
     """One classifier against another one on the same pictures. Made by `compare_paired`.
 
     Attributes:
@@ -54,7 +54,9 @@ def bootstrap_interval(
     values = _values(right)
     if not 0 < level < 1 or resamples < 1:
         raise InputError(f"level lies between 0 and 1, and resamples is at least 1; got {level} and {resamples}")
-    means = (_drawn(len(values), resamples, seed) @ values / len(values)).round(12)  # 0 is 0, also a sum of thirds
+    means = (resamples_of(len(values), resamples, seed) @ values / len(values)).round(
+        12
+    )  # 0 is 0, also a sum of thirds
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -66,7 +68,7 @@ def compare_paired(
     *,
     resamples: int = 10_000,
     seed: int = 0,
-) -> Comparison:
+) -> PairedDifference:
     """Whether the first of two classifiers is ahead of the second, from their answers to the same pictures.
 
     Args:
@@ -81,12 +83,12 @@ def compare_paired(
         raise InputError(f"expected answers to the same pictures; got {len(ours)} and {len(theirs)}")
     difference = ours - theirs
     low, high = bootstrap_interval(difference, level, resamples=resamples, seed=seed)
-    return Comparison(difference=float(difference.mean()), low=low, high=high)
+    return PairedDifference(difference=float(difference.mean()), low=low, high=high)
 
 
 @lru_cache(maxsize=2)  # many rows are measured on the same pictures
-def _drawn(pictures: int, resamples: int, seed: int) -> Float[np.ndarray, "resample picture"]:
-    """How often each picture is drawn."""
+def resamples_of(pictures: int, resamples: int, seed: int) -> Float[np.ndarray, "resample picture"]:
+    """How often each picture is drawn, where as many as there are are drawn with replacement."""
     return np.random.default_rng(seed).multinomial(pictures, [1 / pictures] * pictures, resamples).astype(np.float64)
 
 

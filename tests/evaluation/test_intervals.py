@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from explorer.evaluation.intervals import Comparison, bootstrap_interval, compare_paired
+from explorer.evaluation.intervals import PairedDifference, bootstrap_interval, compare_paired
 
 RIGHT = np.random.default_rng(0).random(300) < 0.7
 
@@ -45,7 +45,7 @@ def test_pairs_are_told_apart_where_intervals_of_each_overlap() -> None:
     assert bootstrap_interval(better)[0] < bootstrap_interval(RIGHT)[1]
     assert compare_paired(better, RIGHT).verdict == "ahead"
     assert compare_paired(RIGHT, better).verdict == "behind"
-    assert compare_paired(RIGHT, RIGHT) == Comparison(difference=0.0, low=0.0, high=0.0)
+    assert compare_paired(RIGHT, RIGHT) == PairedDifference(difference=0.0, low=0.0, high=0.0)
     assert compare_paired(RIGHT, RIGHT).verdict == "level"
 
 
