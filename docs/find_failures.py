@@ -10,20 +10,22 @@ processes work side by side.
 
 import argparse
 import json
-import statistics
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 import explorer as ex
+from explorer.analysis.measures import MEASURES
+from explorer.distortions import COMMON_CORRUPTIONS
 from explorer.evaluation.intervals import compare_paired
 from explorer.system.files import atomic_path
 
 SEED = 1000  # a draw that no student has met in training
 BATCH = 5
-NUMBERS = {"cls_cosine": "CLS cosine", "patch_cosine": "patch cosine", "attention_js": "attention JS"}
-LOWER_IS_BETTER = ("attention_js",)
+NUMBERS = [MEASURES[name] for name in ("cls_cosine", "patch_cosine", "attention_js")]
 CLEAN = "none"
 DAMAGES = [
     CLEAN,
@@ -31,16 +33,15 @@ DAMAGES = [
     *(f"pixel_mask(fraction={fraction})" for fraction in (0.5, 0.75, 0.9)),
     *(f"gaussian_blur(kernel={kernel}, sigma={sigma})" for kernel, sigma in ((21, 5), (37, 9))),
     "patch_mask(fraction=0.5)",
-    *(f"{name}:{severity}" for name in ex.COMMON_CORRUPTIONS for severity in (1, 3, 5)),
+    *(f"{name}:{severity}" for name in COMMON_CORRUPTIONS for severity in (1, 3, 5)),
 ]
 SIZES = {"s14": (112, 448), "clip-b16": (112,)}  # beside the one trained at
-OWN = {
-    "noise": "gaussian_noise(sigma=0.3)",
-    "blur": "gaussian_blur(kernel=21, sigma=5)",
-    "mask": "pixel_mask(fraction=0.75)",
-    "mixture": "gaussian_noise(sigma=0.3)",
-    "common": "snow:3",
-}
+AT_OTHER_SIZES = (
+    "gaussian_noise(sigma=0.3)",
+    "pixel_mask(fraction=0.75)",
+    "gaussian_blur(kernel=21, sigma=5)",
+    "snow:3",
+)
 
 HEAD = """# When it does not work
 
@@ -78,42 +79,47 @@ def main() -> None:
 def _work() -> list[tuple[int, str, str]]:
     """(image size, damage, backbone), what says most first."""
     backbones = sorted({name.rpartition("-")[0] for name in ex.list_pairs()}, reverse=True)
-    other = [(size, damage, b) for b in backbones for size in SIZES[b] for damage in sorted({*OWN.values()})]
+    other = [(size, damage, b) for b in backbones for size in SIZES[b] for damage in AT_OTHER_SIZES]
     return [(224, damage, backbone) for backbone in backbones for damage in DAMAGES] + other
 
 
 def measured(size: int, damage: str, backbone: str, count: int) -> Found:
     """Teacher and all of its students under one damage."""
-    teacher = ex.load_backbone(backbone, image_size=size)
-    names = [name for name in ex.list_pairs() if name.rpartition("-")[0] == backbone]
-    lookers = {"teacher": teacher, **{name: ex.load_pair(name, teacher=teacher).student for name in names}}
+    lookers = _lookers(size, backbone)
     photos = ex.load_images("photos", size=size, limit=count)
-    found: Found = {who: {number: [] for number in NUMBERS} for who in lookers}
+    found: Found = {who: {number.name: [] for number in NUMBERS} for who in lookers}
     for start in range(0, len(photos), BATCH):
         indices = range(start, min(start + BATCH, len(photos)))
         clean = photos.stack(indices)
         distorted = ex.distortion(damage)(clean, seed=SEED, indices=indices)
-        reference = teacher.trace(clean, layers=range(-4, 0))
+        reference = lookers["teacher"].trace(clean, layers=range(-4, 0))
         for who, looker in lookers.items():
             agreed = ex.alignment(reference, looker.trace(distorted, layers=range(-4, 0)))
             for number in NUMBERS:
-                found[who][number] += agreed.per_image[number].tolist()
+                found[who][number.name] += agreed.per_image[number.name].tolist()
     return found
+
+
+@lru_cache(maxsize=1)  # the damages of one size follow each other
+def _lookers(size: int, backbone: str) -> dict[str, ex.Backbone]:
+    teacher = ex.load_backbone(backbone, image_size=size)
+    names = [name for name in ex.list_pairs() if name.rpartition("-")[0] == backbone]
+    return {"teacher": teacher, **{name: ex.load_pair(name, teacher=teacher).student for name in names}}
 
 
 def report(rows: list[dict[str, Any]]) -> str:
     """The page: for each student what it makes worse, and a table of all that was measured."""
     photos = len(rows[0]["found"]["teacher"]["cls_cosine"])
     cells = [cell for row in rows for cell in _cells(row)]
-    worse = [cell for cell in cells if "behind" in cell["verdicts"].values() and cell["damage"] != CLEAN]
+    worse = [cell for cell in cells if "behind" in cell["verdicts"] and cell["damage"] != CLEAN]
     clean = [cell for cell in cells if cell["damage"] == CLEAN]
-    better = [cell for cell in cells if set(cell["verdicts"].values()) == {"ahead"}]
+    better = [cell for cell in cells if cell["verdicts"] == {"ahead"}]
     lines = [
         HEAD.format(photos=photos, seed=SEED, cells=len(cells) - len(clean), better=len(better), worse=len(worse)),
         "## Clean pictures: what a student gives up\n",
         *_table(clean),
         "\n## Damage under which a student is worse than its teacher\n",
-        *_table(sorted(worse, key=lambda cell: cell["cls_cosine"].difference)),
+        *_table(sorted(worse, key=lambda cell: cell["nearer"]["cls_cosine"].difference)),
         "\n## Everything that was measured\n",
         *_table(cells),
     ]
@@ -121,29 +127,35 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[dict[str, Any]]:
-    teacher = row["found"].pop("teacher")
+    """A student's numbers beside its teacher's: before, after, and whether it is nearer to the reference."""
+    teacher = row["found"]["teacher"]
     cells = []
-    for student, numbers in row["found"].items():
-        signs = {number: -1 if number in LOWER_IS_BETTER else 1 for number in NUMBERS}
-        better = {
-            number: compare_paired(*([sign * value for value in who[number]] for who in (numbers, teacher)))
-            for number, sign in signs.items()
+    for student in row["found"].keys() - {"teacher"}:
+        cell = {
+            "student": student,
+            "size": row["size"],
+            "damage": row["damage"],
+            "before": {},
+            "after": {},
+            "nearer": {},
         }
-        about = {"student": student, "size": row["size"], "damage": row["damage"]}
-        before = {f"{number} before": statistics.mean(teacher[number]) for number in NUMBERS}
-        after = {f"{number} after": statistics.mean(numbers[number]) for number in NUMBERS}
-        verdicts = {number: compared.verdict for number, compared in better.items()}
-        cells.append({**about, **better, **before, **after, "verdicts": verdicts})
-    return cells
+        for number in NUMBERS:
+            before, after = (np.array(who[number.name]) for who in (teacher, row["found"][student]))
+            cell["before"][number.name], cell["after"][number.name] = before.mean(), after.mean()
+            cell["nearer"][number.name] = compare_paired(number.better * after, number.better * before)
+        cell["verdicts"] = {compared.verdict for compared in cell["nearer"].values()}
+        cells.append(cell)
+    return sorted(cells, key=lambda cell: cell["student"])
 
 
 def _table(cells: list[dict[str, Any]]) -> list[str]:
-    lines = [f"| student | px | damage | {' | '.join(NUMBERS.values())} |", "|---|---:|---|" + "---:|" * len(NUMBERS)]
+    labels = " | ".join(number.label for number in NUMBERS)
+    lines = [f"| student | px | damage | {labels} |", "|---|---:|---|" + "---:|" * len(NUMBERS)]
     for cell in cells:
         numbers = []
-        for number in NUMBERS:
-            mark = {"ahead": " ✓", "level": "", "behind": " ✗"}[cell["verdicts"][number]]
-            numbers.append(f"{cell[f'{number} before']:.2f} → {cell[f'{number} after']:.2f}{mark}")
+        for name, compared in cell["nearer"].items():
+            mark = {"ahead": " ✓", "level": "", "behind": " ✗"}[compared.verdict]
+            numbers.append(f"{cell['before'][name]:.2f} → {cell['after'][name]:.2f}{mark}")
         lines.append(f"| {cell['student']} | {cell['size']} | `{cell['damage']}` | {' | '.join(numbers)} |")
     return lines
 

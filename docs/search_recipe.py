@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import averages
 from torch import Tensor
 from tqdm import tqdm
 
@@ -49,7 +50,6 @@ BASE: Row = {
 # What each row changes: fields of DistillConfig; "pictures", how many there are to learn from; "ema", the decay of a
 # running mean of the student's weights, which is measured in the student's place.
 ROWS: dict[str, dict[str, Row]] = {
-    "": {"base": {}},
     "What is trained": {
         "lora:4": {"trainable": "lora:4"},
         "lora:16": {"trainable": "lora:16"},
@@ -230,6 +230,7 @@ class Test:
             indices = range(start, min(start + MEASURED_BATCH, len(pictures)))
             clean = pictures.stack(indices)
             self.parts.append((indices, clean, self.see(teacher, clean)))
+        self.gallery = torch.cat([reference.embedding for *_, reference in self.parts])
 
     def see(self, backbone: ex.Backbone, pictures: Tensor) -> ex.Trace:
         """What is compared."""
@@ -242,11 +243,8 @@ class Test:
         for draw in DRAWS:
             seen = [self.see(student, self.damage(clean, seed=draw, indices=i)) for i, clean, _ in self.parts]
             agreed += [ex.alignment(part[2], one) for part, one in zip(self.parts, seen, strict=True)]
-            gallery = torch.cat([reference.embedding for *_, reference in self.parts])
-            found.append(retrieval_at_1(gallery, torch.cat([one.embedding for one in seen])))
-        names = {"cls": "cls_cosine", "patch": "patch_cosine", "kl": "attention_kl"}
-        means = {k: float(torch.cat([one.per_image[name] for one in agreed]).mean()) for k, name in names.items()}
-        return {**means, "retrieval": statistics.mean(found)}
+            found.append(retrieval_at_1(self.gallery, torch.cat([one.embedding for one in seen])))
+        return dict(zip(NUMBERS, [*averages(agreed), statistics.mean(found)], strict=True))
 
 
 def trained(teacher: ex.Backbone, pictures: ex.ImageSet, options: Row, seed: int) -> ex.Backbone:
@@ -270,7 +268,7 @@ def trained(teacher: ex.Backbone, pictures: ex.ImageSet, options: Row, seed: int
 
 def rows() -> dict[str, Row]:
     """All rows by name."""
-    return {name: options for group in ROWS.values() for name, options in group.items()}
+    return {"base": {}} | {name: options for group in ROWS.values() for name, options in group.items()}
 
 
 def search(options: argparse.Namespace) -> None:
@@ -301,8 +299,6 @@ def tables(runs: Path) -> str:
         found.setdefault(row["name"], []).append(row)
     lines = []
     for group, members in ROWS.items():
-        if not group:
-            continue
         lines += [f"## {group}", "", f"| | seeds | {' | '.join(NUMBERS.values())} |", "|---|" + "---:|" * 5]
         for name in (UNTOUCHED, "base", *members):
             if name in found:

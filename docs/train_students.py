@@ -23,13 +23,12 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 import explorer as ex
+from explorer.data.image import to_pil
 from explorer.models.pairs import export_pair, import_pair
 from explorer.models.weights import fetch
 from explorer.system.files import cache_dir
@@ -46,7 +45,6 @@ PART_BYTES = 40 << 20
 STEPS = {"s14": {SMALL: 1900, LARGE: 300}, "clip-b16": {SMALL: 560, LARGE: 80}}  # of 16 pictures
 RANK = {"s14": 16, "clip-b16": 6}  # all of them together are to stay small
 LR = {SMALL: 1e-3, LARGE: 5e-4}
-RECIPE: dict[str, Any] = {"attention": 3.0, "patch_layers": 4, "precision": "bfloat16", "eval_every": 50}
 DISTORTIONS = {
     "s14-noise": NOISE,
     "s14-blur": BLUR,
@@ -83,7 +81,6 @@ def main() -> None:
 def train(name: str, images: Path, runs: Path, end: float, few: int | None = None) -> Path | None:
     """Train one student, or go on with it where it was stopped, until a time: the finished one, as a file."""
     backbone = name.rpartition("-")[0]
-    on_gpu = torch.cuda.is_available()
     begin = None
     for size, steps in STEPS[backbone].items():
         if time.monotonic() > end:
@@ -96,8 +93,9 @@ def train(name: str, images: Path, runs: Path, end: float, few: int | None = Non
             begin=begin,
             trainable=f"lora:{RANK[backbone]}",
             lr=LR[size],
-            workers=8 if on_gpu else 0,
-            **RECIPE,
+            precision="bfloat16",
+            eval_every=50,
+            workers=8 if torch.cuda.is_available() else 0,
         )
         pictures = ex.load_images(images, size=LOADED[size])
         teacher = ex.load_backbone(backbone, image_size=size)
@@ -129,16 +127,13 @@ def pack(images: Path, folder: Path, backbones: set[str]) -> None:
         with tarfile.open(archive, "w:gz") as tar:
             for number in tqdm(range(len(pictures)), desc="pictures"):
                 small = Path(scratch, "small.jpg")
-                content = (pictures[number][0] * 255).round().byte().permute(1, 2, 0).numpy()
-                Image.fromarray(content).save(small, quality=85)
+                to_pil(pictures[number][0]).save(small, quality=85)
                 tar.add(small, f"images/{number:05}.jpg")
             for backbone in backbones:
                 weights = fetch(backbone)
                 tar.add(weights, f"weights/{weights.name}")
         with archive.open("rb") as whole:
-            for number in range(1000):
-                if not (part := whole.read(PART_BYTES)):
-                    break
+            for number, part in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):
                 (folder / f"part-{number:03}").write_bytes(part)
 
 
