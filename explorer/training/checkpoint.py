@@ -40,7 +40,6 @@ from explorer.training.records import CheckpointError, DivergedError
 OPTIMIZER = "optimizer.safetensors"
 # The weights do not depend on these.
 _MAY_CHANGE = ("eval_every", "checkpoint_every", "workers", "cache_gib", "checkpointing")
-_OF_THE_BEGINNING = ("begun_from",)
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 _log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class Checkpoint:
         check_teacher(card, self.teacher)
         begun = DistillConfig.from_dict(card["config"])  # a field that was added since has its default
         _check_same("config", begun.as_dict(), self.config.as_dict(), _MAY_CHANGE)
-        _check_same("pictures", card["data"], self.data, _OF_THE_BEGINNING)
+        _check_same("pictures", card["data"], self.data, may_differ=("begun_from",))
         self.data = card["data"]
         load_trained(self.student.module, Trainable.parse(self.config.trainable), tensors)
         self.step = card["step"]
