@@ -85,23 +85,31 @@ def draw(name: str, pair: ex.Pair) -> None:
 
 
 def learned(pair: ex.Pair) -> tuple[list[int], dict[str, list[float]]]:
-    """Steps at which agreement was measured, over all sizes that the student learned at, and what it was."""
-    begun = pair.card["data"].get("begun_from")
-    parts: list[tuple[int, Any]] = [(0, begun["history"])] if begun else []
-    parts.append((begun["step"] if begun else 0, [record for record in pair.history if record["alignment"]]))
-    records = [(first + record["step"], record["alignment"]) for first, part in parts for record in part]
-    return [step for step, _ in records], {
-        MEASURES[key].label: [agreement[key] for _, agreement in records] for key in CURVES
-    }
+    """Steps at which agreement was measured, over all runs that the student came of, and what it was."""
+    steps, agreed, before = [], [], 0
+    for run in runs_of(pair):
+        history = run.get("history", pair.history)  # the last one's lies beside its card
+        measured_then = [record for record in history if record["alignment"]]
+        steps += [before + record["step"] for record in measured_then]
+        agreed += [record["alignment"] for record in measured_then]
+        before += run["step"]
+    return steps, {MEASURES[key].label: [each[key] for each in agreed] for key in CURVES}
+
+
+def runs_of(pair: ex.Pair) -> list[dict[str, Any]]:
+    """The runs that the student came of, one after the other, as their cards tell."""
+    runs = [pair.card]
+    while begun := runs[0]["data"].get("begun_from"):
+        runs.insert(0, begun)
+    return runs
 
 
 def described(pair: ex.Pair) -> str:
     """Backbone, data, distortion and training, as METHOD asks of a result."""
     data = pair.card["data"]
-    runs = [run for run in (data.get("begun_from"), pair.card) if run]
     course = ", then ".join(
         f"{run['config']['steps']} steps of {run['config']['batch_size']} at {run['config']['image_size']} px"
-        for run in runs
+        for run in runs_of(pair)
     )
     config = pair.card["config"]
     return (

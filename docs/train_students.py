@@ -42,7 +42,8 @@ COMMON = "random_corruption"  # every common corruption, severities from 1 to 5
 SMALL, LARGE = 112, 224  # px
 LOADED = {SMALL: 150, LARGE: 256}  # so that crops need not be enlarged
 PART_BYTES = 40 << 20
-STEPS = {"s14": {SMALL: 1900, LARGE: 300}, "clip-b16": {SMALL: 560, LARGE: 80}}  # of 16 pictures
+STEPS = {"s14": [(SMALL, 1900), (LARGE, 300)], "clip-b16": [(SMALL, 560), (LARGE, 80)]}  # of 16 pictures
+MORE = {"s14-noise": [(LARGE, 150)], "s14-mixture": [(LARGE, 150)]}  # they had just missed what they were to reach
 RANK = {"s14": 16, "clip-b16": 6}  # all of them together are to stay small
 LR = {SMALL: 1e-3, LARGE: 5e-4}
 DISTORTIONS = {
@@ -82,10 +83,10 @@ def train(name: str, images: Path, runs: Path, end: float, few: int | None = Non
     """Train one student, or go on with it where it was stopped, until a time: the finished one, as a file."""
     backbone = name.rpartition("-")[0]
     begin = None
-    for size, steps in STEPS[backbone].items():
+    for stage, (size, steps) in enumerate(STEPS[backbone] + MORE.get(name, [])):
         if time.monotonic() > end:
             return None
-        run = runs / f"{name}-{size}"
+        run = runs / f"{name}-{stage}-{size}"
         config = ex.DistillConfig(
             distortion=DISTORTIONS[name],
             steps=few or steps,
