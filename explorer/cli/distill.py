@@ -24,6 +24,7 @@ from explorer.cli.parts import (
     print_skipped,
     progress,
 )
+from explorer.errors import InputError
 from explorer.training.config import DistillConfig
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ def _distill(options: argparse.Namespace) -> None:
     config = DistillConfig(image_size=options.size, **given)
     images = _images(options, config)
     backbone = load(options)
-    records = distill(backbone, images, config, options.out, resume=options.resume)
+    try:
+        records = distill(backbone, images, config, options.out, resume=options.resume)
+    except FileExistsError as error:
+        raise InputError(str(error).replace("resume=True", "--resume")) from error
     if not is_first():
         for _ in records:
             pass
@@ -111,7 +115,7 @@ def _follow(records: Iterator["explorer.training.records.Record"], config: Disti
                 agreement = " ".join(f"{name} {value:.3f}" for name, value in numbers if value is not None)
             line = f"{losses} | {record.images_per_second:.1f} images/s"
             bar.update(record.step - bar.n)
-            bar.set_postfix_str(line)
+            bar.set_postfix_str(f"loss {record.losses['loss']:.3f}")  # more would leave no room for the bar
             if record.alignment is not None:
                 message = f"step {record.step}/{record.steps}: {line} | {agreement}"
                 bar.write(message, file=sys.stderr)

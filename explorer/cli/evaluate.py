@@ -20,6 +20,8 @@ from explorer.cli.results import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from explorer.evaluation.evaluation import Evaluation
+
 
 _EVALUATE_HELP = f"""\
 How many pictures a probe on frozen features classifies rightly, for teacher and student, clean and distorted.
@@ -83,15 +85,28 @@ def _evaluate(options: argparse.Namespace) -> None:
             batch_size=options.batch_size,
             progress=told,
         )
-    gap = {"gap_closed": found.gap_closed, "probe": found.probe, "fit": found.fit, "distortion": found.distortion.spec}
+    gap = {"gap_closed": found.gap_closed, "gap_interval": found.gap_interval}
+    about = {**gap, "probe": found.probe, "fit": found.fit, "distortion": found.distortion.spec}
 
     def draw() -> "Figure":
         from explorer.plots.evaluation import plot_evaluation
 
         return plot_evaluation(found)
 
-    deliver(options, pair, sets, found.frame(), gap, draw)
-    print("gap closed: " + ("no gap" if found.gap_closed is None else f"{found.gap_closed:.3f}"))
+    deliver(options, pair, sets, found.frame(), about, draw)
+    print(f"gap closed: {_told(found)}")
+
+
+def _told(found: "Evaluation") -> str:
+    """How much of the gap is closed, and how far that carries."""
+    if found.gap_closed is None:
+        return "no gap"
+    if found.gap_interval is None:
+        return f"{found.gap_closed:.3f}, but {found.test_pictures} test pictures are too few to say that there is a gap"
+    low, high = found.gap_interval
+    return (
+        f"{found.gap_closed:.3f} (95 % interval over the {found.test_pictures} test pictures: {low:.3f} to {high:.3f})"
+    )
 
 
 COMMAND = Command(

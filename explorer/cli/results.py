@@ -130,7 +130,7 @@ def deliver(
     model = {"pair": readable(options.pair), "backbone": teacher.name, "weights": teacher.source}
     model |= {"weights_sha256": teacher.sha256, "student_sha256": pair.student.sha256}
     print(f"{teacher.source}\n{pair.student.source}, {teacher.image_size} px\n")
-    print((table if shown is None else shown).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    print((table if shown is None else shown).to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
     print()
     if options.csv is not None:
         write(options.csv, table.to_csv(index=False).encode())

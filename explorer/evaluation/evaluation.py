@@ -12,6 +12,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from jaxtyping import Bool
 
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
@@ -20,6 +21,7 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation.embedding import VIEWS
 from explorer.evaluation.features import Kind, Told, embed, share_of
+from explorer.evaluation.intervals import resamples_of
 from explorer.evaluation.probes import PROBES, Probe, fit_probe, wilson_interval
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
@@ -27,13 +29,17 @@ from explorer.models.pairs import Pair
 if TYPE_CHECKING:
     import pandas
 
+_RESAMPLES = 10_000
+_OF_THE_GAP = ("teacher_clean", "teacher_distorted", "student_distorted")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
     """Accuracy of each view. Made by `evaluate`.
 
     Attributes:
-        accuracy: each of `VIEWS` -> share of the test pictures that were classified rightly, one for each draw.
+        right: each of `VIEWS` -> whether each test picture was classified rightly, in each draw; one draw of the clean
+            views.
         probe: "knn" or "linear".
         fit: "own", a probe for each view, or "teacher_clean", one probe for all.
         distortion: what damaged the pictures.
@@ -41,7 +47,7 @@ class Evaluation:
         label_fraction, draws, seed: as given to `evaluate`.
     """
 
-    accuracy: dict[str, tuple[float, ...]]
+    right: dict[str, Bool[np.ndarray, "draw picture"]]
     probe: str
     fit: str
     distortion: Distortion
@@ -52,6 +58,11 @@ class Evaluation:
     seed: int
 
     @property
+    def accuracy(self) -> dict[str, tuple[float, ...]]:
+        """Each of `VIEWS` -> share of the test pictures that were classified rightly, one for each draw."""
+        return {view: tuple(right.mean(axis=1).tolist()) for view, right in self.right.items()}
+
+    @property
     def gap_closed(self) -> float | None:
         """(student distorted - teacher distorted) / (teacher clean - teacher distorted), of the means over the draws.
 
@@ -59,6 +70,18 @@ class Evaluation:
         negative: worse. None where the damage costs the teacher nothing, so that there is no gap.
         """
         return gap_closed(self.accuracy)
+
+    @property
+    def gap_interval(self) -> tuple[float, float] | None:
+        """95 % bootstrap interval of `gap_closed` over the test pictures. None where they are too few to say that there
+        is a gap: more than 2.5 % of the resamples have none."""
+        often = resamples_of(self.test_pictures, _RESAMPLES, seed=0)
+        ceiling, floor, student = (often @ self.right[view].mean(axis=0) for view in _OF_THE_GAP)
+        gap = ceiling - floor
+        if (gap <= 0).mean() > 0.025:
+            return None
+        low, high = np.quantile((student - floor)[gap > 0] / gap[gap > 0], (0.025, 0.975))
+        return float(low), float(high)
 
     def frame(self) -> "pandas.DataFrame":
         """One row for each view: view, accuracy (mean over the draws), std (over the draws; NaN for one draw), low and
@@ -147,15 +170,14 @@ def evaluate(
         return fit_probe(probe, look(backbone, labelled, draw, "train"), _of(labelled), k=k)
 
     shared = fit_on(pair.teacher, None) if fit == "teacher_clean" else None
-    accuracy: dict[str, tuple[float, ...]] = {}
+    right = {}
     for view in VIEWS:
         backbone = pair.teacher if view.startswith("teacher") else pair.student
         numbers = range(count) if view.endswith("distorted") else (None,)
-        accuracy[view] = tuple(
-            (shared or fit_on(backbone, draw)).accuracy(look(backbone, test, draw, "test"), wanted) for draw in numbers
-        )
+        predicted = [(shared or fit_on(backbone, draw)).predict(look(backbone, test, draw, "test")) for draw in numbers]
+        right[view] = np.stack(predicted) == wanted
     return Evaluation(
-        accuracy=accuracy,
+        right=right,
         probe=probe,
         fit=fit,
         distortion=damage,
@@ -170,9 +192,7 @@ def evaluate(
 def gap_closed(found: Mapping[str, Sequence[float]]) -> float | None:
     """As `Evaluation.gap_closed`, of any number that is better when it is higher: each view -> its value for each
     draw."""
-    ceiling, floor, student = (
-        mean(found[view]) for view in ("teacher_clean", "teacher_distorted", "student_distorted")
-    )
+    ceiling, floor, student = (mean(found[view]) for view in _OF_THE_GAP)
     return (student - floor) / (ceiling - floor) if ceiling > floor else None
 
 

@@ -113,7 +113,7 @@ def distill(
     _check_fit(config, teacher)
     if current(Path(out), CARD).is_file() and not resume:
         raise FileExistsError(
-            f"'{out}' holds a run already; go on with resume=True (--resume), or choose another folder for a new one"
+            f"'{out}' holds a run already; go on with resume=True, or choose another folder for a new one"
         )
     folder = behind_links(Path(out)) if os.path.islink(out) else Path(out)  # a link to a folder that is not there yet
     records = with_gradients(_locked_run(teacher, pictures, config, folder))

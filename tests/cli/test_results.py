@@ -80,6 +80,10 @@ def test_evaluate_says_how_much_of_the_gap_is_closed(run: Run, images: Path, tmp
     floor, ceiling = accuracy["teacher_distorted"], accuracy["teacher_clean"]
     if ceiling > floor:
         assert about["gap_closed"] == pytest.approx((accuracy["student_distorted"] - floor) / (ceiling - floor))
+        told = (
+            "6 test pictures are too few" if about["gap_interval"] is None else "95 % interval over the 6 test pictures"
+        )
+        assert told in done.stdout
     else:
         assert "no gap" in done.stdout
     assert all(row["train_pictures"] == row["test_pictures"] == 6 for row in about["rows"])

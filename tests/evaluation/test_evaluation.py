@@ -93,27 +93,37 @@ def test_the_table(both: Pair, sets: tuple[ImageSet, ImageSet]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "closed"),
+    ("accuracies", "closed", "between"),
     [
-        ((0.9, 0.5, 0.7, 0.9), 0.5),
-        ((0.9, 0.5, 0.4, 0.9), -0.25),
-        ((0.9, 0.5, 0.9, 0.5), 1.0),
-        ((0.5, 0.5, 0.9, 1.0), None),
+        ((0.9, 0.5, 0.7, 0.9), 0.5, (0.2, 0.8)),
+        ((0.9, 0.5, 0.4, 0.9), -0.25, (-0.9, 0.1)),
+        ((0.9, 0.5, 0.9, 0.5), 1.0, (0.999, 1.001)),
+        ((0.54, 0.5, 0.54, 0.5), 1.0, None),  # 2 of 50 pictures make the gap: others might have none
+        ((0.5, 0.5, 0.9, 1.0), None, None),
     ],
 )
-def test_gap_closed(accuracies: tuple[float, ...], closed: float | None) -> None:
+def test_gap_closed(accuracies: tuple[float, ...], closed: float | None, between: tuple[float, float] | None) -> None:
+    def answers(share: float) -> np.ndarray:
+        return np.arange(50)[None] < 50 * share
+
     found = Evaluation(
-        accuracy={view: (value,) for view, value in zip(VIEWS, accuracies, strict=True)},
+        right={view: answers(share) for view, share in zip(VIEWS, accuracies, strict=True)},
         probe="knn",
         fit="own",
         distortion=distortion(NOISE),
-        train_pictures=1,
-        test_pictures=1,
+        train_pictures=50,
+        test_pictures=50,
         label_fraction=1.0,
         draws=1,
         seed=0,
     )
+    assert found.accuracy == {view: (pytest.approx(share),) for view, share in zip(VIEWS, accuracies, strict=True)}
     assert found.gap_closed == (None if closed is None else pytest.approx(closed))
+    interval = found.gap_interval
+    assert (interval is None) == (between is None)
+    if interval is not None and between is not None and closed is not None:
+        assert between[0] < interval[0] <= closed + 1e-9
+        assert closed - 1e-9 <= interval[1] < between[1]
 
 
 def test_progress_ends_at_the_total(both: Pair, sets: tuple[ImageSet, ImageSet]) -> None:
