@@ -25,6 +25,8 @@ from explorer_app.service.question import DEFAULT_DISTORTION, Question
 from explorer_app.service.runs import RUNS
 from explorer_app.tabs import embeddings, robustness
 
+EXAMPLE = "assets/photos/farm_animal/owl.webp"
+"""For "Use via API": such a file is in a copy of the project. Gradio's own example is an address; none is fetched."""
 PROGRAMS = {"concurrency_id": "programs", "concurrency_limit": 2}
 """Pages, which people look at, have a queue of their own."""
 _POLL_SECONDS = 0.1
@@ -44,6 +46,7 @@ def build_endpoints() -> None:
         "size": gr.Number(models.SIZES[0], label="size", precision=0, visible=False),
         "seed": gr.Number(0, label="seed", precision=0, visible=False),
     }
+    shared["image"].example_payload = lambda: {"path": EXAMPLE, "meta": {"_type": "gradio.FileData"}}
     for level in ("cls", "patch", "attention"):
         shared[level] = gr.Number(1, label=level, visible=False)
     shared["steps"] = gr.Number(60, label="steps", precision=0, visible=False)

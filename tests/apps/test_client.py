@@ -69,6 +69,13 @@ def test_the_endpoints_are_described(client):
     }
 
 
+def test_the_printed_example_works_in_a_copy_of_the_project(client, monkeypatch):
+    parameters = client.view_api(return_format="dict")["named_endpoints"]["/compare"]["parameters"]
+    example = next(each["example_input"] for each in parameters if each["parameter_name"] == "image")
+    monkeypatch.chdir(Path(ex.__file__).parents[1])
+    assert answer(client, "/compare", example["path"])[0]
+
+
 def test_compare_gives_what_the_library_computes(client, owl):
     (figure, clean, distorted, *panes), numbers = compare(client, distortion=NOISE)
     assert figure.width > 600
