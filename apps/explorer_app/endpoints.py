@@ -14,7 +14,7 @@ from explorer.evaluation.sweeping import strengths_of
 from explorer.inspection.comparison import VIEWS, Comparison
 from explorer.plots.comparison import plot_comparison, plot_similarity
 from explorer.plots.overlays import overlay
-from explorer.plots.style import to_image
+from explorer.plots.style import scale_end, to_image
 from explorer_app.column.picture import picture_input
 from explorer_app.events import refused
 from explorer_app.service import models, runs
@@ -167,7 +167,7 @@ def _publish(
 
 def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]:
     """The four maps over their pictures, under one scale."""
-    highest = max(float(values.max()) for values in maps.values())
+    highest = scale_end(*(values.numpy() for values in maps.values()))
     lowest = min(0.0, *(float(values.min()) for values in maps.values()))
     pictures = {"clean": comparison.clean, "distorted": comparison.distorted.clamp(0, 1)}
     return [

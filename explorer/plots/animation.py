@@ -12,7 +12,7 @@ from explorer.analysis.measures import MEASURES
 from explorer.errors import InputError
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.plots.overlays import overlay
-from explorer.plots.style import number_text
+from explorer.plots.style import number_text, scale_end
 
 _PANE, _GAP, _SIDE, _TOP, _BOTTOM = 224, 8, 96, 30, 46  # pixels
 _INK, _QUIET, _ACCENT, _PAPER = "#1a1a1a", "#5f5f5f", "#0f766e", "white"
@@ -49,7 +49,7 @@ def animate_recovery(recovery: Recovery, row: int | None = None, col: int | None
 def _frames(recovery: Recovery, row: int, col: int) -> list[Image.Image]:
     attention, similarity = recovery.attention(), recovery.similarity(row, col)
     rows = (
-        (attention, "viridis", 0.0, float(attention.max()), "attention"),
+        (attention, "viridis", 0.0, scale_end(attention.numpy()), "attention"),
         (similarity, "magma", min(0.0, float(similarity.min())), 1.0, f"similarity\nto patch\n({row}, {col})"),
     )
     frames = []

@@ -40,6 +40,7 @@ from explorer.plots.style import (
     number_text,
     own_axes,
     root_figure,
+    scale_end,
     symmetric_scale,
     to_array,
 )
@@ -57,8 +58,8 @@ def plot_comparison(
 ) -> Figure:
     """One picture seen four ways: rows picture, teacher, student; columns clean, distorted, difference.
 
-    The four maps share one colour scale from 0 to their common maximum. A difference is the distorted view minus the
-    reference (the teacher on the clean picture), both differences under one symmetric scale.
+    The four maps share one colour scale from 0 on; see `explorer.plots.style.scale_end`. A difference is the distorted
+    view minus the reference (the teacher on the clean picture), both differences under one symmetric scale.
 
     Args:
         comparison: made by `explorer.compare`.
@@ -72,7 +73,8 @@ def plot_comparison(
     """
     maps = {name: to_array(values) for name, values in comparison.maps(layer, head).items()}
     changes = {name: maps[f"{name}_distorted"] - maps["teacher_clean"] for name in COLOURS}
-    scale, symmetric = Normalize(0, highest(*maps.values())), symmetric_scale(*changes.values())
+    end, highest_value = scale_end(*maps.values()), highest(*maps.values())
+    scale, symmetric = Normalize(0, end), symmetric_scale(*changes.values())
     figure, axes = _sheet(3, 3, comparison.clean, top=0.88, bottom=0.72)
     write_title(figure, damage(comparison), caption_of(comparison, layer, head))
     _pictures_row(axes[0], comparison)
@@ -83,7 +85,8 @@ def plot_comparison(
             heat = draw_map(ax, getattr(comparison, kind), maps[f"{network}_{kind}"], scale, colormap, **style)
         change = draw_map(row[2], comparison.clean, changes[network], symmetric, DIVERGING, **style)
     _mark_reference(axes[1, 0])
-    bar_below(figure, axes[2, :2], heat, "attention probability, all four maps")
+    few = f" (a few: up to {highest_value:.3f})" if highest_value > end else ""
+    bar_below(figure, axes[2, :2], heat, f"attention probability, all four maps{few}")
     bar_below(figure, axes[2, 2:], change, "distorted minus reference")
     return figure
 

@@ -12,7 +12,7 @@ from explorer.analysis.maps import Head
 from explorer.errors import MissingExtraError
 from explorer.inspection.comparison import Comparison
 from explorer.plots.comparison import caption_of, damage
-from explorer.plots.style import COLOURS, DIVERGING, INK, highest, to_array
+from explorer.plots.style import COLOURS, DIVERGING, INK, highest, scale_end, to_array
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -40,7 +40,7 @@ def plotly_comparison(
         for col, kind in enumerate(("clean", "distorted"), start=1):
             figure.add_trace(_plotly_heat(graphs, maps[f"{network}_{kind}"], "attention", "coloraxis"), row, col)
         figure.add_trace(_plotly_heat(graphs, changes[network], "difference", "coloraxis2"), row, 3)
-    high, change = highest(*maps.values()), highest(*map(np.abs, changes.values()))
+    high, change = scale_end(*maps.values()), highest(*map(np.abs, changes.values()))
     bar = {"orientation": "h", "yanchor": "top", "y": -0.04, "thickness": 12, "title": {"side": "bottom"}}
     figure.update_layout(
         title={"text": f"{damage(comparison)}<br><sup>{caption_of(comparison, layer, head)}</sup>"},

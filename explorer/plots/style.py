@@ -62,6 +62,12 @@ def highest(*arrays: np.ndarray, percentile: float = 1.0) -> float:
     return max(float(np.quantile(finite, percentile)), 1e-9) if finite.size else 1.0
 
 
+def scale_end(*maps: np.ndarray) -> float:
+    """Where one scale for maps of attention ends: at the highest value, but no farther than three times the 95th
+    percentile. Else a few patches that draw nearly all attention, as CLIP's do, would leave everything else dark."""
+    return min(highest(*maps), 3 * highest(*maps, percentile=0.95))
+
+
 def lowest(*arrays: np.ndarray) -> float:
     return -highest(*(-array for array in arrays))
 

@@ -71,6 +71,17 @@ export function extentOf(arrays, low = Infinity, high = -Infinity) {
 /** The largest of all values, 0 where all are negative. @type {(arrays: Iterable<number>[]) => number} */
 export const largest = (arrays) => extentOf(arrays, 0, 0)[1];
 
+/** Where one scale for maps of attention ends: at the highest value, but no farther than three times the 95th percentile.
+ * Else a few patches that draw nearly all attention, as CLIP's do, would leave everything else dark.
+ * @type {(maps: ArrayLike<number>[]) => number} */
+export function scaleEnd(maps) {
+  const sorted = Float64Array.from(maps.flatMap((map) => Array.from(map))).sort();
+  const at = 0.95 * (sorted.length - 1);
+  const below = Math.floor(at);
+  const percentile = sorted[below] + (at - below) * (sorted[Math.ceil(at)] - sorted[below]);
+  return Math.min(sorted[sorted.length - 1], 3 * percentile);
+}
+
 /** @type {(values: ArrayLike<number>) => number} */
 export function largestAt(values) {
   let best = 0;

@@ -4,7 +4,7 @@
 // onState, "pick" through onEvent. Everything is computed here; no server is asked.
 
 /** @import { AttentionPayload, Measure } from "./payloads" */
-import { decodeArray, largest, listNearest, scaledSlice, tableOf } from "./arrays.js";
+import { decodeArray, largest, listNearest, scaleEnd, scaledSlice, tableOf } from "./arrays.js";
 import { columnName, createArrow, createCheckbox, createHelp, createRow, createSelect, createSlider, createTable, make } from "./elements.js";
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
@@ -88,7 +88,7 @@ export function createAttentionView(root, options = {}) {
     { class: "vx-overview", ontoggle: () => details.open && paintOverview() },
     make("summary", { text: "All layers and heads" }),
     overviewPane.node,
-    make("p", { class: "vx-hint", text: "Each small map is scaled by the maximum of its layer and head over the four panes. Pick one to enlarge it." }),
+    make("p", { class: "vx-hint", text: "Each small map is on the scale of its layer and head, one for the four panes. Pick one to enlarge it." }),
     make("div", { class: "vx-scroll" }, tiles),
   );
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
@@ -177,7 +177,7 @@ export function createAttentionView(root, options = {}) {
     const { rows, cols } = data;
     maps = Object.fromEntries(PANE_IDS.filter((id) => data.byId[id]).map((id) => [id, mapOf(data.byId[id])]));
     const reference = maps[data.reference.id] ?? Object.values(maps)[0];
-    const top = largest(Object.values(maps));
+    const top = scaleEnd(Object.values(maps));
     const table = data.tables[state.colours];
     for (const [id, map] of Object.entries(maps)) {
       paintMap(panes[id].heat, map, rows, cols, 0, top, table, state.smooth);
@@ -185,7 +185,9 @@ export function createAttentionView(root, options = {}) {
       panes[id].setOutline(state.outline ? topMass(map, OUTLINED_MASS) : null);
     }
     paintDifferences(reference);
-    bar.set(`one scale for all four maps: ${describeMap()}`, table, 0, top);
+    const highest = largest(Object.values(maps));
+    const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
+    bar.set(`one scale for all four maps: ${describeMap()}${beyond}`, table, 0, top);
     refreshControls();
     refreshNumbers();
     refreshTiles();

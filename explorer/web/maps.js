@@ -1,7 +1,7 @@
 // Attention maps as numbers: over heads, against each other, where their mass lies. No page is needed.
 
 /** @import { Decoded, Head } from "./payloads" */
-import { largest, scaledSlice } from "./arrays.js";
+import { scaledSlice, scaleEnd } from "./arrays.js";
 
 /** Jensen-Shannon divergence in nats of two maps, each made to sum to one. @type {(first: Float32Array, second: Float32Array) => number} */
 export function jensenShannon(first, second) {
@@ -47,12 +47,12 @@ export function mapOfHeads(attention, head, layer = 0) {
   return Float32Array.from(joined, (value) => value * scale);
 }
 
-/** top(head, layer): the largest value there over several attentions. Each is sought once. @type {(attentions: Decoded[]) => (head: Head, layer: number) => number} */
+/** top(head, layer): where a scale for several attentions ends there. Each is sought once. @type {(attentions: Decoded[]) => (head: Head, layer: number) => number} */
 export function topsOf(attentions) {
   const known = new Map();
   return (head, layer) => {
     const key = `${head},${layer}`;
-    if (!known.has(key)) known.set(key, largest(attentions.map((each) => mapOfHeads(each, head, layer))));
+    if (!known.has(key)) known.set(key, scaleEnd(attentions.map((each) => mapOfHeads(each, head, layer))));
     return known.get(key);
   };
 }

@@ -5,7 +5,7 @@
 // settings through onState. Everything is computed here; no server is asked.
 
 /** @import { Moment, RecoveryPayload } from "./payloads" */
-import { decodeArray, largest, largestAt, nearestAt, tableOf } from "./arrays.js";
+import { decodeArray, largestAt, nearestAt, scaleEnd, tableOf } from "./arrays.js";
 import { columnName, createArrow, createHelp, createRow, createSelect, createSlider, createTable, make, setText } from "./elements.js";
 import { cosinesTo, featuresOf } from "./features.js";
 import { formatFixed, formatValue } from "./format.js";
@@ -250,9 +250,9 @@ export function createRecoveryView(root, options = {}) {
     return Object.fromEntries(moments.map(([id, { features }]) => [id, cosinesTo(features, reference.features, row * cols + col)]));
   }
 
-  /** The largest attention of all steps, so that scrubbing does not change what a colour means. */
+  /** Where the scale for all steps ends, so that scrubbing does not change what a colour means. */
   function attentionTop() {
-    return largest([data.base.reference, ...data.moments].map((moment) => attentionMap(moment, state.head)));
+    return scaleEnd([data.base.reference, ...data.moments].map((moment) => attentionMap(moment, state.head)));
   }
 
   const headFrom = (value) => readHead(value, WAYS, data?.base.reference?.heads ?? Infinity, state.head);

@@ -12,7 +12,7 @@ from PIL import Image
 
 from explorer.inspection.recovery import Recovery
 from explorer.plots.overlays import overlay
-from explorer.plots.style import empty_figure, to_png
+from explorer.plots.style import empty_figure, scale_end, to_png
 
 MOST_BYTES = 280_000
 _DPI = 84
@@ -50,7 +50,7 @@ def _draw_recovery(figure: Any, recovery: Recovery) -> None:
     shown = [(recovery.clean, maps[0], "teacher · clean"), (recovery.distorted, maps[1], f"step {before.step}")]
     if now is not before:
         shown.append((recovery.distorted, maps[-1], f"student · step {now.step}"))
-    high = float(maps.max())
+    high = scale_end(maps.numpy())
     for ax, (picture, values, name) in zip(figure.subplots(1, len(shown)), shown, strict=True):
         ax.imshow(overlay(picture.clamp(0, 1), values, high=high), interpolation="nearest")
         ax.set(xticks=[], yticks=[])

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from explorer import web
+from explorer.plots.style import scale_end
 from explorer.web.linker import linked
 
 pytestmark = pytest.mark.browser
@@ -53,6 +54,15 @@ def generator() -> np.random.Generator:
 
 
 # ---------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize("sharpness", [0, 1, 8])
+def test_one_scale_ends_where_the_librarys_does(call: Call, generator: np.random.Generator, sharpness: int) -> None:
+    """A flat map, one like those of DINO, and one with a few patches far above the others."""
+    maps = np.exp(sharpness * generator.normal(size=(4, 256))).astype(np.float32)
+    found = call("modules.arrays.scaleEnd(maps)", maps=maps.tolist())
+    assert found == pytest.approx(scale_end(*maps), rel=1e-6)
+    assert (found < maps.max()) == (sharpness > 1)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "uint16", "float32"])

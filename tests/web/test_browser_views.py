@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from opening import box, centre, colour, decode, events, next_frame, number, pixel
 
+from explorer.plots.style import scale_end
 from explorer.web import VIEWS, module_source
 
 pytestmark = pytest.mark.browser
@@ -250,7 +251,10 @@ def test_maps_differences_and_divergence(open_view, attention):
         np.testing.assert_allclose(maps[key], values, atol=1e-7)
     ticks = [number(text) for text in page.locator(".vx-tick").all_inner_texts()]
     assert ticks[0] == 0
-    assert ticks[2] == pytest.approx(max(values.max() for values in expected.values()), rel=0.01)
+    end, highest = scale_end(*expected.values()), max(values.max() for values in expected.values())
+    assert ticks[2] == pytest.approx(end, rel=0.01)
+    label = page.locator(".vx-barlabel").first.inner_text()
+    assert ("a few patches lie beyond its end" in label) == (highest > end)
     for who in ("teacher", "student"):
         np.testing.assert_allclose(
             maps[f"difference_{who}"], expected[f"{who}_distorted"] - expected["teacher_clean"], atol=1e-7
@@ -329,13 +333,13 @@ def test_the_overview_picks_a_layer_and_a_head(open_view, attention):
     assert page.evaluate("[view.state().layer, view.state().head]") == [5, 4]
     assert page.locator('.vx-tile[aria-selected="true"]').get_attribute("data-head") == "4"
     scaled = decode(pane_of(attention, "teacher_clean")["attention"])[5, 4]
-    top = max(decode(pane["attention"])[5, 4].max() for pane in attention["panes"])
+    top = scale_end(*(decode(pane["attention"])[5, 4] for pane in attention["panes"]))
     page.get_by_label("Model and picture").select_option("teacher_clean")
     got = page.locator('.vx-tile[data-layer="5"][data-head="4"] canvas').evaluate(
         "(canvas, [row, col]) => [...canvas.getContext('2d').getImageData(col, row, 1, 1).data].slice(0, 3)",
         list(divmod(int(scaled.argmax()), 16)),
     )
-    np.testing.assert_allclose(got, colour(attention, "viridis", scaled.max() / top), atol=6)
+    np.testing.assert_allclose(got, colour(attention, "viridis", min(1, scaled.max() / top)), atol=6)
 
 
 def test_update_keeps_what_still_makes_sense(open_view, attention):

@@ -14,6 +14,8 @@ from opening import Opener, box, centre, colour, decode, events, next_frame, num
 from PIL import Image
 from playwright.sync_api import Page
 
+from explorer.plots.style import scale_end
+
 pytestmark = pytest.mark.browser
 
 ROWS = ("attention", "similarity")
@@ -88,7 +90,7 @@ def test_a_row_of_zeros_resembles_nothing(open_view):
 
 def test_one_scale_for_all_panes_and_steps(open_view, run):
     page = watch(open_view, run)
-    high = max(attention(moment).max() for moment in [run["reference"], *run["moments"]])
+    high = scale_end(*(attention(moment) for moment in [run["reference"], *run["moments"]]))
     at = busiest(run)["row"] * 16 + busiest(run)["col"]
     for index in (10, 3):
         page.evaluate("(index) => view.set({ index })", index)
@@ -100,7 +102,7 @@ def test_one_scale_for_all_panes_and_steps(open_view, run):
             np.testing.assert_allclose(maps[f"similarity_{name}"], cosines(run, index, at)[name], atol=1e-5)
             for patch in (40, at):
                 where = divmod(patch, 16)
-                level = attention(moment)[patch] / high
+                level = min(1, attention(moment)[patch] / high)
                 np.testing.assert_allclose(
                     pixel(page, f"attention_{name}", *where), colour(run, "viridis", level), atol=4
                 )
@@ -115,8 +117,8 @@ def test_one_head_has_a_scale_of_its_own(open_view, run):
     page.get_by_label("Attention head").select_option("2")
     np.testing.assert_allclose(shown(page)["attention_student"], attention(run["moments"][-1], 2), atol=1e-7)
     top = number(page.locator(".vx-bar").first.locator(".vx-tick").last.inner_text())
-    everything = [attention(moment, 2).max() for moment in [run["reference"], *run["moments"]]]
-    assert top == pytest.approx(max(everything), rel=0.01)
+    everything = [attention(moment, 2) for moment in [run["reference"], *run["moments"]]]
+    assert top == pytest.approx(scale_end(*everything), rel=0.01)
     assert events(page, "state")[-1]["head"] == 2
     page.evaluate("view.set({ head: '77' })")
     assert state(page, "head") == [2]
