@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from explorer.errors import InputError
+from explorer_app.column.sheet import build_sheet_bar
 from explorer_app.column.sidebar import build_sidebar
 from explorer_app.endpoints import build_endpoints
 from explorer_app.events import AT_ONCE, MODEL_QUEUE, OPENING, PRIVATE, on_change
@@ -38,6 +39,7 @@ def build() -> gr.Blocks:
                 for event in (blocks.load(reopen, column.recalled, described, **OPENING), *column.chosen):
                     page.redraw_after(event)
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
+        build_sheet_bar()
         inputs = [drawn, shown, *column.inputs]
         outputs = [*(built[name] for name in FOLLOWING), problem, weights, drawn]
         on_change(column.changes, refresh, inputs, outputs)
@@ -62,7 +64,7 @@ def refresh(
             if shown in views:
                 tab, question = FOLLOWING[shown], Question.read(*column)
                 wanted = tab.depends(question)
-                if drawn.get(shown) != wanted:
+                if drawn.get(shown) != wanted and question.is_settled():
                     if tab.draw:
                         views[shown] = tab.draw(question)
                         weights = f"Weights: {html.escape(question.teacher().source)}"

@@ -15,6 +15,10 @@ THEME = gr.themes.Base(
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"],
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
 ).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_400",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_400",
     body_background_fill="*neutral_50",
     body_background_fill_dark="*neutral_950",
     block_background_fill="white",
@@ -28,18 +32,26 @@ THEME = gr.themes.Base(
 )
 
 CSS = """
-.gradio-container { width: 100% !important; max-width: 1680px !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 2200px !important; margin: 0 auto !important;
+                    overflow: clip !important; }
 #header { align-items: center; flex-wrap: nowrap; justify-content: space-between; }
 #header > :first-child { flex: 1 1 auto; }
 #header h1 { font-size: 1.5rem; margin: 0; }
 #header p { margin: 2px 0 0; color: var(--body-text-color-subdued); }
+.pending { opacity: 1 !important; }
+.pending::before { content: ""; position: absolute; z-index: 2; top: 0; left: 0; height: 3px; width: 100%;
+                   background: linear-gradient(90deg, transparent, var(--color-accent), transparent) no-repeat;
+                   background-size: 40% 100%;
+                   animation: vx-waiting 1.2s linear infinite; }
+@keyframes vx-waiting { from { background-position: -60% 0; } to { background-position: 160% 0; } }
+@media (prefers-reduced-motion: reduce) { .pending::before { animation: none; background-size: 100% 100%; } }
 #theme-switch { flex: 0 0 auto; width: auto; min-width: 110px; }
 .notice { margin: 0; padding: 10px 14px; border-left: 4px solid #b54708; border-radius: 6px;
           background: #fff3e6; color: #5c2403; overflow-wrap: anywhere; }
 .dark .notice { background: #3a2110; color: #ffd9b8; border-left-color: #f5a56b; }
 #samples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)) !important;
                            grid-auto-rows: auto; grid-template-rows: none !important; height: auto !important;
-                           align-content: start; gap: 4px; padding: 30px 6px 6px; }
+                           align-content: start; gap: 4px; padding: 4px; }
 #samples, #samples .grid-wrap, #samples .gallery-container { height: auto !important; min-height: 0 !important; }
 #samples .grid-wrap { max-height: none; overflow: visible; padding: 0; }
 #samples .thumbnail-item { border-radius: 4px; min-width: 0; aspect-ratio: 1; height: auto; width: 100%; }
@@ -65,10 +77,32 @@ body.dark { background: var(--body-background-fill); }
 #embedding-status:not(:has(.quiet)):not(:has(.progress)):not(:has(.notice)) { display: none; }
 #attribution-status:not(:has(.progress)) { display: none; }
 #attribution-table td:not(:first-child), #attribution-table th:not(:first-child) { text-align: right; }
-#sidebar h3 { margin: 6px 0 0; font-size: 1rem; }
+#sidebar { position: sticky; top: 8px; align-self: flex-start; max-height: calc(100vh - 16px); overflow: hidden auto;
+           flex: 0 0 340px !important; scrollbar-width: thin; gap: 8px; }
+#damage-summary p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
+#sheet-bar { display: none; }
 #weights p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
 *:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
-@media (max-width: 640px) { .gradio-container { padding: 8px !important; } }
+.tab-wrapper { height: auto !important; overflow-x: auto; scrollbar-width: none; }
+.tab-container[role="tablist"] { min-width: max-content; overflow: visible; height: auto; }
+.overflow-menu { display: none !important; }
+.tab-container[role="tablist"] button { flex: 0 0 auto; white-space: nowrap; }
+.tab-container button.selected { color: var(--primary-700); }
+.dark .tab-container button.selected { color: var(--primary-300); }
+@media (max-width: 760px) {
+  .gradio-container { padding: 8px 8px 72px !important; }
+  #sidebar { position: fixed; z-index: 50; inset: auto 0 56px 0; max-height: 50vh; padding: 10px; display: none;
+             background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary);
+             box-shadow: 0 -6px 24px rgb(0 0 0 / 18%); }
+  #sidebar[data-open] { display: flex; }
+  #sidebar > .form { order: -1; }
+  #sheet-bar { display: block; position: fixed; z-index: 51; inset: auto 0 0 0; padding: 6px 8px 10px;
+               background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
+  #sheet-bar button { width: 100%; min-height: 40px; border-radius: 8px; font-weight: 600;
+                      background: var(--button-primary-background-fill); color: var(--button-primary-text-color); }
+  #header p { font-size: 12px; line-height: 1.3; }
+  #theme-switch { min-width: 0; }
+}
 """
 
 HEAD = f'<style id="vx-style">{stylesheet()}</style>'

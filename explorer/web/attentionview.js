@@ -9,7 +9,7 @@ import { columnName, createArrow, createCheckbox, createHelp, createRow, createS
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
-import { jensenShannon, judged, mapOfHeads, topMass, topsOf } from "./maps.js";
+import { jensenShannon, judged, mapOfHeads, tellKept, topMass, topsOf } from "./maps.js";
 import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, readPayload, trackPatches } from "./panes.js";
@@ -52,12 +52,14 @@ export function createAttentionView(root, options = {}) {
   const deltas = { teacher: createPane("difference_teacher"), student: createPane("difference_student") };
   const everyPane = [...Object.values(inputs), ...Object.values(panes), ...Object.values(deltas)];
   const numbers = make("div", { class: "vx-numbers" });
+  const saying = make("p", { class: "vx-saying" });
   const bar = createColourBar();
   const deltaBar = createColourBar();
   const cell = (area, child) => make("div", { class: "vx-cell", style: `grid-area: ${area}` }, child);
   const stage = make(
     "div",
     { class: "vx-stage" },
+    cell("say", saying),
     cell("pc", inputs.clean.node),
     cell("pd", inputs.distorted.node),
     cell("nums", numbers),
@@ -247,7 +249,8 @@ export function createAttentionView(root, options = {}) {
     };
     const heads = [columnName("teacher"), columnName("student"), make("td")];
     if (clean) heads.push(make("th", { scope: "col", class: "vx-n-clean", text: "student, clean" }));
-    const caption = "The distorted picture's agreement with the reference";
+    saying.textContent = tellKept(data.damage, data.numbers, data.untouched);
+    const caption = "Agreement with the reference under the damage";
     numbers.replaceChildren(createTable("", [caption], heads, [...known, SHOWN_JS].map(rowOf)));
     for (const { id } of known) rowsOfNumbers[id](teacher[id], student[id], clean?.[id]);
   }

@@ -34,6 +34,7 @@ export async function readPayload(payload) {
     reference: panes.find((pane) => pane.reference) ?? panes[0],
     tables: decodeColormaps(payload.colormaps),
     untouched: Boolean(payload.untouched_student),
+    damage: payload.about?.find(([term]) => term === "Distortion")?.[1] ?? "",
     message: payload.message ?? null,
     link: payload.link ?? null,
     payload,

@@ -35,7 +35,7 @@ export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | 
 /** A payload with its pictures loaded, before a view has read its arrays. */
 export interface Comparison<P> extends Grid {
   height: number; width: number; panes: (P & { title: string; image: HTMLImageElement | null })[]; byId: Record<string, P>; reference: P;
-  tables: Record<string, Uint32Array>; untouched: boolean; message: string | null; link: Link | null; payload: Pictures<P>;
+  tables: Record<string, Uint32Array>; untouched: boolean; damage: string; message: string | null; link: Link | null; payload: Pictures<P>;
 }
 
 // ---------------------------------------------------------------- recovery

@@ -64,6 +64,7 @@ def test_another_photo_of_the_gallery(visit):
 
 
 def test_the_distortion_by_list_slider_and_severity(visit):
+    visit.unfold("more-damage")
     page, seen = visit.page, {visit.picture("picture_distorted")}
     clean = visit.picture("picture_clean")
 
@@ -118,7 +119,7 @@ def test_a_corruption_is_picked_from_the_sheet_of_all(visit):
 
 def test_later_distortions_are_quick(visit):
     visit.choose("operator", "Gaussian noise")
-    visit.settle()
+    visit.unfold("more-damage").settle()
     took = []
     for _ in range(5):
         before = visit.numbers()
@@ -132,11 +133,12 @@ def test_later_distortions_are_quick(visit):
 
 
 def test_a_combination_written_as_text(visit):
-    page, before = visit.page, visit.numbers()
-    page.get_by_role("button", name="Combine, clip").click()
+    page, before = visit.unfold("more-damage").page, visit.numbers()
     visit.type_into("spec", "gaussian_blur(sigma=3)+pixel_mask(fraction=0.5)")
     visit.wait_for_other_numbers(before)
     assert "pixel_mask(fraction=0.5)" in page.locator("#spec textarea, #spec input").input_value()
+    assert page.locator("#operator input").input_value() == "As written below"
+    assert "pixel_mask(fraction=0.5)" in page.locator(".vx-saying").first.inner_text(), "what is shown is named"
     before = visit.numbers()
     visit.type_into("spec", "gaussian_blur(<img src=x onerror=alert(1)>")
     toast = page.get_by_test_id("toast-body")
@@ -147,7 +149,7 @@ def test_a_combination_written_as_text(visit):
     page.get_by_test_id("toast-close").click()
     visit.type_into("spec", "gaussian_noise(sigma=0.3)")
     visit.wait_for_other_numbers(before)
-    page.get_by_role("button", name="Combine, clip").click()
+    assert page.locator("#operator input").input_value() == "Gaussian noise"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_a_combination_written_as_text(visit):
     ],
 )
 def test_a_backbone_that_cannot_be_shown(visit, name, words):
-    before = visit.numbers()
+    before = visit.unfold("more-model").numbers()
     visit.type_into("backbone", name)
     visit.wait_for_notice(words)
     assert visit.page.locator("#notice b").count() == 0
@@ -171,7 +173,7 @@ def test_a_backbone_that_cannot_be_shown(visit, name, words):
 
 
 def test_336_pixels_have_a_finer_grid(visit):
-    before = visit.numbers()
+    before = visit.unfold("more-model").numbers()
     visit.page.locator("#size").get_by_label("336").check()
     visit.wait_for_other_numbers(before)
     assert (
@@ -276,7 +278,7 @@ def test_another_layer_brings_other_features(visit):
 
 
 def test_a_link_reopens_the_same_view(visit, app):
-    page = visit.page
+    page = visit.unfold("more-damage").page
     visit.page.locator("#seed input").fill("42")
     visit.settle()
     page.wait_for_timeout(300)

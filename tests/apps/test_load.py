@@ -85,6 +85,7 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_a_page_that_was_forgotten_says_so(browser: Browser, forgetful: Served) -> None:
     """Its states are those of a new page: another distortion, another tab. It must not show a picture of these."""
     visit = Visit(browser, forgetful.url).open("?distortion=gaussian_blur(sigma=5)")
+    visit.unfold("more-damage")
     (session,) = {found for each in visit.requests for found in re.findall(r"session_hash=(\w+)", each)}
     with httpx.stream("GET", f"{forgetful.url}/gradio_api/heartbeat/{session}") as heartbeat:
         next(heartbeat.iter_lines())  # and gone: for the server this page is closed
@@ -104,7 +105,7 @@ def test_a_page_that_was_forgotten_says_so(browser: Browser, forgetful: Served) 
 @pytest.mark.slow
 @pytest.mark.browser
 def test_a_full_queue_is_told(browser: Browser, forgetful: Served, tmp_path: Path) -> None:
-    visit = Visit(browser, forgetful.url).open()
+    visit = Visit(browser, forgetful.url).open().unfold("more-damage")
     visit.context.set_default_timeout(60_000)
     client = Client(forgetful.url, verbose=False, download_files=tmp_path)
     slow = {"distortion": NOISE, "backbone": "clip-b16", "size": 448, "api_name": "/compare"}

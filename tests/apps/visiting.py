@@ -46,6 +46,13 @@ class Visit:
         self.settle()
         return self
 
+    def unfold(self, part: str) -> "Visit":
+        """Open a part of the left column that is folded at first: "more-damage" or "more-model"."""
+        head = self.page.locator(f"#{part} button").first
+        if "open" not in (head.get_attribute("class") or "").split():
+            head.click()
+        return self
+
     def wait_for_maps(self, view: str = "attention") -> None:
         """Until this view has painted something."""
         self.page.wait_for_function(SHOWN, arg=VIEWS[view])

@@ -56,6 +56,20 @@ def generator() -> np.random.Generator:
 # ---------------------------------------------------------------- arrays
 
 
+def test_a_sentence_says_what_is_kept(call: Call) -> None:
+    numbers = {"teacher": {"cls_cosine": 0.166}, "student": {"cls_cosine": 0.894}}
+    tell = "modules.maps.tellKept(damage, numbers, untouched)"
+    told = call(tell, damage="gaussian_noise(sigma=0.3), seed 0", numbers=numbers, untouched=False)
+    assert told.startswith("gaussian_noise(sigma=0.3), seed 0, costs the teacher 83 % of its agreement")
+    assert "the student keeps 89 %" in told
+    assert "untouched copy" in call(tell, damage="fog", numbers=numbers, untouched=True)
+    assert call(tell, damage="none, seed 0", numbers=numbers, untouched=False).startswith("Nothing is damaged")
+    assert "costs the teacher 100 %" in call(
+        tell, damage="fog", numbers={"teacher": {"cls_cosine": -0.2}}, untouched=False
+    )
+    assert call(tell, damage="fog", numbers={}, untouched=False) == ""
+
+
 @pytest.mark.parametrize("sharpness", [0, 1, 8])
 def test_one_scale_ends_where_the_librarys_does(call: Call, generator: np.random.Generator, sharpness: int) -> None:
     """A flat map, one like those of DINO, and one with a few patches far above the others."""

@@ -1,7 +1,8 @@
-"""How the picture is distorted, and with which seed."""
+"""How the picture is distorted: how strongly, and folded away, in which other ways and with which seed."""
 
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -12,51 +13,84 @@ from explorer_app.column.corruptions import build_corruption_sheet, connect_corr
 from explorer_app.events import AT_ONCE, QUICK, refused
 from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS
 
-NO_DISTORTION = "none"
+NO_DISTORTION, WRITTEN = "none", "as written"
 SLIDERS = max(len(entry.parameters) for entry in ex.DISTORTIONS.values())
 _DEFAULT = ex.distortion(DEFAULT_DISTORTION).branches[0][0].name
+_OTHERS = {NO_DISTORTION: "The picture as it is.", WRITTEN: "What the text below says."}
 
 
-def build_distortion(picture: gr.Image) -> dict[str, Any]:
-    """An operator with its sliders, or any distortion as text; and the seed."""
-    gr.Markdown("### Distortion")
+@dataclass(frozen=True)
+class DamageControls:
+    """What is shown of the damage, in two places of the column."""
+
+    operator: gr.Dropdown
+    strength: gr.Slider
+    severity: gr.Radio
+
+
+def build_damage() -> DamageControls:
+    """An operator, and how strong it is."""
     start = ex.DISTORTIONS[_DEFAULT]
-    operator = gr.Dropdown(
-        [*((entry.label, name) for name, entry in ex.DISTORTIONS.items()), ("None", NO_DISTORTION)],
-        value=_DEFAULT,
-        label="Distortion",
-        info=start.summary,
-        elem_id="operator",
+    return DamageControls(
+        gr.Dropdown(
+            [
+                *((entry.label, name) for name, entry in ex.DISTORTIONS.items()),
+                ("None", NO_DISTORTION),
+                ("As written below", WRITTEN),
+            ],
+            value=_DEFAULT,
+            label="Damage",
+            elem_id="operator",
+        ),
+        gr.Slider(elem_id="parameter-0", **_slider(start, 0)),
+        gr.Radio([1, 2, 3, 4, 5], label="ImageNet-C severity", elem_id="severity"),
     )
-    sliders = [gr.Slider(elem_id=f"parameter-{i}", **_slider(start, i)) for i in range(SLIDERS)]
-    severity = gr.Radio([1, 2, 3, 4, 5], label="ImageNet-C severity", info="Sets the sliders.", elem_id="severity")
+
+
+def build_distortion(damage: DamageControls, picture: gr.Image) -> dict[str, Any]:
+    """Folded away: all corruptions on a sheet; other parameters, the seed, and any distortion as text."""
+    start, operator, severity = ex.DISTORTIONS[_DEFAULT], damage.operator, damage.severity
     sheet = build_corruption_sheet()
-    with gr.Row(elem_id="seed-row"):
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="seed", min_width=90)
-        dice = gr.Button("Re-roll", elem_id="reroll", min_width=90, size="sm")
-    with gr.Accordion("Combine, clip, write it as text", open=False):
+    with gr.Accordion("More damage: seed, combinations", open=False, elem_id="more-damage"):
+        summary = gr.Markdown(start.summary, elem_id="damage-summary")
+        others = [gr.Slider(elem_id=f"parameter-{i}", **_slider(start, i)) for i in range(1, SLIDERS)]
+        with gr.Row(elem_id="seed-row"):
+            seed = gr.Number(
+                0,
+                label="Seed",
+                info="Of everything random in it.",
+                precision=0,
+                minimum=0,
+                maximum=SEEDS - 1,
+                elem_id="seed",
+                min_width=90,
+            )
+            dice = gr.Button("Re-roll", elem_id="reroll", min_width=90, size="sm")
         clip = gr.Checkbox(False, label="Clip to [0, 1] afterwards", elem_id="clip")
         text = gr.Textbox(
             DEFAULT_DISTORTION,
-            label="Distortion as text",
+            label="Damage as text",
             info="Press Enter to apply. Combine with +, for example: gaussian_blur(sigma=3) + pixel_mask(fraction=0.5)",
             elem_id="spec",
             max_lines=3,
         )
-    spec, controls = gr.State(None), [operator, clip, *sliders]
+    sliders = [damage.strength, *others]
+    spec, controls = gr.State(None), [operator, summary, clip, *sliders]
     said = [severity, spec, text]
     dice.click(lambda: random.randrange(10_000), outputs=seed, **AT_ONCE)
     operator.input(choose_operator, operator, [*controls, *said], **QUICK)
     for control in (*sliders, clip):
-        control.input(_from_sliders, controls, said, **QUICK)
+        control.input(_from_sliders, [operator, clip, *sliders], said, **QUICK)
     severity.input(_from_severity, [operator, severity], [*sliders, clip, spec, text], **QUICK)
-    text.submit(_from_text, text, [spec, text], **QUICK)
+    text.submit(_from_text, text, [*controls, *said], **QUICK)
     connect_corruption_sheet(*sheet, picture, seed).pick(choose_corruption, outputs=[*controls, *said], **QUICK)
     return {"spec": spec, "seed": seed, "controls": [*controls, *said]}
 
 
 def choose_operator(name: str) -> list[Any]:
-    """All controls for a newly chosen operator, at its defaults."""
+    """All controls for a newly chosen operator, at its defaults; the text stays as it is where it is what counts."""
+    if name == WRITTEN:
+        return [*_controls(WRITTEN), gr.skip(), gr.skip()]
     return show_distortion(ex.distortion(name))
 
 
@@ -74,7 +108,7 @@ def show_distortion(damage: ex.Distortion) -> list[Any]:
     if not steps:
         controls = _controls(NO_DISTORTION)
     elif len(steps) > 1 or len(damage.branches) > 1 or len(fixed) < len(steps[0].values):
-        controls = _controls(_DEFAULT)
+        controls = _controls(WRITTEN)
     else:
         controls = _controls(steps[0].name, fixed, steps[0].clip)
     return [*controls, damage.spec, damage.spec]
@@ -89,16 +123,16 @@ def _controls(name: str, values: Mapping[str, float] | None = None, clip: bool =
         clip: whether it is clipped afterwards.
     """
     entry = ex.DISTORTIONS.get(name)
-    summary = "The picture as it is." if entry is None else entry.summary
+    summary = entry.summary if entry is not None else _OTHERS[name]
     sliders = [gr.Slider(**_slider(entry, i, values)) for i in range(SLIDERS)]
     severity = gr.Radio(value=None, visible=entry is not None and entry.severities is not None)
-    return [gr.Dropdown(value=name, info=summary), clip, *sliders, severity]
+    return [name, summary, clip, *sliders, severity]
 
 
 def _from_sliders(name: str, clip: bool, *values: float) -> list[Any]:
-    if name == NO_DISTORTION:
-        return [gr.skip(), name, name]
-    parameters = ex.DISTORTIONS[name].parameters
+    if name in _OTHERS:
+        return [gr.skip()] * 3
+    parameters = _ordered(ex.DISTORTIONS[name])
     given = {parameter.name: _fitting(parameter, value) for parameter, value in zip(parameters, values, strict=False)}
     spec = ex.distortion(name, clip=clip or None, **given).spec
     return [None, spec, spec]
@@ -110,14 +144,18 @@ def _from_severity(name: str, severity: int | None) -> list[Any]:
         return [gr.skip()] * (SLIDERS + 3)
     spec = ex.distortion(f"{name}:{severity}").spec
     values = entry.severities[severity]
-    moved = [values[parameter.name] for parameter in entry.parameters]
+    moved = [values[parameter.name] for parameter in _ordered(entry)]
     return [*moved, *[gr.skip()] * (SLIDERS - len(moved)), True, spec, spec]
 
 
-def _from_text(text: str) -> tuple[str, str]:
+def _from_text(text: str) -> list[Any]:
     with refused(title="This distortion cannot be read"):
-        spec = ex.distortion(text).spec
-    return spec, spec
+        return show_distortion(ex.distortion(text))
+
+
+def _ordered(entry: Description) -> tuple[Parameter, ...]:
+    """Its parameters, the one that says how strong it is first."""
+    return tuple(sorted(entry.parameters, key=lambda parameter: parameter.name != entry.strength))
 
 
 def _fitting(parameter: Parameter, value: float) -> float:
@@ -132,7 +170,7 @@ def _slider(entry: Description | None, index: int, values: Mapping[str, float] |
     """How the slider at `index` shows a parameter of this distortion; hidden where there is none."""
     if entry is None or index >= len(entry.parameters):
         return {"visible": False, "label": "unused", "minimum": 0, "maximum": 1, "value": 0}
-    parameter = entry.parameters[index]
+    parameter = _ordered(entry)[index]
     return {
         "visible": True,
         "label": f"{parameter.name} ({parameter.unit})",

@@ -11,26 +11,34 @@ from explorer_app.service.limits import LIMITS
 SEARCHED = "Type to search timm's names, or a full one such as vit_small_patch14_dinov2.lvd142m."
 
 
-def build_model() -> dict[str, Any]:
-    """A backbone, its student and the size at which both look; a visitor's own weights and students among them."""
-    gr.Markdown("### Model")
-    backbone = gr.Dropdown(
-        models.backbones(),
-        value=models.DEFAULT_BACKBONE,
-        label="Backbone",
-        info=None if LIMITS.public else SEARCHED,
-        allow_custom_value=True,
-        elem_id="backbone",
-    )
+def build_student() -> gr.Dropdown:
+    """Who sees through the damage."""
     students = models.offered_students(models.DEFAULT_BACKBONE)
-    pair = gr.Dropdown(students, value=models.DEFAULT_STUDENT, label="Student", elem_id="student")
-    size = gr.Radio(
-        list(models.SIZES),
-        value=models.SIZES[0],
-        label="Size in pixels",
-        info=models.about_size(models.DEFAULT_BACKBONE),
-        elem_id="size",
-    )
+    student = gr.Dropdown(students, value=models.DEFAULT_STUDENT, label="Student", elem_id="student")
+    # The page may still send the student of before while a link, or a quick change of the backbone, brings other ones,
+    # and Gradio would tell the visitor so. Whether there is such a student is looked at where it is loaded.
+    student.preprocess = lambda name: name
+    return student
+
+
+def build_model(pair: gr.Dropdown) -> dict[str, Any]:
+    """Folded away: the backbone of teacher and student, the size at which both look, and a visitor's own weights."""
+    with gr.Accordion("Model: backbone, size", open=False, elem_id="more-model"):
+        backbone = gr.Dropdown(
+            models.backbones(),
+            value=models.DEFAULT_BACKBONE,
+            label="Backbone of teacher and student",
+            info=None if LIMITS.public else SEARCHED,
+            allow_custom_value=True,
+            elem_id="backbone",
+        )
+        size = gr.Radio(
+            list(models.SIZES),
+            value=models.SIZES[0],
+            label="Size in pixels",
+            info=models.about_size(models.DEFAULT_BACKBONE),
+            elem_id="size",
+        )
     with gr.Accordion("Your own checkpoint", open=False, visible=not LIMITS.public, elem_id="own-checkpoint"):
         architecture = gr.Dropdown(
             list(models.architectures()),

@@ -30,19 +30,19 @@ def build_picture() -> dict[str, Any]:
     """A picture of one's own, a sample or any of the photos."""
     found = photos()
     labelled = zip(found.names, found.labels or (), strict=True)
-    gr.Markdown("### Picture")
     picture = picture_input(
         photo_path(DEFAULT_PHOTO),
         sources=["upload", "clipboard", "webcam"],
         label="Picture (its centre square is used)",
         elem_id="picture",
-        height=210,
+        height=190,
         buttons=[],
         alt_text="the picture that is looked at",
     )
     samples = gr.Gallery(
         [(thumbnail(name), _photo_label(name)) for name in SAMPLES],
-        label="Samples",
+        show_label=False,
+        label="Sample pictures",
         columns=6,
         height="auto",
         allow_preview=False,
@@ -55,7 +55,6 @@ def build_picture() -> dict[str, Any]:
         [(f"{found.classes[label]} · {_photo_label(name)}", name) for name, label in labelled],
         value=DEFAULT_PHOTO,
         label="All 207 photos",
-        info="CC0 or public domain; type to search.",
         elem_id="catalogue",
     )
     photo = gr.State(None)  # set when the page opens, like all states that a page is asked about

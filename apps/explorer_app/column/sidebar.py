@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from explorer_app.column.distortion import build_distortion, show_distortion
-from explorer_app.column.model import build_model, fit_students
+from explorer_app.column.distortion import build_damage, build_distortion, show_distortion
+from explorer_app.column.model import build_model, build_student, fit_students
 from explorer_app.column.picture import build_picture
 from explorer_app.service.question import Question
 
@@ -62,9 +62,10 @@ class Sidebar:
 
 
 def build_sidebar() -> Sidebar:
-    """Lay out the column and connect its parts with each other."""
-    picture = build_picture()
-    return Sidebar(**picture, **build_distortion(picture["picture"]), **build_model(), layer=gr.State(None))
+    """Lay out the column and connect its parts: first what one looks at and with whom, then all the rest, folded."""
+    picture, damage, pair = build_picture(), build_damage(), build_student()
+    folded = {**build_distortion(damage, picture["picture"]), **build_model(pair)}
+    return Sidebar(**picture, **folded, layer=gr.State(None))
 
 
 def describe(asked: Question, own: list[str]) -> list[Any]:

@@ -105,6 +105,10 @@ class Question:
         told = {"photo": self.photo, "distortion": self.damage.spec, "backbone": self.backbone, "pair": self.student}
         return {**told, "size": str(self.size), "seed": str(self.seed)}
 
+    def is_settled(self) -> bool:
+        """Whether the student is the backbone's; between two events of a page it may still be the one of before."""
+        return self.student == models.UNTOUCHED or models.card_of(self.student)["backbone"] == self.backbone
+
     def teacher(self) -> ex.Backbone:
         """The backbone."""
         return models.load_backbone(self.backbone, self.size)
