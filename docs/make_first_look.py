@@ -90,7 +90,9 @@ def swept(pair: ex.Pair, photos: ex.ImageSet, student: str) -> Payload:
     *_, last = tqdm(steps, total=PICTURES // 8, leave=False, desc=student)
     told = f"{last.pictures} pictures, neighbours among {last.gallery}, seed {SEED}"
     caption = f"{told} · {pair.teacher.name} at {SIZE} px · {student}"
-    return sweep_scene(last, caption=caption)
+    low, high = last.trained_range or (0, 0)
+    trained = [place for place, value in enumerate(last.values) if low <= value <= high]
+    return sweep_scene(last, caption=caption, chosen=trained[0] if trained else None)
 
 
 def recorded() -> Payload:

@@ -68,11 +68,10 @@ export function createActions({ kind, options, shell, face }, { shown, fileName,
     address,
   );
   const refresh = () => {
-    const link = shown()?.link;
-    linkButton.hidden = Boolean(options.saved) || !link;
-    linkButton.disabled = typeof link === "string";
-    linkButton.title = linkButton.disabled ? link : "";
-    setText(why, linkButton.disabled && !linkButton.hidden ? link : "");
+    const target = shown()?.link;
+    linkButton.hidden = Boolean(options.saved) || !target;
+    linkButton.disabled = typeof target === "string";
+    setText(why, linkButton.disabled && !linkButton.hidden ? target : "");
     report("");
   };
   return { node, refresh };
