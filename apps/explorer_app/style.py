@@ -65,9 +65,16 @@ body.dark { background: var(--body-background-fill); }
 /* One line says of what a result is; while something is computed, or went wrong, that is told in its place. */
 .quiet, .line-status .progress { min-height: 44px; }
 .old { border-left: 4px solid #b54708; padding-left: 10px; }
-.line-status:not(:has(.progress, .notice)), .line-status:has(.progress, .notice) + .line-mark { display: none; }
+.line-status:not(:has(.progress)):not(:has(.notice)) { display: none; }
+.line-status:has(.progress) + .line-mark { display: none; }
+.line-status:has(.notice) + .line-mark { display: none; }
 .line-status:has(.progress) ~ .made .vx-empty { visibility: hidden; }
-.line-status:has(.progress) ~ .made, .line-mark:has(.old) ~ .made { opacity: 0.6; }
+.line-status:has(.progress:not(.live)) ~ .made { opacity: 0.6; }
+.line-mark:has(.old) ~ .made { opacity: 0.6; }
+.progress progress:not([value]) { appearance: none; border-radius: 5px; animation: waiting 1.2s linear infinite;
+  background: linear-gradient(90deg, transparent, var(--color-accent), transparent) -60% 0 / 60% 100% no-repeat
+    var(--border-color-primary); }
+.progress progress:not([value])::-webkit-progress-bar { background: none; }
 /* What is drawn anew stays as it was, below a bar, so that before and after can be compared. */
 .pending { opacity: 1 !important; }
 .pending:has(.vx-mount) { position: relative; }
@@ -77,6 +84,7 @@ body.dark { background: var(--body-background-fill); }
 @keyframes waiting { to { background-position: 160% 0; } }
 @media (prefers-reduced-motion: reduce) {
   .pending:has(.vx-mount)::before { background-position: 50% 0; animation: none; }
+  .progress progress:not([value]) { background-position: 50% 0; animation: none; }
 }
 #attribution-table td:not(:first-child), #attribution-table th:not(:first-child) { text-align: right; }
 #sidebar h3 { margin: 6px 0 0; font-size: 1rem; }

@@ -64,9 +64,8 @@ def build(page: Page) -> Follows:
     stop.click(lambda: "", outputs=status, cancels=[asked], **AT_ONCE)
     chosen = view.strength(lambda: bar("looking at the picture at this strength"), outputs=below, **AT_ONCE)
     chosen.then(None, js=SCROLL, **PRIVATE)
-    view.strength(
-        show_maps, [swept, *column], [maps, below], trigger_mode="always_last", show_progress="hidden", **MODEL_QUEUE
-    )
+    looked: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **MODEL_QUEUE}
+    view.strength(show_maps, [swept, *column], [maps, below], **looked).then(None, js=SCROLL, **PRIVATE)
     return Follows((made, count, values), (line, view, swept, made), (count.change, values.change))
 
 
@@ -92,7 +91,8 @@ def measure(source: str, count: int, values: str, *column: Any) -> Iterator[list
             work = Background(lambda progress: latest.extend(sweep(question, images, int(count), strengths, progress)))
             made, drawn = Made(settings(question), f"{count} {source}, {question.words}"), 0
             for done, total in work.watch(_WATCH_SECONDS):
-                going_on = bar(f"{done} of {total} views of pictures" if done else "loading", done, total, work.left)
+                words = f"{done} of {total} views of pictures" if done else "loading"
+                going_on = bar(words, done, total, work.left, live=bool(latest))
                 if len(latest) > drawn:
                     drawn = len(latest)
                     yield [scene(latest[-1], question, without(images)), strengths, made, going_on]
@@ -162,7 +162,7 @@ def _offer(question: Question, count: int, values: str) -> str:
         return f"Measure: {html.escape(str(error))}."
     networks = 1 if question.student == UNTOUCHED else 2
     seconds = count * (1 + networks * strengths) * seconds_a_picture(question.teacher())
-    what = html.escape(f"{question.words}: {strengths} strengths, {count} pictures")
+    what = html.escape(f"{question.words}: {strengths} strength{'s' * (strengths > 1)}, {count} pictures")
     return f"<b>Measure</b> takes about {in_words(seconds)} for {what}."
 
 

@@ -123,12 +123,18 @@ def mark(made: Made | None, now: Any, offer: str) -> str:
     return f'<p class="quiet old"><b>Of the settings before:</b> {html.escape(made.words)}. {offer}</p>'
 
 
-def bar(words: str, done: int = 0, total: int = 0, left: float | None = None) -> str:
-    """How far something is; without numbers only that it goes on."""
+def bar(words: str, done: int = 0, total: int = 0, left: float | None = None, live: bool = False) -> str:
+    """How far something is; without numbers only that it goes on.
+
+    Args:
+        left: seconds that it will take, where that is known.
+        live: whether what is shown meanwhile is a part of it already, and not what was there before.
+    """
     width = f' max="{total}" value="{done}"' if done else ""
     words = html.escape(words)
     text = f"{words}, about {in_words(left)} left" if left is not None else words
-    return f'<div class="progress"><progress{width} aria-label="{words}"></progress> {text}</div>'
+    kind = "progress live" if live else "progress"
+    return f'<div class="{kind}"><progress{width} aria-label="{words}"></progress> {text}</div>'
 
 
 def status_and_mark(name: str) -> tuple[gr.HTML, gr.HTML]:
