@@ -28,13 +28,14 @@ REMEMBER = f"""(names) => {{
 _MOUNT = (Path(__file__).parent / "mount.js").read_text(encoding="utf-8").replace("export ", "", 1)
 
 
-def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None) -> gr.HTML:
+def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None, classes: str | None = None) -> gr.HTML:
     """A view that draws its payload in the browser.
 
     Args:
         module: a key of `explorer.web.VIEWS`.
         elem_id: id of the element in the page; its `.vx-mount` child carries the view as `.view`.
         value: the first payload; None for an empty view.
+        classes: of the element, for style sheets.
     """
     given = {
         "source": module_source(module),
@@ -50,5 +51,10 @@ def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None)
     students = f"recall: {RECALL}, remember: {REMEMBER}"
     script = f"{_MOUNT}\nmount({{ element, props, watch, trigger }}, {{ ...{json.dumps(given)}, {students} }});\n"
     return gr.HTML(
-        value, html_template='<div class="vx-mount"></div>', js_on_load=script, elem_id=elem_id, min_height=420
+        value,
+        html_template='<div class="vx-mount"></div>',
+        js_on_load=script,
+        elem_id=elem_id,
+        elem_classes=classes,
+        min_height=420,
     )

@@ -1,6 +1,7 @@
 """The page: the left column, the tabs, and what follows on what."""
 
 import html
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,9 @@ from explorer_app.service.errors import ToldError, told
 from explorer_app.service.question import FORGOTTEN, Question
 from explorer_app.style import SWITCH_THEME, TITLE
 from explorer_app.tabs import TABS
-from explorer_app.tabs.shared import Page, Tab, notice
+from explorer_app.tabs.shared import Follows, Page, Tab, notice
 
-FOLLOWING = {tab.id: tab for tab in TABS if tab.draw or tab.changed}
+FOLLOWING = {tab.id: tab for tab in TABS if tab.draw or tab.follow}
 PROGRESS = gr.Progress(track_tqdm=True)
 
 
@@ -40,50 +41,68 @@ def build() -> gr.Blocks:
                     page.redraw_after(event)
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
         build_sheet_bar()
-        inputs = [drawn, shown, *column.inputs]
-        outputs = [*(built[name] for name in FOLLOWING), problem, weights, drawn]
-        on_change(column.changes, refresh, inputs, outputs)
+        parts = {name: built[name] for name in FOLLOWING}
+        given = [each for name in FOLLOWING for each in parts[name].given]
+        refresh = _refresh({name: (len(part.given), len(part.set)) for name, part in parts.items()})
+        inputs = [drawn, shown, *given, *column.inputs]
+        outputs = [*(each for name in FOLLOWING for each in parts[name].set), problem, weights, drawn]
+        on_change(
+            [*column.changes, *(each for part in parts.values() for each in part.changes)], refresh, inputs, outputs
+        )
         for event, settings in page.redrawn:
             event.then(refresh, inputs, outputs, **{"show_progress": "minimal", **MODEL_QUEUE, **settings})
         build_endpoints()
     return blocks
 
 
-def refresh(
-    drawn: dict[str, Any],
-    shown: str | None,
-    progress: gr.Progress = PROGRESS,  # noqa: ARG001  (Gradio then shows the download of weights)
-    *column: Any,
-) -> list[Any]:
-    """Draw the tab that is open, unless it shows this already; another one is drawn when it is opened."""
-    views, weights, problem = {name: gr.skip() for name in FOLLOWING}, gr.skip(), notice()
-    try:
-        with told():
-            if shown is None:
-                raise InputError(FORGOTTEN)
-            if shown in views:
-                tab, question = FOLLOWING[shown], Question.read(*column)
-                wanted = tab.depends(question)
-                if drawn.get(shown) != wanted and question.is_settled():
-                    if tab.draw:
-                        views[shown] = tab.draw(question)
+def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., list[Any]]:
+    """What draws the tab that is open, unless it shows this already; another one is drawn when it is opened.
+
+    Args:
+        counts: for each tab that follows how many components it is given, and how many it sets.
+    """
+
+    def refresh(
+        drawn: dict[str, Any],
+        shown: str | None,
+        progress: gr.Progress = PROGRESS,  # noqa: ARG001  (Gradio then shows the download of weights)
+        *asked: Any,
+    ) -> list[Any]:
+        given, rest = {}, list(asked)
+        for name, (taken, _) in counts.items():
+            given[name], rest = rest[:taken], rest[taken:]
+        parts = {name: [gr.skip()] * count for name, (_, count) in counts.items()}
+        weights, problem = gr.skip(), notice()
+        try:
+            with told():
+                if shown is None:
+                    raise InputError(FORGOTTEN)
+                if shown in parts:
+                    tab, question = FOLLOWING[shown], Question.read(*rest)
+                    if not question.is_settled():
+                        pass  # the student that belongs to this backbone is on its way
+                    elif tab.follow:
+                        parts[shown] = tab.follow(question, *given[shown])
+                    elif tab.draw and drawn.get(shown) != (wanted := tab.depends(question)):
+                        parts[shown] = [tab.draw(question)]
                         weights = f"Weights: {html.escape(question.teacher().source)}"
-                    elif shown in drawn:
-                        views[shown] = tab.changed
-                    drawn = {**drawn, shown: wanted}
-    except ToldError as error:
-        problem = notice(error)
-    return [*views.values(), problem, weights, drawn]
+                        drawn = {**drawn, shown: wanted}
+        except ToldError as error:
+            problem = notice(error)
+        return [*(each for name in FOLLOWING for each in parts[name]), problem, weights, drawn]
+
+    return refresh
 
 
-def _build_tab(tab: Tab, page: Page) -> Any:
+def _build_tab(tab: Tab, page: Page) -> Follows:
     with gr.Tab(tab.label, id=tab.id) as item:
         opened = item.select(lambda: tab.id, outputs=page.shown, **AT_ONCE)
         page.redraw_after(opened)
         if tab.help:
             with gr.Accordion("How to read this", open=False):
                 gr.Markdown(tab.help)
-        return tab.build(replace(page, opened=opened))
+        part = tab.build(replace(page, opened=opened))
+        return part if tab.follow else Follows((), (part,))
 
 
 def _build_header() -> None:

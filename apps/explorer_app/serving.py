@@ -11,6 +11,7 @@ from explorer.evaluation import projection
 from explorer_app.service.cores import CORES
 from explorer_app.service.housekeeping import PAGES, keep_house
 from explorer_app.service.limits import LIMITS, accounts
+from explorer_app.service.pace import seconds_a_picture
 from explorer_app.service.question import Question
 from explorer_app.style import CSS, HEAD, THEME
 
@@ -43,7 +44,9 @@ def _warm_up() -> None:
     """Load the default model and picture before the first visitor asks; without weights the page says so itself. Then,
     when nobody looks, get UMAP ready, which is compiled for up to a minute when it is first used on a computer."""
     try:
-        Question.of_link({}).comparison()
+        question = Question.of_link({})
+        question.comparison()
+        seconds_a_picture(question.teacher())
         while not CORES.quiet(QUIET_SECONDS):
             time.sleep(1)
         projection.warm_up()

@@ -74,8 +74,30 @@ body.dark { background: var(--body-background-fill); }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
 .progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }
-#embedding-status:not(:has(.quiet)):not(:has(.progress)):not(:has(.notice)) { display: none; }
-#attribution-status:not(:has(.progress)) { display: none; }
+/* One line says of what a result is; while something is computed, or went wrong, that is told in its place. */
+.quiet, .line-status .progress { min-height: 44px; }
+.old { border-left: 4px solid #b54708; padding-left: 10px; }
+.line-status:not(:has(.progress)):not(:has(.notice)) { display: none; }
+.line-status:has(.progress) + .line-mark { display: none; }
+.line-status:has(.notice) + .line-mark { display: none; }
+.line-status:has(.progress) ~ .made .vx-empty { visibility: hidden; }
+.line-status:has(.progress:not(.live)) ~ .made { opacity: 0.6; }
+.line-mark:has(.old) ~ .made { opacity: 0.6; }
+.progress progress:not([value]) { appearance: none; border-radius: 5px; animation: waiting 1.2s linear infinite;
+  background: linear-gradient(90deg, transparent, var(--color-accent), transparent) -60% 0 / 60% 100% no-repeat
+    var(--border-color-primary); }
+.progress progress:not([value])::-webkit-progress-bar { background: none; }
+/* What is drawn anew stays as it was, below a bar, so that before and after can be compared. */
+.pending { opacity: 1 !important; }
+.pending:has(.vx-mount) { position: relative; }
+.pending:has(.vx-mount)::before { content: ""; position: absolute; z-index: 2; inset: 0 0 auto; height: 3px;
+  background: linear-gradient(90deg, transparent, var(--color-accent), transparent) -60% 0 / 60% 100% no-repeat;
+  animation: waiting 1.2s linear 0.3s infinite; }
+@keyframes waiting { to { background-position: 160% 0; } }
+@media (prefers-reduced-motion: reduce) {
+  .pending:has(.vx-mount)::before { background-position: 50% 0; animation: none; }
+  .progress progress:not([value]) { background-position: 50% 0; animation: none; }
+}
 #attribution-table td:not(:first-child), #attribution-table th:not(:first-child) { text-align: right; }
 #sidebar { position: sticky; top: 8px; align-self: flex-start; max-height: calc(100vh - 16px); overflow: hidden auto;
            flex: 0 0 340px !important; scrollbar-width: thin; gap: 8px; }

@@ -118,7 +118,8 @@ def embed_pair(
         keep: blocks that go into the cache, where several will be asked for; None for `layer` alone, and for the
             global embedding, which needs none.
         batch_size, workers, cache: as in `embed`.
-        progress: is told (pictures done, pictures in all) over the four views.
+        progress: is told (pictures done, pictures in all) over the views that have to be computed; those that the
+            user's cache holds take no time, and do not count.
 
     Raises:
         ValueError: fewer than two pictures, an unknown distortion, block or kind of features.
@@ -130,11 +131,17 @@ def embed_pair(
     damage = parse_distortion(pair.distortion if distortion is None else distortion)
     wanted: dict[str, Any] = {"layers": _layers(kind, layer, keep), "batch_size": batch_size, "workers": workers}
     sources = VIEWS[:2] if pair.student is pair.teacher else VIEWS
+    jobs = {view: (pair.teacher if "teacher" in view else pair.student, _damage(view, damage)) for view in sources}
+    kept_by_user = cache is True and progress is not None
+    missing = [
+        view
+        for view, (backbone, spec) in jobs.items()
+        if not (kept_by_user and kept.is_embedded(backbone, images, spec, seed, layers=wanted["layers"]))
+    ]
     found = {}
-    for place, view in enumerate(sources):
-        told = share_of(progress, place * len(images), len(sources) * len(images))
-        backbone = pair.teacher if view.startswith("teacher") else pair.student
-        spec = damage if view.endswith("distorted") else "none"
+    for view, (backbone, spec) in jobs.items():
+        computed = progress if view in missing else None
+        told = share_of(computed, missing.index(view) * len(images) if computed else 0, len(missing) * len(images))
         features = embed(backbone, images, spec, seed, **wanted, cache=cache, progress=told)
         found[view] = np.asarray(features.of(kind, backbone.blocks(layer)[0]))  # of all its blocks
     for view in VIEWS:  # an untouched student sees what the teacher sees
@@ -160,6 +167,10 @@ def is_embedded(
         for backbone in dict.fromkeys((pair.teacher, pair.student))
         for spec in ("none", damage)
     )
+
+
+def _damage(view: str, damage: Distortion) -> Distortion | str:
+    return damage if view.endswith("distorted") else "none"
 
 
 def _layers(kind: Kind, layer: int, keep: Layers | None) -> Layers | None:

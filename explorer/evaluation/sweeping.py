@@ -23,7 +23,7 @@ from explorer.distortions import DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
 from explorer.errors import InputError
-from explorer.evaluation.features import embed
+from explorer.evaluation.features import Told, embed
 from explorer.evaluation.probes import nearest
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
@@ -126,8 +126,13 @@ def sweep_steps(
     seed: int = 0,
     gallery: ImageSet | None = None,
     batch_size: int | None = None,
+    progress: Told | None = None,
 ) -> Iterator[Sweep]:
-    """`sweep` after each batch of pictures: the measures over the pictures so far."""
+    """`sweep` after each batch of pictures: the measures over the pictures so far.
+
+    Args:
+        progress: is told (views of pictures done, views in all), also within a batch.
+    """
     if not len(images):
         raise InputError("there are no pictures to measure on")
     images = image_set(images)
@@ -146,7 +151,7 @@ def sweep_steps(
     )
     size = pictures_at_once(batch_size, pair.teacher.device)
     clean = _Gallery(pair.teacher, images, gallery)
-    return _measured(pair, images.resized(pair.teacher.image_size), empty, clean, size)
+    return _measured(pair, images.resized(pair.teacher.image_size), empty, clean, size, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,22 +202,31 @@ def _trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[
     return (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
 
 
-def _measured(pair: Pair, images: ImageSet, empty: Sweep, gallery: "_Gallery", batch_size: int) -> Iterator[Sweep]:
+def _measured(
+    pair: Pair, images: ImageSet, empty: Sweep, gallery: "_Gallery", batch_size: int, progress: Told | None
+) -> Iterator[Sweep]:
     networks = {"teacher": pair.teacher}
     if pair.student is not pair.teacher:
         networks["student"] = pair.student
     cells = {name: [_Cell() for _ in empty.values] for name in networks}
+    views = 1 + len(networks) * len(empty.values)  # of each picture
+
+    def told(part: slice, seen: int) -> None:
+        if progress is not None:
+            progress(part.start * views + (part.stop - part.start) * seen, len(images) * views)
 
     def measure(part: slice) -> tuple[Tensor, dict[str, list[tuple[Alignment, Tensor]]]]:
         numbers = range(part.start, part.stop)
         clean = images.stack(numbers).to(pair.teacher.device)
         reference = _seen(pair.teacher, clean)
         found: dict[str, list[tuple[Alignment, Tensor]]] = {name: [] for name in networks}
-        for damage in empty.distortions:
+        told(part, 1)
+        for place, damage in enumerate(empty.distortions):
             damaged = damage(clean, seed=empty.seed, indices=numbers)
             for name, backbone in networks.items():
                 seen = _seen(backbone, damaged)
                 found[name].append((alignment(reference, seen), seen.embedding.cpu()))
+            told(part, 1 + len(networks) * (place + 1))
         return reference.embedding, found
 
     parts = Parts("a sweep", "take a smaller picture size or a smaller backbone", size=batch_size)

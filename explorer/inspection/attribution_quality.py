@@ -3,6 +3,7 @@
 Enters: a backbone and what `attribution` returned for it. Leaves: infidelity and sensitivity (Captum).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.errors import InputError
+from explorer.evaluation.features import Told
 from explorer.inspection.attribution import (
     WAYS,
     Attribution,
@@ -52,6 +54,7 @@ def quality(
     neighbours: int = 4,
     radius: float = 0.02,
     seed: int = 0,
+    progress: Told | None = None,
 ) -> Quality:
     """Test an attribution: does it foretell what hiding squares does, and does it stay when the picture barely changes?
 
@@ -64,6 +67,7 @@ def quality(
         neighbours: noisy copies of the picture.
         radius: the noise is uniform within this distance, in [0, 1] pixel values.
         seed: of squares and noise.
+        progress: is told (squares and noisy copies done, all of them).
 
     Raises:
         ValueError: no samples or neighbours, radius not above 0, or a backbone of another image or embedding size.
@@ -76,11 +80,19 @@ def quality(
     frozen = frozen_copy(backbone)
     picture = one_picture(frozen, explained.image)
     problem = problem_of(frozen, picture, goal_of(explained.toward, frozen, explained.towards), explained.settings)
-    infidelity, moved = _infidelity(problem, explained, samples, torch.Generator().manual_seed(seed))
+    done = 0
+
+    def told(more: int) -> None:
+        nonlocal done
+        done = min(done + more, samples + neighbours)
+        if progress is not None:
+            progress(done, samples + neighbours)
+
+    infidelity, moved = _infidelity(problem, explained, samples, torch.Generator().manual_seed(seed), told)
     return Quality(
         infidelity=infidelity,
         unexplained=infidelity / moved if moved else 0.0,
-        sensitivity=_sensitivity(problem, explained, neighbours, radius, torch.Generator().manual_seed(seed)),
+        sensitivity=_sensitivity(problem, explained, neighbours, radius, torch.Generator().manual_seed(seed), told),
     )
 
 
@@ -88,7 +100,7 @@ def quality(
 
 
 def _infidelity(
-    problem: Problem, explained: Attribution, samples: int, generator: torch.Generator
+    problem: Problem, explained: Attribution, samples: int, generator: torch.Generator, told: Callable[[int], None]
 ) -> tuple[float, float]:
     """Captum's infidelity, and the mean squared change of the score that it is a part of."""
     squares: list[Tensor] = []
@@ -97,6 +109,7 @@ def _infidelity(
         # Captum also asks for the picture itself, whose score has not changed: that adds nothing.
         values = problem.score(pictures)
         squares.append(((values - explained.target) ** 2).sum())
+        told(len(pictures) if len(squares) > 1 else 0)
         return values
 
     def hide(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +151,12 @@ def _over_pixels(explained: Attribution, picture: Tensor) -> Float[Tensor, "1 3 
 
 
 def _sensitivity(
-    problem: Problem, explained: Attribution, neighbours: int, radius: float, generator: torch.Generator
+    problem: Problem,
+    explained: Attribution,
+    neighbours: int,
+    radius: float,
+    generator: torch.Generator,
+    told: Callable[[int], None],
 ) -> float:
     run = WAYS[explained.method].run
 
@@ -150,7 +168,9 @@ def _sensitivity(
     def heatmap_of(picture: Tensor) -> Tensor:
         if torch.equal(picture, problem.picture):
             return explained.heatmap
-        return run(problem_of(problem.backbone, picture, problem.goal, problem.settings)).detach()
+        heatmap = run(problem_of(problem.backbone, picture, problem.goal, problem.settings)).detach()
+        told(1)
+        return heatmap
 
     def shake(pictures: Tensor) -> Tensor:
         noise = torch.rand(pictures.shape, generator=generator, dtype=torch.float64) * 2 - 1

@@ -25,6 +25,8 @@ from explorer.version import __version__
 COLORMAPS = ("viridis", "magma", "cividis", "inferno")
 DIFFERENCE = "RdBu_r"
 Payload = dict[str, Any]
+Link = dict[str, str] | str | None
+"""Query parameters that reopen a view, or why none can, in words."""
 
 
 def about(weights: Sequence[str], distortion: Distortion | str, seed: int) -> list[list[str]]:

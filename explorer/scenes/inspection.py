@@ -7,10 +7,12 @@ views together (uint16), patch features 393 kB and attention among patches 262 k
 
 import numpy as np
 
+from explorer.analysis.maps import attention_map
 from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
 from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.scenes.common import (
+    Link,
     Payload,
     about,
     colormap_tables,
@@ -29,12 +31,12 @@ _TITLES = {
 }
 
 
-def attention_scene(comparison: Comparison, link: dict[str, str] | None = None, message: str | None = None) -> Payload:
+def attention_scene(comparison: Comparison, link: Link = None, message: str | None = None) -> Payload:
     """What the attention view shows: pictures, the picture's own attention row of every layer and head, numbers.
 
     Args:
         comparison: see `explorer.compare`.
-        link: query parameters that reopen this view, or None where nothing can (an uploaded picture).
+        link: query parameters that reopen this view, or why none can, in words; None where there are no links.
         message: a notice above the view.
     """
     trace = comparison.reference.trace
@@ -52,10 +54,9 @@ def attention_scene(comparison: Comparison, link: dict[str, str] | None = None, 
     return scene
 
 
-def patch_scene(
-    comparison: Comparison, layer: int = -1, link: dict[str, str] | None = None, message: str | None = None
-) -> Payload:
-    """What the patch view shows: patch features of one layer, what each patch attends to, joint PCA colours.
+def patch_scene(comparison: Comparison, layer: int = -1, link: Link = None, message: str | None = None) -> Payload:
+    """What the patch view shows: patch features of one layer, what each patch attends to, joint PCA colours; and the
+    patch that it begins with, which the reference looks at most.
 
     Features are scaled to 127 patch by patch and rounded; cosines of them are within 0.01 of the exact ones.
     """
@@ -70,6 +71,7 @@ def patch_scene(
         pane["pca"] = packed((colours[pane["id"]].flatten(0, 1) * 255).round().numpy().astype(np.uint8))
     scene["layer"] = trace.layers[position]
     scene["layers"] = list(trace.layers)
+    scene["subject"] = list(divmod(int(attention_map(trace)[0].argmax()), trace.grid.cols))
     return scene
 
 
@@ -97,7 +99,7 @@ def moment_scene(moment: Moment) -> Payload:
     }
 
 
-def _common(comparison: Comparison, link: dict[str, str] | None, message: str | None) -> Payload:
+def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
     pictures = {"clean": picture_of(comparison.clean), "distorted": picture_of(comparison.distorted)}
     panes = []
     for name in comparison.views:

@@ -1,7 +1,7 @@
 // What plotly is asked for: traces, arrows, axes, and what a figure on paper has besides.
 
 export const LEGS = [["teacher_clean", "teacher_distorted", "teacher"], ["teacher_distorted", "student_distorted", "student"]];
-export const MANY_PICTURES = 300; // from here on, arrows are drawn only where somebody points
+export const MANY_PICTURES = 300; // from here on, arrows are all but see-through
 // Pictures tell teacher and student apart by shape, clean and distorted by filling; so no colour is needed for that.
 export const SHAPES = { teacher: "circle", student: "diamond" };
 // Teacher and student: blue and vermilion of Okabe and Ito. Labels: twelve colours sought for the largest least

@@ -8,7 +8,7 @@ import { tableOf } from "./arrays.js";
 import { createSelect, make, setText } from "./elements.js";
 import { measuredOf, readEmbedding, tellMeasure } from "./embeddingdata.js";
 import { createChips, createPanel, focusMarks, hoverCard, loadSprite, measuresTable, thumbsOf } from "./embeddingpanel.js";
-import { configOf, DARK, deepProjection, focusTraces, layoutOf, legendTraces, LIGHT, MANY_PICTURES, markSize, PAPER, paperFocus, scaleOf, SHAPES, tracesOf, unmarked } from "./embeddingplot.js";
+import { configOf, DARK, deepProjection, focusTraces, layoutOf, legendTraces, LIGHT, markSize, PAPER, paperFocus, scaleOf, SHAPES, tracesOf, unmarked } from "./embeddingplot.js";
 import { counted, formatFixed, withCommas } from "./format.js";
 import { createLife } from "./life.js";
 import { createActions, titleOf } from "./page.js";
@@ -17,6 +17,8 @@ import { readChoice, readNames } from "./settings.js";
 const COLOURINGS = ["label", "view"];
 const ARROWS = ["none", "pointed", "all"];
 const MANY_POINTS = 3000; // from here on, WebGL
+const FEW_PICTURES = 100; // from here on, arrows are drawn only where somebody points, and the last view is off at first
+const AT_FIRST_OFF = ["student_clean"];
 const HOVER_PX = 14;
 const CLICK_PX = 5; // what moves farther is a drag
 const SETTLE_MS = 400;
@@ -30,7 +32,7 @@ const WITHOUT_PLOTLY = "The plot is drawn with plotly.js, which could not be loa
 /** Builds the view inside `root`; see the methods at the end. */
 export function createEmbeddingView(root, options = {}) {
   /** @type {Record<string, any>} */
-  const state = { colour: null, arrows: null, hiddenViews: new Set(), hiddenLabels: new Set(), selected: null };
+  const state = { colour: null, arrows: null, hiddenViews: null, hiddenLabels: new Set(), selected: null };
   let data = null;
   let sprite = null; // {source, picture}: read once for each text
   let plotly = null; // the library, once it has come
@@ -123,7 +125,7 @@ export function createEmbeddingView(root, options = {}) {
     if (!same) pointed = state.selected = null;
     if (earlier?.chosen !== next.chosen) pointed = null;
     shell.hideTip();
-    if (state.hiddenViews.size >= next.views.length) state.hiddenViews = new Set();
+    if (state.hiddenViews?.size >= next.views.length) state.hiddenViews = new Set();
     if (earlier && earlier.classes.join("\n") !== next.classes.join("\n")) state.hiddenLabels = new Set();
   }
 
@@ -149,10 +151,11 @@ export function createEmbeddingView(root, options = {}) {
 
   // ------------------------------------------------------------ what is shown
   const colouring = () => (data?.labels ? state.colour ?? "label" : "view");
-  const arrowing = () => state.arrows ?? (data && data.count <= MANY_PICTURES ? "all" : "pointed");
+  const arrowing = () => state.arrows ?? (data && data.count <= FEW_PICTURES ? "all" : "pointed");
   const isFlat = () => data.components === 2 || Boolean(plotly?.onlyFlat) || !hasWebgl();
   const isMany = () => isFlat() && !plotly?.onlyFlat && data.count * data.views.length > MANY_POINTS && hasWebgl();
-  const shownViews = () => data.views.filter(({ id }) => !state.hiddenViews.has(id));
+  const hiddenViews = () => state.hiddenViews ?? new Set(data?.count > FEW_PICTURES ? AT_FIRST_OFF : []);
+  const shownViews = () => data.views.filter(({ id }) => !hiddenViews().has(id));
   const isKept = (index) => !state.hiddenLabels.has(data.labelOf(index));
   const keptPictures = () => data.indices.filter(isKept);
   const focused = () => [...new Set([data.chosen, pointed])].filter((index) => index !== null && isKept(index));
@@ -203,7 +206,7 @@ export function createEmbeddingView(root, options = {}) {
 
   function refreshChips() {
     const { labelInk, byLabel, ink, kept } = look();
-    viewChips.set(data.views.map((view) => ({ id: view.id, text: view.title, count: kept.length, glyph: view, colour: byLabel ? ink.text : ink[view.who] })), state.hiddenViews);
+    viewChips.set(data.views.map((view) => ({ id: view.id, text: view.title, count: kept.length, glyph: view, colour: byLabel ? ink.text : ink[view.who] })), hiddenViews());
     labelChips.node.hidden = !data.labels;
     labelChips.set(data.classes.map((name, label) => ({ id: name, text: name, count: data.members[label].length, colour: byLabel ? labelInk(data.members[label][0]) : ink.muted })).filter(({ count }) => count), state.hiddenLabels);
   }
@@ -453,7 +456,7 @@ export function createEmbeddingView(root, options = {}) {
   stage.addEventListener("blur", () => shell.hideTip());
   stage.addEventListener("pointerdown", (event) => {
     if (onTools(event) || event.button !== 0) return;
-    pressed = { x: event.clientX, y: event.clientY };
+    pressed = { x: event.clientX, y: event.clientY, pointed };
     shell.hideTip();
     stage.focus({ preventScroll: true }); // plotly keeps the browser from doing so
   }, true);
@@ -464,7 +467,17 @@ export function createEmbeddingView(root, options = {}) {
     pressed = null;
     if (!from || event.type !== "pointerup" || Math.hypot(event.clientX - from.x, event.clientY - from.y) > CLICK_PX) return;
     const mark = markNear(from);
-    if (mark) open(mark.index);
+    if (!mark) return;
+    const first = event.pointerType === "touch" && from.pointed !== mark.index;
+    if (first) showNeighbours(mark.index);
+    else open(mark.index);
+  }
+
+  /** A finger cannot point without tapping: its first tap shows what a pointer would have shown, the second opens. */
+  function showNeighbours(index) {
+    pointAt(index);
+    announce(index);
+    requestAnimationFrame(() => panel.node.scrollIntoView({ block: "nearest" }));
   }
   life.listen(window, ["pointermove"], (event) => event.buttons === 0 && (pressed = null), true); // it may have been released outside the window
   life.listen(window, ["pointerup", "pointercancel"], release, true);
@@ -573,8 +586,8 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   function makeLink() {
-    const hidden = [...state.hiddenViews].join(",");
-    return { colour: state.colour, arrows: state.arrows, hidden_views: hidden || null };
+    const hidden = state.hiddenViews && [...state.hiddenViews].join(",");
+    return { colour: state.colour, arrows: state.arrows, hidden_views: hidden };
   }
 
   // ------------------------------------------------------------ settings
@@ -582,7 +595,7 @@ export function createEmbeddingView(root, options = {}) {
     return {
       colour: colouring(),
       arrows: arrowing(),
-      hidden_views: [...state.hiddenViews],
+      hidden_views: [...hiddenViews()],
       hidden_labels: [...state.hiddenLabels],
       pointed,
       selected: state.selected && [...state.selected],

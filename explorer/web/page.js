@@ -1,7 +1,7 @@
 // What leaves a view: files, a page of its own, a link.
 
 import { decodeBytes, encodeBytes } from "./arrays.js";
-import { make } from "./elements.js";
+import { make, setText } from "./elements.js";
 import { composeFigure } from "./figure.js";
 
 /** Buttons below a view: figure, numbers, page, link.
@@ -20,7 +20,8 @@ export function createActions({ kind, options, shell, face }, { shown, fileName,
     address.hidden = true;
   };
   const drawFigure = async () => {
-    const canvas = composeFigure({ host: shell.host, ...(await figure()) });
+    const made = await figure();
+    const canvas = composeFigure({ host: shell.host, ...made, lines: [...made.lines, ...footOf(shown().payload)] });
     return new Promise((done) => canvas.toBlob(done, "image/png"));
   };
   const saveFigure = async () => {
@@ -54,6 +55,7 @@ export function createActions({ kind, options, shell, face }, { shown, fileName,
   };
   const button = (text, action) => make("button", { class: "vx-button", type: "button", text, onclick: action });
   const linkButton = button("Copy link", copyLink);
+  const why = make("span", { class: "vx-status" });
   const node = make(
     "div",
     { class: "vx-actions" },
@@ -61,11 +63,15 @@ export function createActions({ kind, options, shell, face }, { shown, fileName,
     button("Save numbers (JSON)", saveNumbers),
     ...(options.page ? [button("Save page (HTML)", savePage)] : []),
     linkButton,
+    why,
     status,
     address,
   );
   const refresh = () => {
-    linkButton.hidden = Boolean(options.saved) || !shown()?.link;
+    const target = shown()?.link;
+    linkButton.hidden = Boolean(options.saved) || !target;
+    linkButton.disabled = typeof target === "string";
+    setText(why, linkButton.disabled && !linkButton.hidden ? target : "");
     report("");
   };
   return { node, refresh };
@@ -140,6 +146,12 @@ async function copyText(text) {
 /** The title of a page of its own: what it shows, and of which photo under what. */
 export function titleOf(what, link) {
   return [what, link?.photo, link?.distortion].filter(Boolean).join(" \u00b7 ");
+}
+
+/** What stood behind a picture: weights, distortion with its seed, size, versions; as pages of their own tell it. */
+function footOf({ about = [], size }) {
+  const facts = about.map(([term, text]) => `${term}: ${text}`);
+  return size ? [...facts, `Size: ${size.join(" \u00d7 ")} px`] : facts;
 }
 
 /** Photo and distortion, as a figure names them. */

@@ -32,6 +32,7 @@ export function createPatchView(root, options = {}) {
   const state = { ...PATCH_DEFAULTS };
   let data = null;
   let query = null; // {pane, row, col}: the patch whose feature is compared
+  let opening = true; // nobody has pinned or let go anything yet: the pin is on the picture's subject
   let shown = {}; // one Float32Array for each pane
   let patience = 0;
 
@@ -81,6 +82,7 @@ export function createPatchView(root, options = {}) {
   function readPatches(payload, next) {
     next.layer = payload.layer;
     next.layers = payload.layers ?? [payload.layer];
+    next.subject = payload.subject ? { row: payload.subject[0], col: payload.subject[1] } : null;
     const patches = next.rows * next.cols;
     for (const pane of next.panes) {
       const features = decodeArray(pane.patches);
@@ -102,7 +104,7 @@ export function createPatchView(root, options = {}) {
   /** Settings that the new payload cannot honour move to the nearest that it can; a pin stays at its place. */
   function settle(before) {
     if (!data.has[state.mode]) state.mode = "similarity";
-    state.pin = fit(state.pin, before);
+    state.pin = opening && data.subject ? { pane: data.reference.id, ...data.subject } : fit(state.pin, before);
     query = state.pin ?? fit(query, before) ?? {
       pane: data.reference.id,
       row: Math.floor(data.rows / 2),
@@ -300,6 +302,7 @@ export function createPatchView(root, options = {}) {
 
   function pin(paneId, atRow, atCol) {
     const { pin: old } = state;
+    opening = false;
     if (old && old.pane === paneId && old.row === atRow && old.col === atCol) return unpin();
     query = { pane: paneId, row: atRow, col: atCol };
     change({ pin: { ...query } });
@@ -312,6 +315,7 @@ export function createPatchView(root, options = {}) {
 
   function unpin() {
     if (!state.pin) return;
+    opening = false;
     if (pointing.here) query = patchOf(pointing.here);
     change({ pin: null });
     shell.announce("Unpinned");
@@ -321,7 +325,8 @@ export function createPatchView(root, options = {}) {
   const pointing = trackPatches(stage, {
     grid: () => data,
     moved: () => {
-      if (pointing.here && !state.pin) query = patchOf(pointing.here);
+      if (pointing.here && (opening || !state.pin)) query = patchOf(pointing.here);
+      else if (state.pin) query = { ...state.pin };
       repaintSoon();
     },
     press: pin,
@@ -444,6 +449,7 @@ export function createPatchView(root, options = {}) {
       state.range = readChoice(partial.range, Object.keys(RANGES), state.range);
       look.read(partial, data?.tables);
       if ("pin" in partial) {
+        opening = false;
         state.pin = readPin(partial.pin);
         if (state.pin) query = { ...state.pin };
       }

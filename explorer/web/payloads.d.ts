@@ -8,8 +8,8 @@ export type Who = "teacher" | "student";
 export type Head = number | "mean" | "max";
 export type Spot = { row: number; col: number };
 export type Grid = { rows: number; cols: number };
-/** Query parameters of the link to what is shown. */
-export type Link = Record<string, string | number>;
+/** Query parameters of the link to what is shown; or why there is none, in words. */
+export type Link = Record<string, string | number> | string;
 export type Measured = Record<string, number | null>;
 /** [term, text] for the foot of a page. */
 export type Facts = [string, string][];
@@ -30,7 +30,7 @@ export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: E
 
 /** patches: [patch, dim]; rows: [patch, patch], what each attends to; pca: [patch, 3], RGB. */
 export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | null; pca?: Encoded | null }> &
-  { layer: number; layers?: number[] };
+  { layer: number; layers?: number[]; subject?: [number, number] };
 
 /** A payload with its pictures loaded, before a view has read its arrays. */
 export interface Comparison<P> extends Grid {
@@ -47,7 +47,7 @@ export interface TrainingRecord {
 export interface RecoveryPayload extends Common {
   grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; key?: string; run?: string | null;
   pictures?: { clean: string; distorted: string }; reference?: Moment; moments?: Moment[]; records?: TrainingRecord[];
-  before?: Measured | null; steps?: number; measures?: Measure[]; state?: "waiting" | "running" | "stopping" | "stopped" | "finished" | "failed" | null;
+  before?: Measured | null; steps?: number; measures?: Measure[]; plays?: boolean; state?: "waiting" | "running" | "stopping" | "stopped" | "finished" | "failed" | null;
 }
 
 // ---------------------------------------------------------------- embedding

@@ -112,6 +112,7 @@ export function createRecoveryView(root, options = {}) {
     refreshRun();
     refresh();
     if (another) actions.refresh();
+    if (another && next.payload.plays && !window.matchMedia("(prefers-reduced-motion: reduce)").matches) start();
   }
 
   function forget() {

@@ -1,5 +1,7 @@
 """The Attribution tab in a real browser: three maps under one scale, and numbers that are the library's."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 from visiting import Open
@@ -13,8 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
 def test_what_made_the_answer_is_shown_for_three_views(open_page: Open) -> None:
     visit = open_page()
-    visit.page.get_by_role("tab", name="Attribution").click()
-    visit.page.locator("#explain").click()
+    visit.page.get_by_role("tab", name="Attribution").click()  # the quickest method is taken unasked
     figure = visit.page.locator("#attribution-figure img")
     expect(figure).to_be_visible(timeout=60_000)
     visit.page.wait_for_function("() => document.querySelector('#attribution-figure img').naturalWidth > 900")
@@ -29,6 +30,13 @@ def test_what_made_the_answer_is_shown_for_three_views(open_page: Open) -> None:
         cells = rows.nth(place).locator("td").all_inner_texts()
         assert cells[0] == name.replace("_", ", ")
         assert float(cells[1]) == pytest.approx(view.target, abs=2e-3)
+    visit.type_into("seed", "7")
+    line = visit.page.locator("#attribution-mark")
+    expect(line).to_contain_text(
+        "Of the settings before: gradient attention, owl under gaussian_noise(sigma=0.3), seed 0"
+    )
+    visit.page.locator("#explain").click()
+    expect(line).to_have_text(re.compile(r"^\s*gradient attention, owl under gaussian_noise\(sigma=0.3\), seed 7"))
 
 
 def test_a_method_that_is_not_sound_for_a_model_is_told(open_page: Open) -> None:
@@ -37,4 +45,4 @@ def test_a_method_that_is_not_sound_for_a_model_is_told(open_page: Open) -> None
     visit.page.locator("#picture button[aria-label='Remove Image']").click()
     visit.settle()
     visit.page.locator("#explain").click()
-    visit.wait_for_notice("there is no picture")
+    expect(visit.page.locator("#attribution-status")).to_contain_text("there is no picture")

@@ -15,6 +15,8 @@ from visiting import Open, Visit
 import explorer as ex
 from explorer.evaluation.embedding import embed_pair
 from explorer.system.files import asset_path
+from explorer_app.service import first_look
+from explorer_app.service.models import DEFAULT_STUDENT
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
@@ -69,13 +71,18 @@ def test_the_first_look_shows_all_photos_and_what_was_measured(map_page: Visit) 
     for title in ("Teacher · clean", "Teacher · distorted", "Student · distorted", "Student · clean", "retrieval@1"):
         assert title in text
     assert "207 embedded photos · gaussian_noise(sigma=0.3), seed 0" in text
+    line = map_page.page.locator("#embedding-mark")
+    if first_look.map_of(DEFAULT_STUDENT):
+        expect(line).to_contain_text("Shipped example: 207 embedded photos")
+    expect(line).to_contain_text(re.compile(r"Press Compute for .* at most"))
+    assert map_page.page.locator("#embedding-view .vx-arrow").count() <= 4, "only those of the picture that is open"
 
 
 def test_a_click_on_a_point_opens_that_picture_in_the_attention_tab(map_page: Visit) -> None:
     photos = ex.load_images("photos", size=224)
     index = photos.names.index("monument/tajMahal.webp")
     before = map_page.picture("picture_clean")
-    x, y = pointed(map_page, "student_clean", index)
+    x, y = pointed(map_page, "student_distorted", index)
     map_page.page.mouse.move(x, y)
     map_page.frame()
     name = map_page.page.locator("#embedding-view .vx-hovercard").inner_text().splitlines()[0]
@@ -105,7 +112,9 @@ def test_what_was_never_seen_is_computed_on_request(map_page: Visit, pictures: P
     seed = int(time.time()) % 10**6  # no cache knows it
     map_page.type_into("seed", str(seed))
     status = map_page.page.locator("#embedding-status")
-    expect(status).to_contain_text("press Compute", timeout=30_000)
+    line = map_page.page.locator("#embedding-mark")
+    expect(line).to_contain_text(re.compile("Of the settings before: 207 embedded photos|Shipped example"))
+    expect(line).to_contain_text(f"seed {seed}", timeout=30_000)
     map_page.choose("embedding-pictures", FOLDER)
     map_page.settle()
     map_page.page.locator("#compute-embedding").click()
@@ -114,6 +123,7 @@ def test_what_was_never_seen_is_computed_on_request(map_page: Visit, pictures: P
         CAPTION, arg=f"12 {FOLDER} · gaussian_noise(sigma=0.3), seed {seed}", timeout=90_000
     )
     expect(status).not_to_be_visible()
+    expect(line).to_have_text(re.compile(f"^\\s*12 {FOLDER}"))
     images = ex.load_images(pictures, size=224)
     expected = embed_pair(ex.load_pair("s14-noise"), images, seed=seed).measures.set_index("view")
     row = map_page.page.locator("#embedding-view tr", has_text="Student · distorted").first.inner_text()
@@ -147,6 +157,11 @@ def test_one_picture_only_is_told_and_the_page_goes_on(map_page: Visit) -> None:
 def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> None:
     visit = open_page()
     visit.page.get_by_role("tab", name="Robustness").click()
+    line = visit.page.locator("#sweep-mark")
+    expect(line).to_contain_text(re.compile(r"Measure takes about \d+ (s|min) for gaussian_noise"), timeout=30_000)
+    if first_look.sweep_of(DEFAULT_STUDENT):
+        expect(line).to_contain_text("Shipped example")
+        assert visit.page.locator("#sweep-view .vx-sweepcharts svg").count() > 0
     visit.page.locator("#sweep-count").get_by_label("16").check()
     visit.type_into("sweep-values", "0.3, 0.6")
     visit.page.locator("#measure-sweep").click()
@@ -156,8 +171,10 @@ def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> 
     expect(view).to_contain_text("student trained at sigma 0.3")
     visit.settle()
     visit.page.locator("#sweep-view button", has_text="0.6").first.click()
+    expect(visit.page.locator("#sweep-mark")).to_contain_text("16 embedded photos, gaussian_noise(sigma=0.3), seed 0")
     maps = visit.page.locator('#strength-view .vx-box[data-pane="teacher_distorted"] .vx-heat')
     expect(maps).to_be_visible(timeout=30_000)
+    expect(maps).to_be_in_viewport()
     visit.settle()
     shown = float(visit.page.locator("#strength-view .vx-table tbody tr").first.locator("td").nth(0).inner_text())
     pair = ex.load_pair("s14-noise")
@@ -172,12 +189,14 @@ def test_another_distortion_is_marked_and_nonsense_is_told(open_page: Open) -> N
     visit.page.locator("#sweep-count").get_by_label("16").check()
     visit.type_into("sweep-values", "0.1, much")
     visit.page.locator("#measure-sweep").click()
-    visit.wait_for_notice("strengths are numbers such as 0.1, 0.3, 0.5")
+    status = visit.page.locator("#sweep-status")
+    expect(status).to_contain_text("strengths are numbers such as 0.1, 0.3, 0.5")
     visit.choose("operator", "Pixel mask")
     visit.type_into("sweep-values", "0.2")
     visit.settle()
     visit.page.locator("#measure-sweep").click()
     view = visit.page.locator("#sweep-view")
+    expect(status.locator("progress")).to_be_visible()
     expect(view).to_contain_text("never trained on", timeout=60_000)
     assert visit.notice() == ""
     visit.page.locator("#stop-sweep").click()

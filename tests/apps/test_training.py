@@ -12,6 +12,7 @@ from serving import Served
 from visiting import Open, Visit
 
 from explorer.models.pairs import MAX_BYTES
+from explorer_app.service import first_look
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
@@ -31,6 +32,12 @@ def on_train_tab(visit: Visit, steps: int, **more: str) -> Page:
         page.keyboard.press("Tab")
     expect(page.locator("#start-run")).to_be_enabled(timeout=PATIENCE)
     return page
+
+
+def begin(page: Page) -> None:
+    """Start, and wait until the example gives way."""
+    page.locator("#start-run").click()
+    expect(page.locator("#recovery-view")).not_to_contain_text("Shipped example", timeout=PATIENCE)
 
 
 def told(page: Page) -> str:
@@ -74,7 +81,12 @@ def trained(browser: Browser, app: Served):
 
 def test_a_student_learns_while_one_watches(trained: Visit) -> None:
     page = on_train_tab(trained, steps=STEPS)
-    page.locator("#start-run").click()
+    if first_look.recorded_run():
+        expect(page.locator("#recovery-view")).to_contain_text("Shipped example, a recorded run")
+    expect(page.locator("#run-mark")).to_have_text(re.compile(r"Start a run of 24 steps .*: about \d+ (s|min)"))
+    for name in ("student", "animation"):
+        expect(page.locator(f"#save-{name}")).to_be_disabled()
+    begin(page)
     wait_for_step(page, 2)
     early, heat, seen = curves(page), trained.heat("attention_student", "train"), moments(trained)
     assert trained.heat("attention_before", "train") != trained.heat("attention_reference", "train")
@@ -167,7 +179,7 @@ def test_animation_and_student_are_downloaded_and_the_student_comes_back(trained
     with page.expect_file_chooser() as opened_file:
         page.locator("#open-student").click()
     opened_file.value.set_files(bad)
-    trained.wait_for_notice("cannot be read as a zip file")
+    expect(page.locator("#run-status")).to_contain_text("cannot be read as a zip file")
     assert trained.complaints == []
 
 
@@ -175,11 +187,11 @@ def test_animation_and_student_are_downloaded_and_the_student_comes_back(trained
 def test_two_visitors_take_turns_and_who_leaves_makes_room(open_page: Open, app: Served, browser: Browser) -> None:
     first = Visit(browser, app.url).open()
     page = on_train_tab(first, steps=500)
-    page.locator("#start-run").click()
+    begin(page)
     wait_for_step(page, 1)
     second = open_page()
     other = on_train_tab(second, steps=5)
-    other.locator("#start-run").click()
+    begin(other)
     wait_for(other, "Waiting: 1 run before this one.")
     assert step(other) <= 0
     first.close()
@@ -192,12 +204,15 @@ def test_a_zip_of_pictures(open_page: Open, packed: Path) -> None:
     page = on_train_tab(visit, steps=5)
     visit.choose("learn-from", "your zip file")
     page.locator("#start-run").click()
-    visit.wait_for_notice("there is no zip file")
+    status = page.locator("#run-status")
+    expect(status).to_contain_text("there is no zip file")
+    page.wait_for_timeout(1500)
+    expect(status).to_contain_text("there is no zip file")
     page.locator("#zip input[type=file]").set_input_files(packed)
     page.locator("#zip").get_by_label("mine.zip").wait_for()  # as text it is there only while it is sent
-    page.locator("#start-run").click()
+    begin(page)
     wait_for(page, "finished")
-    assert visit.notice() == ""
+    expect(status).not_to_be_visible()
 
 
 def test_what_cannot_be_learned_is_told(open_page: Open) -> None:
@@ -205,13 +220,13 @@ def test_what_cannot_be_learned_is_told(open_page: Open) -> None:
     page = on_train_tab(visit, steps=5)
     visit.type_into("learned", "gaussian_nois(sigma=0.3)")
     page.locator("#start-run").click()
-    visit.wait_for_notice("did you mean 'gaussian_noise'?")
+    expect(page.locator("#run-status")).to_contain_text("did you mean 'gaussian_noise'?")
     visit.type_into("learned", "none")
     for level in ("cls", "patch", "attention"):
         page.locator(f"#level-{level} input[type=number]").fill("0")
         page.keyboard.press("Tab")
     page.locator("#start-run").click()
-    visit.wait_for_notice("weight")
+    expect(page.locator("#run-status")).to_contain_text("weight")
     expect(page.locator("#start-run")).to_be_enabled()
 
 

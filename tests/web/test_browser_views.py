@@ -175,6 +175,25 @@ def test_pin_and_unpin_with_the_pointer(open_view, patches):
     assert len(events(page, "unpin")) == 2
 
 
+def test_at_first_the_subject_is_pinned_and_the_maps_follow_the_pointer(open_view, patches):
+    page = open_view("patchview", {**patches, "subject": [5, 10]})
+    opening = {"pane": "teacher_clean", "row": 5, "col": 10}
+    assert page.evaluate("view.state().pin") == opening
+    assert page.locator(".vx-matches tbody tr").count() == 4
+    label = page.locator(".vx-barlabel")
+    page.mouse.move(*centre(page, "student_clean", 12, 2))
+    next_frame(page)
+    assert "row 12, col 2 of Student · clean" in label.inner_text()
+    page.mouse.move(0, 0)
+    next_frame(page)
+    assert "row 5, col 10 of Teacher · clean" in label.inner_text()
+    page.evaluate("(payload) => view.update(payload)", {**patches, "subject": [1, 2]})
+    assert page.evaluate("view.state().pin") == {**opening, "row": 1, "col": 2}, "another picture has another subject"
+    page.get_by_role("button", name="Unpin").click()
+    page.evaluate("(payload) => view.update(payload)", {**patches, "subject": [5, 10]})
+    assert page.evaluate("view.state().pin") is None, "whoever lets it go is not asked again"
+
+
 def test_the_keyboard_does_all_of_it(open_view, patches):
     page = open_view("patchview", patches)
     page.get_by_label("smooth").focus()
@@ -451,6 +470,9 @@ def test_the_link_reopens_the_view_and_tells_nothing_else(open_view, attention):
     assert page.get_by_label("Link to this view").input_value() == page.evaluate("window.copied")
     page.evaluate("(payload) => view.update(payload)", {**attention, "link": None})
     assert page.get_by_role("button", name="Copy link").is_hidden()
+    page.evaluate("(payload) => view.update(payload)", {**attention, "link": "there is none"})
+    assert page.get_by_role("button", name="Copy link").is_disabled()
+    assert page.locator(".vx-actions").get_by_text("there is none").is_visible()
 
 
 # ---------------------------------------------------------------- what never happens

@@ -14,7 +14,7 @@ import pytest
 from embedding_fixtures import CLASSES, COLUMNS, SIDE
 from opening import Opener, decode, events, next_frame, number
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -214,6 +214,9 @@ def test_many_pictures_are_thinned_by_the_server_and_drawn_with_webgl(open_view)
     assert "drawn with WebGL: many points" in notes
     assert traces(page)["teacher_clean"]["type"] == "scattergl"
     assert state(page, "arrows") == "pointed"
+    assert state(page, "hidden_views") == ["student_clean"], "at first; `set` brings it back"
+    page.evaluate("view.set({ hidden_views: [] })")
+    assert state(page, "hidden_views") == []
     again = show(open_view, payload, before=NO_WEBGL)
     assert "WebGL" not in again.locator(".vx-embednotes").inner_text()
     assert "pictures are drawn" not in again.locator(".vx-embednotes").inner_text()
@@ -707,6 +710,12 @@ def test_no_width_overflows(open_view, payload, width):
 def test_a_finger_opens_a_picture(open_view, payload):
     page = show(open_view, payload, has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
     view, index = lonely(page, payload)
+    page.touchscreen.tap(*place(page, view, index))
+    page.wait_for_timeout(600)
+    assert events(page, "open") == [], "the first tap shows the neighbours"
+    assert state(page, "pointed") == index
+    expect(page.locator(".vx-embedpanel")).to_be_in_viewport()
+    page.locator(".vx-embedplot").scroll_into_view_if_needed()
     page.touchscreen.tap(*place(page, view, index))
     page.wait_for_timeout(600)
     assert [event["index"] for event in events(page, "open")] == [index]

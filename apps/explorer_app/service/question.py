@@ -98,10 +98,15 @@ class Question:
             whole("layer", query["layer"]) if "layer" in query else None,
         )
 
-    def link(self) -> dict[str, str] | None:
-        """The query that `of_link` reads; None for an uploaded picture, which is in nobody else's reach."""
+    @property
+    def words(self) -> str:
+        """Damage and models in one line, without the picture."""
+        return f"{self.damage.spec}, seed {self.seed} · {self.backbone} at {self.size} px, {self.student}"
+
+    def link(self) -> dict[str, str] | str:
+        """The query that `of_link` reads; for an uploaded picture, which nobody else reaches, why there is none."""
         if self.photo is None:
-            return None
+            return "No link leads to a picture of your own: it stays between you and this server."
         told = {"photo": self.photo, "distortion": self.damage.spec, "backbone": self.backbone, "pair": self.student}
         return {**told, "size": str(self.size), "seed": str(self.seed)}
 

@@ -27,8 +27,8 @@ from explorer.models.pairs import read_card, read_pair
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import moment_scene, recovery_scene
 from explorer.sessions.run import Session
-from explorer.system.files import claimed
-from explorer_app.service import models, students
+from explorer.system.files import claimed, readable
+from explorer_app.service import models, pace, students
 from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
@@ -36,8 +36,11 @@ from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import PHOTOS, load_picture, picture_folders, picture_set, without, zipped_set
 
 SIZES = (112, 224)
+STEPS, BATCH = 60, 8
+"""Of a run, unless somebody chooses."""
 _REMEMBERED = 12  # ended runs, with what was recorded of them
 _PROBE = 8
+_TIMED_STEP = 3  # the first ones also get things ready
 _NICENESS = 5
 _ORDER, _ZIP = "order.json", "pictures.zip"
 _log = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class Run(Session):
     Attributes:
         name: of the student, which `models.load_student` takes once there is a checkpoint.
         note: a sentence about the pictures that it learns from, or nothing.
+        called: what its visitor calls the zip file of pictures, if there is one.
         scene: what the recovery view shows that does not change while the student learns.
     """
 
@@ -68,7 +72,7 @@ class Run(Session):
         super().__init__(folder, config, "waiting")
         self.backbone, self.watched, self.resumed = backbone, watched, resumed
         self.name = folder.name
-        self.note = ""
+        self.note, self.called = "", _ZIP
         self.scene: Payload = {}
         self.version = 0
         self.happened = self._tell
@@ -150,7 +154,9 @@ class Run(Session):
         """Load what was asked for, and train until the end, a stop, or when the time for one run is over."""
         self._deadline = time.monotonic() + 60 * LIMITS.minutes
         teacher = models.load_backbone(self.backbone, self.config.image_size)
-        pictures, self.note = _load(self.folder, self.config)
+        order = json.loads((self.folder / _ORDER).read_text(encoding="utf-8"))
+        self.called = order.get("called", _ZIP)
+        pictures, self.note = _load(self.folder, order, self.config)
         if self.watched is not None and self.recovery is None:
             picture = load_picture(self.watched.path, int(self.config.image_size))  # type: ignore[arg-type]
             recovery = ex.Recovery(teacher, picture, self.watched.distortion, self.watched.seed)
@@ -162,6 +168,8 @@ class Run(Session):
         """Record a step; there is a checkpoint now."""
         self._claim.close()
         super().take(record)
+        if record.step >= _TIMED_STEP:
+            pace.remember(self.backbone, self.config, record.images_per_second)
         if time.monotonic() > self._deadline and record.step < record.steps:
             self._late = f"Stopped: here a run may take {LIMITS.minutes:g} minutes. It can be resumed."
             self._stop.set()
@@ -174,7 +182,7 @@ class Run(Session):
         if is_for_users(failure):
             _log.warning("run %s failed", self.name, exc_info=None if isinstance(failure, InputError) else failure)
         told = in_words(failure).replace(f"{self.folder}{os.sep}", "")
-        return told.replace(f"'{self.folder}'", "its folder")
+        return told.replace(f"'{self.folder}'", "its folder").replace(_ZIP, self.called)
 
     def _scene_of(self, moment: ex.Moment) -> Payload:
         """Made once: a page asks several times a second."""
@@ -325,7 +333,7 @@ def configuration(distortion: str, steps: int, size: int, **options: Any) -> ex.
     Raises:
         ValueError: something cannot be trained like that.
     """
-    given = {"batch_size": 8, "probe": _PROBE, "checkpoint_every": 25, "precision": _precision(), **options}
+    given = {"batch_size": BATCH, "probe": _PROBE, "checkpoint_every": 25, "precision": _precision(), **options}
     return ex.DistillConfig(
         distortion=distortion, steps=steps, image_size=size, eval_every=max(1, round(steps / 12)), **given
     )
@@ -346,20 +354,22 @@ def _let_others_go_first() -> None:
 
 def _keep_order(folder: Path, pictures: str, watched: Watched | None) -> None:
     """What is needed to load the same pictures when the run is resumed."""
+    called = {}
     if pictures != PHOTOS and pictures not in picture_folders():
+        called = {"called": readable(Path(pictures).name)}
         folder.mkdir()
         shutil.copyfile(pictures, folder / _ZIP)
         pictures = _ZIP
     folder.mkdir(exist_ok=True)
     left_out = [watched.photo] if pictures == PHOTOS and watched is not None and watched.photo else []
-    (folder / _ORDER).write_text(json.dumps({"pictures": pictures, "left_out": left_out}), encoding="utf-8")
+    order = {"pictures": pictures, "left_out": left_out, **called}
+    (folder / _ORDER).write_text(json.dumps(order), encoding="utf-8")
 
 
-def _load(folder: Path, config: ex.DistillConfig) -> tuple[ex.ImageSet, str]:
+def _load(folder: Path, order: dict[str, Any], config: ex.DistillConfig) -> tuple[ex.ImageSet, str]:
     """The pictures of a run, somewhat larger than they are trained at, so that crops need not be enlarged; and what
     there is to say of them.
     """
-    order = json.loads((folder / _ORDER).read_text(encoding="utf-8"))
     size = round(int(config.image_size) * 4 / 3)  # type: ignore[arg-type]
     chosen = order["pictures"]
     if chosen == _ZIP:

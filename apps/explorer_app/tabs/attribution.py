@@ -2,10 +2,12 @@
 
 import html
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
+from explorer.evaluation.features import Told, share_of
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views
 from explorer.inspection.attribution_quality import Quality, quality
 from explorer.plots.panes import plot_attribution
@@ -14,7 +16,7 @@ from explorer_app.events import AT_ONCE, PRIVATE
 from explorer_app.service.background import Background
 from explorer_app.service.errors import ToldError, told
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import Page, Tab, notice
+from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, notice, status_and_mark
 
 HELP = """
 Which patches make the model's answer resemble **what the teacher sees in the clean picture**? Red speaks for it, blue
@@ -24,6 +26,15 @@ changes under noise that nobody sees (0 is best).
 """
 CHOICES = [(name.replace("_", " "), name) for name in METHODS]
 QUEUE: dict[str, Any] = {"concurrency_id": "attribution", "concurrency_limit": 1, **PRIVATE}
+QUICKEST = "gradient_attention"
+VERDICTS = (
+    (0.3, "explains most of the score here"),
+    (0.7, "explains some of the score here"),
+    (0.95, "explains little of the score here"),
+    (float("inf"), "explains nothing of the score here"),
+)
+"""By the largest share that is unexplained."""
+HEIGHT = 460  # px, also before there is a picture, so that nothing jumps
 _WATCH_SECONDS = 0.4
 _OCCLUSION_PATCHES = 2  # a window of 2 x 2 patches takes a quarter of the time
 _SAMPLES, _NEIGHBOURS = 16, 1
@@ -32,42 +43,71 @@ Explained = dict[str, Attribution]
 Judged = dict[str, Quality]
 
 
-def build(page: Page) -> None:
-    """Explains on request."""
+def build(page: Page) -> Follows:
+    """Explains by the quickest method as soon as it is open, by others on request."""
     with gr.Row(elem_id="attribution-form"):
-        method = gr.Radio(CHOICES, value="gradient_attention", label="Method", elem_id="attribution-method")
+        method = gr.Radio(CHOICES, value=QUICKEST, label="Method", elem_id="attribution-method")
         judge = gr.Checkbox(
             False, label="How far to trust it", info="Takes several times as long.", elem_id="attribution-judge"
         )
     with gr.Row(elem_id="attribution-buttons"):
         start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=90)
         stop = gr.Button("Stop", elem_id="stop-attribution", min_width=90)
-    status = gr.HTML(elem_id="attribution-status")
+    status, line = status_and_mark("attribution")
     figure = gr.Image(
-        type="pil", format="png", label="Attribution", elem_id="attribution-figure", visible=False, buttons=["download"]
+        type="pil",
+        format="png",
+        label="Attribution",
+        elem_id="attribution-figure",
+        elem_classes=MADE,
+        buttons=["download"],
+        height=HEIGHT,
     )
-    outputs = [figure, gr.HTML(elem_id="attribution-table"), status, page.problem]
-    asked = start.click(explain, [method, judge, *page.column.inputs], outputs, show_progress="hidden", **QUEUE)
-    stop.click(lambda: ("", notice()), outputs=outputs[2:], cancels=[asked], **AT_ONCE)
+    made = gr.State(None)
+    outputs = [figure, gr.HTML(elem_id="attribution-table", elem_classes=MADE), made, status]
+    hidden: dict[str, Any] = {"show_progress": "hidden", **QUEUE}
+    unasked = page.opened.then(first, [page.shown, made, method, judge, *page.column.inputs], outputs, **hidden)
+    asked = start.click(explain, [method, judge, *page.column.inputs], outputs, **hidden)
+    for each in (unasked, asked):
+        page.redraw_after(each)
+    stop.click(lambda: "", outputs=status, cancels=[unasked, asked], **AT_ONCE)
+    return Follows((made,), (line,))
+
+
+def follow(question: Question, made: Made | None) -> list[Any]:
+    """What is shown stays, and says of what it is."""
+    return [mark(made, _of(question), f"Press <b>Explain</b> for {html.escape(_words(question))}.")]
+
+
+def first(shown: str, made: Made | None, method: str, judge: bool, *column: Any) -> Iterator[list[Any]]:
+    """What takes a second is explained unasked, unless it is shown already."""
+    try:
+        with told():
+            wanted = method == QUICKEST and not judge and (made is None or made.of != _of(Question.read(*column)))
+    except ToldError:
+        wanted = True  # it is told in the same way
+    if shown == "attribution" and wanted:
+        yield from explain(method, judge, *column)
 
 
 def explain(method: str, judge: bool, *column: Any) -> Iterator[list[Any]]:
-    """(figure, table, status, notice) as the work goes on."""
+    """(figure, table, what is shown, status) as the work goes on."""
     try:
+        yield [*[gr.skip()] * 3, bar("looking for what made the answer")]
         with told():
             question = Question.read(*column)
-            work = Background(lambda _: explained(question, method, judge))
-            for _ in work.watch(_WATCH_SECONDS):
-                waiting = '<div class="progress"><progress></progress> looking for what made the answer …</div>'
-                yield [gr.skip(), gr.skip(), waiting, notice()]
+            work = Background(lambda progress: explained(question, method, judge, progress))
+            for done, total in work.watch(_WATCH_SECONDS):
+                words = "trying how far the maps can be trusted" if done else "looking for what made the answer"
+                yield [*[gr.skip()] * 3, bar(words, done, total, work.left)]
             views, judged = work.result
-            figure = to_image(plot_attribution(views))
-            yield [gr.Image(figure, visible=True), table(views, judged), "", notice()]
+            made = Made(_of(question), f"{method.replace('_', ' ')}, {_words(question)}")
+            yield [to_image(plot_attribution(views)), table(views, judged), made, ""]
     except ToldError as error:
-        yield [gr.skip(), gr.skip(), "", notice(error)]
+        yield [*[gr.skip()] * 3, notice(error)]
 
 
-def explained(question: Question, method: str, judge: bool) -> tuple[Explained, Judged]:
+def explained(question: Question, method: str, judge: bool, progress: Told) -> tuple[Explained, Judged]:
     """The three views towards the clean teacher's embedding, and how good their maps are, if that is wanted."""
     both, clean = question.pair(), question.clean()
     patch = clean.shape[1] // both.teacher.grid.rows
@@ -78,9 +118,25 @@ def explained(question: Question, method: str, judge: bool) -> tuple[Explained, 
     if not judge:
         return views, {}
     networks = {name: both.student if name.startswith("student") else both.teacher for name in views}
+    each = _SAMPLES + _NEIGHBOURS
+    progress(0, each * len(views))
     return views, {
-        name: quality(networks[name], view, samples=_SAMPLES, neighbours=_NEIGHBOURS) for name, view in views.items()
+        name: quality(
+            networks[name],
+            view,
+            samples=_SAMPLES,
+            neighbours=_NEIGHBOURS,
+            progress=share_of(progress, place * each, each * len(views)),
+        )
+        for place, (name, view) in enumerate(views.items())
     }
+
+
+def verdict(judged: Quality) -> str:
+    """How far a map can be trusted, in words."""
+    foretells = next(words for most, words in VERDICTS if judged.unexplained <= most)
+    moves = "; it changes completely under noise that nobody sees" if judged.sensitivity > 1 else ""
+    return f"this map {foretells}{moves}"
 
 
 def table(views: Explained, judged: Judged) -> str:
@@ -88,6 +144,7 @@ def table(views: Explained, judged: Judged) -> str:
     heads = ["", "score", "score of the baseline", *(["infidelity", "unexplained", "sensitivity"] if judged else [])]
     complete = all(view.completeness is not None for view in views.values())
     heads += ["lost by too few steps"] if complete else []
+    heads += ["in words"] if judged else []
     rows = []
     for name, view in views.items():
         numbers = [view.target, view.baseline_target]
@@ -98,6 +155,7 @@ def table(views: Explained, judged: Judged) -> str:
             [
                 name.replace("_", ", "),
                 *(f"{number:.3f}" if abs(number) >= 0.01 else f"{number:.1e}" for number in numbers),
+                *([verdict(judged[name])] if judged else []),
             ]
         )
     cells = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
@@ -106,4 +164,13 @@ def table(views: Explained, judged: Judged) -> str:
     )
 
 
-TAB = Tab(id="attribution", label="Attribution", help=HELP, build=build)
+def _of(question: Question) -> Any:
+    return replace(question, layer=None), question.version()
+
+
+def _words(question: Question) -> str:
+    picture = "your picture" if question.photo is None else question.photo.split("/")[-1].removesuffix(".webp")
+    return f"{picture} under {question.words}"
+
+
+TAB = Tab(id="attribution", label="Attribution", help=HELP, build=build, follow=follow)

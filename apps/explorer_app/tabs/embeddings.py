@@ -2,9 +2,7 @@
 
 import hashlib
 import html
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -18,12 +16,15 @@ from explorer.evaluation.projection import Projection
 from explorer.scenes.evaluation import embedding_scene
 from explorer_app.browser_view import browser_view
 from explorer_app.events import AT_ONCE, QUICK, refused
+from explorer_app.service import first_look
 from explorer_app.service.background import Background
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.errors import ToldError, told
+from explorer_app.service.models import UNTOUCHED
+from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import PHOTOS, photo_path, picture_folders, picture_set, thumbnails, without
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import Page, Tab, notice
+from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, notice, settings, status_and_mark
 
 HELP = """
 Each point is a picture. The map is fitted **once, on the clean pictures as the teacher sees them**, and then used as a
@@ -38,16 +39,16 @@ FEATURES: list[tuple[str, Kind]] = [
 ]
 METHODS = [("PCA", "pca"), ("UMAP", "umap")]
 OPENS = "attention"
-CHANGED = '<p class="quiet">The left column has changed: press <b>Compute</b>.</p>'
-"""Shown until the map is drawn again: every change would else start minutes of work."""
+AS_IT_COMES = (PHOTOS, "embedding", 11, "pca", 2)
+"""The form, when it was not touched yet."""
 _projections: dict[str, BoundedCache[Projection]] = {name: BoundedCache(16, lambda _: 1) for _, name in METHODS}
 _WATCH_SECONDS = 0.4
 _MOST_PICTURES = 5000
 
 
-def build(page: Page) -> gr.HTML:
-    """Draws what is ready as soon as the tab is open or its own controls change; the rest when it is asked for. A click
-    on a point opens its picture in the first tab.
+def build(page: Page) -> Follows:
+    """Draws what is shipped or ready as soon as the tab is open or its own controls change; the rest when it is asked
+    for. A click on a point opens its picture in the first tab.
     """
     with gr.Row(elem_id="embedding-form"):
         source = gr.Dropdown([PHOTOS, *picture_folders()], value=PHOTOS, label="Pictures", elem_id="embedding-pictures")
@@ -58,32 +59,39 @@ def build(page: Page) -> gr.HTML:
     with gr.Row(elem_id="embedding-buttons"):
         compute = gr.Button("Compute", variant="primary", elem_id="compute-embedding", min_width=90)
         stop = gr.Button("Stop", elem_id="stop-embedding", min_width=90)
-    status = gr.HTML(elem_id="embedding-status")
-    view = browser_view("embeddingview", "embedding-view")
+    status, line = status_and_mark("embedding")
+    view, made = browser_view("embeddingview", "embedding-view", classes=MADE), gr.State(None)
     kind.input(lambda chosen: gr.Slider(visible=chosen != "embedding"), kind, layer, **AT_ONCE)
     # Errors are told in the tab: the line above the tabs belongs to what each change of the left column draws.
     column, form = page.column, [source, kind, layer, method, components]
-    draw: dict[str, Any] = {"inputs": [page.shown, *form, *column.inputs], "outputs": [view, status]}
+    draw: dict[str, Any] = {"inputs": [page.shown, made, *form, *column.inputs], "outputs": [view, made, status]}
     ready = {"fn": draw_ready, "concurrency_id": "embedding-ready", "concurrency_limit": 4, **draw, **QUICK}
     drawn = [page.opened.then(**ready), *(control.input(trigger_mode="always_last", **ready) for control in form)]
     drawn += [compute.click(draw_asked, concurrency_id="embedding", concurrency_limit=1, **draw, **QUICK)]
+    for each in drawn:
+        page.redraw_after(each)
     stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
     clicked = view.open(open_point, source, [column.photo, column.picture, column.catalogue], **QUICK)
     page.redraw_after(
         clicked.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE)
     )
-    return status
+    return Follows((made, *form), (line,))
 
 
-def draw_ready(shown: str, *inputs: Any) -> Iterator[list[Any]]:
-    """Draw what needs no forward pass, or takes seconds; else say what `Compute` would do."""
+def follow(question: Question, made: Made | None, *form: Any) -> list[Any]:
+    """What is shown stays, and says of what it is."""
+    return [mark(made, (settings(question), form), f"Press <b>Compute</b> for {_words(question, *form)}.")]
+
+
+def draw_ready(shown: str, made: Made | None, *inputs: Any) -> Iterator[list[Any]]:
+    """Draw what is shipped, needs no forward pass, or takes seconds; else say what `Compute` would do."""
     if shown == "embeddings":
-        yield from _draw(False, *inputs)
+        yield from _draw(False, made, *inputs)
 
 
-def draw_asked(_shown: str, *inputs: Any) -> Iterator[list[Any]]:
+def draw_asked(_shown: str, made: Made | None, *inputs: Any) -> Iterator[list[Any]]:
     """Draw, however long it takes."""
-    yield from _draw(True, *inputs)
+    yield from _draw(True, made, *inputs)
 
 
 def open_point(event: gr.EventData, source: str) -> list[Any]:
@@ -116,24 +124,42 @@ def project(embedding: PairEmbedding, method: str, components: int, seed: int) -
 
 
 def _draw(
-    asked: bool, source: str, kind: Kind, layer: int, method: str, components: int, *column: Any
+    asked: bool,
+    shown: Made | None,
+    source: str,
+    kind: Kind,
+    layer: int,
+    method: str,
+    components: int,
+    *column: Any,
 ) -> Iterator[list[Any]]:
-    """(view, status) as the work goes on."""
+    """(view, what is shown, status) as the work goes on."""
+    form = (source, kind, layer, method, components)
     try:
         with told():
             question = Question.read(*column)
+            now = settings(question), form
+            if not asked and shown is not None and shown.of == now:
+                return
+            if not asked and form == AS_IT_COMES and (shown is None or shown.example):
+                example, is_all = _example(question)
+                if example is not None and (shown is None or shown.of != example[1].of):
+                    yield [*example, ""]
+                if is_all:
+                    return
+            yield [gr.skip(), gr.skip(), bar("getting ready")]
             images = picture_set(source, question.size, _MOST_PICTURES)
             what = (question, images, kind, int(layer))
             if not asked and not _is_ready(*what):
-                yield [gr.skip(), _ask(source, question.size)]
+                yield [gr.skip(), gr.skip(), ""]
                 return
             work = Background(lambda progress: embed(*what, progress=progress))
-            first: tuple[int, float] | None = None
             for done, total in work.watch(_WATCH_SECONDS):
-                first = first or ((done, time.monotonic()) if done else None)
-                yield [gr.skip(), _bar(done, total, first)]
+                text = f"{done} of {total} views of pictures" if done else "loading"
+                yield [gr.skip(), gr.skip(), bar(text, done, total, work.left)]
             embedding = work.result
             scene: dict[str, Any] = {"chosen": question.photo, "caption": _caption(source, *what)}
+            made = Made(now, scene["caption"])
             how = int(components), question.seed
             little = thumbnails(embedding.images)
             if method == "umap":
@@ -142,13 +168,24 @@ def _draw(
                 for waited, _ in enumerate(pending.watch(_WATCH_SECONDS)):
                     if waited == 0:
                         text = "UMAP is on its way; this is PCA"
-                        yield [embedding_scene(embedding, quick, little, pending=text, **scene), ""]
+                        yield [embedding_scene(embedding, quick, little, pending=text, **scene), made, bar(text)]
                 found = pending.result
             else:
                 found = project(embedding, "pca", *how)
-            yield [embedding_scene(embedding, found, little, **scene), ""]
+            yield [embedding_scene(embedding, found, little, **scene), made, ""]
     except ToldError as error:
-        yield [gr.skip(), notice(error)]
+        yield [gr.skip(), gr.skip(), notice(error)]
+
+
+def _example(question: Question) -> tuple[tuple[dict[str, Any], Made] | None, bool]:
+    """The shipped map of the student and what it is, if there is one; and whether it is what would be computed."""
+    shipped = first_look.map_of(question.student)
+    if shipped is None:
+        return None, False
+    scene, names = shipped.scene, shipped.scene["pictures"]["names"]
+    scene = {**scene, "chosen": names.index(question.photo) if question.photo in names else None}
+    made = Made((question.version(), question.photo), scene["caption"], example=True)
+    return (scene, made), shipped.asked == (question.damage.spec, question.size, question.seed)
 
 
 def _is_ready(question: Question, images: ex.ImageSet, kind: Kind, layer: int) -> bool:
@@ -172,27 +209,17 @@ def _caption(source: str, question: Question, images: ex.ImageSet, kind: Kind, l
     return " · ".join(part for part in parts if part)
 
 
-def _ask(source: str, size: int) -> str:
-    pictures = html.escape(source)
-    return f'<p class="quiet">The {pictures} were not looked at like this yet, at {size} px: press <b>Compute</b>.</p>'
+def _words(question: Question, source: str, kind: Kind, layer: int, method: str, components: int) -> str:
+    """What Compute would do, and how long it would take at most: features may be kept from before."""
+    try:
+        count = len(picture_set(source, question.size, _MOST_PICTURES))
+    except InputError as error:
+        return html.escape(str(error))
+    views = 2 if question.student == UNTOUCHED else 4
+    seconds = in_words(views * count * seconds_a_picture(question.teacher()))
+    features = kind if kind == "embedding" else f"{kind} of layer {layer}"
+    what = f"{count} {source} · {question.words} · {features}, {method} in {components}-D: {seconds} at most"
+    return html.escape(what)
 
 
-def _bar(done: int, total: int, first: tuple[int, float] | None) -> str:
-    """How far it is; what was done at first may have come from the cache, which says nothing of the time left."""
-    if not done:
-        return '<div class="progress"><progress></progress> loading …</div>'
-    text = f"{done} of {total} views of pictures"
-    if first is not None and done > first[0]:
-        left = (time.monotonic() - first[1]) / (done - first[0]) * (total - done)
-        text += f", about {left:.0f} s left"
-    return f'<div class="progress"><progress max="{total}" value="{done}"></progress> {text}</div>'
-
-
-TAB = Tab(
-    id="embeddings",
-    label="Embeddings",
-    help=HELP,
-    build=build,
-    depends=lambda question: replace(question, picture=None, photo=None, layer=None),
-    changed=CHANGED,
-)
+TAB = Tab(id="embeddings", label="Embeddings", help=HELP, build=build, follow=follow)

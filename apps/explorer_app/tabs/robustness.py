@@ -1,5 +1,6 @@
 """Robustness tab: agreement with the clean teacher by strength of the damage; a click on a curve shows maps there."""
 
+import html
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,18 +10,21 @@ import gradio as gr
 import explorer as ex
 from explorer.data.sets import in_turn
 from explorer.errors import InputError
-from explorer.evaluation.features import is_embedded
+from explorer.evaluation.features import Told, is_embedded
 from explorer.evaluation.sweeping import Strengths, Sweep, strengths_of, sweep_steps
 from explorer.scenes.evaluation import sweep_scene
 from explorer.scenes.inspection import attention_scene
 from explorer_app.browser_view import browser_view
-from explorer_app.events import AT_ONCE, PRIVATE, on_change
+from explorer_app.events import AT_ONCE, MODEL_QUEUE, PRIVATE
+from explorer_app.service import first_look
+from explorer_app.service.background import Background
 from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import ToldError, told
 from explorer_app.service.models import UNTOUCHED
+from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import Page, Tab, notice
+from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, notice, settings, status_and_mark
 
 HELP = """
 How far do teacher and student drift from what the **teacher sees in the clean pictures**, as the damage of the left
@@ -29,11 +33,13 @@ student was trained on. Click a point: below, the picture of the left column is 
 """
 QUEUE: dict[str, Any] = {"concurrency_id": "sweep", "concurrency_limit": 1, **PRIVATE}
 COUNTS = (16, 32, 64, 128)
+SCROLL = "() => document.querySelector('#strength-status').scrollIntoView({ block: 'start', behavior: 'smooth' })"
 _BATCH, _LARGEST_GALLERY = 8, 5000
+_WATCH_SECONDS = 0.4
 
 
-def build(page: Page) -> None:
-    """Measures on request; shows maps at the strength that is clicked."""
+def build(page: Page) -> Follows:
+    """Measures on request, and begins with what is shipped; shows maps at the strength that is clicked."""
     with gr.Row(elem_id="sweep-form"):
         source = gr.Dropdown([PHOTOS, *picture_folders()], value=PHOTOS, label="Pictures", elem_id="sweep-pictures")
         count = gr.Radio(list(COUNTS), value=32, label="How many", elem_id="sweep-count")
@@ -47,35 +53,68 @@ def build(page: Page) -> None:
     with gr.Row(elem_id="sweep-buttons"):
         start = gr.Button("Measure", variant="primary", elem_id="measure-sweep", min_width=90)
         stop = gr.Button("Stop", elem_id="stop-sweep", min_width=90)
-    view, swept = browser_view("sweepview", "sweep-view"), gr.State(None)
+    status, line = status_and_mark("sweep")
+    view, swept, made = browser_view("sweepview", "sweep-view", classes=MADE), gr.State(None), gr.State(None)
+    below = gr.HTML(elem_id="strength-status")
     maps = browser_view("attentionview", "strength-view")
-    column, problem = page.column.inputs, page.problem
-    inputs, outputs = [source, count, values, *column], [view, swept, problem]
+    column = page.column.inputs
+    inputs, outputs = [source, count, values, *column], [view, swept, made, status]
     asked = start.click(measure, inputs, outputs, show_progress="hidden", **QUEUE)
-    stop.click(lambda: notice(), outputs=problem, cancels=[asked], **AT_ONCE)
-    on_change([view.strength], show_maps, [swept, *column], [maps, problem])
+    page.redraw_after(asked)
+    stop.click(lambda: "", outputs=status, cancels=[asked], **AT_ONCE)
+    chosen = view.strength(lambda: bar("looking at the picture at this strength"), outputs=below, **AT_ONCE)
+    chosen.then(None, js=SCROLL, **PRIVATE)
+    looked: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **MODEL_QUEUE}
+    view.strength(show_maps, [swept, *column], [maps, below], **looked).then(None, js=SCROLL, **PRIVATE)
+    return Follows((made, count, values), (line, view, swept, made), (count.change, values.change))
+
+
+def follow(question: Question, made: Made | None, count: int, values: str) -> list[Any]:
+    """(line, view, what was swept, what is shown): an example gives way to the one of another student."""
+    offer = _offer(question, int(count), values)
+    shipped = first_look.sweep_of(question.student) if made is None or made.example else None
+    if shipped is None or (made is not None and made.of == question.version()):
+        return [mark(made, settings(question), offer), *[gr.skip()] * 3]
+    made = Made(question.version(), f"{shipped['label']}, {shipped['caption']}", example=True)
+    return [mark(made, None, offer), shipped, strengths_of(shipped["operator"]), made]
 
 
 def measure(source: str, count: int, values: str, *column: Any) -> Iterator[list[Any]]:
-    """(view, what was swept, notice) after each batch of pictures."""
+    """(view, what was swept, what is shown, status) as the work goes on."""
     try:
+        yield [*[gr.skip()] * 3, bar("getting ready")]
         with told():
             question = Question.read(*column)
             strengths = strengths_of(question.damage.spec, numbers(values))
             images = picture_set(source, question.size)
-            for swept in sweep(question, images, int(count), strengths):
-                yield [scene(swept, question, without(images)), strengths, notice()]
+            latest: list[Sweep] = []
+            work = Background(lambda progress: latest.extend(sweep(question, images, int(count), strengths, progress)))
+            made, drawn = Made(settings(question), f"{count} {source}, {question.words}"), 0
+            for done, total in work.watch(_WATCH_SECONDS):
+                words = f"{done} of {total} views of pictures" if done else "loading"
+                going_on = bar(words, done, total, work.left, live=bool(latest))
+                if len(latest) > drawn:
+                    drawn = len(latest)
+                    yield [scene(latest[-1], question, without(images)), strengths, made, going_on]
+                else:
+                    yield [*[gr.skip()] * 3, going_on]
+            work.check()
+            yield [scene(latest[-1], question, without(images)), strengths, made, ""]
     except ToldError as error:
-        yield [gr.skip(), gr.skip(), notice(error)]
+        yield [*[gr.skip()] * 3, notice(error)]
 
 
-def sweep(question: Question, images: ex.ImageSet, count: int, strengths: Strengths) -> Iterator[Sweep]:
+def sweep(
+    question: Question, images: ex.ImageSet, count: int, strengths: Strengths, progress: Told | None = None
+) -> Iterator[Sweep]:
     """The sweep after each batch; of the pictures so many are taken in turn from each class."""
     pair = question.pair()
     taken = images.select(in_turn(images.labels or (0,) * len(images), count))
     # all as a gallery only if that costs nothing
     gallery = images if len(images) <= _LARGEST_GALLERY and is_embedded(pair.teacher, images) else None
-    steps = sweep_steps(pair, taken, strengths, seed=question.seed, gallery=gallery, batch_size=_BATCH)
+    steps = sweep_steps(
+        pair, taken, strengths, seed=question.seed, gallery=gallery, batch_size=_BATCH, progress=progress
+    )
     yield from each(steps, CORES.share)
 
 
@@ -93,13 +132,15 @@ def numbers(text: str) -> tuple[int | float, ...] | None:
 
 
 def show_maps(event: gr.EventData, swept: Strengths | None, *column: Any) -> list[Any]:
-    """(maps, notice) of the picture of the left column at the strength that was clicked."""
+    """(maps, status) of the picture of the left column at the strength that was clicked."""
     if swept is None:
-        return [gr.skip(), gr.skip()]
+        return [gr.skip(), ""]
     try:
         with told():
-            asked = replace(Question.read(*column), damage=swept.distortions[int(event._data["index"])])
-            return [attention_scene(asked.comparison(), asked.link()), notice()]
+            damage = swept.distortions[int(event._data["index"])]
+            asked = replace(Question.read(*column), damage=damage)
+            of = f'<p class="quiet">The picture of the left column under {html.escape(damage.spec)}.</p>'
+            return [attention_scene(asked.comparison(), asked.link()), of]
     except ToldError as error:
         return [gr.skip(), notice(error)]
 
@@ -113,4 +154,16 @@ def scene(swept: Sweep, question: Question, note: str) -> dict[str, Any]:
     return sweep_scene(swept, running=running, untouched=untouched, caption=caption)
 
 
-TAB = Tab(id="robustness", label="Robustness", help=HELP, build=build)
+def _offer(question: Question, count: int, values: str) -> str:
+    """What Measure would do, and how long it would take."""
+    try:
+        strengths = len(strengths_of(question.damage.spec, numbers(values)).values)
+    except InputError as error:
+        return f"Measure: {html.escape(str(error))}."
+    networks = 1 if question.student == UNTOUCHED else 2
+    seconds = count * (1 + networks * strengths) * seconds_a_picture(question.teacher())
+    what = html.escape(f"{question.words}: {strengths} strength{'s' * (strengths > 1)}, {count} pictures")
+    return f"<b>Measure</b> takes about {in_words(seconds)} for {what}."
+
+
+TAB = Tab(id="robustness", label="Robustness", help=HELP, build=build, follow=follow)

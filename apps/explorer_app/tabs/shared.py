@@ -2,14 +2,18 @@
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
 
 from explorer_app.column.sidebar import Sidebar
 from explorer_app.service.errors import ToldError
+from explorer_app.service.pace import in_words
 from explorer_app.service.question import Question
+
+MADE = "made"
+"""Class of the elements that are dimmed while they show what is old."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,49 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Made:
+    """What a tab shows that was made on request, and stays there while the left column changes.
+
+    Attributes:
+        of: what of the question it shows, as `settings` gives it; of an example, whose it is.
+        words: the same in words.
+        said: what is said of it for as long as the question is the same.
+        example: whether it came with the project.
+    """
+
+    of: Any
+    words: str
+    said: str = ""
+    example: bool = False
+
+
+@dataclass(frozen=True)
+class Follows:
+    """The parts of a tab that `Tab.draw` or `Tab.follow` set.
+
+    Attributes:
+        given: the components that `Tab.follow` is given beside the question: the state of what was made first.
+        set: the components that are set, in the order of what is returned.
+        changes: events of the tab's own after which it is asked again.
+    """
+
+    given: tuple[Any, ...]
+    set: tuple[Any, ...]
+    changes: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class Tab:
     """One tab, as its module registers it in `tabs.TABS`.
 
     Attributes:
         id, label: what events and links call it, and what people do.
         build: lays out its content and connects it; returns the part that follows the left column while the tab is
-            open, if there is one.
+            open, or what it `Follows` with, if there is one.
         help: "How to read this".
-        depends: what of the question that part shows.
+        depends: what of the question the part shows.
         draw: what it shows.
-        changed: what it shows instead, where there is no `draw`, once the question has changed since it was opened.
+        follow: what becomes of the parts of `Follows`, where there is no `draw`: takes the question and what is given.
     """
 
     id: str
@@ -58,9 +94,50 @@ class Tab:
     help: str = ""
     depends: Callable[[Question], Any] = lambda question: question
     draw: Callable[[Question], Any] | None = None
-    changed: str | None = None
+    follow: Callable[..., list[Any]] | None = None
 
 
 def notice(error: ToldError | None = None) -> str:
-    """The line above the tabs: empty, or what went wrong."""
+    """A line for what went wrong; empty where nothing did."""
     return "" if error is None else f'<p class="notice" role="alert">{html.escape(str(error))}</p>'
+
+
+def settings(question: Question) -> Any:
+    """What decides a result that is made of many pictures; it changes when the student has learned more."""
+    return replace(question, picture=None, photo=None, layer=None), question.version()
+
+
+def mark(made: Made | None, now: Any, offer: str) -> str:
+    """One line on what a tab shows: an example, what was made for the settings of now, or for those before.
+
+    Args:
+        now: what of the question would be shown now.
+        offer: HTML, what the button would do.
+    """
+    if made is None:
+        return f'<p class="quiet">{offer}</p>'
+    if made.example:
+        return f'<p class="quiet"><b>Shipped example:</b> {html.escape(made.words)}. {offer}</p>'
+    if made.of == now:
+        return f'<p class="quiet">{html.escape(made.said or made.words)}</p>'
+    return f'<p class="quiet old"><b>Of the settings before:</b> {html.escape(made.words)}. {offer}</p>'
+
+
+def bar(words: str, done: int = 0, total: int = 0, left: float | None = None, live: bool = False) -> str:
+    """How far something is; without numbers only that it goes on.
+
+    Args:
+        left: seconds that it will take, where that is known.
+        live: whether what is shown meanwhile is a part of it already, and not what was there before.
+    """
+    width = f' max="{total}" value="{done}"' if done else ""
+    words = html.escape(words)
+    text = f"{words}, about {in_words(left)} left" if left is not None else words
+    kind = "progress live" if live else "progress"
+    return f'<div class="{kind}"><progress{width} aria-label="{words}"></progress> {text}</div>'
+
+
+def status_and_mark(name: str) -> tuple[gr.HTML, gr.HTML]:
+    """Two parts in one place above what a tab shows: a `bar` or a `notice`, and while there is none, a `mark`."""
+    status = gr.HTML(elem_id=f"{name}-status", elem_classes="line-status")
+    return status, gr.HTML(elem_id=f"{name}-mark", elem_classes="line-mark")

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from explorer.system.files import atomic_path
 from explorer_app.browser_view import REMEMBER, browser_view
 from explorer_app.column.sidebar import Sidebar
 from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
-from explorer_app.service import models, runs, students
+from explorer_app.service import first_look, models, pace, runs, students
 from explorer_app.service.errors import ToldError, told
 from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import PHOTOS, picture_folders
 from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
-from explorer_app.tabs.shared import Page, Tab, notice
+from explorer_app.tabs.shared import Follows, Made, Page, Tab, mark, notice, status_and_mark
 
 HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
@@ -39,45 +40,72 @@ TRAINABLE = [
     ("the last two blocks", "last:2"),
     ("everything", "all"),
 ]
+NO_RUN, EXAMPLE = "none", "example"
+"""What stands for a run's name where there is none, and where the recorded one is shown."""
 _POLL_SECONDS, _REST_SECONDS, _LEAVE_SECONDS = 1.0, 0.15, 10.0
 CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 
 
-def build(page: Page) -> None:
+def build(page: Page) -> Follows:
     """A form, the run that it begins, and the files that come of it."""
-    column, problem, own = page.column, page.problem, page.column.students
+    column, own = page.column, page.column.students
     form = _build_form(column)
     with gr.Row(elem_id="run-buttons"):
         # Not before `restore` has run, which would else undo what the run says of these three.
         start = gr.Button("Start", variant="primary", elem_id="start-run", interactive=False, min_width=90)
         stop = gr.Button("Stop", elem_id="stop-run", interactive=False, min_width=90)
         resume = gr.Button("Resume", elem_id="resume-run", interactive=False, min_width=90)
+    status, line = status_and_mark("run")
     view = browser_view("recoveryview", "recovery-view")
     with gr.Row():
-        student = gr.Button("Save student", elem_id="save-student", size="sm", min_width=120)
-        animation = gr.Button("Save animation", elem_id="save-animation", size="sm", min_width=120)
+        # Of the run above: a shipped student is in the project's folder already.
+        saving: dict[str, Any] = {"size": "sm", "min_width": 120, "interactive": False}
+        student = gr.Button("Save student", elem_id="save-student", **saving)
+        animation = gr.Button("Save animation", elem_id="save-animation", **saving)
         upload = gr.UploadButton(
             "Open a student's file", file_types=[".zip"], elem_id="open-student", size="sm", min_width=120
         )
         student_file = gr.DownloadButton("student", visible="hidden", elem_id="student-file")
         animation_file = gr.DownloadButton("animation", visible="hidden", elem_id="animation-file")
-    current = gr.State(None)
-    follows = [view, current, own, start, stop, resume]
+    current, made = gr.State(None), gr.State(None)  # None is a page of which it is not known yet if it has a run
+    follows = [view, current, made, own, start, stop, resume, student, animation]
     runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "trigger_mode": "once", **QUICK}
-    begun = start.click(_start, [own, *form, *column.inputs], [problem, *follows], **runs_on)
-    resumed = resume.click(_resume, [own, current, *column.inputs], [problem, *follows], **runs_on)
+    begun = start.click(_start, [own, *form, *column.inputs], [status, *follows], **runs_on)
+    resumed = resume.click(_resume, [own, current, *column.inputs], [status, *follows], **runs_on)
     for ended in (begun, resumed):
         offered = [page.shown, own, current, column.backbone, column.pair]
         page.redraw_after(ended.then(_offer, offered, column.pair, **PRIVATE))
     stop.click(_stop, current, stop, **AT_ONCE)
-    saved = student.click(_student_file, [current, column.pair], [problem, student_file], **PRIVATE)
+    saved = student.click(_student_file, current, student_file, **PRIVATE)
     saved.success(None, js=CLICK.format("student-file"), **PRIVATE)
-    saved = animation.click(_animation_file, current, [problem, animation_file], **PRIVATE)
+    saved = animation.click(_animation_file, current, animation_file, **PRIVATE)
     saved.success(None, js=CLICK.format("animation-file"), **PRIVATE)
-    given, taken = [upload, own, column.backbone], [problem, own, column.recalled, column.backbone, column.pair]
+    given, taken = [upload, own, column.backbone], [status, own, column.recalled, column.backbone, column.pair]
     opened = upload.upload(_take_in, given, taken, **PRIVATE)
     page.redraw_after(opened.success(None, column.recalled, js=REMEMBER, **PRIVATE))
-    page.load(restore, column.recalled, follows, **OPENING)
+    restored = page.load(restore, column.recalled, follows, **OPENING)
+    for event in (page.opened, restored):
+        event.then(first, [page.shown, current], [view, current], **QUICK)
+    _, _, _, _, _, _, steps, trainable, size, batch, _ = form
+    asked = (steps, trainable, size, batch)
+    return Follows((made, *asked), (line,), tuple(control.change for control in asked))
+
+
+def follow(question: Question, made: Made | None, steps: int, trainable: str, size: int, batch: int) -> list[Any]:
+    """How long a run will take here; and what the run that is shown was started with, once that is not so any more."""
+    teacher = question.teacher()
+    config = runs.configuration(question.damage.spec, int(steps), size, batch_size=int(batch), trainable=trainable)
+    seconds = pace.seconds_of_a_run(teacher, config, first_look.forwards_a_picture())
+    long = "" if seconds is None else f": about {pace.in_words(seconds)} on this machine"
+    offer = f"<b>Start</b> a run of {int(steps)} steps of {int(batch)} pictures at {size} px{long}."
+    now = replace(question, student="", layer=None)
+    return [mark(made if made is not None and made.of != now else None, now, offer)]
+
+
+def first(shown: str, current: str | None) -> list[Any]:
+    """(view, run): the recorded run, where the visitor has none."""
+    recorded = first_look.recorded_run() if shown == "train" and current == NO_RUN else None
+    return [gr.skip(), gr.skip()] if recorded is None else [recorded, EXAMPLE]
 
 
 def _build_form(column: Sidebar) -> tuple[Any, ...]:
@@ -91,7 +119,7 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
                 elem_id="learn-from",
             )
             zipped = gr.File(label="Zip file", file_types=[".zip"], visible=False, elem_id="zip", height=120)
-            steps = gr.Slider(5, min(500, LIMITS.steps), 60, step=5, label="Steps", elem_id="steps")
+            steps = gr.Slider(5, min(500, LIMITS.steps), runs.STEPS, step=5, label="Steps", elem_id="steps")
         with gr.Column(min_width=240):
             strength = gr.Radio([FIXED, VARYING], value=FIXED, label="Strength", elem_id="strength")
             low = gr.Slider(visible=False, label="from", elem_id="strength-low")
@@ -115,7 +143,7 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
     with gr.Accordion("What is trained, how large, which seed", open=False), gr.Row():
         trainable = gr.Dropdown(TRAINABLE, value=ex.DistillConfig.trainable, label="Train", elem_id="trainable")
         size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
-        batch = gr.Slider(2, 32, 8, step=1, label="Pictures per step", elem_id="batch")
+        batch = gr.Slider(2, 32, runs.BATCH, step=1, label="Pictures per step", elem_id="batch")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
     pictures.input(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **QUICK)
     gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **QUICK)
@@ -129,9 +157,9 @@ def restore(recalled: Any) -> list[Any]:
     kept = students.still_there(recalled)
     run = RUNS.remembered(kept[0]) if kept else None
     if run is None:
-        return [None, None, kept, *_buttons(None)]
+        return [None, NO_RUN, None, kept, *_buttons(None)]
     _await_end(run)
-    return [run.payload(RUNS.ahead(run)), run.name, kept, *_buttons(run)]
+    return [run.payload(RUNS.ahead(run)), run.name, None, kept, *_buttons(run)]
 
 
 def _await_end(run: Run) -> None:
@@ -168,19 +196,20 @@ def _start(
             question = Question.read(*column)
             run = RUNS.start(question.backbone, config, source, _watched(question))
     except ToldError as error:
-        yield [notice(error), *[gr.skip()] * 6]
+        yield [notice(error), *[gr.skip()] * 9]
         return
-    yield from _follow(run, own)
+    yield from _follow(run, own, question)
 
 
 def _resume(own: list[str], name: str | None, *column: Any) -> Iterator[list[Any]]:
     try:
         with told():
-            run = RUNS.resume(name or "", _watched(Question.read(*column)))
+            question = Question.read(*column)
+            run = RUNS.resume(name or "", _watched(question))
     except ToldError as error:
-        yield [notice(error), *[gr.skip()] * 6]
+        yield [notice(error), *[gr.skip()] * 9]
         return
-    yield from _follow(run, own)
+    yield from _follow(run, own, question)
 
 
 def _watched(question: Question) -> Watched:
@@ -190,14 +219,15 @@ def _watched(question: Question) -> Watched:
     return Watched(path=question.picture, distortion=spec, seed=question.seed, photo=question.photo)
 
 
-def _follow(run: Run, own: list[str]) -> Iterator[list[Any]]:
+def _follow(run: Run, own: list[str], question: Question) -> Iterator[list[Any]]:
     """Everything that happens, a few times a second; whoever goes away ends the run."""
     names = [run.name, *(name for name in own if name != run.name)]
+    made = Made(replace(question, student="", layer=None), f"{question.damage.spec} on {question.backbone}, this run")
     version = -1
     try:
         while True:
             ended = run.ended
-            yield [notice(), run.payload(RUNS.ahead(run)), run.name, names, *_buttons(run)]
+            yield ["", run.payload(RUNS.ahead(run)), run.name, made, names, *_buttons(run)]
             if ended:
                 return
             time.sleep(_REST_SECONDS)
@@ -207,9 +237,10 @@ def _follow(run: Run, own: list[str]) -> Iterator[list[Any]]:
 
 
 def _buttons(run: Run | None) -> list[gr.Button]:
-    """Start, Stop and Resume as a run allows them."""
+    """Start, Stop, Resume, Save student and Save animation as a run allows them."""
     goes_on = run is not None and not run.ended
-    possible = (not goes_on, goes_on, run is not None and run.resumable)
+    kept = run is not None and students.folder_of(run.name) is not None
+    possible = (not goes_on, goes_on, run is not None and run.resumable, kept, run is not None and bool(run.moments))
     return [gr.Button(interactive=each) for each in possible]
 
 
@@ -238,17 +269,17 @@ def _take_in(file: str, own: list[str], backbone: str) -> list[Any]:
     return [notice(), names, names, backbone, gr.Dropdown(models.offered_students(backbone, names), value=name)]
 
 
-def _student_file(current: str | None, pair: str) -> tuple[str, Any]:
-    """The student of the last run, or else the one that is chosen, as one file."""
-    name = current if current and students.folder_of(current) else pair
+def _student_file(current: str | None) -> Any:
+    """The student of the last run, as one file."""
+    folder = students.folder_of(current or "")
     with refused():
-        if name == models.UNTOUCHED:
-            raise InputError("there is no student yet: start a run, or choose a student in the left column")
-        target = export_pair(students.folder_of(name) or name, Path(_saved().name, f"{name}.zip"))
-    return notice(), gr.DownloadButton(value=str(target))
+        if folder is None:
+            raise InputError("there is no student yet: start a run on this page first")
+        target = export_pair(folder, Path(_saved().name, f"{current}.zip"))
+    return gr.DownloadButton(value=str(target))
 
 
-def _animation_file(current: str | None) -> tuple[str, Any]:
+def _animation_file(current: str | None) -> Any:
     run = RUNS.find(current)
     recovery = run.recovery if run is not None else None
     with refused():
@@ -257,7 +288,7 @@ def _animation_file(current: str | None) -> tuple[str, Any]:
         target = Path(_saved().name, f"{run.name}.gif")
         with atomic_path(target) as part:
             part.write_bytes(animate_recovery(recovery))
-    return notice(), gr.DownloadButton(value=str(target))
+    return gr.DownloadButton(value=str(target))
 
 
 @cache
@@ -306,4 +337,4 @@ def _strength(spec: str) -> Any:
     return None if value is None or isinstance(value, tuple) else (parameter, value)
 
 
-TAB = Tab(id="train", label="Train", help=HELP, build=build)
+TAB = Tab(id="train", label="Train", help=HELP, build=build, follow=follow)

@@ -1,0 +1,80 @@
+"""What the tabs show before a visitor has made anything: real results that come with the project. No Gradio in here.
+
+`docs/make_first_look.py` makes them, in `assets/first_look`: a recorded run, and for each shipped student a sweep and a
+map of the photos, bound to the student by its digest.
+"""
+
+import base64
+import gzip
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import explorer as ex
+from explorer.scenes.common import Payload
+from explorer.system.files import asset_path
+from explorer_app.service import models
+from explorer_app.service.pace import in_words
+
+FOLDER = "first_look"
+RUN, PHOTOS = "run.json.gz", "photos.webp"
+
+
+@lru_cache(maxsize=1)
+def recorded_run() -> Payload | None:
+    """What the recovery view shows of a run that was recorded with the form as it comes; None where none is shipped."""
+    found = _read(RUN)
+    if found is None:
+        return None
+    made = found["made"]
+    told = (
+        f"Shipped example, a recorded run: {made['steps']} steps of {made['batch']} pictures at {made['size']} px, "
+        f"{in_words(made['seconds'])} on two cores. Press Start for your own."
+    )
+    return {**found["scene"], "message": told, "plays": True}
+
+
+def forwards_a_picture() -> float | None:
+    """What a picture that is learned from cost in that run, in forward passes."""
+    found = _read(RUN)
+    return None if found is None else float(found["made"]["forwards"])
+
+
+def sweep_of(student: str) -> Payload | None:
+    """What the sweep view shows of a shipped student; None where there is no sweep of the student as it is now."""
+    found = _of(student)
+    return None if found is None else found["sweep"]
+
+
+@dataclass(frozen=True)
+class Map:
+    """What the embedding view shows, and the spec, size and seed that it was made with."""
+
+    scene: Payload
+    asked: tuple[str, int, int]
+
+
+def map_of(student: str) -> Map | None:
+    """The photos as a shipped student sees them under the damage with which the app begins; None as above."""
+    found = _of(student)
+    if found is None:
+        return None
+    picture = base64.b64encode(asset_path(f"{FOLDER}/{PHOTOS}").read_bytes()).decode()
+    sprite = {**found["map"]["sprite"], "image": f"data:image/webp;base64,{picture}"}
+    spec, size, seed = found["asked"]
+    return Map({**found["map"], "sprite": sprite}, (spec, size, seed))
+
+
+def _of(student: str) -> dict[str, Any] | None:
+    found = _read(f"{student}.json.gz") if student in ex.list_pairs() else None
+    return found if found and found["student_sha256"] == models.card_of(student)["student_sha256"] else None
+
+
+@lru_cache(maxsize=4)
+def _read(name: str) -> dict[str, Any] | None:
+    try:
+        file = asset_path(f"{FOLDER}/{name}")
+    except FileNotFoundError:
+        return None
+    return dict(json.loads(gzip.decompress(file.read_bytes())))

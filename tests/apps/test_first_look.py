@@ -1,0 +1,105 @@
+"""What the tabs begin with: shipped results, only as long as they are of the students that are shipped; how long things
+take, and what is said of a result."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+import explorer as ex
+from explorer.inspection.attribution_quality import Quality
+from explorer.system.files import asset_path
+from explorer_app.service import first_look, models, pace
+from explorer_app.service.question import Question
+from explorer_app.tabs.attribution import verdict
+from explorer_app.tabs.shared import Made, mark, settings
+
+
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Writes what is shipped into a folder of the test's own."""
+    monkeypatch.setattr(first_look, "asset_path", lambda name: _there(tmp_path / Path(name).name))
+    first_look._read.cache_clear()
+    first_look.recorded_run.cache_clear()
+
+    def write(name: str, content: dict) -> None:
+        (tmp_path / name).write_bytes(gzip.compress(json.dumps(content).encode()))
+        first_look._read.cache_clear()
+
+    yield write
+    first_look._read.cache_clear()
+    first_look.recorded_run.cache_clear()
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise FileNotFoundError(path)
+    return path
+
+
+def test_a_sweep_of_a_student_that_was_exchanged_is_not_shown(shipped) -> None:
+    (name, *_) = ex.list_pairs()
+    assert first_look.sweep_of(name) is None
+    digest = models.card_of(name)["student_sha256"]
+    shipped(f"{name}.json.gz", {"student_sha256": digest, "sweep": {"label": "noise"}})
+    assert first_look.sweep_of(name) == {"label": "noise"}
+    shipped(f"{name}.json.gz", {"student_sha256": "0" * 64, "sweep": {"label": "noise"}})
+    assert first_look.sweep_of(name) is None
+    assert first_look.map_of(name) is None
+    assert first_look.sweep_of("../somewhere") is None
+
+
+def test_a_recorded_run_says_what_it_is(shipped) -> None:
+    assert first_look.recorded_run() is None
+    assert first_look.forwards_a_picture() is None
+    made = {"steps": 60, "batch": 8, "size": 224, "seconds": 340, "forwards": 5.5}
+    first_look.recorded_run.cache_clear()
+    shipped("run.json.gz", {"made": made, "scene": {"version": 1}})
+    run = first_look.recorded_run()
+    assert run is not None
+    assert "60 steps of 8 pictures at 224 px, 6 min on two cores" in run["message"]
+
+
+def test_what_is_shipped_is_small() -> None:
+    sizes = [file.stat().st_size for file in asset_path(first_look.FOLDER).iterdir()]
+    assert sizes
+    assert sum(sizes) < 2_000_000
+
+
+def test_a_result_says_of_what_it_is() -> None:
+    now = Question.of_link({})
+    made = Made(settings(now), now.words)
+    offer = "Press <b>Measure</b>."
+    assert offer in mark(None, settings(now), offer)
+    assert offer not in mark(made, settings(now), offer)
+    other = settings(Question.of_link({"seed": "3"}))
+    told = mark(made, other, offer)
+    assert "Of the settings before:" in told
+    assert now.words in told
+    assert offer in told
+    picture = Question.of_link({"photo": "fish/fish1.webp"})
+    assert settings(picture) == settings(now), "the picture is not among what many pictures are measured with"
+
+
+def test_how_long_a_run_takes_is_learned_from_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = ex.load_backbone("vit_tiny_patch16_224", image_size=32, source="random", device="cpu")
+    config = ex.DistillConfig(steps=10, batch_size=4, image_size=64)
+    monkeypatch.setattr(pace, "_learned", {})
+    assert pace.seconds_of_a_run(teacher, config, None) is None
+    forward = pace.seconds_a_picture(teacher)
+    assert pace.seconds_of_a_run(teacher, config, 5.0) == pytest.approx(10 * 4 * 5 * 4 * forward), "four times as large"
+    pace.remember(teacher.name, config, images_per_second=2.0)
+    assert pace.seconds_of_a_run(teacher, config, 5.0) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (89, "89 s"), (340, "6 min"), (7200, "2.0 h")])
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert pace.in_words(seconds) == words
+
+
+def test_a_map_that_explains_nothing_says_so() -> None:
+    assert verdict(Quality(infidelity=1.0, unexplained=1.0, sensitivity=0.1)) == (
+        "this map explains nothing of the score here"
+    )
+    assert "changes completely" in verdict(Quality(infidelity=0.1, unexplained=0.2, sensitivity=1.5))
