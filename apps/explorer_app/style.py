@@ -68,7 +68,7 @@ CSS = """
 #seed-row { align-items: end; }
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }
-#backbone input, #student input, #catalogue input { text-overflow: ellipsis; padding-right: 26px; }
+input[role="listbox"] { text-overflow: ellipsis; padding-right: 26px; }
 #embedding-buttons button, #sweep-buttons button, #attribution-buttons button { flex: 0 0 auto; min-width: 120px; }
 #strength-view:has(.vx-empty:not([hidden])) { display: none; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
