@@ -33,7 +33,7 @@ student was trained on. Click a point: below, the picture of the left column is 
 """
 QUEUE: dict[str, Any] = {"concurrency_id": "sweep", "concurrency_limit": 1, **PRIVATE}
 COUNTS = (16, 32, 64, 128)
-SCROLL = "() => setTimeout(() => document.querySelector('#strength-status').scrollIntoView({ block: 'start', behavior: 'smooth' }), 50)"
+SCROLL = "() => setTimeout(() => document.querySelector('#strength-status').scrollIntoView(), 50)"
 _BATCH, _LARGEST_GALLERY = 8, 5000
 _WATCH_SECONDS = 0.4
 
