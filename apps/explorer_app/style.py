@@ -70,7 +70,9 @@ CSS = """
 body.dark { background: var(--body-background-fill); }
 input[role="listbox"] { text-overflow: ellipsis; padding-right: 26px; }
 #embedding-buttons button, #sweep-buttons button, #attribution-buttons button { flex: 0 0 auto; min-width: 120px; }
-#strength-view:has(.vx-empty:not([hidden])) { display: none; }
+#strength-view { min-height: 90vh; }
+#strength-status:not(:has(.progress)):not(:has(.quiet)) ~ #strength-view { display: none; }
+#strength-status:has(.progress) ~ #strength-view .vx-empty { visibility: hidden; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
 .progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }

@@ -36,7 +36,9 @@ def test_what_made_the_answer_is_shown_for_three_views(open_page: Open) -> None:
         "Of the settings before: gradient attention, owl under gaussian_noise(sigma=0.3), seed 0"
     )
     visit.page.locator("#explain").click()
-    expect(line).to_have_text(re.compile(r"^\s*gradient attention, owl under gaussian_noise\(sigma=0.3\), seed 7"))
+    expect(line).to_have_text(
+        re.compile(r"^\s*gradient attention, owl under gaussian_noise\(sigma=0.3\), seed 7"), timeout=60_000
+    )
 
 
 def test_a_method_that_is_not_sound_for_a_model_is_told(open_page: Open) -> None:
@@ -45,4 +47,4 @@ def test_a_method_that_is_not_sound_for_a_model_is_told(open_page: Open) -> None
     visit.page.locator("#picture button[aria-label='Remove Image']").click()
     visit.settle()
     visit.page.locator("#explain").click()
-    expect(visit.page.locator("#attribution-status")).to_contain_text("there is no picture")
+    expect(visit.page.locator("#attribution-status")).to_contain_text("there is no picture", timeout=60_000)

@@ -21,7 +21,8 @@ def test_a_link_asks_the_same_question():
     assert Question.of_link(link) == asked
     assert Question.of_link({"pair": models.UNTOUCHED, "layer": "3"}).layer == 3
     assert Question.of_link({"backbone": "clip-b16"}).student == "clip-b16-mixture"
-    assert Question.read("mine.png", None, "none", "s14", "", 224, None).link() is None, "nobody else has that picture"
+    own = Question.read("mine.png", None, "none", "s14", "", 224, None).link()
+    assert "a picture of your own" in own, "nobody else has it, and that is said"
 
 
 @pytest.mark.parametrize(

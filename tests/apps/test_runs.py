@@ -155,7 +155,7 @@ def test_what_fails_says_why_and_the_next_run_goes_on(manager: Runs, tmp_path: P
     wait(failed, ended)
     assert failed.state == "failed"
     assert failed.failure is None, "its traceback would keep the model and the pictures"
-    assert "zip" in (failed.message or "")
+    assert "bad.zip" in (failed.message or ""), "as its visitor calls it"
     assert str(tmp_path) not in (failed.message or ""), "where files lie on the server is nobody's business"
     assert wait(fine, ended).state == "finished"
 

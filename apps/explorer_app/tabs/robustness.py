@@ -33,7 +33,7 @@ student was trained on. Click a point: below, the picture of the left column is 
 """
 QUEUE: dict[str, Any] = {"concurrency_id": "sweep", "concurrency_limit": 1, **PRIVATE}
 COUNTS = (16, 32, 64, 128)
-SCROLL = "() => document.querySelector('#strength-status').scrollIntoView({ block: 'start', behavior: 'smooth' })"
+SCROLL = "() => setTimeout(() => document.querySelector('#strength-status').scrollIntoView(), 50)"
 _BATCH, _LARGEST_GALLERY = 8, 5000
 _WATCH_SECONDS = 0.4
 
@@ -62,10 +62,10 @@ def build(page: Page) -> Follows:
     asked = start.click(measure, inputs, outputs, show_progress="hidden", **QUEUE)
     page.redraw_after(asked)
     stop.click(lambda: "", outputs=status, cancels=[asked], **AT_ONCE)
-    chosen = view.strength(lambda: bar("looking at the picture at this strength"), outputs=below, **AT_ONCE)
-    chosen.then(None, js=SCROLL, **PRIVATE)
+    waiting = bar("looking at the picture at this strength")
+    view.strength(lambda: waiting, outputs=below, **AT_ONCE).then(None, js=SCROLL, **PRIVATE)
     looked: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **MODEL_QUEUE}
-    view.strength(show_maps, [swept, *column], [maps, below], **looked).then(None, js=SCROLL, **PRIVATE)
+    view.strength(show_maps, [swept, *column], [maps, below], **looked)
     return Follows((made, count, values), (line, view, swept, made), (count.change, values.change))
 
 
