@@ -2,8 +2,9 @@
 // beside the linter itself.
 
 const browser = [
-  "AbortController", "atob", "Blob", "btoa", "cancelAnimationFrame", "clearTimeout", "CompressionStream",
-  "DecompressionStream", "document", "Element", "FACTORY", "getComputedStyle", "Image", "location", "MutationObserver",
+  "AbortController", "atob", "Blob", "btoa", "cancelAnimationFrame", "clearInterval", "clearTimeout",
+  "CompressionStream", "DecompressionStream", "document", "Element", "Event", "FACTORY", "getComputedStyle", "Image",
+  "localStorage", "location", "MutationObserver",
   "navigator", "Path2D", "performance", "queueMicrotask", "requestAnimationFrame", "ResizeObserver", "Response",
   "setTimeout", "URL", "URLSearchParams", "window",
 ];

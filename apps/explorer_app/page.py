@@ -18,6 +18,7 @@ from explorer_app.service.question import FORGOTTEN, Question
 from explorer_app.style import SWITCH_THEME, TITLE
 from explorer_app.tabs import TABS
 from explorer_app.tabs.shared import Follows, Page, Tab, notice
+from explorer_app.tour import build_tour, build_tour_button
 
 FOLLOWING = {tab.id: tab for tab in TABS if tab.draw or tab.follow}
 PROGRESS = gr.Progress(track_tqdm=True)
@@ -41,6 +42,7 @@ def build() -> gr.Blocks:
                     page.redraw_after(event)
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
         build_sheet_bar()
+        build_tour()
         parts = {name: built[name] for name in FOLLOWING}
         given = [each for name in FOLLOWING for each in parts[name].given]
         refresh = _refresh({name: (len(part.given), len(part.set)) for name, part in parts.items()})
@@ -111,4 +113,5 @@ def _build_header() -> None:
             "# vit-explorer\nSee what a Vision Transformer does to a damaged picture, "
             "and watch a student learn to see through the damage."
         )
+        build_tour_button()
         gr.Button("Light / dark", elem_id="theme-switch", size="sm").click(None, js=SWITCH_THEME, **PRIVATE)

@@ -35,17 +35,23 @@ CSS = """
 .gradio-container { width: 100% !important; max-width: 2200px !important; margin: 0 auto !important;
                     overflow: clip !important; }
 #header { align-items: center; flex-wrap: nowrap; justify-content: space-between; }
-#header > :first-child { flex: 1 1 auto; }
+#header > :first-child { flex: 1 1 auto; min-width: 0 !important; }
 #header h1 { font-size: 1.5rem; margin: 0; }
 #header p { margin: 2px 0 0; color: var(--body-text-color-subdued); }
-.pending { opacity: 1 !important; }
-.pending::before { content: ""; position: absolute; z-index: 2; top: 0; left: 0; height: 3px; width: 100%;
-                   background: linear-gradient(90deg, transparent, var(--color-accent), transparent) no-repeat;
-                   background-size: 40% 100%;
-                   animation: vx-waiting 1.2s linear infinite; }
-@keyframes vx-waiting { from { background-position: -60% 0; } to { background-position: 160% 0; } }
-@media (prefers-reduced-motion: reduce) { .pending::before { animation: none; background-size: 100% 100%; } }
-#theme-switch { flex: 0 0 auto; width: auto; min-width: 110px; }
+#theme-switch, #tour-button { flex: 0 0 auto; width: auto; min-width: 60px; }
+#tour { position: fixed; z-index: 60; right: 16px; bottom: 16px; width: min(360px, calc(100vw - 16px));
+        padding: 14px 16px;
+        border: 1px solid var(--color-accent); border-radius: 10px; background: var(--block-background-fill);
+        color: var(--body-text-color); box-shadow: 0 8px 30px rgb(0 0 0 / 25%); }
+#tour[hidden] { display: none; }
+#tour h2 { margin: 0 0 6px; font-size: 1.1rem; outline: none; }
+#tour p { margin: 0 0 10px; line-height: 1.45; }
+#tour div { display: flex; gap: 8px; align-items: center; }
+#tour .count { margin-right: auto; color: var(--body-text-color-subdued); font-size: 13px; }
+#tour button { padding: 6px 12px; border-radius: 6px; border: 1px solid var(--border-color-primary); min-height: 32px; }
+#tour button:disabled { opacity: 0.45; }
+#tour .next { background: var(--button-primary-background-fill); color: var(--button-primary-text-color); }
+[data-tour] { outline: 3px solid var(--color-accent) !important; outline-offset: -3px; border-radius: 6px; }
 .notice { margin: 0; padding: 10px 14px; border-left: 4px solid #b54708; border-radius: 6px;
           background: #fff3e6; color: #5c2403; overflow-wrap: anywhere; }
 .dark .notice { background: #3a2110; color: #ffd9b8; border-left-color: #f5a56b; }
@@ -68,7 +74,7 @@ CSS = """
 #seed-row { align-items: end; }
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }
-input[role="listbox"] { text-overflow: ellipsis; padding-right: 26px; }
+input[role="listbox"] { text-overflow: ellipsis; padding-right: 28px !important; }
 #embedding-buttons button, #sweep-buttons button, #attribution-buttons button { flex: 0 0 auto; min-width: 120px; }
 #strength-view { min-height: 90vh; }
 #strength-status:not(:has(.progress)):not(:has(.quiet)) ~ #strength-view { display: none; }
@@ -125,7 +131,7 @@ input[role="listbox"] { text-overflow: ellipsis; padding-right: 26px; }
   #sheet-bar button { width: 100%; min-height: 40px; border-radius: 8px; font-weight: 600;
                       background: var(--button-primary-background-fill); color: var(--button-primary-text-color); }
   #header p { font-size: 12px; line-height: 1.3; }
-  #theme-switch { min-width: 0; }
+  #tour { right: 8px; bottom: 64px; }
 }
 """
 

@@ -28,7 +28,9 @@ class Visit:
         complaints: errors and warnings on the console, uncaught errors, requests to other hosts.
     """
 
-    def __init__(self, browser: Browser, url: str, width: int = 1440, height: int = 1000, **context: Any) -> None:
+    def __init__(
+        self, browser: Browser, url: str, width: int = 1440, height: int = 1000, tour: bool = False, **context: Any
+    ) -> None:
         self.url = url
         self.requests: list[str] = []
         self.complaints: list[str] = []
@@ -36,6 +38,8 @@ class Visit:
         self.context: BrowserContext = browser.new_context(
             viewport={"width": width, "height": height}, accept_downloads=True, **context
         )
+        if not tour:
+            self.context.add_init_script("try { localStorage.setItem('vit-explorer.tour', 'seen'); } catch {}")
         self.context.set_default_timeout(WAIT_MS)
         self.page: Page = self._listen(self.context.new_page())
 
