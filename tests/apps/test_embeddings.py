@@ -110,7 +110,7 @@ def test_umap_replaces_pca_when_it_is_ready(map_page: Visit) -> None:
 
 def test_what_was_never_seen_is_computed_on_request(map_page: Visit, pictures: Path) -> None:
     seed = int(time.time()) % 10**6  # no cache knows it
-    map_page.type_into("seed", str(seed))
+    map_page.unfold("more-damage").type_into("seed", str(seed))
     status = map_page.page.locator("#embedding-status")
     line = map_page.page.locator("#embedding-mark")
     expect(line).to_contain_text(re.compile("Of the settings before: 207 embedded photos|Shipped example"))
