@@ -24,11 +24,16 @@ from explorer.plots.lettering import as_written
 from explorer.plots.style import COLOURS, INK, QUIET, empty_figure, own_axes, root_figure
 
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
-MARKERS = {"clean": "o", "distorted": "X"}
+MARKERS = {
+    ("teacher", "clean"): "o",
+    ("teacher", "distorted"): "X",
+    ("student", "clean"): "s",
+    ("student", "distorted"): "D",
+}
 
 
 def plot_projection(projection: Projection, arrows: bool = True, ax: Axes | None = None) -> Figure:
-    """The first two axes: a colour for each label, a marker for each kind of view, arrows along the views.
+    """The first two axes: a colour for each label, a marker for each view, arrows along the views.
 
     Args:
         arrows: draw a line from each picture's place in the first view to its place in the next ones.
@@ -43,14 +48,14 @@ def plot_projection(projection: Projection, arrows: bool = True, ax: Axes | None
         _draw_ways(ax, projection, views)
     for view in views:
         points = projection.coordinates[view]
-        student, clean = "student" in view, "clean" in view
+        who, kind = "student" if "student" in view else "teacher", "clean" if "clean" in view else "distorted"
         ax.scatter(
             points[:, 0],
             points[:, 1],
             c=colours,
-            s=26 if clean else 34,
-            marker=MARKERS["clean" if clean else "distorted"],
-            edgecolors=COLOURS["student" if student else "teacher"],
+            s=34 if kind == "distorted" and who == "teacher" else 26,
+            marker=MARKERS[who, kind],
+            edgecolors=COLOURS[who],
             linewidths=0.7,
             alpha=0.85,
             label=view.replace("_", " "),

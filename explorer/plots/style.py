@@ -122,7 +122,8 @@ def bar_below(figure: Figure, axes: np.ndarray, image: AxesImage, label: str) ->
     left, right = axes[0].get_position(), axes[-1].get_position()
     inch = 1 / figure.get_size_inches()[1]
     cax = figure.add_axes((left.x0, left.y0 - 0.24 * inch, right.x1 - left.x0, 0.12 * inch))
-    _colour_bar(figure, cax, image, label, orientation="horizontal")
+    ticks = 5 if len(axes) > 1 else 4  # the numbers of more than these meet below a single pane
+    _colour_bar(figure, cax, image, label, ticks, orientation="horizontal")
     low, high = cax.get_xlim()
     for tick, text in zip(cax.get_xticks(), cax.get_xticklabels(), strict=True):  # keep the outer ones above the bar
         place = (tick - low) / (high - low)
@@ -134,9 +135,9 @@ def bar_beside(ax: Axes, image: AxesImage, label: str, extend: Literal["neither"
     _colour_bar(root_figure(ax), ax.inset_axes((1.025, 0.0, 0.03, 1.0)), image, label, extend=extend, extendfrac=0.02)
 
 
-def _colour_bar(figure: Figure, cax: Axes, image: AxesImage, label: str, **options: Any) -> None:
+def _colour_bar(figure: Figure, cax: Axes, image: AxesImage, label: str, ticks: int = 5, **options: Any) -> None:
     # A mappable of its own has no opacity: the bar shows what numbers stand for, not its blend with a picture.
-    bar = figure.colorbar(ScalarMappable(image.norm, image.get_cmap()), cax=cax, ticks=MaxNLocator(5), **options)
+    bar = figure.colorbar(ScalarMappable(image.norm, image.get_cmap()), cax=cax, ticks=MaxNLocator(ticks), **options)
     bar.outline.set_visible(False)
     cax.tick_params(labelsize=8, length=2.5, color=QUIET, labelcolor=QUIET)
     bar.set_label(label, size=8.5, color=QUIET)

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 from explorer import alignment, compare, load_backbone, metrics, patch_similarity, plots
 from explorer.inspection.comparison import VIEWS, Comparison
 from explorer.plots.comparison import _verdict
-from explorer.plots.style import colormap_of
+from explorer.plots.style import CELL, bar_below, colormap_of, empty_figure, symmetric_scale, to_image
 
 SIZE = 96
 GRID = 6
@@ -85,6 +86,19 @@ def test_differences_share_one_symmetric_scale_that_reaches_the_largest(comparis
     assert one.norm.vmin == -one.norm.vmax
     assert one.norm.vmax == pytest.approx(max(np.abs(_heat(panes[5])).max(), np.abs(_heat(panes[8])).max()))
     assert one.get_cmap().name == plots.DIVERGING
+
+
+@pytest.mark.parametrize("largest", [0.0101, 0.0333, 0.0399, 0.0501, 0.0799])
+def test_numbers_below_a_single_pane_do_not_meet(largest: float) -> None:
+    figure = empty_figure((CELL + 1, CELL + 1))
+    panes = figure.subplots(1, 1, squeeze=False, gridspec_kw={"left": 0.5 / (CELL + 1), "right": 1 - 0.5 / (CELL + 1)})
+    image = panes[0, 0].imshow([[0.0]], norm=symmetric_scale(np.array([largest])))
+    bar_below(figure, panes[0], image, "distorted minus reference")
+    to_image(figure)
+    shown = [text for text in figure.axes[-1].get_xticklabels() if -largest <= text.get_position()[0] <= largest]
+    boxes = [text.get_window_extent() for text in shown]
+    assert len(boxes) >= 3
+    assert all(before.x1 < after.x0 for before, after in pairwise(boxes)), [text.get_text() for text in shown]
 
 
 def test_title_says_distortion_seed_layer_and_head(comparison: Comparison) -> None:
