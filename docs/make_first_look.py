@@ -27,17 +27,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 import explorer as ex
-from explorer.data.sets import in_turn
 from explorer.evaluation.embedding import embed_pair
-from explorer.evaluation.sweeping import strengths_of, sweep_steps
+from explorer.evaluation.sweeping import strengths_of
 from explorer.models.pairs import read_card
 from explorer.scenes.common import Payload, features_of
-from explorer.scenes.evaluation import embedding_scene, sprite, sweep_scene
+from explorer.scenes.evaluation import embedding_scene, sprite
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "apps"))
+from explorer_app.service.question import Question  # noqa: E402
+from explorer_app.service.runs import BATCH, STEPS, Runs, Watched, configuration  # noqa: E402
+from explorer_app.service.students import RUNS_VARIABLE  # noqa: E402
+from explorer_app.tabs import robustness  # noqa: E402
+
 OUT = ROOT / "assets" / "first_look"
-DAMAGE, SEED, SIZE = "gaussian_noise(sigma=0.3)", 0, 224  # with which the app begins
-STEPS, BATCH = 60, 8
+FIRST = Question.of_link({})  # with which the app begins
+DAMAGE, SEED, SIZE = FIRST.damage.spec, FIRST.seed, FIRST.size
 PICTURES = 32
 MOMENTS, DIRECTIONS = 21, 64
 CORES = 2
@@ -85,30 +90,22 @@ def mapped(pair: ex.Pair, photos: ex.ImageSet, student: str) -> tuple[Payload, b
 def swept(pair: ex.Pair, photos: ex.ImageSet, student: str) -> Payload:
     """The sweep that Measure makes of a student: the first damage that it was trained on, in seven strengths."""
     operator = pair.distortion.branches[0][0].name
-    taken = photos.select(in_turn(photos.labels or (), PICTURES))
-    steps = sweep_steps(pair, taken, strengths_of(operator), seed=SEED, gallery=photos)
-    *_, last = tqdm(steps, total=PICTURES // 8, leave=False, desc=student)
-    told = f"{last.pictures} pictures, neighbours among {last.gallery}, seed {SEED}"
-    caption = f"{told} · {pair.teacher.name} at {SIZE} px · {student}"
+    asked = Question.of_link({"backbone": pair.teacher.name, "pair": student})
+    steps = robustness.sweep(asked, photos, PICTURES, strengths_of(operator))
+    *_, last = tqdm(steps, leave=False, desc=student)
     low, high = last.trained_range or (0, 0)
     trained = [place for place, value in enumerate(last.values) if low <= value <= high]
-    return sweep_scene(last, caption=caption, chosen=trained[0] if trained else None)
+    return {**robustness.scene(last, asked, ""), "chosen": trained[0] if trained else None}
 
 
 def recorded() -> Payload:
     """A run of the app's own: its form as it comes, the picture and the damage with which it opens."""
-    sys.path.insert(0, str(ROOT / "apps"))
-    from explorer_app.service.question import Question
-    from explorer_app.service.runs import Runs, Watched, configuration
-    from explorer_app.service.students import RUNS_VARIABLE
-
-    asked = Question.of_link({})
-    watched = Watched(path=str(asked.picture), distortion=asked.damage.spec, seed=asked.seed, photo=asked.photo)
-    config = configuration(asked.damage.spec, STEPS, SIZE, batch_size=BATCH, seed=SEED)
+    watched = Watched(path=str(FIRST.picture), distortion=DAMAGE, seed=SEED, photo=FIRST.photo)
+    config = configuration(DAMAGE, STEPS, SIZE, seed=SEED)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[RUNS_VARIABLE] = folder
         runs, began = Runs(), time.process_time()
-        run = runs.start(asked.backbone, config, watched=watched)
+        run = runs.start(FIRST.backbone, config, watched=watched)
         with tqdm(total=STEPS, leave=False, desc="run") as bar:
             while not run.ended:
                 run.wait(run.version, 1.0)

@@ -25,7 +25,13 @@ REMEMBER = f"""(names) => {{
   try {{ localStorage.setItem("{STUDENTS_KEY}", JSON.stringify(names)); }} catch {{ /* private browsing */ }}
 }}"""
 
-_MOUNT = (Path(__file__).parent / "mount.js").read_text(encoding="utf-8").replace("export ", "", 1)
+
+def script_of(name: str) -> str:
+    """A file of JavaScript beside this one, as a script that knows the function that the file exports."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8").replace("export ", "", 1)
+
+
+_MOUNT = script_of("mount.js")
 
 
 def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None, classes: str | None = None) -> gr.HTML:

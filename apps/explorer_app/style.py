@@ -86,8 +86,7 @@ input[role="listbox"] { text-overflow: ellipsis; padding-right: 28px !important;
 .quiet, .line-status .progress { min-height: 44px; }
 .old { border-left: 4px solid #b54708; padding-left: 10px; }
 .line-status:not(:has(.progress)):not(:has(.notice)) { display: none; }
-.line-status:has(.progress) + .line-mark { display: none; }
-.line-status:has(.notice) + .line-mark { display: none; }
+.line-status:has(.progress, .notice) + .line-mark { display: none; }
 .line-status:has(.progress) ~ .made .vx-empty { visibility: hidden; }
 .line-status:has(.progress:not(.live)) ~ .made { opacity: 0.6; }
 .line-mark:has(.old) ~ .made { opacity: 0.6; }

@@ -1,12 +1,10 @@
 """A story in five steps on the first visit, by `?tour=1`, and by the button in the header."""
 
-from pathlib import Path
-
 import gradio as gr
 
+from explorer_app.browser_view import script_of
 from explorer_app.events import PRIVATE
 
-_SCRIPT = (Path(__file__).parent / "tour.js").read_text(encoding="utf-8").replace("export ", "", 1)
 _CARD = """
 <section id="tour" role="dialog" aria-labelledby="tour-title" hidden>
   <h2 id="tour-title" tabindex="-1"></h2>
@@ -19,7 +17,8 @@ _CARD = """
 
 def build_tour() -> None:
     """The card, hidden until it is wanted."""
-    gr.HTML(html_template=_CARD, js_on_load=f"{_SCRIPT}\ntour({{ element }});\n", elem_id="tour-place", padding=False)
+    script = f"{script_of('tour.js')}\ntour({{ element }});\n"
+    gr.HTML(html_template=_CARD, js_on_load=script, elem_id="tour-place", padding=False)
 
 
 def build_tour_button() -> None:

@@ -85,8 +85,9 @@ def _evaluate(options: argparse.Namespace) -> None:
             batch_size=options.batch_size,
             progress=told,
         )
-    gap = {"gap_closed": found.gap_closed, "gap_interval": found.gap_interval}
-    about = {**gap, "probe": found.probe, "fit": found.fit, "distortion": found.distortion.spec}
+    interval = found.gap_interval
+    about = {"gap_closed": found.gap_closed, "gap_interval": interval, "probe": found.probe, "fit": found.fit}
+    about["distortion"] = found.distortion.spec
 
     def draw() -> "Figure":
         from explorer.plots.evaluation import plot_evaluation
@@ -94,16 +95,16 @@ def _evaluate(options: argparse.Namespace) -> None:
         return plot_evaluation(found)
 
     deliver(options, pair, sets, found.frame(), about, draw)
-    print(f"gap closed: {_told(found)}")
+    print(f"gap closed: {_told(found, interval)}")
 
 
-def _told(found: "Evaluation") -> str:
+def _told(found: "Evaluation", interval: tuple[float, float] | None) -> str:
     """How much of the gap is closed, and how far that carries."""
     if found.gap_closed is None:
         return "no gap"
-    if found.gap_interval is None:
+    if interval is None:
         return f"{found.gap_closed:.3f}, but {found.test_pictures} test pictures are too few to say that there is a gap"
-    low, high = found.gap_interval
+    low, high = interval
     return (
         f"{found.gap_closed:.3f} (95 % interval over the {found.test_pictures} test pictures: {low:.3f} to {high:.3f})"
     )

@@ -140,8 +140,8 @@ def embed_pair(
     ]
     found = {}
     for view, (backbone, spec) in jobs.items():
-        computed = progress if view in missing else None
-        told = share_of(computed, missing.index(view) * len(images) if computed else 0, len(missing) * len(images))
+        done, total = missing.index(view) * len(images) if view in missing else 0, len(missing) * len(images)
+        told = share_of(progress, done, total) if view in missing else None
         features = embed(backbone, images, spec, seed, **wanted, cache=cache, progress=told)
         found[view] = np.asarray(features.of(kind, backbone.blocks(layer)[0]))  # of all its blocks
     for view in VIEWS:  # an untouched student sees what the teacher sees

@@ -253,7 +253,11 @@ export function createRecoveryView(root, options = {}) {
 
   /** Where the scale for all steps ends, so that scrubbing does not change what a colour means. */
   function attentionTop() {
-    return scaleEnd([data.base.reference, ...data.moments].map((moment) => attentionMap(moment, state.head)));
+    const tops = (data.tops ??= new Map()); // sought once for each head, and not at each step of the scrubber
+    if (!tops.has(state.head)) {
+      tops.set(state.head, scaleEnd([data.base.reference, ...data.moments].map((moment) => attentionMap(moment, state.head))));
+    }
+    return tops.get(state.head);
   }
 
   const headFrom = (value) => readHead(value, WAYS, data?.base.reference?.heads ?? Infinity, state.head);
