@@ -106,8 +106,9 @@ input[role="listbox"] { text-overflow: ellipsis; padding-right: 28px !important;
   .progress progress:not([value]) { background-position: 50% 0; animation: none; }
 }
 #attribution-table td:not(:first-child), #attribution-table th:not(:first-child) { text-align: right; }
-#sidebar { position: sticky; top: 8px; align-self: flex-start; max-height: calc(100vh - 16px); overflow: hidden auto;
-           flex: 0 0 340px !important; scrollbar-width: thin; gap: 8px; }
+/* Above the tabs, or else these would cover the lists of its choices. */
+#sidebar { position: sticky; z-index: 5; top: 8px; align-self: flex-start; max-height: calc(100vh - 16px);
+           overflow: hidden auto; flex: 0 0 340px !important; scrollbar-width: thin; gap: 8px; }
 #damage-summary p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
 #sheet-bar { display: none; }
 #weights p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }

@@ -55,7 +55,7 @@ export function createActions({ kind, options, shell, face }, { shown, fileName,
   };
   const button = (text, action) => make("button", { class: "vx-button", type: "button", text, onclick: action });
   const linkButton = button("Copy link", copyLink);
-  const why = make("span", { class: "vx-status" });
+  const why = make("span", { class: "vx-hint" });
   const node = make(
     "div",
     { class: "vx-actions" },
