@@ -6,10 +6,9 @@ import gradio as gr
 
 from explorer_app.column.sidebar import describe
 from explorer_app.service import students
-from explorer_app.service.errors import ToldError, told
+from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.question import Question
 from explorer_app.tabs import TABS
-from explorer_app.tabs.shared import notice
 
 OPENED = tuple(tab.id for tab in TABS if tab.draw is not None)
 """Tabs that a link opens, the first where it names none of them."""

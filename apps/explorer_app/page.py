@@ -13,11 +13,12 @@ from explorer_app.column.sidebar import build_sidebar
 from explorer_app.endpoints import build_endpoints
 from explorer_app.events import AT_ONCE, MODEL_QUEUE, OPENING, PRIVATE, on_change
 from explorer_app.links import reopen
-from explorer_app.service.errors import ToldError, told
+from explorer_app.names import GIVE_NAMES
+from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.question import FORGOTTEN, Question
 from explorer_app.style import SWITCH_THEME, TITLE
 from explorer_app.tabs import TABS
-from explorer_app.tabs.shared import Follows, Page, Tab, notice
+from explorer_app.tabs.shared import Follows, Page, Tab
 from explorer_app.tour import build_tour, build_tour_button
 
 FOLLOWING = {tab.id: tab for tab in TABS if tab.draw or tab.follow}
@@ -43,11 +44,12 @@ def build() -> gr.Blocks:
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
         build_sheet_bar()
         build_tour()
+        blocks.load(None, js=GIVE_NAMES, **PRIVATE)
         parts = {name: built[name] for name in FOLLOWING}
         given = [each for name in FOLLOWING for each in parts[name].given]
         refresh = _refresh({name: (len(part.given), len(part.set)) for name, part in parts.items()})
         inputs = [drawn, shown, *given, *column.inputs]
-        outputs = [*(each for name in FOLLOWING for each in parts[name].set), problem, weights, drawn]
+        outputs = [*(each for name in FOLLOWING for each in parts[name].set), problem, weights, drawn, column.seen]
         on_change(
             [*column.changes, *(each for part in parts.values() for each in part.changes)], refresh, inputs, outputs
         )
@@ -74,7 +76,7 @@ def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., list[Any]]:
         for name, (taken, _) in counts.items():
             given[name], rest = rest[:taken], rest[taken:]
         parts = {name: [gr.skip()] * count for name, (_, count) in counts.items()}
-        weights, problem = gr.skip(), notice()
+        weights, seen, problem = gr.skip(), gr.skip(), notice()
         try:
             with told():
                 if shown is None:
@@ -85,13 +87,17 @@ def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., list[Any]]:
                         pass  # the student that belongs to this backbone is on its way
                     elif tab.follow:
                         parts[shown] = tab.follow(question, *given[shown])
+                    elif tab.draw and question.picture is None:
+                        pass  # it is being replaced, as its place in the left column says
                     elif tab.draw and drawn.get(shown) != (wanted := tab.depends(question)):
                         parts[shown] = [tab.draw(question)]
                         weights = f"Weights: {html.escape(question.teacher().source)}"
                         drawn = {**drawn, shown: wanted}
+                    if question.is_settled():
+                        seen = question.backbone
         except ToldError as error:
             problem = notice(error)
-        return [*(each for name in FOLLOWING for each in parts[name]), problem, weights, drawn]
+        return [*(each for name in FOLLOWING for each in parts[name]), problem, weights, drawn, seen]
 
     return refresh
 

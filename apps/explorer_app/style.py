@@ -63,10 +63,11 @@ CSS = """
 #samples .thumbnail-item { border-radius: 4px; min-width: 0; aspect-ratio: 1; height: auto; width: 100%; }
 #samples .thumbnail-item img { aspect-ratio: 1; width: 100%; height: auto; }
 #samples .caption-label { display: none; }
-#notice:not(:has(.notice)) { display: none; }
+#notice { position: sticky; z-index: 40; top: 8px; }
+#notice:not(:has(.notice)), #backbone-problem:not(:has(.notice)):not(:has(.pending)) { display: none; }
 #severity label { padding: 4px 9px; min-width: 0; }
 #severity .wrap { gap: 6px; }
-.corruption-sheet { max-height: 320px; overflow-y: auto; display: grid; gap: 6px; padding: 2px 4px 4px 2px; }
+.corruption-sheet { max-height: 420px; overflow-y: auto; display: grid; gap: 6px; padding: 2px 4px 4px 2px; }
 .corruption-sheet span { font-size: 12px; color: var(--body-text-color-subdued); }
 .corruption-sheet div div { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 3px; }
 .corruption-sheet button { aspect-ratio: 1; width: 100%; border-radius: 3px; border: 0; padding: 0; cursor: pointer; }
@@ -74,7 +75,7 @@ CSS = """
 #seed-row { align-items: end; }
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }
-input[role="listbox"] { text-overflow: ellipsis; padding-right: 28px !important; }
+input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important; }
 #embedding-buttons button, #sweep-buttons button, #attribution-buttons button { flex: 0 0 auto; min-width: 120px; }
 #strength-view { min-height: 90vh; }
 #strength-status:not(:has(.progress)):not(:has(.quiet)) ~ #strength-view { display: none; }
@@ -132,10 +133,22 @@ input[role="listbox"] { text-overflow: ellipsis; padding-right: 28px !important;
                       background: var(--button-primary-background-fill); color: var(--button-primary-text-color); }
   #header p { font-size: 12px; line-height: 1.3; }
   #tour { right: 8px; bottom: 64px; }
+  /* While the sheet is open all of what it changes fits above it. */
+  #sidebar[data-open] ~ div .vx-stage.vx-stage { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px;
+    grid-template-areas: "pc tc sc" "pd td sd" "say say say" "bar bar bar" "dbar dbar dbar" "tx tx sx" "nums nums nums"
+                         "over over over"; }
+  #sidebar[data-open] ~ div .vx-stage .vx-title { font-size: 11px; letter-spacing: -0.02em; }
 }
 """
 
-HEAD = f'<style id="vx-style">{stylesheet()}</style>'
-"""The views' own rules, which pages of their own take along; `css=` would put Gradio's prefix before each of them."""
+_OUTSIDE = """
+@media (max-width: 760px) {
+  .gradio-container main { padding: 8px 0 !important; }
+  footer .show-api, footer .show-api-divider { display: flex !important; }
+}
+"""
+HEAD = f'<style id="vx-style">{stylesheet()}</style><style>{_OUTSIDE}</style>'
+"""The views' own rules, which pages of their own take along, and those for what is around the page's content: `css=`
+would put Gradio's prefix before each of them."""
 
 SWITCH_THEME = "() => { document.body.classList.toggle('dark'); }"

@@ -35,6 +35,16 @@ class Step:
         arguments = [f"{name}={_text(value)}" for name, value in self.values] + ["clip=True"] * self.clip
         return f"{self.name}({', '.join(arguments)})" if arguments else self.name
 
+    @property
+    def label(self) -> str:
+        """A short name for people: the operator, and how strong it is."""
+        entry = _describe(self.name)
+        for name, value in self.values:
+            if name in (entry.strength, SEVERITY):
+                numbers = "..".join(f"{end:g}" for end in (value if isinstance(value, tuple) else (value,)))
+                return f"{entry.label}, severity {numbers}" if name == SEVERITY else f"{entry.label} {numbers}"
+        return entry.label
+
     def span(self, parameter: str) -> tuple[int | float, int | float] | None:
         """Between which values a parameter, or the severity, lies; None if this is not said."""
         given = dict(self.values)
@@ -73,6 +83,11 @@ class Distortion:
     def spec(self) -> str:
         """The canonical spec: all parameters written out; `distortion(d.spec) == d`."""
         return " | ".join(" + ".join(map(str, branch)) or NONE.name for branch in self.branches)
+
+    @property
+    def label(self) -> str:
+        """A short name for people, such as "Gaussian blur 3 + Pixel mask 0.5"."""
+        return " or ".join(" + ".join(step.label for step in branch) or "no damage" for branch in self.branches)
 
     @property
     def stochastic(self) -> bool:

@@ -28,6 +28,22 @@ class WeightsError(UserError, RuntimeError):
     """Weights could not be had, or are not what they should be. The message says how to mend it."""
 
 
+class HubError(WeightsError):
+    """Pretrained weights are neither kept here nor given by timm's hub.
+
+    Args:
+        reason: what was missing, and what the hub said.
+        advice: how the library's callers mend it; an app has other ways.
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(reason, advice)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return ". ".join(self.args)
+
+
 def read_checkpoint(path: str | Path) -> StateDict:
     """The tensors of a safetensors file, of the several that a `model.safetensors.index.json` lists, or of the one such
     file or list in a folder.

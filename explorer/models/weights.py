@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from explorer.models.checkpoints import WeightsError, read_checkpoint
+from explorer.models.checkpoints import HubError, WeightsError, read_checkpoint
 from explorer.models.onnx_weights import StateDict, rename_clip, rename_dinov2, timm_tensors
 from explorer.system.files import CACHE_VARIABLE, atomic_path, cache_dir, file_digest, parts_of
 
@@ -378,11 +378,11 @@ def _settle(answer: "Future[None]", ask: Callable[[], None]) -> None:
         answer.set_result(None)
 
 
-def _hub_error(name: str, reason: str) -> WeightsError:
-    return WeightsError(
-        f"the pretrained weights of '{name}' are not in the local cache, and {reason[:200]}. Use one of the aliases "
-        f"{', '.join(ALIASES)}, which come from the package registry; or pass source='file.safetensors'; or "
-        f"source='random' to look at an untrained model"
+def _hub_error(name: str, reason: str) -> HubError:
+    return HubError(
+        f"the pretrained weights of '{name}' are not in the local cache, and {reason[:200]}",
+        f"Use one of the aliases {', '.join(ALIASES)}, which come from the package registry; or pass "
+        f"source='file.safetensors'; or source='random' to look at an untrained model",
     )
 
 

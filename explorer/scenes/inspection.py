@@ -121,6 +121,7 @@ def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
         "colormaps": colormap_tables(),
         "panes": panes,
         "untouched_student": comparison.untouched,
+        "damage": comparison.distortion.label,
         "about": about(comparison.weights, comparison.distortion, comparison.seed),
         "message": message,
         "link": link,

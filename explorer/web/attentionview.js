@@ -12,7 +12,7 @@ import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./
 import { jensenShannon, judged, mapOfHeads, tellKept, topMass, topsOf } from "./maps.js";
 import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
-import { createPane, readPayload, trackPatches } from "./panes.js";
+import { createPane, damageOf, readPayload, trackPatches } from "./panes.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];
@@ -85,16 +85,16 @@ export function createAttentionView(root, options = {}) {
 
   const overviewPane = createSelect({ name: "overview", label: "Model and picture", change: (value) => change({ overview: value }) });
   const tiles = make("div", { class: "vx-tiles", role: "grid", "aria-label": "Layers and heads" });
+  const hint = make("p", { class: "vx-hint", text: "Each small map is on the scale of its layer and head, one for the four panes. Pick one to enlarge it." });
   const details = make(
     "details",
     { class: "vx-overview", ontoggle: () => details.open && paintOverview() },
     make("summary", { text: "All layers and heads" }),
-    overviewPane.node,
-    make("p", { class: "vx-hint", text: "Each small map is on the scale of its layer and head, one for the four panes. Pick one to enlarge it." }),
-    make("div", { class: "vx-scroll" }, tiles),
+    make("div", { class: "vx-overviewparts" }, make("div", {}, overviewPane.node, hint), make("div", { class: "vx-scroll" }, tiles)),
   );
+  stage.append(cell("over", details));
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
-  shell.body.append(controls, stage, details, actions.node);
+  shell.body.append(controls, stage, actions.node);
 
   // ------------------------------------------------------------ reading the payload
   function adopt(next) {
@@ -137,17 +137,17 @@ export function createAttentionView(root, options = {}) {
     for (const id of PANE_IDS) {
       const pane = data.byId[id];
       panes[id].node.parentNode.hidden = !pane;
-      if (pane) panes[id].dress(pane.title, pane === data.reference, pane.image, data, true);
+      if (pane) panes[id].dress(pane.title, pane === data.reference, pane.image, data, { grey: true, damage: damageOf(data, pane.view) });
     }
     for (const [view, pane] of Object.entries(inputs)) {
-      pane.dress(`Picture · ${view}`, false, data.panes.find((each) => each.view === view)?.image ?? null, data);
+      pane.dress(`Picture · ${view}`, false, data.panes.find((each) => each.view === view)?.image ?? null, data, { damage: damageOf(data, view) });
       pane.heat.hidden = true;
       pane.box.setAttribute("aria-label", `The ${view} picture`);
     }
     for (const who of MODELS) {
       const distorted = data.byId[`${who}_distorted`];
       deltas[who].node.parentNode.hidden = !distorted;
-      deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · difference`, false, distorted?.image ?? null, data, true);
+      deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · difference`, false, distorted?.image ?? null, data, { grey: true, damage: data.damage });
     }
     head.fill(headChoices(WAYS, data.heads));
     source.fill([

@@ -43,8 +43,9 @@ export function createSlider({ name, label, min, max, step, show, change }) {
   const input = make("input", { type: "range", class: "vx-range", name, min, max, step });
   const output = make("output", { class: "vx-output" });
   const tell = () => {
-    output.textContent = show(Number(input.value));
-    input.setAttribute("aria-valuetext", output.textContent);
+    const text = show(Number(input.value));
+    setText(output, text); // a live region, which speaks whenever it is written to
+    input.setAttribute("aria-valuetext", text);
     input.style.setProperty("--vx-fill", `${(100 * (input.value - input.min)) / (input.max - input.min || 1)}%`);
   };
   input.addEventListener("input", () => {

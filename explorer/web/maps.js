@@ -63,9 +63,9 @@ export function tellKept(damage, { teacher, student }, untouched) {
   const [left, kept] = [teacher?.cls_cosine ?? NaN, student?.cls_cosine ?? NaN];
   if (!Number.isFinite(left)) return "";
   const share = (value) => `${Math.round(100 * Math.max(0, value))} %`;
-  const lost = damage.startsWith("none")
+  const lost = damage === "no damage"
     ? "Nothing is damaged: the teacher agrees with itself"
-    : `${damage}, costs the teacher ${share(1 - Math.max(0, left))} of its agreement with the clean view`;
+    : `${damage || "The damage"} costs the teacher ${share(1 - Math.max(0, left))} of its agreement with the clean view`;
   if (untouched || !Number.isFinite(kept)) return `${lost}. The student is its untouched copy.`;
   return `${lost}; the student keeps ${share(kept)} (cosine of the class tokens).`;
 }

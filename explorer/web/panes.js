@@ -34,7 +34,7 @@ export async function readPayload(payload) {
     reference: panes.find((pane) => pane.reference) ?? panes[0],
     tables: decodeColormaps(payload.colormaps),
     untouched: Boolean(payload.untouched_student),
-    damage: payload.about?.find(([term]) => term === "Distortion")?.[1] ?? "",
+    damage: payload.damage ?? "",
     message: payload.message ?? null,
     link: payload.link ?? null,
     payload,
@@ -44,6 +44,7 @@ export async function readPayload(payload) {
 /** One picture with a map over it. The map's canvas has the resolution of the grid; the browser scales it. */
 export function createPane(id) {
   const title = make("span", { class: "vx-title" });
+  const damaged = make("span", { class: "vx-damage", hidden: true });
   const badge = make("span", { class: "vx-badge", text: "reference", hidden: true });
   const note = make("span", { class: "vx-note" });
   const picture = make("canvas", { class: "vx-picture" });
@@ -55,17 +56,20 @@ export function createPane(id) {
   // Arrow keys must reach the pane, so that a screen reader may not keep them for itself.
   const keys = { tabindex: 0, role: "application", "aria-roledescription": "picture made of patches" };
   const box = make("div", { class: "vx-box", "data-pane": id, ...keys }, picture, heat, outline, marks);
-  const node = make("figure", { class: "vx-pane" }, make("figcaption", { class: "vx-caption" }, title, badge, note), box);
+  const node = make("figure", { class: "vx-pane" }, make("figcaption", { class: "vx-caption" }, title, badge, damaged, note), box);
   const markers = {};
   let rows = 1;
   let cols = 1;
   let segments = [];
 
-  /** Titles, picture (in greys where a coloured map needs to be read exactly), grid: once for each payload. */
-  const dress = (text, isReference, image, data, grey = false) => {
+  /** Titles, picture (in greys where a coloured map needs to be read exactly), what damaged it, grid: once for each payload. */
+  const dress = (text, isReference, image, data, { grey = false, damage = "" } = {}) => {
     ({ rows, cols } = data);
     title.textContent = text;
     title.title = text;
+    damaged.textContent = damage;
+    damaged.title = damage;
+    damaged.hidden = !damage;
     badge.hidden = !isReference;
     box.style.aspectRatio = `${data.width} / ${data.height}`;
     outline.setAttribute("viewBox", `0 0 ${cols} ${rows}`);
@@ -140,6 +144,9 @@ function edgesOf(inside, rows, cols) {
   }
   return edges;
 }
+
+/** What a pane of a view says of its damage; nothing where the payload does not say it. @type {(data: { damage: string }, view: string) => string} */
+export const damageOf = ({ damage }, view) => (damage && view === "clean" ? "undamaged" : damage);
 
 /** Pointer and keyboard over the panes of a stage, as patches.
  *

@@ -12,7 +12,7 @@ import { createLife } from "./life.js";
 import { createLook, LOOK_DEFAULTS } from "./look.js";
 import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintColours, paintMap } from "./painting.js";
-import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
+import { createPane, damageOf, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
 import { readChoice, readNumber } from "./settings.js";
 
 const MODES = ["similarity", "attention", "pca"];
@@ -122,7 +122,7 @@ export function createPatchView(root, options = {}) {
       for (const id of [...panes.keys()]) if (!wanted.includes(id)) panes.delete(id);
       row.replaceChildren(...wanted.map((id) => panes.get(id).node));
     }
-    for (const pane of data.panes) panes.get(pane.id).dress(pane.title, pane === data.reference, pane.image, data);
+    for (const pane of data.panes) panes.get(pane.id).dress(pane.title, pane === data.reference, pane.image, data, { damage: damageOf(data, pane.view) });
     mode.fill([
       ["similarity", "similarity to this patch"],
       ["attention", data.has.attention ? "attention of this patch" : "attention (not computed)", !data.has.attention],

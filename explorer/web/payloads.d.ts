@@ -22,7 +22,7 @@ interface Common { version: 1; message?: string | null; about?: Facts; link?: Li
 // ---------------------------------------------------------------- pictures with maps over them
 export interface Pane { id: string; who: Who; view: "clean" | "distorted"; title: string; reference: boolean; picture: string }
 /** Grid in patches, size in px, both (rows, cols); 256 RGB triples for each colour map. */
-export interface Pictures<P> extends Common { grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; panes: P[] }
+export interface Pictures<P> extends Common { grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; panes: P[]; damage?: string }
 
 /** attention: [layer, head, patch]. */
 export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: Encoded | null }> &

@@ -184,7 +184,7 @@ export function createRecoveryView(root, options = {}) {
     for (const what of ROWS) {
       for (const id of COLUMNS) {
         const isReference = id === "reference";
-        panes[`${what}_${id}`].dress(isReference ? "Teacher \u00b7 clean" : "", isReference, isReference ? base.clean : base.distorted, base, what === "attention");
+        panes[`${what}_${id}`].dress(isReference ? "Teacher \u00b7 clean" : "", isReference, isReference ? base.clean : base.distorted, base, { grey: what === "attention" });
       }
     }
     head.fill(headChoices(WAYS, base.reference.heads));

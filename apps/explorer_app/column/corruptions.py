@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 import explorer as ex
@@ -21,8 +22,9 @@ from explorer_app.events import QUICK
 from explorer_app.service.pictures import load_picture
 from explorer_app.service.question import whole
 
-SIDE, PREVIEW = 224, 44
-"""Pixels at which a picture is corrupted, which the severities are stated for, and of a preview."""
+SIDE, SHOWN, PREVIEW = 224, 128, 80
+"""Pixels at which a picture is corrupted, which the severities are stated for; of its middle that is shown, since noise
+would be averaged away in a smaller picture of all of it; and of a preview."""
 SEVERITIES = (1, 2, 3, 4, 5)
 NAMES = tuple(name for name, entry in ex.DISTORTIONS.items() if entry.severities is not None)
 
@@ -86,6 +88,12 @@ def draw_sheet(picture: str | None, seed: float | None) -> Any:
         return gr.skip()  # the tabs say so
 
 
+def middle(images: Tensor) -> Tensor:
+    """What a preview shows of pictures."""
+    start = (SIDE - SHOWN) // 2
+    return images[..., start : start + SHOWN, start : start + SHOWN]
+
+
 @lru_cache(maxsize=8)
 def _sheet(pixels: bytes, seed: int) -> dict[str, Any]:
     clean = torch.frombuffer(bytearray(pixels), dtype=torch.float32).reshape(1, 3, SIDE, SIDE)
@@ -93,7 +101,7 @@ def _sheet(pixels: bytes, seed: int) -> dict[str, Any]:
     for row, name in enumerate(NAMES):
         for column, severity in enumerate(SEVERITIES):
             distorted = ex.distortion(f"{name}:{severity}")(clean, seed=seed)
-            small = interpolate(distorted, (PREVIEW, PREVIEW), mode="bilinear", antialias=True)
+            small = interpolate(middle(distorted), (PREVIEW, PREVIEW), mode="bilinear", antialias=True)
             sheet.paste(to_pil(small[0]), (column * PREVIEW, row * PREVIEW))
     stream = io.BytesIO()
     sheet.save(stream, "webp", quality=80)

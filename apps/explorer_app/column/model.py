@@ -4,8 +4,9 @@ from typing import Any
 
 import gradio as gr
 
-from explorer_app.events import MODEL_QUEUE, PRIVATE, QUICK, refused
+from explorer_app.events import MODEL_QUEUE, QUICK, refused
 from explorer_app.service import checkpoints, models
+from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.limits import LIMITS
 
 SEARCHED = "Type to search timm's names, or a full one such as vit_small_patch14_dinov2.lvd142m."
@@ -14,11 +15,11 @@ SEARCHED = "Type to search timm's names, or a full one such as vit_small_patch14
 def build_student() -> gr.Dropdown:
     """Who sees through the damage."""
     students = models.offered_students(models.DEFAULT_BACKBONE)
-    student = gr.Dropdown(students, value=models.DEFAULT_STUDENT, label="Student", elem_id="student")
     # The page may still send the student of before while a link, or a quick change of the backbone, brings other ones,
-    # and Gradio would tell the visitor so. Whether there is such a student is looked at where it is loaded.
-    student.preprocess = lambda name: name
-    return student
+    # and Gradio would refuse it. Whether there is such a student is looked at where it is loaded.
+    return gr.Dropdown(
+        students, value=models.DEFAULT_STUDENT, label="Student", allow_custom_value=True, elem_id="student"
+    )
 
 
 def build_model(pair: gr.Dropdown) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
             allow_custom_value=True,
             elem_id="backbone",
         )
+        problem = gr.HTML(elem_id="backbone-problem", padding=False)
         size = gr.Radio(
             list(models.SIZES),
             value=models.SIZES[0],
@@ -59,20 +61,36 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
             f"refused. Nobody else is shown it."
         )
     own, own_students, recalled = gr.State([]), gr.State([]), gr.JSON([], visible=False)
+    seen = gr.State(models.DEFAULT_BACKBONE)
     backbone.change(lambda name: gr.Radio(info=models.about_size(name)), backbone, size, **QUICK)
-    fitted = backbone.input(fit_students, [backbone, own_students], pair, **PRIVATE)
-    given, changed = [checkpoint, architecture, size, own], [own, backbone, pair]
+    asked, answered = [backbone, size, seen, own_students], [backbone, pair, problem]
+    # Each choice is answered, in turn: the last one wins, whatever became of those before.
+    fitted = backbone.input(
+        choose_backbone, asked, answered, trigger_mode="multiple", show_progress_on=problem, **MODEL_QUEUE
+    )
+    given, changed = [checkpoint, architecture, size, own], [own, *answered]
     taken = checkpoint.upload(take_checkpoint, given, changed, **MODEL_QUEUE)
-    parts = {"backbone": backbone, "pair": pair, "size": size, "students": own_students, "recalled": recalled}
-    return {**parts, "chosen": [fitted, taken]}
+    parts = {"backbone": backbone, "pair": pair, "size": size, "seen": seen}
+    return {**parts, "students": own_students, "recalled": recalled, "chosen": [fitted, taken]}
+
+
+def choose_backbone(name: str, size: int, seen: str, own: list[str]) -> list[Any]:
+    """The backbone, its students and no complaint; one that cannot be loaded leaves those that are seen, and why."""
+    try:
+        with told():
+            models.load_backbone(name, size)
+    except ToldError as error:
+        kept = ToldError(f"'{name}' cannot be shown; the maps are still those of the backbone before. {error}")
+        return [seen, gr.skip(), notice(kept)]
+    return [name, fit_students(name, own), notice()]
 
 
 def take_checkpoint(file: str, architecture: str, size: int, own: list[str]) -> list[Any]:
-    """The visitor's own backbones, the lists of backbones and students, after a checkpoint was brought."""
+    """The visitor's own backbones, then what `choose_backbone` gives, after a checkpoint was brought."""
     with refused(title="This checkpoint cannot be used", duration=None):
         name = checkpoints.take_in(file, architecture, size)
     names = [name, *own]
-    return [names, gr.Dropdown(models.backbones(names), value=name), fit_students(name, [])]
+    return [names, gr.Dropdown(models.backbones(names), value=name), fit_students(name, []), notice()]
 
 
 def fit_students(backbone: str, own: list[str], chosen: str | None = None) -> gr.Dropdown:

@@ -11,18 +11,26 @@ const open = (wanted) => {
   sheet().toggleAttribute("data-open", wanted);
   button.setAttribute("aria-expanded", String(wanted));
   button.textContent = wanted ? "Close" : "Picture, damage, student";
-  if (wanted) sheet().querySelector("button, input, textarea")?.focus({ preventScroll: true });
-  else button.focus({ preventScroll: true });
+  if (!wanted) return button.focus({ preventScroll: true });
+  // The sheet itself, not its first control: that one takes the picture away.
+  Object.assign(sheet(), { tabIndex: -1, role: "region", ariaLabel: "Picture, damage, student" });
+  sheet().focus({ preventScroll: true });
+  const views = [...document.querySelectorAll(".vx-stage, .vx-patchstage, .vx-recovery, .vx-body")];
+  views.find((view) => view.offsetParent)?.scrollIntoView({ block: "start" });
 };
 button.onclick = () => open(!isOpen());
-document.addEventListener("pointerdown", (event) => {
-  const inside = [sheet(), element].some((part) => part.contains(event.target)) || event.target.closest(".options");
+// A click, and not a touch: who scrolls what is above the sheet wants to see it.
+document.addEventListener("click", (event) => {
+  const inside = [sheet(), element].some((part) => part.contains(event.target)) || !event.target.isConnected;
   if (isOpen() && !inside) open(false);
 });
-document.addEventListener("keydown", (event) => event.key === "Escape" && isOpen() && open(false));
+document.addEventListener("keydown", (event) => {
+  const list = event.target instanceof Element && event.target.matches("[role='combobox'][aria-expanded='true']");
+  if (event.key === "Escape" && isOpen() && !list) open(false);
+});
 """
 
 
 def build_sheet_bar() -> None:
-    """The bar that opens and closes the sheet, with Escape as well; it is there on a narrow screen alone."""
+    """The bar that opens and closes the sheet, as Escape and a tap outside do; it is there on a narrow screen alone."""
     gr.HTML(html_template=_BAR, js_on_load=_SCRIPT, elem_id="sheet-bar", padding=False)

@@ -8,6 +8,7 @@ import gradio as gr
 from explorer_app.column.distortion import build_damage, build_distortion, show_distortion
 from explorer_app.column.model import build_model, build_student, fit_students
 from explorer_app.column.picture import build_picture
+from explorer_app.service import models
 from explorer_app.service.question import Question
 
 
@@ -18,6 +19,7 @@ class Sidebar:
     Attributes:
         controls: of the distortion, in the order of `show_distortion`.
         layer: that a view asked for; None for the last.
+        seen: the backbone that the open tab was drawn for.
         students: names of the visitor's own.
         recalled: the same, as the browser recalls them.
         chosen: the events after which other models are chosen.
@@ -33,6 +35,7 @@ class Sidebar:
     size: gr.Radio
     seed: gr.Number
     layer: gr.State
+    seen: gr.State
     students: gr.State
     recalled: gr.JSON
     chosen: list[Any]
@@ -71,5 +74,6 @@ def build_sidebar() -> Sidebar:
 def describe(asked: Question, own: list[str]) -> list[Any]:
     """The column as it asks a question, with these students of the visitor's own."""
     student = fit_students(asked.backbone, own, asked.student)
-    shown = [asked.photo, asked.picture, asked.photo, asked.backbone, student, asked.size, asked.seed, asked.layer]
+    size = gr.Radio(value=asked.size, info=models.about_size(asked.backbone))  # it may be folded, and hear of no change
+    shown = [asked.photo, asked.picture, asked.photo, asked.backbone, student, size, asked.seed, asked.layer]
     return [*shown, *show_distortion(asked.damage)]

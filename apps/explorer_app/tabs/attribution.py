@@ -14,9 +14,9 @@ from explorer.plots.panes import plot_attribution
 from explorer.plots.style import to_image
 from explorer_app.events import AT_ONCE, PRIVATE
 from explorer_app.service.background import Background
-from explorer_app.service.errors import ToldError, told
+from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, notice, status_and_mark
+from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, status_and_mark
 
 HELP = """
 Which patches make the model's answer resemble **what the teacher sees in the clean picture**? Red speaks for it, blue

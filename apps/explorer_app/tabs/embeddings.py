@@ -19,12 +19,12 @@ from explorer_app.events import AT_ONCE, QUICK, refused
 from explorer_app.service import first_look
 from explorer_app.service.background import Background
 from explorer_app.service.cache import BoundedCache
-from explorer_app.service.errors import ToldError, told
+from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import PHOTOS, photo_path, picture_folders, picture_set, thumbnails, without
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, notice, settings, status_and_mark
+from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, settings, status_and_mark
 
 HELP = """
 Each point is a picture. The map is fitted **once, on the clean pictures as the teacher sees them**, and then used as a

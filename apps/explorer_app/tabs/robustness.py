@@ -19,12 +19,12 @@ from explorer_app.events import AT_ONCE, MODEL_QUEUE, PRIVATE
 from explorer_app.service import first_look
 from explorer_app.service.background import Background
 from explorer_app.service.cores import CORES, each
-from explorer_app.service.errors import ToldError, told
+from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, notice, settings, status_and_mark
+from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, settings, status_and_mark
 
 HELP = """
 How far do teacher and student drift from what the **teacher sees in the clean pictures**, as the damage of the left

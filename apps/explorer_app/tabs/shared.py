@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from explorer_app.column.sidebar import Sidebar
-from explorer_app.service.errors import ToldError
 from explorer_app.service.pace import in_words
 from explorer_app.service.question import Question
 
@@ -95,11 +94,6 @@ class Tab:
     depends: Callable[[Question], Any] = lambda question: question
     draw: Callable[[Question], Any] | None = None
     follow: Callable[..., list[Any]] | None = None
-
-
-def notice(error: ToldError | None = None) -> str:
-    """A line for what went wrong; empty where nothing did."""
-    return "" if error is None else f'<p class="notice" role="alert">{html.escape(str(error))}</p>'
 
 
 def settings(question: Question) -> Any:

@@ -19,12 +19,12 @@ from explorer_app.browser_view import REMEMBER, browser_view
 from explorer_app.column.sidebar import Sidebar
 from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
 from explorer_app.service import first_look, models, pace, runs, students
-from explorer_app.service.errors import ToldError, told
+from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import PHOTOS, picture_folders
 from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
-from explorer_app.tabs.shared import Follows, Made, Page, Tab, mark, notice, status_and_mark
+from explorer_app.tabs.shared import Follows, Made, Page, Tab, mark, status_and_mark
 
 HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see

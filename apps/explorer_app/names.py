@@ -1,0 +1,21 @@
+"""What screen readers are told of Gradio's own parts, where it tells them nothing or too little."""
+
+GIVE_NAMES = """() => {
+  let known = 0;
+  const give = () => {
+    for (const group of document.querySelectorAll("fieldset:not([aria-labelledby])")) {
+      const label = group.querySelector("[data-testid='block-info']");
+      if (!label) continue;
+      label.id ||= `group-name-${++known}`;
+      group.setAttribute("aria-labelledby", label.id);
+    }
+    for (const thumbnail of document.querySelectorAll(".thumbnail-item[aria-label^='Thumbnail']")) {
+      const name = thumbnail.querySelector("img")?.alt;
+      if (name) thumbnail.setAttribute("aria-label", name);
+    }
+  };
+  give();
+  new MutationObserver(give).observe(document.body, { childList: true, subtree: true });
+}"""
+"""JavaScript for a page that opens: groups of radio buttons by their labels, samples by what is on them; also those
+that come later, in a tab or a fold that is opened."""
