@@ -108,8 +108,9 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
 }
 #attribution-table td:not(:first-child), #attribution-table th:not(:first-child) { text-align: right; }
 /* Above the tabs, or else these would cover the lists of its choices. */
-#sidebar { position: sticky; z-index: 5; top: 8px; align-self: flex-start; max-height: calc(100vh - 16px);
-           overflow: hidden auto; flex: 0 0 340px !important; scrollbar-width: thin; gap: 8px; }
+#sidebar { position: sticky; z-index: 30; top: 8px; align-self: flex-start; max-height: calc(100vh - 16px);
+           overflow: hidden auto; flex: 0 0 340px !important; flex-wrap: nowrap; scrollbar-width: thin; gap: 8px; }
+#sidebar > * { flex: 0 0 auto; }
 #damage-summary p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
 #sheet-bar { display: none; }
 #weights p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
@@ -121,7 +122,6 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
 .tab-container button.selected { color: var(--primary-700); }
 .dark .tab-container button.selected { color: var(--primary-300); }
 @media (max-width: 760px) {
-  .gradio-container { padding: 8px 8px 72px !important; }
   #sidebar { position: fixed; z-index: 50; inset: auto 0 56px 0; max-height: 50vh; padding: 10px; display: none;
              background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary);
              box-shadow: 0 -6px 24px rgb(0 0 0 / 18%); }
@@ -137,13 +137,14 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
   #sidebar[data-open] ~ div .vx-stage.vx-stage { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px;
     grid-template-areas: "pc tc sc" "pd td sd" "say say say" "bar bar bar" "dbar dbar dbar" "tx tx sx" "nums nums nums"
                          "over over over"; }
-  #sidebar[data-open] ~ div .vx-stage .vx-title { font-size: 11px; letter-spacing: -0.02em; }
+  #sidebar[data-open] ~ div .vx-stage :is(.vx-title, .vx-damage) { font-size: 10.5px; letter-spacing: -0.03em; }
 }
 """
 
 _OUTSIDE = """
 @media (max-width: 760px) {
-  .gradio-container main { padding: 8px 0 !important; }
+  .gradio-container .fillable { padding: 8px !important; }
+  footer { margin-bottom: 72px !important; }
   footer .show-api, footer .show-api-divider { display: flex !important; }
 }
 """

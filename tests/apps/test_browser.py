@@ -138,7 +138,9 @@ def test_a_combination_written_as_text(visit):
     visit.wait_for_other_numbers(before)
     assert "pixel_mask(fraction=0.5)" in page.locator("#spec textarea, #spec input").input_value()
     assert page.locator("#operator input").input_value() == "As written below"
-    assert "pixel_mask(fraction=0.5)" in page.locator(".vx-saying").first.inner_text(), "what is shown is named"
+    named = "Gaussian blur 3 + Pixel mask 0.5"
+    assert named in page.locator(".vx-saying").first.inner_text(), "what is shown is named"
+    assert page.locator("#attention-view .vx-damage", has_text=named).count() == 5, "by each pane of it"
     before = visit.numbers()
     visit.type_into("spec", "gaussian_blur(<img src=x onerror=alert(1)>")
     toast = page.get_by_test_id("toast-body")
@@ -164,12 +166,18 @@ def test_a_combination_written_as_text(visit):
 def test_a_backbone_that_cannot_be_shown(visit, name, words):
     before = visit.unfold("more-model").numbers()
     visit.type_into("backbone", name)
-    visit.wait_for_notice(words)
-    assert visit.page.locator("#notice b").count() == 0
+    told = visit.page.locator("#backbone-problem .notice", has_text=words)
+    told.wait_for()
+    assert "the maps are still those of the backbone before" in told.inner_text()
+    assert told.locator("b").count() == 0
+    visit.settle()
     assert visit.numbers() == before, "what was shown stays"
+    assert visit.page.locator("#backbone input").input_value() == "ViT-S/14, DINOv2 shape, saliency-tuned", (
+        "so its name"
+    )
     visit.page.locator("#backbone input").fill("")
     visit.choose("backbone", "ViT-S/14, DINOv2 shape, saliency-tuned")
-    visit.page.wait_for_function("() => !document.querySelector('#notice').innerText.trim()")
+    told.wait_for(state="hidden")
 
 
 def test_336_pixels_have_a_finer_grid(visit):
@@ -441,6 +449,58 @@ def test_nothing_overflows(open_page: Open):
         assert squeezed == [], f"{tab}: a table is wider than its place"
 
 
+def test_the_left_column_shows_what_matters_and_stays(open_page: Open):
+    visit = open_page()
+    for part in ("picture", "samples", "operator", "parameter-0", "student"):
+        area = visit.page.locator(f"#{part}").bounding_box()
+        assert area is not None
+        assert area["y"] + area["height"] <= 1000, f"{part} is not in view"
+    for fold in ("more-damage", "more-model"):
+        visit.unfold(fold)
+    visit.page.locator("#size").wait_for()
+    visit.page.evaluate("() => window.scrollTo(0, document.body.scrollHeight)")
+    visit.frame()
+    column = "() => { const it = document.querySelector('#sidebar'); return [it.getBoundingClientRect().top, %s]; }"
+    assert visit.page.evaluate(column % "innerHeight - it.getBoundingClientRect().bottom") >= [0, 0]
+    assert visit.page.evaluate(column % "it.scrollWidth - it.clientWidth")[1] <= 0
+
+
+def test_on_a_phone_the_sheet_shows_what_it_changes(open_page: Open):
+    visit = open_page(width=390, height=844, has_touch=True, is_mobile=True)
+    page, bar = visit.page, visit.page.locator("#sheet-bar button")
+    assert page.locator("#sidebar").is_hidden()
+    titles = page.locator("#attention-view .vx-title").evaluate_all(
+        "(all) => all.map((it) => it.scrollWidth - it.clientWidth)"
+    )
+    assert max(titles) <= 0, "a name is cut off"
+
+    def is_open() -> bool:
+        page.wait_for_timeout(100)
+        return bar.get_attribute("aria-expanded") == "true"
+
+    bar.tap()
+    assert is_open()
+    top = page.locator("#sidebar").bounding_box()["y"]  # type: ignore[index]
+    assert top >= 844 / 2 - 60
+    for pane in ("picture_clean", "picture_distorted", "teacher_distorted", "student_distorted"):
+        area = visit.box(pane).bounding_box()
+        assert area is not None
+        assert area["y"] >= 0, f"{pane} is above the screen"
+        assert area["y"] + area["height"] <= top, f"{pane} is below the sheet"
+    before = visit.numbers()
+    visit.choose("operator", "Gaussian blur")
+    visit.wait_for_other_numbers(before)
+    assert is_open()
+    page.keyboard.press("Escape")
+    assert not is_open()
+    assert page.evaluate("() => document.activeElement.closest('#sheet-bar') !== null")
+    bar.tap()
+    page.touchscreen.tap(10, 10)
+    assert not is_open()
+    page.locator("footer .show-api").tap()
+    page.get_by_text("/compare").first.wait_for()
+
+
 def test_dark_and_light(open_page: Open):
     visit, shades = open_page(), []
     for _ in range(3):
@@ -466,6 +526,8 @@ def test_every_control_has_a_name_and_is_reached_by_the_keyboard(open_page: Open
     controls = [(role, name) for role, name in found if role in NAMED]
     assert len(controls) > 50
     assert [role for role, name in controls if not name.strip()] == []
+    assert {name for role, name in found if role == "group"} >= {"ImageNet-C severity"}
+    assert ("button", "owl") in found, "not the first thumbnail of twelve"
     total = visit.page.evaluate(f"() => {{ window.controls = ({CONTROLS})(); return window.controls.length; }}")
     assert total > 50
     visit.page.evaluate("() => { window.met = new Set(); document.body.focus(); }")

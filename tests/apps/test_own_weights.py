@@ -114,8 +114,10 @@ def test_a_visitor_types_a_name_and_brings_a_checkpoint(app, browser, files: Pat
     box.fill("")
     box.press_sequentially("dinov2")
     page.get_by_role("option", name="vit_small_patch14_dinov2", exact=True).click()
-    page.locator("#notice .notice").wait_for(timeout=60_000)
-    assert "timm's hub did not give them" in page.locator("#notice").inner_text()
+    told = page.locator("#backbone-problem .notice")
+    told.wait_for(timeout=60_000)
+    assert "timm's hub did not give them" in told.inner_text()
+    assert 'below "Your own checkpoint"' in told.inner_text()
     assert page.locator("#attention-view").inner_text() == drawn  # what was shown stays
 
     page.locator("#own-checkpoint button").first.click()

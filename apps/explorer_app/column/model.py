@@ -4,12 +4,17 @@ from typing import Any
 
 import gradio as gr
 
-from explorer_app.events import MODEL_QUEUE, QUICK, refused
+from explorer_app.events import MODEL_QUEUE, PRIVATE, QUICK, refused
 from explorer_app.service import checkpoints, models
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.limits import LIMITS
 
 SEARCHED = "Type to search timm's names, or a full one such as vit_small_patch14_dinov2.lvd142m."
+
+_IN_VIEW = """() => {
+  setTimeout(() => document.querySelector("#backbone-problem .notice")?.scrollIntoView({ block: "nearest" }), 100);
+}"""
+"""JavaScript: what was just said of a backbone, once the page shows it."""
 
 
 def build_student() -> gr.Dropdown:
@@ -68,6 +73,7 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
     fitted = backbone.input(
         choose_backbone, asked, answered, trigger_mode="multiple", show_progress_on=problem, **MODEL_QUEUE
     )
+    fitted.then(None, js=_IN_VIEW, **PRIVATE)
     given, changed = [checkpoint, architecture, size, own], [own, *answered]
     taken = checkpoint.upload(take_checkpoint, given, changed, **MODEL_QUEUE)
     parts = {"backbone": backbone, "pair": pair, "size": size, "seen": seen}

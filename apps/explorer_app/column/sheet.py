@@ -21,7 +21,8 @@ const open = (wanted) => {
 button.onclick = () => open(!isOpen());
 // A click, and not a touch: who scrolls what is above the sheet wants to see it.
 document.addEventListener("click", (event) => {
-  const inside = [sheet(), element].some((part) => part.contains(event.target)) || !event.target.isConnected;
+  const parts = [sheet(), element, document.getElementById("tour")];
+  const inside = parts.some((part) => part?.contains(event.target)) || !event.target.isConnected;
   if (isOpen() && !inside) open(false);
 });
 document.addEventListener("keydown", (event) => {
