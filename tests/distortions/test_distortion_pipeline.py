@@ -48,6 +48,18 @@ def photos():
     return rand(6, 3, 30, 37)
 
 
+@pytest.mark.parametrize(
+    ("spec", "label"),
+    [
+        ("gaussian_blur(sigma=3) + pixel_mask", "Gaussian blur 3 + Pixel mask 0.5"),
+        ("none | gaussian_noise(sigma=0.1..0.4)", "no damage or Gaussian noise 0.1..0.4"),
+        ("fog:1..3", "Fog, severity 1..3"),
+    ],
+)
+def test_what_people_are_told(spec, label):
+    assert distortion(spec).label == label
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_an_image_alone_equals_itself_in_any_batch(spec, photos):
     d = distortion(spec)

@@ -59,11 +59,11 @@ def generator() -> np.random.Generator:
 def test_a_sentence_says_what_is_kept(call: Call) -> None:
     numbers = {"teacher": {"cls_cosine": 0.166}, "student": {"cls_cosine": 0.894}}
     tell = "modules.maps.tellKept(damage, numbers, untouched)"
-    told = call(tell, damage="gaussian_noise(sigma=0.3), seed 0", numbers=numbers, untouched=False)
-    assert told.startswith("gaussian_noise(sigma=0.3), seed 0, costs the teacher 83 % of its agreement")
+    told = call(tell, damage="Gaussian noise 0.3", numbers=numbers, untouched=False)
+    assert told.startswith("Gaussian noise 0.3 costs the teacher 83 % of its agreement")
     assert "the student keeps 89 %" in told
     assert "untouched copy" in call(tell, damage="fog", numbers=numbers, untouched=True)
-    assert call(tell, damage="none, seed 0", numbers=numbers, untouched=False).startswith("Nothing is damaged")
+    assert call(tell, damage="no damage", numbers=numbers, untouched=False).startswith("Nothing is damaged")
     assert "costs the teacher 100 %" in call(
         tell, damage="fog", numbers={"teacher": {"cls_cosine": -0.2}}, untouched=False
     )

@@ -19,12 +19,13 @@ const open = (wanted) => {
   views.find((view) => view.offsetParent)?.scrollIntoView({ block: "start" });
 };
 button.onclick = () => open(!isOpen());
-// A click, and not a touch: who scrolls what is above the sheet wants to see it.
-document.addEventListener("click", (event) => {
-  const parts = [sheet(), element, document.getElementById("tour")];
-  const inside = parts.some((part) => part?.contains(event.target)) || !event.target.isConnected;
-  if (isOpen() && !inside) open(false);
-});
+// A click closes it, and not a touch: who scrolls what is above the sheet wants to see it. Where it began counts, since
+// a list that closes has gone when it ends.
+let inside = true;
+document.addEventListener("pointerdown", ({ target }) => {
+  inside = [sheet(), element, document.getElementById("tour")].some((part) => part?.contains(target));
+}, true);
+document.addEventListener("click", () => isOpen() && !inside && open(false));
 document.addEventListener("keydown", (event) => {
   const list = event.target instanceof Element && event.target.matches("[role='combobox'][aria-expanded='true']");
   if (event.key === "Escape" && isOpen() && !list) open(false);
