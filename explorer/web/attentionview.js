@@ -9,10 +9,11 @@ import { columnName, createArrow, createCheckbox, createHelp, createRow, createS
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
-import { jensenShannon, judged, mapOfHeads, tellKept, topMass, topsOf } from "./maps.js";
+import { jensenShannon, judged, mapOfHeads, topMass, topsOf } from "./maps.js";
 import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, damageOf, readPayload, trackPatches } from "./panes.js";
+import { tellKept } from "./sayings.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];

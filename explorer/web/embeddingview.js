@@ -12,6 +12,7 @@ import { configOf, DARK, deepProjection, focusTraces, layoutOf, legendTraces, LI
 import { counted, formatFixed, withCommas } from "./format.js";
 import { createLife } from "./life.js";
 import { createActions, titleOf } from "./page.js";
+import { tellNearest } from "./sayings.js";
 import { readChoice, readNames } from "./settings.js";
 
 const COLOURINGS = ["label", "view"];
@@ -186,7 +187,9 @@ export function createEmbeddingView(root, options = {}) {
     colour.fill([["label", data.labels ? "label" : "label (there are none)", !data.labels], ["view", "teacher or student"]]);
     pending.hidden = !data.pending;
     setText(pending, data.pending ?? "");
-    measures.replaceChildren(measuresTable(shell, data));
+    const found = (id) => data.byId[id]?.retrieval ?? undefined;
+    const told = tellNearest(found("teacher_distorted"), found("student_distorted"), data.untouched);
+    measures.replaceChildren(make("p", { class: "vx-saying", text: told, hidden: !told }), measuresTable(shell, data));
     actions.refresh();
   }
 

@@ -57,19 +57,6 @@ export function topsOf(attentions) {
   };
 }
 
-/** What the damage costs the teacher and what the student keeps, in a sentence; "" where there are no numbers.
- * @type {(damage: string, numbers: {teacher?: Record<string, number>, student?: Record<string, number>}, untouched: boolean) => string} */
-export function tellKept(damage, { teacher, student }, untouched) {
-  const [left, kept] = [teacher?.cls_cosine ?? NaN, student?.cls_cosine ?? NaN];
-  if (!Number.isFinite(left)) return "";
-  const share = (value) => `${Math.round(100 * Math.max(0, value))} %`;
-  const lost = damage === "no damage"
-    ? "Nothing is damaged: the teacher agrees with itself"
-    : `${damage || "The damage"} costs the teacher ${share(1 - Math.max(0, left))} of its agreement with the clean view`;
-  if (untouched || !Number.isFinite(kept)) return `${lost}. The student is its untouched copy.`;
-  return `${lost}; the student keeps ${share(kept)} (cosine of the class tokens).`;
-}
-
 /** "closer", "farther" or "same" (nearer than `least`) in the direction of a measure; "" where a number is missing. @type {(direction: number, before: number | null, after: number | null, least: number) => "" | "same" | "closer" | "farther"} */
 export function judged(direction, before, after, least) {
   if (before == null || after == null || !Number.isFinite(after - before)) return "";

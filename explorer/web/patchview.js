@@ -13,6 +13,7 @@ import { createLook, LOOK_DEFAULTS } from "./look.js";
 import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintColours, paintMap } from "./painting.js";
 import { createPane, damageOf, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
+import { tellFound } from "./sayings.js";
 import { readChoice, readNumber } from "./settings.js";
 
 const MODES = ["similarity", "attention", "pca"];
@@ -255,7 +256,9 @@ export function createPatchView(root, options = {}) {
     const matches = matchesOf(state.pin);
     const others = matches.filter((match) => match.pane !== state.pin.pane);
     for (const match of others) panes.get(match.pane).mark("match", match.row, match.col);
-    result.replaceChildren(tableOfMatches(matches));
+    const far = Object.fromEntries(matches.map(({ pane, distance }) => [pane, distance]));
+    const told = data.byId[state.pin.pane].view === "clean" ? tellFound(far.teacher_distorted, far.student_distorted, data.untouched) : "";
+    result.replaceChildren(make("p", { class: "vx-saying", text: told, hidden: !told }), tableOfMatches(matches));
     drawThreads(others);
   }
 

@@ -16,6 +16,7 @@ import { createActions } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
 import { agreementSeries, createChart, lossSeries } from "./recoverycurves.js";
+import { tellLearned } from "./sayings.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const ROWS = ["attention", "similarity"];
@@ -97,9 +98,10 @@ export function createRecoveryView(root, options = {}) {
     agreement: createChart(life, "Agreement with the teacher on the clean picture", choose),
   };
   const table = createAgreementTable(shell);
+  const saying = make("p", { class: "vx-saying" });
   const hint = make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys: what resembles this patch of the clean picture? A ring marks its best match. Click, Enter or Space pins the patch, Escape lets it go." });
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
-  const side = make("div", { class: "vx-part vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), table.node);
+  const side = make("div", { class: "vx-part vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), saying, table.node);
   const more = make("div", { class: "vx-part vx-recoverymore" }, hint, controls, actions.node);
   shell.body.append(status.node, scrub, maps, side, more);
 
@@ -344,6 +346,7 @@ export function createRecoveryView(root, options = {}) {
       entitle(panes[`${what}_student`], `Student \u00b7 step ${step}`);
     }
     markCharts(step);
+    setText(saying, tellLearned(first.agreement.cls_cosine, data.moments[index].agreement.cls_cosine, step));
     table.set(data.measures, first, data.moments[index]);
     paintAttention();
     repaint();
@@ -357,7 +360,7 @@ export function createRecoveryView(root, options = {}) {
   function refreshRun() {
     status.set(data);
     shell.body.classList.toggle("vx-curvesonly", !filled());
-    for (const node of [scrub, maps, more, table.node]) node.hidden = !filled();
+    for (const node of [scrub, maps, more, saying, table.node]) node.hidden = !filled();
     charts.losses.draw(lossSeries(data), data.steps);
     charts.agreement.draw(agreementSeries(data), data.steps);
   }

@@ -3,6 +3,7 @@
 /** @import { Series, SweepPayload } from "./payloads" */
 import { clamp } from "./arrays.js";
 import { formatFixed, MINUS } from "./format.js";
+import { tellKept } from "./sayings.js";
 
 export const WHO = ["teacher", "student"];
 export const UNTOUCHED = "The student is still the untouched copy of the teacher: one curve stands for both.";
@@ -130,6 +131,17 @@ export function describeCurve(data, each, who) {
   if (!measured.length) return "";
   const tell = (i) => `${numberAt(each[who], i)} at ${formatStrength(data.values[i])}`;
   return measured.length === 1 ? `${who}: ${tell(measured[0])}` : `${who}: from ${tell(measured[0])} to ${tell(measured.at(-1))}`;
+}
+
+/** What the strongest damage that the student was trained on, or else the strongest of all, costs both. */
+export function sayingOf(data) {
+  const cosines = data.series.find(({ id }) => id === "cls_cosine");
+  const known = data.order.filter((i) => Number.isFinite(cosines?.teacher?.[i]));
+  const within = known.filter((i) => data.trained?.low !== null && data.values[i] <= (data.trained?.high ?? -Infinity));
+  const at = (within.length ? within : known).at(-1);
+  if (at === undefined) return "";
+  const numbers = Object.fromEntries(WHO.map((who) => [who, { cls_cosine: cosines[who]?.[at] }]));
+  return tellKept(`${data.label}, ${tellStrength(data, at)},`, numbers, data.untouched);
 }
 
 export function trainedText(data) {

@@ -11,7 +11,7 @@ import { createLife } from "./life.js";
 import { createActions } from "./page.js";
 import { readFlag, readNumber } from "./settings.js";
 import { createSample, createSweepChart, distanceBelow, paintChart } from "./sweepcharts.js";
-import { describeStrength, figureLines, formatStrength, gapAt, neverText, numberAt, progressText, readSweep, samplesText, tellStrength, trainedText, UNTOUCHED, wasNeverTrained, wasTrainedHere, WHO } from "./sweepdata.js";
+import { describeStrength, figureLines, formatStrength, gapAt, neverText, numberAt, progressText, readSweep, samplesText, sayingOf, tellStrength, trainedText, UNTOUCHED, wasNeverTrained, wasTrainedHere, WHO } from "./sweepdata.js";
 
 const WIDE = 760; // px; from here on the numbers are open from the start
 const EMPTY = "Press Measure to see how teacher and student hold up as the damage grows.";
@@ -270,6 +270,7 @@ function createHead() {
   const label = make("span", { class: "vx-sweeplabel" });
   const badge = make("span", { class: "vx-sweepbadge", hidden: true });
   const caption = make("p", { class: "vx-sweepcaption" });
+  const saying = make("p", { class: "vx-saying" });
   const facts = make("span", { class: "vx-facts" });
   const done = make("div", { class: "vx-done" });
   const progress = make("div", { class: "vx-progress", role: "progressbar", "aria-label": "Measuring", "aria-valuemin": 0 }, done);
@@ -280,8 +281,12 @@ function createHead() {
     make("div", { class: "vx-sweepname" }, make("div", { class: "vx-sweepline" }, label, badge), caption),
     make("div", { class: "vx-sweepprogress" }, facts, progress),
     note,
+    saying,
   );
   const set = (data) => {
+    const told = sayingOf(data);
+    setText(saying, told);
+    saying.hidden = !told;
     setText(label, data.label);
     setText(caption, data.caption);
     badge.hidden = !wasNeverTrained(data);

@@ -33,7 +33,18 @@ CALL = """([text, values]) => {
   return plain(new Function("modules", ...Object.keys(values), `return ${text}`)(modules, ...Object.values(values)));
 }"""
 FOLDER = Path(web.__file__).parent
-PURE = ("arrays", "features", "format", "maps", "recoverycurves", "scales", "settings", "sweepdata", "sweepgeometry")
+PURE = (
+    "arrays",
+    "features",
+    "format",
+    "maps",
+    "recoverycurves",
+    "sayings",
+    "scales",
+    "settings",
+    "sweepdata",
+    "sweepgeometry",
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +69,20 @@ def generator() -> np.random.Generator:
 
 def test_a_sentence_says_what_is_kept(call: Call) -> None:
     numbers = {"teacher": {"cls_cosine": 0.166}, "student": {"cls_cosine": 0.894}}
-    tell = "modules.maps.tellKept(damage, numbers, untouched)"
+    tell = "modules.sayings.tellKept(damage, numbers, untouched)"
     told = call(tell, damage="Gaussian noise 0.3", numbers=numbers, untouched=False)
     assert told.startswith("Gaussian noise 0.3 costs the teacher 83 % of its agreement")
     assert "the student keeps 89 %" in told
     assert "untouched copy" in call(tell, damage="fog", numbers=numbers, untouched=True)
     assert call(tell, damage="no damage", numbers=numbers, untouched=False).startswith("Nothing is damaged")
+    found = "modules.sayings.tellFound(teacher, student, false)"
+    assert call(found, teacher=5.2, student=1.0).endswith(
+        "finds this patch 5 patches away, the student one patch away."
+    )
+    assert call(found, teacher=0, student=None) == ""
+    assert "3 % of the pictures" in call("modules.sayings.tellNearest(0.03, 0.9, false)")
+    assert call("modules.sayings.tellNearest(undefined, 0.9, false)") == ""
+    assert "after step 60 it keeps 92 %" in call("modules.sayings.tellLearned(0.7, 0.921, 60)")
     assert "costs the teacher 100 %" in call(
         tell, damage="fog", numbers={"teacher": {"cls_cosine": -0.2}}, untouched=False
     )

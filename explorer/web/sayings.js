@@ -1,0 +1,39 @@
+// What a view shows, in one plain sentence made from its numbers; "" where they are missing. No page is needed.
+
+/** @typedef {{ teacher?: Record<string, number>, student?: Record<string, number> }} Numbers of the damaged view */
+
+const share = (value) => `${Math.round(100 * Math.max(0, value))} %`;
+
+/** What the damage costs the teacher and what the student keeps. @type {(damage: string, numbers: Numbers, untouched: boolean) => string} */
+export function tellKept(damage, { teacher, student }, untouched) {
+  const [left, kept] = [teacher?.cls_cosine ?? NaN, student?.cls_cosine ?? NaN];
+  if (!Number.isFinite(left)) return "";
+  const lost = damage === "no damage"
+    ? "Nothing is damaged: the teacher agrees with itself"
+    : `${damage || "The damage"} costs the teacher ${share(1 - Math.max(0, left))} of its agreement with the clean view`;
+  if (untouched) return `${lost}. The student is its untouched copy.`;
+  return Number.isFinite(kept) ? `${lost}; the student keeps ${share(kept)} (cosine of the class tokens).` : `${lost}.`;
+}
+
+/** Where a patch of the clean picture is found again in the damaged one, by distances in patches. @type {(teacher: number | undefined, student: number | undefined, untouched: boolean) => string} */
+export function tellFound(teacher, student, untouched) {
+  if (teacher == null || student == null) return "";
+  const where = (distance) => (distance < 0.5 ? "in its place" : distance < 1.5 ? "one patch away" : `${Math.round(distance)} patches away`);
+  const found = `Under the damage the teacher finds this patch ${where(teacher)}`;
+  return untouched ? `${found}. The student is its untouched copy.` : `${found}, the student ${where(student)}.`;
+}
+
+/** How many damaged pictures are still nearest to their own clean one. @type {(teacher: number | undefined, student: number | undefined, untouched: boolean) => string} */
+export function tellNearest(teacher = NaN, student = NaN, untouched) {
+  if (!Number.isFinite(teacher)) return "";
+  const lost = `Damaged, ${share(teacher)} of the pictures are still nearest to their own clean one for the teacher`;
+  if (untouched) return `${lost}. The student is its untouched copy.`;
+  return Number.isFinite(student) ? `${lost}, and ${share(student)} for the student.` : `${lost}.`;
+}
+
+/** What the steps of a run brought. @type {(before: number | undefined, now: number | undefined, step: number) => string} */
+export function tellLearned(before = NaN, now = NaN, step) {
+  if (!Number.isFinite(before) || !Number.isFinite(now)) return "";
+  const lost = `Before the first step the damage costs the student ${share(1 - Math.max(0, before))} of its agreement with the clean view`;
+  return step ? `${lost}; after step ${step} it keeps ${share(now)} (cosine of the class tokens).` : `${lost}.`;
+}
