@@ -86,7 +86,8 @@ def main() -> None:
         name = _name(subset, seed)
         if name not in results:
             pair = _trained(teacher, pictures, subset, seed, options)
-            results[name] = measured(pair, photos, seed=DRAW + seed)
+            draws = measured(pair, photos, [DRAW + seed], pair.distortion)
+            results[name] = {row: numbers for row, [numbers] in draws.items()}
             _keep(kept, settings, results)
     data = ex.load_pair(options.runs / _name(LEVELS, options.seeds[0]), teacher=teacher).card["data"]
     text = _report(results, settings, data, measured_reference(teacher, photos), options)

@@ -1,15 +1,17 @@
 """Measures the shipped students on embedded photos, which none of them was trained on, and writes docs/students.md:
 
-    python docs/measure_students.py
+    python docs/measure_students.py RUNS [--share 0/2] [--report]
 
-For each student: the teacher on clean pictures (the reference), the teacher and the student on distorted ones, and the
+For each student: the teacher on clean pictures (the reference), the teacher and the student on damaged ones, and the
 student on clean ones. What the numbers are: see `measuring.py`. And a picture: what both see in one photo, and the
-student's agreement while it learned, on pictures that were held out.
+student's agreement while it learned, on pictures that were held out. RUNS keeps what is finished; start it again, and
+it goes on; `--share 0/2` and `1/2` let two processes work side by side.
 """
 
+import argparse
+import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 from measuring import NUMBERS, measured, measured_reference
 from PIL import Image
@@ -18,51 +20,104 @@ from tqdm import tqdm
 import explorer as ex
 from explorer import plots
 from explorer.analysis.measures import MEASURES
+from explorer.models.pairs import read_card
+from explorer.system.files import atomic_path
 
 PICTURES, SEEDS = 100, (1000, 1001, 1002)  # draws that no student has met in training
 PHOTO = "owl"
-SHOWN = {  # of what a student was trained on, one damage
+DAMAGES = {  # of what a student was trained on, the one that it is measured under; or all of it
     "noise": "gaussian_noise(sigma=0.3)",
     "blur": "gaussian_blur(kernel=21, sigma=5)",
     "mask": "pixel_mask(fraction=0.75)",
-    "mixture": "gaussian_noise(sigma=0.3)",
-    "common": "snow:4",
 }
+DRAWN = DAMAGES | {"mixture": "gaussian_noise(sigma=0.3)", "common": "snow:4"}
 CURVES = ("cls_cosine", "patch_cosine", "attention_iou")
 FOLDER = Path(__file__).with_name("students")
 
+Rows = dict[str, list[list[float]]]
+"""Row -> for each draw of the damage its `NUMBERS`."""
+
 
 def main() -> None:
-    """One section for each shipped student."""
-    seeds = ", ".join(map(str, SEEDS))
-    text = ["# Shipped students\n", "Made by `python docs/measure_students.py`. No student saw these photos:"]
-    text += [f"{PICTURES} embedded photos, seeds {seeds}; mean and standard deviation over the seeds.\n"]
-    text += [section(name) for name in ex.list_pairs()]
-    Path(__file__).with_name("students.md").write_text("\n".join(text), encoding="utf-8")
+    """Measure what is missing, then write one section for each shipped student."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--share", default="0/1", help="which of how many processes this is")
+    parser.add_argument("--report", action="store_true", help="only write the page of what is there")
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    part, count = map(int, options.share.split("/"))
+    students = {
+        name: options.runs / f"{name}-{read_card(name)['student_sha256'][:12]}.json" for name in ex.list_pairs()
+    }
+    for name, file in [] if options.report else tqdm(list(students.items())[part::count]):
+        if not file.exists():
+            rows = looked_at(name)
+            with atomic_path(file) as new:
+                new.write_text(json.dumps(rows))
+    done = {name: json.loads(file.read_text()) for name, file in students.items() if file.exists()}
+    Path(__file__).with_name("students.md").write_text(page(done), encoding="utf-8")
 
 
-def section(name: str) -> str:
-    """What a student is, and its table."""
+def looked_at(name: str) -> Rows:
+    """What is measured of a student."""
     pair = ex.load_pair(name)
+    damage = ex.distortion(damage_of(pair, name))
     photos = ex.load_images("photos", size=pair.teacher.image_size, limit=PICTURES)
-    runs: dict[str, list[list[float]]] = {"teacher, distorted": [], "student, distorted": [], "student, clean": []}
-    for seed in tqdm(SEEDS, desc=name):
-        for row, numbers in measured(pair, photos, seed).items():
-            runs[row].append(numbers)
-    reference = measured_reference(pair.teacher, photos)
     draw(name, pair)
+    rows = measured(pair, photos, SEEDS if damage.stochastic else SEEDS[:1], damage)
+    return {"teacher, clean": [[1.0, 1.0, 0.0, 1.0, measured_reference(pair.teacher, photos)]], **rows}
+
+
+def damage_of(pair: ex.Pair, name: str) -> str:
+    """The spec that a student is measured under."""
+    return DAMAGES.get(name.rpartition("-")[2], pair.distortion.spec)
+
+
+def page(done: dict[str, Rows]) -> str:
+    """What all of them bring in one table, then a section for each."""
+    lines = [
+        "# Shipped students\n",
+        "Made by `python docs/measure_students.py RUNS`. No student saw these photos: "
+        f"{PICTURES} embedded photos, draws of the damage with the seeds {', '.join(map(str, SEEDS))}; mean and "
+        "standard deviation over the draws. *Gap closed*: of the clean originals that the teacher does not find any "
+        "more in a damaged picture, the share that the student finds, (student - teacher) / (1 - teacher).\n",
+        "| student | measured under | CLS cosine | patch cosine | retrieval@1 | gap closed | clean CLS cosine |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    place = {name: NUMBERS.index(name) for name in ("CLS cosine", "patch cosine", "retrieval@1")}
+    sections = []
+    for name, rows in done.items():
+        pair = ex.load_pair(name)
+        damage = damage_of(pair, name)
+        means = {row: [statistics.mean(values) for values in zip(*draws, strict=True)] for row, draws in rows.items()}
+        before, after = means["teacher, distorted"], means["student, distorted"]
+        cells = [f"{before[at]:.2f} → {after[at]:.3f}" for at in place.values()]
+        found = place["retrieval@1"]
+        cells.append(f"{(after[found] - before[found]) / (1 - before[found]):.2f}")
+        cells.append(f"{means['student, clean'][0]:.3f}")
+        shown = "all that it was trained on" if damage == pair.distortion.spec else f"`{damage}`"  # specs hold |
+        lines.append(f"| [{name}](#{name}) | {shown} | {' | '.join(cells)} |")
+        sections.append(section(name, pair, damage, rows))
+    return "\n".join([*lines, "", *sections])
+
+
+def section(name: str, pair: ex.Pair, damage: str, rows: Rows) -> str:
+    """What a student is, its picture and its table."""
     lines = [
         f"## {name}\n",
-        described(pair),
+        f"{described(pair)} Measured at {pair.teacher.image_size} px under `{damage}`.",
         "",
         f"![{name}](students/{name}.jpg)",
         "",
         f"| | {' | '.join(NUMBERS)} |",
         "|---|" + "---:|" * len(NUMBERS),
     ]
-    lines.append("| teacher, clean (reference) | 1 | 1 | 0 | 1 | " + f"{reference:.2f} |")
-    for row, values in runs.items():
-        cells = [f"{statistics.mean(v):.3f} ± {statistics.stdev(v):.3f}" for v in zip(*values, strict=True)]
+    for row, draws in rows.items():
+        columns = zip(*draws, strict=True)
+        cells = [
+            f"{statistics.mean(c):.3f}" + (f" ± {statistics.stdev(c):.3f}" if len(draws) > 1 else "") for c in columns
+        ]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -71,7 +126,7 @@ def draw(name: str, pair: ex.Pair) -> None:
     """One photo under its damage, and the curves of learning, as a picture beside the page."""
     photos = ex.load_images("photos", size=pair.teacher.image_size)
     place = next(number for number, photo in enumerate(photos.names) if PHOTO in photo)
-    comparison = ex.compare(pair.teacher, photos[place][0], SHOWN[name.rpartition("-")[2]], student=pair.student)
+    comparison = ex.compare(pair.teacher, photos[place][0], DRAWN[name.rpartition("-")[2]], student=pair.student)
     maps = plots.plot_comparison(comparison)
     steps, curves = learned(pair)
     course = plots.plot_curves(curves, "step", "held-out agreement", x=steps)
@@ -87,7 +142,7 @@ def draw(name: str, pair: ex.Pair) -> None:
 def learned(pair: ex.Pair) -> tuple[list[int], dict[str, list[float]]]:
     """Steps at which agreement was measured, over all runs that the student came of, and what it was."""
     steps, agreed, before = [], [], 0
-    for run in runs_of(pair):
+    for run in pair.runs:
         history = run.get("history", pair.history)  # the last one's lies beside its card
         measured_then = [record for record in history if record["alignment"]]
         steps += [before + record["step"] for record in measured_then]
@@ -96,26 +151,16 @@ def learned(pair: ex.Pair) -> tuple[list[int], dict[str, list[float]]]:
     return steps, {MEASURES[key].label: [each[key] for each in agreed] for key in CURVES}
 
 
-def runs_of(pair: ex.Pair) -> list[dict[str, Any]]:
-    """The runs that the student came of, one after the other, as their cards tell."""
-    runs = [pair.card]
-    while begun := runs[0]["data"].get("begun_from"):
-        runs.insert(0, begun)
-    return runs
-
-
 def described(pair: ex.Pair) -> str:
     """Backbone, data, distortion and training, as METHOD asks of a result."""
-    data = pair.card["data"]
     course = ", then ".join(
-        f"{run['config']['steps']} steps of {run['config']['batch_size']} at {run['config']['image_size']} px"
-        for run in runs_of(pair)
+        f"{run['config']['steps']:,} steps of {run['config']['batch_size']} at {run['config']['image_size']} px"
+        for run in pair.runs
     )
     config = pair.card["config"]
     return (
-        f"{pair.teacher.source}. Trained on {data['pictures']} pictures without labels, {course}, {pair.distortion}, "
-        f'`trainable="{config["trainable"]}"`, seed {config["seed"]}. Measured at {pair.teacher.image_size} px with '
-        "the same distortion."
+        f"{pair.teacher.source}. Trained on {pair.card['data']['pictures']:,} pictures without labels, {course}, "
+        f'`{pair.distortion}`, `trainable="{config["trainable"]}"`, {config["precision"]}, seed {config["seed"]}.'
     )
 
 

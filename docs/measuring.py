@@ -4,7 +4,7 @@
 clean reference of another picture has the picture's label. Attention KL is over the last four blocks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,26 +16,29 @@ NUMBERS = ("CLS cosine", "patch cosine", "attention KL", "retrieval@1", "1-NN la
 BATCH = 4
 
 
-def measured(pair: ex.Pair, photos: ex.ImageSet, seed: int) -> dict[str, list[float]]:
-    """The numbers of each row for one draw of the distortion."""
-    sums: dict[str, list[ex.Alignment]] = {}
-    embeddings: dict[str, list[Tensor]] = {}
+def measured(
+    pair: ex.Pair, photos: ex.ImageSet, seeds: Sequence[int], damage: ex.Distortion
+) -> dict[str, list[list[float]]]:
+    """The numbers of each row for each draw of the damage; clean pictures have one."""
+    gallery: list[Tensor] = []
+    looks: dict[tuple[str, int], list[tuple[ex.Alignment, Tensor]]] = {}
     for indices, clean in batches(photos):
-        distorted = pair.distortion(clean, seed=seed, indices=indices)
         reference = pair.teacher.trace(clean, layers=range(-4, 0), attention="full")
-        embeddings.setdefault("reference", []).append(reference.embedding)
-        views = {
-            "teacher, distorted": (pair.teacher, distorted),
-            "student, distorted": (pair.student, distorted),
-            "student, clean": (pair.student, clean),
-        }
-        for row, (backbone, images) in views.items():
+        gallery.append(reference.embedding)
+        views = {("student, clean", seeds[0]): (pair.student, clean)}
+        for seed in seeds:
+            distorted = damage(clean, seed=seed, indices=indices)
+            views["teacher, distorted", seed] = pair.teacher, distorted
+            views["student, distorted", seed] = pair.student, distorted
+        for view, (backbone, images) in views.items():
             seen = backbone.trace(images, layers=range(-4, 0), attention="full")
-            sums.setdefault(row, []).append(ex.alignment(reference, seen))
-            embeddings.setdefault(row, []).append(seen.embedding)
-    gallery = torch.cat(embeddings.pop("reference"))
+            looks.setdefault(view, []).append((ex.alignment(reference, seen), seen.embedding))
     labels = torch.tensor(photos.labels)
-    return {row: averages(parts) + found(gallery, torch.cat(embeddings[row]), labels) for row, parts in sums.items()}
+    rows: dict[str, list[list[float]]] = {"teacher, distorted": [], "student, distorted": [], "student, clean": []}
+    for (row, _), parts in looks.items():
+        agreed, embeddings = zip(*parts, strict=True)
+        rows[row].append(averages(agreed) + found(torch.cat(gallery), torch.cat(embeddings), labels))
+    return rows
 
 
 def measured_reference(teacher: ex.Backbone, photos: ex.ImageSet) -> float:
@@ -51,7 +54,7 @@ def batches(photos: ex.ImageSet) -> Iterator[tuple[range, Tensor]]:
         yield indices, photos.stack(indices)
 
 
-def averages(parts: list[ex.Alignment]) -> list[float]:
+def averages(parts: Sequence[ex.Alignment]) -> list[float]:
     """CLS cosine, patch cosine and attention KL over all pictures."""
     names = ("cls_cosine", "patch_cosine", "attention_kl")
     return [float(torch.cat([part.per_image[name] for part in parts]).mean()) for name in names]

@@ -76,6 +76,11 @@ class Pair:
         """Where the teacher's and the student's weights came from, a line each."""
         return self.teacher.source, self.student.source
 
+    @property
+    def runs(self) -> list[Card]:
+        """What the card says of each run that the student came of, the first one first; see `DistillConfig.begin`."""
+        return _runs(self.card)
+
 
 @torch.inference_mode(False)  # weights that are made in inference mode can never be differentiated
 def load_pair(
@@ -380,12 +385,23 @@ def _check_fields(card: Card) -> None:
     if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 63):
         raise PairError(f"{CARD}: the seed of random weights should be a whole number; got {seed!r}")
     _check_size(weights.get("image_size", size))
+    _runs(card)
     try:
         Trainable.parse(card["trainable"])
         check_own(card.get("own_distortions", {}))
         distortion(card["distortion"])
     except ValueError as error:
         raise PairError(f"{CARD}: {error}") from error
+
+
+def _runs(card: Card) -> list[Card]:
+    runs = [card]
+    while begun := runs[0]["data"].get("begun_from"):
+        kinds = {name: _FIELDS[name] for name in ("step", "image_size", "config", "data")}
+        if not isinstance(begun, dict) or any(not isinstance(begun.get(name), kinds[name]) for name in kinds):
+            raise PairError(f"{CARD}: 'begun_from' should have {', '.join(kinds)}; got {begun!r:.80}")
+        runs.insert(0, begun)
+    return runs
 
 
 def _check_size(size: object) -> None:
@@ -452,7 +468,8 @@ def _check_weights(name: str, weights: Card, teacher: Backbone) -> None:
 
 def _student(teacher: Backbone, card: Card, tensors: dict[str, Tensor], folder: Path) -> Backbone:
     trainable = Trainable.parse(card["trainable"])
-    source = f"student of {teacher.name}, trained on {card['distortion']} for {card['step']} steps"
+    steps = sum(run["step"] for run in _runs(card))
+    source = f"student of {teacher.name}, trained on {card['distortion']} for {steps:,} steps"
     try:
         if trainable.kind == "all" and teacher.height_width != tuple(card["image_size"]):
             module = _resampled(teacher, card, tensors)

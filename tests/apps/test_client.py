@@ -334,7 +334,7 @@ def test_sweep_gives_what_the_library_measures(client):
             assert found == pytest.approx(expected.rows[network][place]["cls_cosine"], abs=1e-4)
     assert about["pictures"] == 4
     assert about["never_trained"] is False
-    assert about["trained_on"] == NOISE
+    assert about["trained_on"] == pair.distortion.spec
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> 
     view = visit.page.locator("#sweep-view")
     expect(view).to_contain_text("measured 8 of 16 pictures", timeout=90_000)
     expect(view).not_to_contain_text("measured", timeout=90_000)
-    expect(view).to_contain_text("student trained at sigma 0.3")
+    expect(view).to_contain_text("student trained at sigma 0.1 to 0.5")
     visit.settle()
     visit.page.locator("#sweep-view button", has_text="0.6").first.click()
     expect(visit.page.locator("#sweep-mark")).to_contain_text("16 embedded photos, gaussian_noise(sigma=0.3), seed 0")

@@ -145,7 +145,7 @@ def test_it_goes_on_to_the_end_and_can_be_chosen_in_every_tab(trained: Visit) ->
     assert "untouched copy" not in page.locator("#attention-view").inner_text()
     ours = trained.heat("student_distorted")
     assert ours != trained.heat("teacher_distorted")
-    trained.choose("student", "s14-noise: trained on gaussian_noise(sigma=0.3)")
+    trained.choose("student", "s14-noise: trained on gaussian_noise(sigma=0.1..0.5)")
     wait_for_other_heat(trained, ours)
     assert trained.heat("student_distorted") == shipped
     assert trained.notice() == ""

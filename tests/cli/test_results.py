@@ -45,7 +45,7 @@ def test_embed_writes_a_table_a_figure_and_what_it_is_about(run: Run, images: Pa
     assert len(table) == 4 * 12
     about = json.loads((tmp_path / "p.json").read_text())
     assert about["pair"] == "s14-noise"
-    assert about["distortion"] == "gaussian_noise(sigma=0.3)"
+    assert about["distortion"] == "gaussian_noise(sigma=0.1..0.5)"
     assert len(about["weights_sha256"]) == len(about["student_sha256"]) == 64
     assert about["rows"] == json.loads(table.to_json(orient="records"))
     means = table.groupby("view")["displacement"].mean()
@@ -66,7 +66,7 @@ def test_sweep_prints_and_writes_every_strength(run: Run, images: Path, tmp_path
         ("student", "0.4"),
     ]
     other = run("sweep", "s14-noise", "--images", images, *SMALL, "--distortion", "pixel_mask", "--values", "0.5")
-    assert "never trained on pixel_mask, but on gaussian_noise(sigma=0.3)" in other.stdout
+    assert "never trained on pixel_mask, but on gaussian_noise(sigma=0.1..0.5)" in other.stdout
 
 
 def test_evaluate_says_how_much_of_the_gap_is_closed(run: Run, images: Path, tmp_path: Path) -> None:

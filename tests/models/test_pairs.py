@@ -303,6 +303,8 @@ def test_no_pair(tmp_path: Path) -> None:
         ({"weights": {"sha256": "0", "description": "", "seed": 0, "image_size": [32, 1e9]}}, "image_size"),
         ({"trainable": "everything"}, "'lora:8'"),
         ({"distortion": "gaussian_nose"}, "gaussian_noise"),
+        ({"data": {"begun_from": [1]}}, "'begun_from' should have step"),
+        ({"data": {"begun_from": {"step": 1, "image_size": [32, 32], "config": {}}}}, "'begun_from' should have step"),
         ({"student_sha256": "0" * 64}, "do not belong together"),
         ({"trainable": "lora:4"}, "should hold floats of the shape"),
         ({"trainable": "last:1"}, "missing"),

@@ -304,7 +304,10 @@ def test_a_student_may_begin_as_another(backbone: Backbone, pictures: Tensor, tm
     first = load_pair(tmp_path / "first", teacher=backbone).card
     begun: dict[str, Any] = {"distortion": "pixel_mask(fraction=0.5)", "begin": tmp_path / "first"}
     whole = run(backbone, pictures, tmp_path / "whole", **begun)
-    said = load_pair(tmp_path / "whole", teacher=backbone).card["data"]["begun_from"]
+    pair = load_pair(tmp_path / "whole", teacher=backbone)
+    said = pair.card["data"]["begun_from"]
+    assert pair.runs == [said, pair.card]
+    assert "for 8 steps" in pair.student.source
     assert [record["step"] for record in said.pop("history")] == [2, 4]
     assert {name: first[name] for name in said} == said
     assert said["step"] == 4
