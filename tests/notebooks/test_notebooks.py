@@ -25,6 +25,7 @@ from notebooks.run import (
     with_parameters,
 )
 
+DOCS = Path(__file__).parents[2] / "docs"
 MOST_BYTES = 2_500_000
 REDUCED: dict[str, dict[str, Any]] = {
     "01_what_attention_sees": {"IMAGE_SIZE": 112, "PICTURES": 4, "SEEDS": 1},
@@ -150,16 +151,52 @@ def test_a_page_with_the_widgets_state_but_no_network_shows_the_picture(tmp_path
     assert "vx-still" not in str(shown)
 
 
+def prose(path: Path) -> str:
+    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def minutes(path: Path) -> list[tuple[int, bool]]:
+    """Of each section: how many it takes, and if it belongs to the short way."""
+    found = re.findall(r"^## \d\. .+\n\n\*(\d+) minutes( · short way)?\*$", prose(path), re.MULTILINE)
+    return [(int(taken), bool(short)) for taken, short in found]
+
+
 @ALL
 def test_it_is_a_lesson(path: Path) -> None:
-    """Exercises with hidden solutions, sources, and links that lead somewhere."""
-    notebook = read(path)
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    """Minutes that add up, guesses, exercises with hidden solutions, sources, and links that lead somewhere."""
+    text, sections = prose(path), minutes(path)
+    assert len(sections) == len(re.findall(r"^## \d", text, re.MULTILINE))
+    whole, short = sum(taken for taken, _ in sections), sum(taken for taken, is_short in sections if is_short)
+    assert f"A lesson of {whole} minutes, or {short} by the short way" in text
+    assert short <= 15
+    assert text.count("> **Guess first.**") >= len(sections)
     assert text.count("<details>") >= 3
     assert text.count("<details>") == text.count("</details>") == text.count("<summary>")
-    assert re.search(r"^## Sources", text, re.MULTILINE)
+    assert re.findall(r"^## (\D.*)", text, re.MULTILINE) == ["What to take away", "Sources"]
     assert re.search(r"arXiv[: ]\d{4}\.\d{4,5}", text)
-    assert [link for link in local_links(notebook) if not (path.parent / link).exists()] == []
+    assert [link for link in local_links(read(path)) if not (path.parent / link).exists()] == []
+    others = {other.name for other in notebooks()} - {path.name}
+    assert others <= set(local_links(read(path)))
+
+
+def test_the_glossary_names_sections_that_exist() -> None:
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    named = re.findall(r"\[(\d)(?:\.(\d))?\]\((\S+)\)", text)
+    assert len(named) > 40
+    for lesson, section, link in named:
+        (path,) = notebooks(f"0{lesson}")
+        assert (DOCS / link).resolve() == path
+        assert not section or f"## {section}. " in prose(path)
+
+
+def test_the_teachers_sheet_has_the_minutes_of_the_lessons() -> None:
+    text = (DOCS / "teaching.md").read_text(encoding="utf-8")
+    sheets = re.findall(r"\*\*Minutes:\*\*(.+?)Short way: sections ([\d, ]+)\.", text, re.DOTALL)
+    for path, (listed, short) in zip(notebooks(), sheets, strict=True):
+        assert [int(taken) for taken in re.findall(r"\d+", listed)] == [taken for taken, _ in minutes(path)]
+        assert [int(number) - 1 for number in short.split(",")] == [
+            i for i, (_, yes) in enumerate(minutes(path)) if yes
+        ]
 
 
 def test_every_entry_has_its_notebook() -> None:
