@@ -44,7 +44,9 @@ def test_a_projection_shows_every_picture_in_every_view(images: ImageSet, arrows
     scatters = [one for one in ax.collections if hasattr(one, "get_sizes") and len(one.get_offsets()) == len(images)]
     for view, scatter in zip(VIEWS, scatters, strict=True):
         np.testing.assert_allclose(scatter.get_offsets(), projection.coordinates[view])
-    assert len({scatter.get_paths()[0].vertices.tobytes() for scatter in scatters}) == len(VIEWS), "a mark for each"
+    assert len({np.asarray(scatter.get_paths()[0].vertices).tobytes() for scatter in scatters}) == len(VIEWS), (
+        "a mark for each"
+    )
     lines = [one for one in ax.collections if one not in scatters]
     assert len(lines) == (2 if arrows else 0)
     if arrows:
