@@ -4,9 +4,11 @@
 
 IMAGES is a folder of pictures that does not contain the embedded photos: these stay unseen, and the numbers in a
 pair's card come from them. Each student first learns from small pictures, which take a fifth of the time, then begins
-anew as what came of that, at the size that it is shipped at. RUNS keeps the runs: start it again, and it goes on. Two
-students at once, each with OMP_NUM_THREADS=1, make the most of two cores. On a CPU with bfloat16 instructions,
-precision="bfloat16" takes half of the time.
+anew as what came of that, at the size that it is shipped at. CLIP's learn at that size alone: after 560 steps at 112 px
+and 80 at 224 the mixture's CLS cosine was 0.73, and the one that is shipped, which is older than the recipe, reaches
+0.77 with 120 steps at 224 px. RUNS keeps the runs: start it again, and it goes on. Two students at once, each with
+OMP_NUM_THREADS=1, make the most of two cores. On a CPU with bfloat16 instructions, precision="bfloat16" takes half of
+the time.
 
 On a machine with a GPU that can reach nothing, take along what is needed in parts of at most 40 MiB, and train there:
 
@@ -42,7 +44,7 @@ COMMON = "random_corruption"  # every common corruption, severities from 1 to 5
 SMALL, LARGE = 112, 224  # px
 LOADED = {SMALL: 150, LARGE: 256}  # so that crops need not be enlarged
 PART_BYTES = 40 << 20
-STEPS = {"s14": [(SMALL, 1900), (LARGE, 300)], "clip-b16": [(SMALL, 560), (LARGE, 80)]}  # of 16 pictures
+STEPS = {"s14": [(SMALL, 1900), (LARGE, 300)], "clip-b16": [(LARGE, 640)]}  # of 16 pictures
 RANK = {"s14": 16, "clip-b16": 6}  # all of them together are to stay small
 LR = {SMALL: 1e-3, LARGE: 5e-4}
 DISTORTIONS = {

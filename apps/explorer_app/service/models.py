@@ -21,7 +21,6 @@ from explorer_app.service.limits import LIMITS
 
 SIZES = (224, 336, 448)
 DEFAULT_BACKBONE, DEFAULT_STUDENT = "s14", "s14-noise"
-DEFAULTS = (DEFAULT_STUDENT, "clip-b16-mixture")
 UNTOUCHED = "untouched copy"
 MODEL_CACHE_BYTES = 1536 << 20
 _models: BoundedCache[ex.Backbone] = BoundedCache(
@@ -88,7 +87,7 @@ def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, 
 def default_student(backbone: str) -> str:
     """The student that is shown of a backbone, unless somebody chooses."""
     names = [name for _, name in offered_students(backbone)]
-    return next((name for name in names if name in DEFAULTS), names[0])
+    return DEFAULT_STUDENT if DEFAULT_STUDENT in names else names[0]
 
 
 def card_of(pair: str) -> dict[str, Any]:
