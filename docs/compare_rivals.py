@@ -228,7 +228,7 @@ class Lab:
             for seed in SEEDS[1:]
             for data in self.folders
             for kind in LEARNED
-            for unit in self._student(data, "s14", kind, OURS, seed, TESTED[kind])
+            for unit in self._student(data, "s14", kind, OURS, seed, tuple(d for d in TESTED[kind] if d in MIDDLE))
         ]
         return first + clip + seeds + (list(self._clip(first=False)) if self.options.all else [])
 
@@ -261,8 +261,8 @@ class Lab:
             for damage in chosen:
                 yield self._plain(data, name, FLOOR, damage)
             for row in (OURS, GLOBAL):
-                trained, clean, *damaged = self._student(data, name, kind, row, 0, chosen)
-                yield from (trained, clean, *damaged) if first else damaged
+                units = list(self._student(data, name, kind, row, 0, chosen))
+                yield from units if first else units[-len(chosen) :]
             for damage in chosen:
                 yield self._restored(data, name, BLIND, damage)
                 yield self._restored(data, name, ORACLE, damage)
@@ -287,7 +287,7 @@ class Lab:
     def _student(
         self, data: str, name: str, kind: str, row: str, seed: int, damages: tuple[str, ...]
     ) -> Iterator[Unit]:
-        """Training; clean pictures; then each damage."""
+        """Training; clean pictures, for the first seed of ours and of CLIP's; then each damage."""
         run = _name(data, name, row, kind, f"seed{seed}")
         yield Unit(f"{run}.trained", lambda: self._train(run, data, name, kind, row, seed), for_others=True)
 
@@ -295,7 +295,8 @@ class Lab:
             student = ex.load_pair(self.options.runs / "students" / run, teacher=self._teacher(name)).student
             return self._probed(data, name, own_row, damage, seed, self._embedded(data, student, damage))
 
-        for own_row, damage in ((f"{row} of {kind}", "none"), *((row, damage) for damage in damages)):
+        looks = [(row, damage) for damage in damages]
+        for own_row, damage in [(f"{row} of {kind}", "none")] * (row == OURS and seed == 0) + looks:
             yield Unit(
                 f"{run}.{_word(damage)}",
                 lambda own_row=own_row, damage=damage: tried(own_row, damage),  # type: ignore[misc]
