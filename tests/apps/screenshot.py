@@ -36,8 +36,8 @@ def main() -> None:
         visit = Visit(browser, served.url, width=1280, height=880, color_scheme="light").open()
         frames, times = zip(*[*over_patches(visit), *while_learning(visit)], strict=True)
         visit.close()
-    still, *others = (frame.resize((800, 550), Image.Resampling.LANCZOS) for frame in frames)
-    still.save(ASSETS / "demo.webp", save_all=True, append_images=others, duration=times, loop=0, quality=60, method=6)
+    still, *others = (frame.resize((960, 660), Image.Resampling.LANCZOS) for frame in frames)
+    still.save(ASSETS / "demo.webp", save_all=True, append_images=others, duration=times, loop=0, quality=70, method=6)
     print(f"pictures written to {ASSETS}")
 
 

@@ -125,7 +125,9 @@ def test_what_was_never_seen_is_computed_on_request(map_page: Visit, pictures: P
     expect(status).not_to_be_visible()
     expect(line).to_have_text(re.compile(f"^\\s*12 {FOLDER}"))
     images = ex.load_images(pictures, size=224)
-    expected = embed_pair(ex.load_pair("s14-noise"), images, seed=seed).measures.set_index("view")
+    expected = embed_pair(ex.load_pair("s14-noise"), images, "gaussian_noise(sigma=0.3)", seed=seed).measures.set_index(
+        "view"
+    )
     row = map_page.page.locator("#embedding-view tr", has_text="Student · distorted").first.inner_text()
     displacement = float(re.findall(r"\d\.\d+", row)[0])
     assert displacement == pytest.approx(expected.loc["student_distorted", "displacement"], abs=6e-4)

@@ -118,6 +118,7 @@ def test_a_visitor_types_a_name_and_brings_a_checkpoint(app, browser, files: Pat
     told.wait_for(timeout=60_000)
     assert "timm's hub did not give them" in told.inner_text()
     assert 'below "Your own checkpoint"' in told.inner_text()
+    visit.settle()
     assert page.locator("#attention-view").inner_text() == drawn  # what was shown stays
 
     page.locator("#own-checkpoint button").first.click()
