@@ -287,7 +287,7 @@ class Lab:
     def _student(
         self, data: str, name: str, kind: str, row: str, seed: int, damages: tuple[str, ...]
     ) -> Iterator[Unit]:
-        """Training; clean pictures, for the first seed of ours and of CLIP's; then each damage."""
+        """Training; clean pictures, for our first seed; then each damage."""
         run = _name(data, name, row, kind, f"seed{seed}")
         yield Unit(f"{run}.trained", lambda: self._train(run, data, name, kind, row, seed), for_others=True)
 
@@ -296,7 +296,9 @@ class Lab:
             return self._probed(data, name, own_row, damage, seed, self._embedded(data, student, damage))
 
         looks = [(row, damage) for damage in damages]
-        for own_row, damage in [(f"{row} of {kind}", "none")] * (row == OURS and seed == 0) + looks:
+        if row == OURS and seed == 0:
+            looks.insert(0, (f"{row} of {kind}", "none"))
+        for own_row, damage in looks:
             yield Unit(
                 f"{run}.{_word(damage)}",
                 lambda own_row=own_row, damage=damage: tried(own_row, damage),  # type: ignore[misc]

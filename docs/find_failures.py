@@ -10,18 +10,17 @@ processes work side by side.
 
 import argparse
 import json
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from measuring import make_missing, sharing_options
 
 import explorer as ex
 from explorer.analysis.measures import MEASURES
 from explorer.distortions import COMMON_CORRUPTIONS
 from explorer.evaluation.intervals import compare_paired
-from explorer.system.files import atomic_path
 
 SEED = 1000  # a draw that no student has met in training
 BATCH = 5
@@ -59,19 +58,12 @@ Found = dict[str, dict[str, list[float]]]
 def main() -> None:
     """Measure what is missing, then write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("runs", type=Path)
+    sharing_options(parser)
     parser.add_argument("--photos", type=int, default=30)
-    parser.add_argument("--report", action="store_true", help="only write the report of what is there")
-    parser.add_argument("--share", default="0/1", help="which of how many processes this is")
     options = parser.parse_args()
-    options.runs.mkdir(parents=True, exist_ok=True)
-    part, count = map(int, options.share.split("/"))
-    for size, damage, backbone in [] if options.report else tqdm(_work()[part::count]):
-        file = options.runs / f"{backbone}-{size}-{damage.replace(' ', '')}.json"
-        if not file.exists():
-            found = measured(size, damage, backbone, options.photos)
-            with atomic_path(file) as new:
-                new.write_text(json.dumps({"backbone": backbone, "size": size, "damage": damage, "found": found}))
+    files = [f"{backbone}-{size}-{damage.replace(' ', '')}.json" for size, damage, backbone in _work()]
+    makes = [partial(measured, *asked, options.photos) for asked in _work()]
+    make_missing(options, [(options.runs / name, make) for name, make in zip(files, makes, strict=True)])
     rows = [json.loads(file.read_text()) for file in sorted(options.runs.glob("*.json"))]
     Path(__file__).with_name("limits.md").write_text(report(rows), encoding="utf-8")
 
@@ -87,8 +79,8 @@ def _work() -> list[tuple[int, str, str]]:
     return work
 
 
-def measured(size: int, damage: str, backbone: str, count: int) -> Found:
-    """Teacher and all of its students under one damage."""
+def measured(size: int, damage: str, backbone: str, count: int) -> dict[str, Any]:
+    """Teacher and all of its students under one damage: what was asked, and `Found`."""
     lookers = _lookers(size, backbone)
     photos = ex.load_images("photos", size=size, limit=count)
     found: Found = {who: {number.name: [] for number in NUMBERS} for who in lookers}
@@ -101,7 +93,7 @@ def measured(size: int, damage: str, backbone: str, count: int) -> Found:
             agreed = ex.alignment(reference, looker.trace(distorted, layers=range(-4, 0)))
             for number in NUMBERS:
                 found[who][number.name] += agreed.per_image[number.name].tolist()
-    return found
+    return {"backbone": backbone, "size": size, "damage": damage, "found": found}
 
 
 @lru_cache(maxsize=1)  # the damages of one size follow each other

@@ -12,16 +12,16 @@ import argparse
 from pathlib import Path
 from statistics import mean
 
+from measure_students import DAMAGES
 from tqdm import tqdm
+from train_students import LOADED, MIXTURE, SMALL
 
 import explorer as ex
 from explorer import plots
 from explorer.data.masks import load_segmented
 from explorer.evaluation.dense import DenseEvaluation, Segmentation
 
-STEPS, LEARNED_AT, MEASURED_AT, SEED = 240, 112, 224, 0  # px
-MIXTURE = "gaussian_noise(sigma=0.1..0.5) | gaussian_blur(kernel=21, sigma=1..5) | pixel_mask(fraction=0.3..0.8)"
-DAMAGES = ("gaussian_noise(sigma=0.3)", "gaussian_blur(kernel=21, sigma=5)", "pixel_mask(fraction=0.75)")
+STEPS, MEASURED_AT, SEED = 240, 224, 0  # px
 STUDENTS: dict[str, dict[str, float]] = {"three levels": {}, "global level": {"patch": 0.0, "attention": 0.0}}
 HERE = Path(__file__).parent
 
@@ -40,7 +40,7 @@ alone. The last column is their paired difference, and the interval of it.
 
 
 def main() -> None:
-    """Train and measure what is missing, then write the page and the picture."""
+    """Train whom there is not yet, measure both, and write the page and the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name in ("coco", "images", "runs"):
         parser.add_argument(name, type=Path, metavar=name.upper())
@@ -48,14 +48,15 @@ def main() -> None:
     train, test = (load_segmented(options.coco / part) for part in ("train", "test"))
     for name in STUDENTS:
         _learn(options.images, _run(options.runs, name), name)
-    found: dict[str, dict[str, DenseEvaluation]] = {}
-    for damage in tqdm(DAMAGES):
-        for name in STUDENTS:
-            pair = ex.load_pair(_run(options.runs, name), image_size=MEASURED_AT)
-            found.setdefault(damage, {})[name] = ex.evaluate_dense(pair, train, test, seed=SEED, distortion=damage)
-    pair = ex.load_pair(_run(options.runs, "three levels"), image_size=MEASURED_AT)
-    (HERE / "dense.md").write_text(_page(found, pair), encoding="utf-8")
-    image = plots.to_image(plots.plot_segmentation(found[DAMAGES[0]]["three levels"]))
+    pairs = {name: ex.load_pair(_run(options.runs, name), image_size=MEASURED_AT) for name in STUDENTS}
+    found = {
+        damage: {
+            name: ex.evaluate_dense(pair, train, test, seed=SEED, distortion=damage) for name, pair in pairs.items()
+        }
+        for damage in tqdm(DAMAGES.values())
+    }
+    (HERE / "dense.md").write_text(_page(found, pairs["three levels"]), encoding="utf-8")
+    image = plots.to_image(plots.plot_segmentation(found[DAMAGES["noise"]]["three levels"]))
     image.convert("RGB").save(HERE / "dense.jpg", quality=85)
 
 
@@ -65,15 +66,15 @@ def _run(runs: Path, name: str) -> Path:
 
 def _learn(images: Path, run: Path, name: str) -> None:
     config = ex.DistillConfig(
-        distortion=MIXTURE, steps=STEPS, image_size=LEARNED_AT, precision="bfloat16", seed=SEED, **STUDENTS[name]
+        distortion=MIXTURE, steps=STEPS, image_size=SMALL, precision="bfloat16", seed=SEED, **STUDENTS[name]
     )
-    pictures, teacher = ex.load_images(images, size=LEARNED_AT + 38), ex.load_backbone("s14", image_size=LEARNED_AT)
+    pictures, teacher = ex.load_images(images, size=LOADED[SMALL]), ex.load_backbone("s14", image_size=SMALL)
     for _ in tqdm(ex.distill(teacher, pictures, config, run, resume=True), total=STEPS, desc=name):
         pass
 
 
 def _page(found: dict[str, dict[str, DenseEvaluation]], pair: ex.Pair) -> str:
-    one = found[DAMAGES[0]]["three levels"]
+    one = found[DAMAGES["noise"]]["three levels"]
     config, data = pair.card["config"], pair.card["data"]
     lines = [
         HEAD.format(
@@ -84,7 +85,7 @@ def _page(found: dict[str, dict[str, DenseEvaluation]], pair: ex.Pair) -> str:
             pictures=data["pictures"],
             steps=config["steps"],
             batch=config["batch_size"],
-            learned=LEARNED_AT,
+            learned=SMALL,
             mixture=MIXTURE,
         )
     ]
@@ -95,7 +96,7 @@ def _page(found: dict[str, dict[str, DenseEvaluation]], pair: ex.Pair) -> str:
             ours, alone = (getattr(students[name], protocol) for name in STUDENTS)
             lines.append(f"| `{damage}` | {' | '.join(_cells(ours, alone))} |")
         lines.append("")
-    shown = f"Test pictures under `{DAMAGES[0]}`, their masks, and those of the linear probe in the four views"
+    shown = f"Test pictures under `{DAMAGES['noise']}`, their masks, and those of the linear probe in the four views"
     lines += [f"![masks](dense.jpg)\n\n{shown}, with the student of three levels.\n"]
     return "\n".join(lines)
 

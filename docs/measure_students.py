@@ -11,17 +11,17 @@ it goes on; `--share 0/2` and `1/2` let two processes work side by side.
 import argparse
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 
-from measuring import NUMBERS, measured, measured_reference
+from measuring import NUMBERS, make_missing, measured, measured_reference, sharing_options
 from PIL import Image
-from tqdm import tqdm
 
 import explorer as ex
 from explorer import plots
 from explorer.analysis.measures import MEASURES
+from explorer.evaluation.evaluation import gap_closed
 from explorer.models.pairs import read_card
-from explorer.system.files import atomic_path
 
 PICTURES, SEEDS = 100, (1000, 1001, 1002)  # draws that no student has met in training
 PHOTO = "owl"
@@ -41,20 +41,12 @@ Rows = dict[str, list[list[float]]]
 def main() -> None:
     """Measure what is missing, then write one section for each shipped student."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--share", default="0/1", help="which of how many processes this is")
-    parser.add_argument("--report", action="store_true", help="only write the page of what is there")
+    sharing_options(parser)
     options = parser.parse_args()
-    options.runs.mkdir(parents=True, exist_ok=True)
-    part, count = map(int, options.share.split("/"))
     students = {
         name: options.runs / f"{name}-{read_card(name)['student_sha256'][:12]}.json" for name in ex.list_pairs()
     }
-    for name, file in [] if options.report else tqdm(list(students.items())[part::count]):
-        if not file.exists():
-            rows = looked_at(name)
-            with atomic_path(file) as new:
-                new.write_text(json.dumps(rows))
+    make_missing(options, [(file, partial(looked_at, name)) for name, file in students.items()])
     done = {name: json.loads(file.read_text()) for name, file in students.items() if file.exists()}
     Path(__file__).with_name("students.md").write_text(page(done), encoding="utf-8")
 
@@ -94,7 +86,8 @@ def page(done: dict[str, Rows]) -> str:
         before, after = means["teacher, distorted"], means["student, distorted"]
         cells = [f"{before[at]:.2f} → {after[at]:.3f}" for at in place.values()]
         found = place["retrieval@1"]
-        cells.append(f"{(after[found] - before[found]) / (1 - before[found]):.2f}")
+        gap = {"teacher_clean": [1.0], "teacher_distorted": [before[found]], "student_distorted": [after[found]]}
+        cells.append(f"{gap_closed(gap):.2f}")
         cells.append(f"{means['student, clean'][0]:.3f}")
         shown = "all that it was trained on" if damage == pair.distortion.spec else f"`{damage}`"  # specs hold |
         lines.append(f"| [{name}](#{name}) | {shown} | {' | '.join(cells)} |")

@@ -1,16 +1,23 @@
-"""What `measure_students.py` and `ablate_levels.py` measure of a pair, on pictures that its student never saw.
+"""What `measure_students.py` and `ablate_levels.py` measure of a pair, on pictures that its student never saw; and how
+long measurements are kept and shared (`sharing_options`, `make_missing`).
 
 *retrieval@1*: the nearest clean reference embedding (centred cosine) of a picture is its own. *1-NN label*: the nearest
 clean reference of another picture has the picture's label. Attention KL is over the last four blocks.
 """
 
-from collections.abc import Iterator, Sequence
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 import explorer as ex
 from explorer.evaluation.probes import nearest_label_accuracy, retrieval_at_1
+from explorer.system.files import atomic_path
 
 NUMBERS = ("CLS cosine", "patch cosine", "attention KL", "retrieval@1", "1-NN label")
 BATCH = 4
@@ -45,6 +52,24 @@ def measured_reference(teacher: ex.Backbone, photos: ex.ImageSet) -> float:
     """1-NN label accuracy of the reference itself, each picture left out."""
     gallery = torch.cat([teacher.trace(clean, layers=-1, attention=None).embedding for _, clean in batches(photos)])
     return found(gallery, gallery, torch.tensor(photos.labels))[1]
+
+
+def sharing_options(parser: argparse.ArgumentParser) -> None:
+    """RUNS, --share and --report, as `make_missing` takes them."""
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--share", default="0/1", help="which of how many processes this is")
+    parser.add_argument("--report", action="store_true", help="only write the page of what is there")
+
+
+def make_missing(options: argparse.Namespace, work: Sequence[tuple[Path, Callable[[], Any]]]) -> None:
+    """Of this process's share of the files in RUNS, write those that are not there yet: what a call gives, as JSON."""
+    options.runs.mkdir(parents=True, exist_ok=True)
+    part, count = map(int, options.share.split("/"))
+    for file, make in [] if options.report else tqdm(work[part::count]):
+        if not file.exists():
+            made = make()
+            with atomic_path(file) as new:
+                new.write_text(json.dumps(made))
 
 
 def batches(photos: ex.ImageSet) -> Iterator[tuple[range, Tensor]]:
