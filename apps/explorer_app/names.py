@@ -15,7 +15,10 @@ GIVE_NAMES = """() => {
     }
   };
   give();
-  new MutationObserver(give).observe(document.body, { childList: true, subtree: true });
+  // Our own views name their parts, and change with every move of the pointer.
+  const ofGradio = ({ target }) => !target.closest(".vx-mount");
+  const watch = new MutationObserver((changes) => changes.some(ofGradio) && give());
+  watch.observe(document.body, { childList: true, subtree: true });
 }"""
 """JavaScript for a page that opens: groups of radio buttons by their labels, samples by what is on them; also those
 that come later, in a tab or a fold that is opened."""

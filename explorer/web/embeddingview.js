@@ -189,7 +189,7 @@ export function createEmbeddingView(root, options = {}) {
     setText(pending, data.pending ?? "");
     const found = (id) => data.byId[id]?.retrieval ?? undefined;
     const told = tellNearest(found("teacher_distorted"), found("student_distorted"), data.untouched);
-    measures.replaceChildren(make("p", { class: "vx-saying", text: told, hidden: !told }), measuresTable(shell, data));
+    measures.replaceChildren(make("p", { class: "vx-saying", text: told }), measuresTable(shell, data));
     actions.refresh();
   }
 

@@ -258,7 +258,7 @@ export function createPatchView(root, options = {}) {
     for (const match of others) panes.get(match.pane).mark("match", match.row, match.col);
     const far = Object.fromEntries(matches.map(({ pane, distance }) => [pane, distance]));
     const told = data.byId[state.pin.pane].view === "clean" ? tellFound(far.teacher_distorted, far.student_distorted, data.untouched) : "";
-    result.replaceChildren(make("p", { class: "vx-saying", text: told, hidden: !told }), tableOfMatches(matches));
+    result.replaceChildren(make("p", { class: "vx-saying", text: told }), tableOfMatches(matches));
     drawThreads(others);
   }
 

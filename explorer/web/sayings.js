@@ -2,6 +2,7 @@
 
 /** @typedef {{ teacher?: Record<string, number>, student?: Record<string, number> }} Numbers of the damaged view */
 
+const COPIED = ". The student is its untouched copy.";
 const share = (value) => `${Math.round(100 * Math.max(0, value))} %`;
 
 /** What the damage costs the teacher and what the student keeps. @type {(damage: string, numbers: Numbers, untouched: boolean) => string} */
@@ -11,7 +12,7 @@ export function tellKept(damage, { teacher, student }, untouched) {
   const lost = damage === "no damage"
     ? "Nothing is damaged: the teacher agrees with itself"
     : `${damage || "The damage"} costs the teacher ${share(1 - Math.max(0, left))} of its agreement with the clean view`;
-  if (untouched) return `${lost}. The student is its untouched copy.`;
+  if (untouched) return lost + COPIED;
   return Number.isFinite(kept) ? `${lost}; the student keeps ${share(kept)} (cosine of the class tokens).` : `${lost}.`;
 }
 
@@ -20,14 +21,14 @@ export function tellFound(teacher, student, untouched) {
   if (teacher == null || student == null) return "";
   const where = (distance) => (distance < 0.5 ? "in its place" : distance < 1.5 ? "one patch away" : `${Math.round(distance)} patches away`);
   const found = `Under the damage the teacher finds this patch ${where(teacher)}`;
-  return untouched ? `${found}. The student is its untouched copy.` : `${found}, the student ${where(student)}.`;
+  return untouched ? found + COPIED : `${found}, the student ${where(student)}.`;
 }
 
 /** How many damaged pictures are still nearest to their own clean one. @type {(teacher: number | undefined, student: number | undefined, untouched: boolean) => string} */
 export function tellNearest(teacher = NaN, student = NaN, untouched) {
   if (!Number.isFinite(teacher)) return "";
   const lost = `Damaged, ${share(teacher)} of the pictures are still nearest to their own clean one for the teacher`;
-  if (untouched) return `${lost}. The student is its untouched copy.`;
+  if (untouched) return lost + COPIED;
   return Number.isFinite(student) ? `${lost}, and ${share(student)} for the student.` : `${lost}.`;
 }
 

@@ -284,9 +284,7 @@ function createHead() {
     saying,
   );
   const set = (data) => {
-    const told = sayingOf(data);
-    setText(saying, told);
-    saying.hidden = !told;
+    setText(saying, sayingOf(data));
     setText(label, data.label);
     setText(caption, data.caption);
     badge.hidden = !wasNeverTrained(data);
