@@ -16,8 +16,6 @@ from visiting import Visit
 
 ASSETS = ROOT / "assets"
 PLOTTED = "() => Boolean(document.querySelector('#embedding-view .vx-embedplot .main-svg'))"
-
-
 FRAME_MS, REST_MS = 90, 1500
 ARROW = [(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]  # a pointer, which screenshots lack
 
@@ -66,7 +64,6 @@ def while_learning(visit: Visit) -> Iterator[tuple[Image.Image, int]]:
     visit.page.get_by_role("tab", name="Train").click()
     scrubber = visit.page.locator("#recovery-view input[name=moment]")
     scrubber.wait_for()
-    visit.page.locator("#recovery-view .vx-recovery, #recovery-view .vx-scrub").first.scroll_into_view_if_needed()
     visit.page.evaluate("() => document.querySelector('#recovery-view').scrollIntoView({ block: 'start' })")
     scrubber.focus()
     scrubber.press("Home")

@@ -230,7 +230,7 @@ def test_hub_that_cannot_be_had_is_said_soon(hub: str, tmp_path: Path) -> None:
     assert len(message) == 1
     assert "'vit_tiny_patch16_224' are not in the local cache" in message[0]
     assert "s14, clip-b16" in message[0]
-    assert float(seconds) < 8  # soon, on a busy machine, too
+    assert float(seconds) < 4
     assert threads == "1", "a process ends when its threads do, of those that are no daemons"
 
 
