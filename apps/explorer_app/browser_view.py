@@ -9,8 +9,14 @@ import plotly
 
 from explorer.web import VIEWS, module_source, page_modules, page_template, registration
 
-LINK_NAMES = {"attentionview": "attention", "patchview": "patches", "recoveryview": "train"}
-"""What the query parameter `view` calls them in the links that the views make."""
+LINK_NAMES = {
+    "attentionview": "attention",
+    "patchview": "patches",
+    "recoveryview": "train",
+    "embeddingview": "embeddings",
+    "sweepview": "robustness",
+}
+"""What the query parameter `view` calls the tab that each is the first view of."""
 EVENTS = ("layer", "open", "strength")
 """What the views tell the server: another layer is wanted, a picture is to be opened, a strength is to be shown."""
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -50,7 +56,7 @@ def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None,
         "registration": registration(module),
         "more": page_modules(module)[1:],
         "factory": VIEWS[module],
-        "name": LINK_NAMES.get(module),
+        "name": LINK_NAMES[module],
         "events": EVENTS,
         "plotly": PLOTLY.as_posix(),
     }

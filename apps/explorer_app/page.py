@@ -12,11 +12,11 @@ from explorer_app.column.sheet import build_sheet_bar
 from explorer_app.column.sidebar import build_sidebar
 from explorer_app.endpoints import build_endpoints
 from explorer_app.events import AT_ONCE, MODEL_QUEUE, OPENING, PRIVATE, on_change
-from explorer_app.links import reopen
+from explorer_app.links import TELL_TABS, build_share, connect_share, reopen
 from explorer_app.names import GIVE_NAMES
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.question import FORGOTTEN, Question
-from explorer_app.style import SWITCH_THEME, TITLE
+from explorer_app.style import SWITCH_THEME, TAGLINE, TITLE
 from explorer_app.tabs import TABS
 from explorer_app.tabs.shared import Follows, Page, Tab
 from explorer_app.tour import build_tour, build_tour_button
@@ -28,8 +28,9 @@ PROGRESS = gr.Progress(track_tqdm=True)
 def build() -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
-        _build_header()
+        share = _build_header()
         shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
+        opened_by, linked = gr.State(None), gr.Button(visible="hidden", elem_id="linked")
         broken_link = gr.HTML(visible=False, elem_id="link-notice")
         problem = gr.HTML(notice(), elem_id="notice")
         with gr.Row(equal_height=False):
@@ -37,13 +38,17 @@ def build() -> gr.Blocks:
                 column = build_sidebar()
                 weights = gr.Markdown(elem_id="weights")
             with gr.Column(scale=7, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
-                page = Page(column, problem, tabs, shown, blocks.load)
-                described = [broken_link, tabs, shown, *column.described]
-                for event in (blocks.load(reopen, column.recalled, described, **OPENING), *column.chosen):
-                    page.redraw_after(event)
+                page = Page(column, problem, tabs, shown, opened_by, linked.click, blocks.load)
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
         build_sheet_bar()
         build_tour()
+        fields = [field.control for part in built.values() for field in part.fields]
+        described = [broken_link, tabs, shown, opened_by, *column.described, *fields]
+        reopened = blocks.load(reopen(built), column.recalled, described, **OPENING)
+        for event in (reopened, *column.chosen):
+            page.redraw_after(event)
+        reopened.then(None, js=TELL_TABS, **PRIVATE)
+        connect_share(share, page, built)
         blocks.load(None, js=GIVE_NAMES, **PRIVATE)
         parts = {name: built[name] for name in FOLLOWING}
         given = [each for name in FOLLOWING for each in parts[name].given]
@@ -113,11 +118,10 @@ def _build_tab(tab: Tab, page: Page) -> Follows:
         return part if tab.follow else Follows((), (part,))
 
 
-def _build_header() -> None:
+def _build_header() -> gr.HTML:
     with gr.Row(elem_id="header"):
-        gr.Markdown(
-            "# vit-explorer\nSee what a Vision Transformer does to a damaged picture, "
-            "and watch a student learn to see through the damage."
-        )
+        gr.Markdown(f"# {TITLE}\n{TAGLINE}")
+        share = build_share()
         build_tour_button()
         gr.Button("Light / dark", elem_id="theme-switch", size="sm").click(None, js=SWITCH_THEME, **PRIVATE)
+    return share

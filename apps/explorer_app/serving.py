@@ -5,9 +5,11 @@ import threading
 import time
 
 import gradio as gr
+from fastapi.middleware import Middleware
 
 from explorer.errors import UserError
 from explorer.evaluation import projection
+from explorer_app.preview import Preview
 from explorer_app.service.cores import CORES
 from explorer_app.service.housekeeping import PAGES, keep_house
 from explorer_app.service.limits import LIMITS, accounts
@@ -33,6 +35,7 @@ def serve(page: gr.Blocks) -> None:
         theme=THEME,
         css=CSS,
         head=HEAD,
+        app_kwargs={"middleware": [Middleware(Preview)]},
         max_file_size=LIMITS.upload,
         auth=people,
         state_session_capacity=PAGES,

@@ -5,6 +5,9 @@ import gradio as gr
 from explorer.web import stylesheet
 
 TITLE = "vit-explorer"
+TAGLINE = (
+    "See what a Vision Transformer does to a damaged picture, and watch a student learn to see through the damage."
+)
 
 THEME = gr.themes.Base(
     primary_hue=gr.themes.colors.teal,
@@ -38,7 +41,16 @@ CSS = """
 #header > :first-child { flex: 1 1 auto; min-width: 0 !important; }
 #header h1 { font-size: 1.5rem; margin: 0; }
 #header p { margin: 2px 0 0; color: var(--body-text-color-subdued); }
-#theme-switch, #tour-button { flex: 0 0 auto; width: auto; min-width: 60px; }
+#theme-switch, #tour-button, #share { flex: 0 0 auto; width: auto; min-width: 60px !important; }
+#theme-switch, #tour-button, #share button { min-height: 28px; padding: 4px 10px; border-radius: 6px; font-size: 12px;
+  background: var(--button-secondary-background-fill); color: var(--button-secondary-text-color); }
+#share { position: relative; overflow: visible; }
+.share-answer { position: absolute; z-index: 55; right: 0; top: calc(100% + 6px); width: max-content;
+                max-width: min(420px, calc(100vw - 32px)); padding: 8px 12px; border-radius: 8px;
+                border: 1px solid var(--border-color-primary); background: var(--block-background-fill);
+                color: var(--body-text-color); box-shadow: 0 4px 16px rgb(0 0 0 / 20%); }
+.share-answer[hidden] { display: none; }
+.share-answer input { width: 100%; margin-top: 6px; background: var(--input-background-fill); color: inherit; }
 #tour { position: fixed; z-index: 60; right: 16px; bottom: 16px; width: min(360px, calc(100vw - 16px));
         padding: 14px 16px;
         border: 1px solid var(--color-accent); border-radius: 10px; background: var(--block-background-fill);

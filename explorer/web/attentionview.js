@@ -94,7 +94,7 @@ export function createAttentionView(root, options = {}) {
     make("div", { class: "vx-overviewparts" }, make("div", {}, overviewPane.node, hint), make("div", { class: "vx-scroll" }, tiles)),
   );
   stage.append(cell("over", details));
-  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(controls, stage, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -436,6 +436,8 @@ export function createAttentionView(root, options = {}) {
   // ------------------------------------------------------------ the face of the view
   return {
     ...life.face,
+    /** Its settings as query parameters, which `set` reads. */
+    link: makeLink,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. */
     set(partial = {}) {
       const layers = data?.layers;

@@ -40,6 +40,7 @@ export function createEmbeddingView(root, options = {}) {
   let drawn = null; // "flat", "deep" or nothing: what plotly holds
   let painting = Promise.resolve();
   let pointed = null; // a picture; stays when the pointer goes, so that one can go to its neighbours
+  let wished = {}; // pictures that were asked for before they were there
   let pointer = null; // {x, y} over the plot
   let pressed = null; // where a button or finger went down
   let opened = { index: null, at: -Infinity };
@@ -73,7 +74,7 @@ export function createEmbeddingView(root, options = {}) {
   const selection = make("div", { class: "vx-selection", hidden: true }, chosenText, unselect);
   const measures = make("div", { class: "vx-embedmeasures" });
   const panel = createPanel(shell, (index) => open(index), !options.saved);
-  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(
     make("div", { class: "vx-part vx-embedtop" },
       make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node),
@@ -95,6 +96,7 @@ export function createEmbeddingView(root, options = {}) {
   async function adopt(next, isLatest) {
     settle(data, next);
     data = next;
+    grant();
     theme = readTheme(shell.host);
     dress();
     refresh();
@@ -128,6 +130,18 @@ export function createEmbeddingView(root, options = {}) {
     shell.hideTip();
     if (state.hiddenViews?.size >= next.views.length) state.hiddenViews = new Set();
     if (earlier && earlier.classes.join("\n") !== next.classes.join("\n")) state.hiddenLabels = new Set();
+  }
+
+  /** What may be asked for before there are pictures: one by its name, several by their places. */
+  const wishesOf = ({ picked, selected }) => ({ ...(picked && { picked }), ...(selected !== undefined && { selected }) });
+
+  /** A name waits for the pictures among which it is. */
+  function grant() {
+    if (wished.picked && !data.names.includes(wished.picked)) return;
+    if (wished.picked) pointed = data.names.indexOf(wished.picked);
+    if ("selected" in wished) state.selected = indicesOf(wished.selected ?? []);
+    if ("selected" in wished) revision += 1;
+    wished = {};
   }
 
   async function loadPlotly(isLatest) {
@@ -589,8 +603,14 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   function makeLink() {
-    const hidden = state.hiddenViews && [...state.hiddenViews].join(",");
-    return { colour: state.colour, arrows: state.arrows, hidden_views: hidden };
+    return {
+      colour: state.colour,
+      arrows: state.arrows,
+      hidden_views: state.hiddenViews && [...state.hiddenViews].join(","),
+      hidden_labels: [...state.hiddenLabels].join(",") || null,
+      picked: pointed === null ? null : data.names[pointed],
+      selected: state.selected && state.selected.join(","),
+    };
   }
 
   // ------------------------------------------------------------ settings
@@ -611,9 +631,17 @@ export function createEmbeddingView(root, options = {}) {
     return data && Number.isInteger(index) && index >= 0 && index < data.count ? index : fallback;
   }
 
+  function indicesOf(chosen) {
+    const given = typeof chosen === "string" ? chosen.split(",") : chosen;
+    const found = given.map((index) => readIndex(index, null)).filter((index) => index !== null);
+    return found.length ? found : null;
+  }
+
   // ------------------------------------------------------------ the face of the view
   return {
     ...life.face,
+    /** Its settings as query parameters, which `set` reads. */
+    link: makeLink,
     /** Changes some settings; text is fine (names with commas between them), nonsense is ignored. */
     set(/** @type {Record<string, any>} */ partial = {}) {
       state.colour = readChoice(partial.colour, COLOURINGS, state.colour);
@@ -621,11 +649,8 @@ export function createEmbeddingView(root, options = {}) {
       state.hiddenViews = readNames(partial.hidden_views, state.hiddenViews);
       state.hiddenLabels = readNames(partial.hidden_labels, state.hiddenLabels);
       if ("pointed" in partial) pointed = readIndex(partial.pointed, pointed);
-      if ("selected" in partial && data) {
-        const found = (partial.selected ?? []).map((index) => readIndex(index, null)).filter((index) => index !== null);
-        state.selected = found.length ? found : null;
-        revision += 1;
-      }
+      wished = { ...wished, ...wishesOf(partial) };
+      if (data) grant();
       refresh();
       return painting;
     },

@@ -1,23 +1,21 @@
-// What leaves a view: files, a page of its own, a link.
+// What leaves a view: files, and a page of its own.
 
 import { decodeBytes, encodeBytes } from "./arrays.js";
-import { make, setText } from "./elements.js";
+import { make } from "./elements.js";
 import { composeFigure } from "./figure.js";
 
-/** Buttons below a view: figure, numbers, page, link.
+/** Buttons below a view: figure, numbers, page.
  *
  * shown: the data on screen, null while there are none. fileName: without its ending. figure: what `composeFigure` takes,
  * at once or later. numbers: what is saved beside the settings. page: its title, and what differs from the payload as it
- * came. link: the view's query parameters.
+ * came.
  * `options.page` is what a page of its own is made of, see `composePage`, or `load` of it, which brings that; without it,
- * there is no such button. `options.saved` says that this is such a page, which no link leads to.
+ * there is no such button.
  */
-export function createActions({ kind, options, shell, face }, { shown, fileName, figure, numbers, page, link = () => ({}) }) {
+export function createActions({ kind, options, shell, face }, { shown, fileName, figure, numbers, page }) {
   const status = make("span", { class: "vx-status", role: "status" });
-  const address = make("input", { class: "vx-address", readonly: true, hidden: true, "aria-label": "Link to this view" });
   const report = (text) => {
     status.textContent = text;
-    address.hidden = true;
   };
   const drawFigure = async () => {
     const made = await figure();
@@ -45,35 +43,16 @@ export function createActions({ kind, options, shell, face }, { shown, fileName,
     downloadBlob(`${name}.html`, blob);
     report(`page saved (${(blob.size / 1e6).toFixed(1)} MB); it needs no network`);
   };
-  const copyLink = async () => {
-    const text = viewLink(shown().link, { view: kind, ...link() });
-    if (await copyText(text)) return report("link copied");
-    report("copy it from here:");
-    address.value = text;
-    address.hidden = false;
-    address.select();
-  };
   const button = (text, action) => make("button", { class: "vx-button", type: "button", text, onclick: action });
-  const linkButton = button("Copy link", copyLink);
-  const why = make("span", { class: "vx-hint" });
   const node = make(
     "div",
     { class: "vx-actions" },
     button("Save figure (PNG)", saveFigure),
     button("Save numbers (JSON)", saveNumbers),
     ...(options.page ? [button("Save page (HTML)", savePage)] : []),
-    linkButton,
-    why,
     status,
-    address,
   );
-  const refresh = () => {
-    const target = shown()?.link;
-    linkButton.hidden = Boolean(options.saved) || !target;
-    linkButton.disabled = typeof target === "string";
-    setText(why, linkButton.disabled && !linkButton.hidden ? target : "");
-    report("");
-  };
+  const refresh = () => report("");
   return { node, refresh };
 }
 
@@ -123,26 +102,6 @@ function downloadBlob(name, blob) {
   setTimeout(() => URL.revokeObjectURL(url), 30000);
 }
 
-async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    // No clipboard on plain http, or not allowed: the old way, then the address on the page.
-  }
-  const area = make("textarea", { class: "vx-sr", "aria-hidden": "true" });
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  try {
-    return document.execCommand("copy");
-  } catch {
-    return false;
-  } finally {
-    area.remove();
-  }
-}
-
 /** The title of a page of its own: what it shows, and of which photo under what. */
 export function titleOf(what, link) {
   return [what, link?.photo, link?.distortion].filter(Boolean).join(" \u00b7 ");
@@ -163,15 +122,4 @@ export function factsOf(link) {
 export function changedSettings(settings, defaults) {
   const changed = Object.entries(settings).filter(([name, value]) => value !== defaults[name]);
   return Object.fromEntries(changed.map(([name, value]) => [name, typeof value === "boolean" ? Number(value) : value]));
-}
-
-/** This page's address with the payload's and the view's query parameters, and no others (those may be private). */
-function viewLink(link, parameters) {
-  const url = new URL(location.href);
-  url.hash = "";
-  url.search = "";
-  for (const [name, value] of Object.entries({ ...link, ...parameters })) {
-    if (value !== null && value !== undefined) url.searchParams.set(name, String(value));
-  }
-  return url.href;
 }

@@ -58,7 +58,7 @@ export function createPatchView(root, options = {}) {
   const range = createSelect({ name: "range", label: "Scale of cosines", change: (value) => change({ range: value }) });
   const look = createLook(state, change);
   const controls = look.controls([mode, layer, range]);
-  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(controls, stage, bar.node, result, actions.node);
 
   // ------------------------------------------------------------ reading the payload
@@ -431,7 +431,7 @@ export function createPatchView(root, options = {}) {
 
   function makeLink() {
     const { layer: block, mode: what, pin: place, ...rest } = state;
-    const pinned = place ? `${place.pane},${place.row},${place.col}` : null;
+    const pinned = place ? `${place.pane},${place.row},${place.col}` : "";
     return { layer: block, mode: what, pin: pinned, ...changedSettings(rest, PATCH_DEFAULTS) };
   }
 
@@ -446,6 +446,8 @@ export function createPatchView(root, options = {}) {
   // ------------------------------------------------------------ the face of the view
   return {
     ...life.face,
+    /** Its settings as query parameters, which `set` reads. */
+    link: makeLink,
     /** Changes some settings; text from a query string is fine, nonsense is ignored. Another layer asks for it. */
     set(partial = {}) {
       state.mode = readChoice(partial.mode, MODES.filter((each) => !data || data.has[each]), state.mode);

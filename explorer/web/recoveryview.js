@@ -12,7 +12,7 @@ import { formatFixed, formatValue } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
 import { judged, mapOfHeads } from "./maps.js";
-import { createActions } from "./page.js";
+import { changedSettings, createActions } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
 import { agreementSeries, createChart, lossSeries } from "./recoverycurves.js";
@@ -114,7 +114,7 @@ export function createRecoveryView(root, options = {}) {
     refreshRun();
     refresh();
     if (another) actions.refresh();
-    if (another && next.payload.plays && !window.matchMedia("(prefers-reduced-motion: reduce)").matches) start();
+    if (another && next.payload.plays && place === null && !window.matchMedia("(prefers-reduced-motion: reduce)").matches) start();
   }
 
   function forget() {
@@ -496,6 +496,12 @@ export function createRecoveryView(root, options = {}) {
     };
   }
 
+  function makeLink() {
+    const { pin: spot, ...rest } = state;
+    const pinned = spot ? { pin: `${spot.row},${spot.col}` } : {};
+    return { ...pinned, ...changedSettings(rest, RECOVERY_DEFAULTS), step: place };
+  }
+
   // ------------------------------------------------------------ settings
   function readPin(value) {
     if (value === null || value === "") return null;
@@ -519,6 +525,8 @@ export function createRecoveryView(root, options = {}) {
   life.atEnd(halt);
   return {
     ...life.face,
+    /** Its settings as query parameters, which `set` reads. */
+    link: makeLink,
     /** Changes some settings; text is fine, nonsense is ignored. */
     set(partial = {}) {
       if ("head" in partial) state.head = headFrom(partial.head);

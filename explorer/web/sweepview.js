@@ -21,6 +21,7 @@ export function createSweepView(root, options = {}) {
   let data = null;
   let chosen = null; // index of a strength
   let wished = null; // a setting that came before there was anything to set
+  let own = false; // whether it was chosen here or by a link, and not by a payload
   let said = null; // what the last payload called chosen
   let pending = []; // chosen here, not yet heard back in a payload
   let pointed = null; // index of the strength under the pointer
@@ -42,17 +43,19 @@ export function createSweepView(root, options = {}) {
   const hint = make("p", { class: "vx-hint", text: "Point at a strength to read it in all charts; click to choose it. With a chart in focus: arrow keys, then Enter." });
   const numbers = make("details", { class: "vx-sweepnumbers" }, make("summary", { text: "Numbers" }));
   let table = null;
-  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage, link: makeLink });
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(head.node, legend.node, stage, hint, numbers, actions.node);
 
   // ------------------------------------------------------------ reading the payload
   function adopt(next) {
     const finished = data?.key === next.key && data.progress && !next.progress;
+    const asked = wished !== null; // by a link: its maps are wanted, as after a click
     chooseFrom(next);
     data = next;
     dress();
     refresh();
     if (finished) shell.announce(`Measured: all ${data.values.length} strengths.`);
+    if (asked && chosen !== null) options.onEvent?.("strength", strengthAt(chosen));
   }
 
   function forget() {
@@ -64,6 +67,7 @@ export function createSweepView(root, options = {}) {
   function chooseFrom(next) {
     if (data?.key !== next.key) {
       chosen = wished === null ? next.chosen : indexOfWish(next, next.chosen);
+      own = wished !== null;
       wished = pointed = keyed = null;
       pending = [];
     } else if (next.chosen !== said) {
@@ -129,6 +133,7 @@ export function createSweepView(root, options = {}) {
   // ------------------------------------------------------------ choosing
   function choose(index) {
     chosen = index;
+    own = true;
     pending.push(index);
     refreshCharts();
     const { value, spec } = strengthAt(index);
@@ -245,12 +250,14 @@ export function createSweepView(root, options = {}) {
   }
 
   function makeLink() {
-    return { strength: chosen === null ? null : data.values[chosen] };
+    return { strength: own && chosen !== null ? data.values[chosen] : null };
   }
 
   // ------------------------------------------------------------ the face of the view
   return {
     ...life.face,
+    /** Its settings as query parameters, which `set` reads. */
+    link: makeLink,
     /** Chooses a strength by `chosen` (index; null for none) or `strength` (the nearest value); nonsense is ignored. */
     set(/** @type {Record<string, any>} */ partial = {}) {
       numbers.open = readFlag(partial.numbers, numbers.open);
@@ -259,6 +266,7 @@ export function createSweepView(root, options = {}) {
       wished = partial;
       if (!data) return;
       chosen = partial.chosen === null ? null : indexOfWish(data, chosen);
+      own = true;
       wished = null;
       refreshCharts();
     },

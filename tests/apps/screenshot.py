@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, ImageDraw
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "apps"))
 
 from browsing import chromium
+from PIL import Image, ImageDraw, ImageOps
 from serving import PYTHON, ROOT, serving
 from visiting import Visit
+
+from explorer_app.preview import PICTURE, SIZE
+from explorer_app.service.first_look import FOLDER
 
 ASSETS = ROOT / "assets"
 PLOTTED = "() => Boolean(document.querySelector('#embedding-view .vx-embedplot .main-svg'))"
@@ -21,11 +24,13 @@ ARROW = [(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]  # a po
 
 
 def main() -> None:
-    """The Attention tab as it comes up, and the map of the photos: light, 1440 pixels wide; and an animation."""
+    """The Attention tab as it comes up, the part of it that previews of links show, and the map of the photos: light,
+    1440 pixels wide; and an animation."""
     with serving(*PYTHON) as served, chromium() as browser:
         visit = Visit(browser, served.url, color_scheme="light").open()
         visit.page.mouse.move(0, 0)
         visit.page.screenshot(path=ASSETS / "screenshot.png", full_page=True)
+        preview(visit.page.locator("#attention-view .vx-stage").screenshot())
         visit.page.get_by_role("tab", name="Embeddings").click()
         visit.page.wait_for_function(PLOTTED, timeout=120_000)
         visit.settle()
@@ -77,6 +82,13 @@ def while_learning(visit: Visit) -> Iterator[tuple[Image.Image, int]]:
 def shot(visit: Visit) -> Image.Image:
     """What is on the screen."""
     return Image.open(io.BytesIO(visit.page.screenshot())).convert("RGB")
+
+
+def preview(shot: bytes) -> None:
+    """The top of a picture, in the form that Open Graph asks for."""
+    with Image.open(io.BytesIO(shot)) as image:
+        fitted = ImageOps.fit(image.convert("RGB"), SIZE, centering=(0, 0))
+    fitted.save(ASSETS / FOLDER / PICTURE, quality=85)
 
 
 if __name__ == "__main__":

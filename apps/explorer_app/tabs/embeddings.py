@@ -24,7 +24,19 @@ from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import PHOTOS, photo_path, picture_folders, picture_set, thumbnails, without
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, settings, status_and_mark
+from explorer_app.tabs.shared import (
+    MADE,
+    Field,
+    Follows,
+    Made,
+    Page,
+    Tab,
+    asks_for,
+    bar,
+    mark,
+    settings,
+    status_and_mark,
+)
 
 HELP = """
 Each point is a picture. The map is fitted **once, on the clean pictures as the teacher sees them**, and then used as a
@@ -61,13 +73,15 @@ def build(page: Page) -> Follows:
         stop = gr.Button("Stop", elem_id="stop-embedding", min_width=90)
     status, line = status_and_mark("embedding")
     view, made = browser_view("embeddingview", "embedding-view", classes=MADE), gr.State(None)
-    kind.input(lambda chosen: gr.Slider(visible=chosen != "embedding"), kind, layer, **AT_ONCE)
+    kind.change(lambda chosen: gr.Slider(visible=chosen != "embedding"), kind, layer, **AT_ONCE)
     # Errors are told in the tab: the line above the tabs belongs to what each change of the left column draws.
     column, form = page.column, [source, kind, layer, method, components]
     draw: dict[str, Any] = {"inputs": [page.shown, made, *form, *column.inputs], "outputs": [view, made, status]}
     ready = {"fn": draw_ready, "concurrency_id": "embedding-ready", "concurrency_limit": 4, **draw, **QUICK}
     drawn = [page.opened.then(**ready), *(control.input(trigger_mode="always_last", **ready) for control in form)]
-    drawn += [compute.click(draw_asked, concurrency_id="embedding", concurrency_limit=1, **draw, **QUICK)]
+    asked: dict[str, Any] = {"concurrency_id": "embedding", "concurrency_limit": 1, **QUICK}
+    drawn += [compute.click(draw_asked, **draw, **asked)]
+    drawn += [page.linked(draw_linked, [page.link, *draw["inputs"]], draw["outputs"], **asked)]
     for each in drawn:
         page.redraw_after(each)
     stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
@@ -75,7 +89,9 @@ def build(page: Page) -> Follows:
     page.redraw_after(
         clicked.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE)
     )
-    return Follows((made, *form), (line,))
+    names = ("pictures", "features", "features_layer", "method", "axes")
+    fields = tuple(Field(name, control) for name, control in zip(names, form, strict=True))
+    return Follows((made, *form), (line,), fields=fields, result=made)
 
 
 def follow(question: Question, made: Made | None, *form: Any) -> list[Any]:
@@ -92,6 +108,12 @@ def draw_ready(shown: str, made: Made | None, *inputs: Any) -> Iterator[list[Any
 def draw_asked(_shown: str, made: Made | None, *inputs: Any) -> Iterator[list[Any]]:
     """Draw, however long it takes."""
     yield from _draw(True, made, *inputs)
+
+
+def draw_linked(link: dict[str, str] | None, shown: str, made: Made | None, *inputs: Any) -> Iterator[list[Any]]:
+    """As `draw_asked`, where the page's link says that it was; else as `draw_ready`."""
+    if shown == "embeddings":
+        yield from _draw(asks_for(link, shown), made, *inputs)
 
 
 def open_point(event: gr.EventData, source: str) -> list[Any]:
@@ -222,4 +244,4 @@ def _words(question: Question, source: str, kind: Kind, layer: int, method: str,
     return html.escape(what)
 
 
-TAB = Tab(id="embeddings", label="Embeddings", help=HELP, build=build, follow=follow)
+TAB = Tab(id="embeddings", label="Embeddings", help=HELP, build=build, follow=follow, of_picture=False)

@@ -18,13 +18,26 @@ from explorer_app.browser_view import browser_view
 from explorer_app.events import AT_ONCE, MODEL_QUEUE, PRIVATE
 from explorer_app.service import first_look
 from explorer_app.service.background import Background
+from explorer_app.service.cache import BoundedCache
 from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without
 from explorer_app.service.question import Question
-from explorer_app.tabs.shared import MADE, Follows, Made, Page, Tab, bar, mark, settings, status_and_mark
+from explorer_app.tabs.shared import (
+    MADE,
+    Field,
+    Follows,
+    Made,
+    Page,
+    Tab,
+    asks_for,
+    bar,
+    mark,
+    settings,
+    status_and_mark,
+)
 
 HELP = """
 How far do teacher and student drift from what the **teacher sees in the clean pictures**, as the damage of the left
@@ -36,6 +49,7 @@ COUNTS = (16, 32, 64, 128)
 SCROLL = "() => setTimeout(() => document.querySelector('#strength-status').scrollIntoView(), 50)"
 _BATCH, _LARGEST_GALLERY = 8, 5000
 _WATCH_SECONDS = 0.4
+_measured: BoundedCache[Sweep] = BoundedCache(16, lambda _: 1)
 
 
 def build(page: Page) -> Follows:
@@ -59,20 +73,27 @@ def build(page: Page) -> Follows:
     maps = browser_view("attentionview", "strength-view")
     column = page.column.inputs
     inputs, outputs = [source, count, values, *column], [view, swept, made, status]
-    asked = start.click(measure, inputs, outputs, show_progress="hidden", **QUEUE)
-    page.redraw_after(asked)
-    stop.click(lambda: "", outputs=status, cancels=[asked], **AT_ONCE)
+    hidden: dict[str, Any] = {"show_progress": "hidden", **QUEUE}
+    asked = [start.click(measure, inputs, outputs, **hidden)]
+    asked += [page.linked(measure_linked, [page.link, *inputs], outputs, **hidden)]
+    for event in asked:
+        page.redraw_after(event)
+    stop.click(lambda: "", outputs=status, cancels=asked, **AT_ONCE)
     waiting = bar("looking at the picture at this strength")
     view.strength(lambda: waiting, outputs=below, **AT_ONCE).then(None, js=SCROLL, **PRIVATE)
     looked: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **MODEL_QUEUE}
     view.strength(show_maps, [swept, *column], [maps, below], **looked)
-    return Follows((made, count, values), (line, view, swept, made), (count.change, values.change))
+    fields = (Field("pictures", source), Field("count", count), Field("values", values, numbers))
+    changes = (count.change, values.change)
+    return Follows((made, count, values, page.link), (line, view, swept, made), changes, fields, made)
 
 
-def follow(question: Question, made: Made | None, count: int, values: str) -> list[Any]:
-    """(line, view, what was swept, what is shown): an example gives way to the one of another student."""
+def follow(question: Question, made: Made | None, count: int, values: str, link: dict[str, str] | None) -> list[Any]:
+    """(line, view, what was swept, what is shown): an example gives way to the one of another student; there is none
+    where a link asks for what was measured."""
     offer = _offer(question, int(count), values)
-    shipped = first_look.sweep_of(question.student) if made is None or made.example else None
+    examples = (made is None and not asks_for(link, "robustness")) or (made is not None and made.example)
+    shipped = first_look.sweep_of(question.student) if examples else None
     if shipped is None or (made is not None and made.of == question.version()):
         return [mark(made, settings(question), offer), *[gr.skip()] * 3]
     made = Made(question.version(), f"{shipped['label']}, {shipped['caption']}", example=True)
@@ -87,9 +108,16 @@ def measure(source: str, count: int, values: str, *column: Any) -> Iterator[list
             question = Question.read(*column)
             strengths = strengths_of(question.damage.spec, numbers(values))
             images = picture_set(source, question.size)
-            latest: list[Sweep] = []
-            work = Background(lambda progress: latest.extend(sweep(question, images, int(count), strengths, progress)))
             made, drawn = Made(settings(question), f"{count} {source}, {question.words}"), 0
+            latest: list[Sweep] = []
+            taken = _taken(images, int(count)).digest
+            key = (made.of, len(images), taken, tuple(damage.spec for damage in strengths.distortions))
+
+            def measured(progress: Told) -> Sweep:
+                latest.extend(sweep(question, images, int(count), strengths, progress))
+                return latest[-1]
+
+            work = Background(lambda progress: _measured.get(key, lambda: measured(progress)))
             for done, total in work.watch(_WATCH_SECONDS):
                 words = f"{done} of {total} views of pictures" if done else "loading"
                 going_on = bar(words, done, total, work.left, live=bool(latest))
@@ -98,18 +126,23 @@ def measure(source: str, count: int, values: str, *column: Any) -> Iterator[list
                     yield [scene(latest[-1], question, without(images)), strengths, made, going_on]
                 else:
                     yield [*[gr.skip()] * 3, going_on]
-            work.check()
-            yield [scene(latest[-1], question, without(images)), strengths, made, ""]
+            yield [scene(work.result, question, without(images)), strengths, made, ""]
     except ToldError as error:
         yield [*[gr.skip()] * 3, notice(error)]
+
+
+def measure_linked(link: dict[str, str] | None, *inputs: Any) -> Iterator[list[Any]]:
+    """As `measure`, where the page's link says that it was."""
+    if asks_for(link, "robustness"):
+        yield from measure(*inputs)
 
 
 def sweep(
     question: Question, images: ex.ImageSet, count: int, strengths: Strengths, progress: Told | None = None
 ) -> Iterator[Sweep]:
-    """The sweep after each batch; of the pictures so many are taken in turn from each class."""
+    """The sweep after each batch, of so many of the pictures."""
     pair = question.pair()
-    taken = images.select(in_turn(images.labels or (0,) * len(images), count))
+    taken = _taken(images, count)
     # all as a gallery only if that costs nothing
     gallery = images if len(images) <= _LARGEST_GALLERY and is_embedded(pair.teacher, images) else None
     steps = sweep_steps(
@@ -154,6 +187,11 @@ def scene(swept: Sweep, question: Question, note: str) -> dict[str, Any]:
     return sweep_scene(swept, running=running, untouched=untouched, caption=caption)
 
 
+def _taken(images: ex.ImageSet, count: int) -> ex.ImageSet:
+    """So many, in turn from each class."""
+    return images.select(in_turn(images.labels or (0,) * len(images), count))
+
+
 def _offer(question: Question, count: int, values: str) -> str:
     """What Measure would do, and how long it would take."""
     try:
@@ -166,4 +204,4 @@ def _offer(question: Question, count: int, values: str) -> str:
     return f"<b>Measure</b> takes about {in_words(seconds)} for {what}."
 
 
-TAB = Tab(id="robustness", label="Robustness", help=HELP, build=build, follow=follow)
+TAB = Tab(id="robustness", label="Robustness", help=HELP, build=build, follow=follow, of_picture=False)

@@ -23,6 +23,8 @@ class Page:
         column: the left column.
         problem: the line above the tabs; takes a `notice`.
         tabs, shown: all tabs, and the id of the one that is open.
+        link: the query of the link that opened the page, None where none did.
+        linked: the event after which all controls are as that link says.
         opened: the event after which this tab is open.
         load: the event of a page that opens.
         redrawn: events after which the open tab is drawn again, and settings of that.
@@ -32,6 +34,8 @@ class Page:
     problem: gr.HTML
     tabs: gr.Tabs
     shown: gr.State
+    link: gr.State
+    linked: Any
     load: Any
     opened: Any = None
     redrawn: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
@@ -59,6 +63,21 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Field:
+    """A control of a tab that a link tells.
+
+    Attributes:
+        name: of the query parameter.
+        control: a list, a slider, a box to tick or a text.
+        check: raises what is wrong with a text.
+    """
+
+    name: str
+    control: Any
+    check: Callable[[str], Any] = str
+
+
+@dataclass(frozen=True)
 class Follows:
     """The parts of a tab that `Tab.draw` or `Tab.follow` set.
 
@@ -66,11 +85,15 @@ class Follows:
         given: the components that `Tab.follow` is given beside the question: the state of what was made first.
         set: the components that are set, in the order of what is returned.
         changes: events of the tab's own after which it is asked again.
+        fields: what a link tells of its controls.
+        result: the state of what was made, as `Tab.told` takes it.
     """
 
     given: tuple[Any, ...]
     set: tuple[Any, ...]
     changes: tuple[Any, ...] = ()
+    fields: tuple[Field, ...] = ()
+    result: gr.State | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,8 @@ class Tab:
         depends: what of the question the part shows.
         draw: what it shows.
         follow: what becomes of the parts of `Follows`, where there is no `draw`: takes the question and what is given.
+        of_picture: whether it shows the picture of the left column; no link leads to one's own.
+        told: what a link tells of what was made.
     """
 
     id: str
@@ -94,6 +119,13 @@ class Tab:
     depends: Callable[[Question], Any] = lambda question: question
     draw: Callable[[Question], Any] | None = None
     follow: Callable[..., list[Any]] | None = None
+    of_picture: bool = True
+    told: Callable[[Any], dict[str, str]] = lambda made: {} if made is None or made.example else {"made": "1"}
+
+
+def asks_for(link: dict[str, str] | None, tab: str) -> bool:
+    """Whether a link opened this tab with a result that was made there, so that it is made again."""
+    return link is not None and link["view"] == tab and link.get("made") == "1"
 
 
 def settings(question: Question) -> Any:

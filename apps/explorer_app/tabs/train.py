@@ -11,12 +11,12 @@ from typing import Any
 import gradio as gr
 
 import explorer as ex
+from explorer.distortions.parameters import Parameter
 from explorer.errors import InputError
 from explorer.models.pairs import export_pair
 from explorer.plots.animation import animate_recovery
 from explorer.system.files import atomic_path
 from explorer_app.browser_view import REMEMBER, browser_view
-from explorer_app.column.sidebar import Sidebar
 from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
 from explorer_app.service import first_look, models, pace, runs, students
 from explorer_app.service.errors import ToldError, notice, told
@@ -24,7 +24,7 @@ from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import PHOTOS, picture_folders
 from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
-from explorer_app.tabs.shared import Follows, Made, Page, Tab, mark, status_and_mark
+from explorer_app.tabs.shared import Field, Follows, Made, Page, Tab, mark, status_and_mark
 
 HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
@@ -40,6 +40,7 @@ TRAINABLE = [
     ("the last two blocks", "last:2"),
     ("everything", "all"),
 ]
+FIELDS = ("learn_from", "learned", "cls", "patch", "attention", "steps", "train", "train_size", "batch", "train_seed")
 NO_RUN, EXAMPLE = "none", "example"
 """What stands for a run's name where there is none, and where the recorded one is shown."""
 _POLL_SECONDS, _REST_SECONDS, _LEAVE_SECONDS = 1.0, 0.15, 10.0
@@ -49,7 +50,7 @@ CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').
 def build(page: Page) -> Follows:
     """A form, the run that it begins, and the files that come of it."""
     column, own = page.column, page.column.students
-    form = _build_form(column)
+    form = _build_form(page)
     with gr.Row(elem_id="run-buttons"):
         # Not before `restore` has run, which would else undo what the run says of these three.
         start = gr.Button("Start", variant="primary", elem_id="start-run", interactive=False, min_width=90)
@@ -86,9 +87,16 @@ def build(page: Page) -> Follows:
     restored = page.load(restore, column.recalled, follows, **OPENING)
     for event in (page.opened, restored):
         event.then(first, [page.shown, current], [view, current], **QUICK)
-    _, _, _, _, _, _, steps, trainable, size, batch, _ = form
+    page.linked(first, [page.shown, current], [view, current], **QUICK)
+    _, _, learned, *_, steps, trainable, size, batch, _ = form
     asked = (steps, trainable, size, batch)
-    return Follows((made, *asked), (line,), tuple(control.change for control in asked))
+    changes = tuple(control.change for control in asked)
+    controls = (form[0], *form[2:])  # a link leads to nobody's file
+    fields = tuple(
+        Field(name, control, ex.distortion if control is learned else str)
+        for name, control in zip(FIELDS, controls, strict=True)
+    )
+    return Follows((made, *asked), (line,), changes, fields, current)
 
 
 def follow(question: Question, made: Made | None, steps: int, trainable: str, size: int, batch: int) -> list[Any]:
@@ -108,7 +116,8 @@ def first(shown: str, current: str | None) -> list[Any]:
     return [gr.skip(), gr.skip()] if recorded is None else [recorded, EXAMPLE]
 
 
-def _build_form(column: Sidebar) -> tuple[Any, ...]:
+def _build_form(page: Page) -> tuple[Any, ...]:
+    column = page.column
     with gr.Row():
         with gr.Column(min_width=240):
             pictures = gr.Dropdown(
@@ -145,21 +154,35 @@ def _build_form(column: Sidebar) -> tuple[Any, ...]:
         size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
         batch = gr.Slider(2, 32, runs.BATCH, step=1, label="Pictures per step", elem_id="batch")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
-    pictures.input(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **QUICK)
+    pictures.change(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **QUICK)
     gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **QUICK)
+    page.linked(_described, [page.link, column.spec, learned], [strength, low, high, learned], **QUICK)
     for slider in (low, high):
         slider.input(_varied, [column.spec, low, high], learned, **QUICK)
     return (pictures, zipped, learned, *levels, steps, trainable, size, batch, seed)
 
 
-def restore(recalled: Any) -> list[Any]:
-    """What the browser's last run was, for a page that was opened again."""
+def restore(recalled: Any, request: gr.Request) -> list[Any]:
+    """The run that the page's link tells, as it is now; or what the browser's last one was, for a page that was opened
+    again."""
     kept = students.still_there(recalled)
-    run = RUNS.remembered(kept[0]) if kept else None
+    shared = dict(request.query_params).get("run") if request else None
+    run = RUNS.remembered(shared) if shared else None
+    if run is not None and run.name not in kept:
+        return [_of_others(run), run.name, None, kept, *_buttons(run, own=False)]
+    run = run or (RUNS.remembered(kept[0]) if kept else None)
     if run is None:
         return [None, NO_RUN, None, kept, *_buttons(None)]
     _await_end(run)
     return [run.payload(RUNS.ahead(run)), run.name, None, kept, *_buttons(run)]
+
+
+def _of_others(run: Run) -> Any:
+    """What somebody else's run shows; without its name, which this browser would take for its own."""
+    payload = run.payload(RUNS.ahead(run))
+    goes_on = "" if run.ended else " It goes on: reload this page to see how far it is."
+    told = f"The run of the link that opened this page.{goes_on}"
+    return {**payload, "run": None, "message": " ".join(part for part in (told, payload["message"]) if part)}
 
 
 def _await_end(run: Run) -> None:
@@ -236,11 +259,17 @@ def _follow(run: Run, own: list[str], question: Question) -> Iterator[list[Any]]
         RUNS.stop(run)
 
 
-def _buttons(run: Run | None) -> list[gr.Button]:
-    """Start, Stop, Resume, Save student and Save animation as a run allows them."""
-    goes_on = run is not None and not run.ended
+def _buttons(run: Run | None, own: bool = True) -> list[gr.Button]:
+    """Start, Stop, Resume, Save student and Save animation as a run allows them; others' is only looked at."""
+    goes_on = own and run is not None and not run.ended
     kept = run is not None and students.folder_of(run.name) is not None
-    possible = (not goes_on, goes_on, run is not None and run.resumable, kept, run is not None and bool(run.moments))
+    possible = (
+        not goes_on,
+        goes_on,
+        own and run is not None and run.resumable,
+        kept,
+        run is not None and bool(run.moments),
+    )
     return [gr.Button(interactive=each) for each in possible]
 
 
@@ -303,13 +332,28 @@ def _ranges(spec: str, strength: str) -> list[Any]:
     if strength == FIXED or found is None:
         return [gr.Slider(visible=False), gr.Slider(visible=False), spec]
     parameter, value = found
-    bounds: dict[str, Any] = {"minimum": parameter.low, "maximum": parameter.high, "step": parameter.step}
     low, high = sorted((parameter.low + (value - parameter.low) / 4, value))
-    sliders = [
+    return [*_sliders(parameter, low, high), _varied(spec, low, high)]
+
+
+def _sliders(parameter: Parameter, low: float, high: float) -> list[gr.Slider]:
+    """A range of strengths."""
+    bounds: dict[str, Any] = {"minimum": parameter.low, "maximum": parameter.high, "step": parameter.step}
+    return [
         gr.Slider(value=each, visible=True, label=f"{parameter.name} {word} ({parameter.unit})", **bounds)
         for word, each in (("from", low), ("to", high))
     ]
-    return [*sliders, _varied(spec, low, high)]
+
+
+def _described(link: dict[str, str] | None, spec: str, learned: str) -> list[Any]:
+    """(strength, from, to, text) as a link says; where it does not, the damage of the left column is learned."""
+    text = learned if link is not None and "learned" in link else spec
+    found = _strength(spec)
+    steps = [step for branch in ex.distortion(text).branches for step in branch]
+    given = dict(steps[0].values).get(found[0].name) if found is not None and len(steps) == 1 else None
+    if isinstance(given, tuple) and _varied(spec, *given) == ex.distortion(text).spec:
+        return [VARYING, *_sliders(found[0], *given), text]
+    return [FIXED, *_ranges(spec, FIXED)[:2], text]
 
 
 def _varied(spec: str, low: float, high: float) -> str:
@@ -337,4 +381,11 @@ def _strength(spec: str) -> Any:
     return None if value is None or isinstance(value, tuple) else (parameter, value)
 
 
-TAB = Tab(id="train", label="Train", help=HELP, build=build, follow=follow)
+TAB = Tab(
+    id="train",
+    label="Train",
+    help=HELP,
+    build=build,
+    follow=follow,
+    told=lambda run: {} if run in (None, NO_RUN, EXAMPLE) else {"run": run},
+)
