@@ -1,12 +1,15 @@
 """Records what the app's tabs show before a visitor has made anything:
 
-    python docs/make_first_look.py                    # the run, and a sweep and a map of each shipped student
+    python docs/make_first_look.py                    # all of it
     python docs/make_first_look.py s14-noise          # one student's, after it was exchanged
     python docs/make_first_look.py run                # the run
+    python docs/make_first_look.py scene              # what a page is seen with first
 
-Writes assets/first_look: `run.json.gz`, a run of the app's own with its form as it comes; `STUDENT.json.gz`, a sweep
-and a map, bound to the student by its digest; and `photos.webp`, the thumbnails of all maps. On two cores the run takes
-about six minutes, a student one, or three if it is CLIP's, and as much again where `docs/embed_photos.py` was not run.
+Writes assets/first_look: `run.json.gz`, a run of the app's own with its form as it comes; `scene.json.gz`, the picture
+with which the app begins, as its first two tabs show it; `STUDENT.json.gz`, a sweep and a map; and `photos.webp`, the
+thumbnails of all maps. Scene, sweep and map are bound to their student by its digest: the scene is made anew with the
+student that the app begins with. On two cores the run takes about six minutes, a student one, or three if it is
+CLIP's, and as much again where `docs/embed_photos.py` was not run.
 """
 
 import argparse
@@ -32,6 +35,7 @@ from explorer.evaluation.sweeping import strengths_of
 from explorer.models.pairs import read_card
 from explorer.scenes.common import Payload, features_of
 from explorer.scenes.evaluation import embedding_scene, sprite
+from explorer.scenes.inspection import attention_scene, patch_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "apps"))
@@ -51,20 +55,22 @@ CORES = 2
 def main() -> None:
     """Make what was asked for; files of students that are not shipped any more go."""
     students = ex.list_pairs()
+    known = [*MAKES, *students]
     parser = argparse.ArgumentParser(description="Records what the app's tabs show at first.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"run, {', '.join(students)} (default: all)")
-    names = parser.parse_args().names or ["run", *students]
-    unknown = set(names) - {"run", *students}
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(MAKES)}, {', '.join(students)} (default: all)"
+    )
+    names = parser.parse_args().names or known
+    unknown = set(names) - set(known)
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are run, {', '.join(students)}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if FIRST.student in names and "scene" not in names:
+        names.append("scene")
     OUT.mkdir(exist_ok=True)
     for name in tqdm(names):
-        if name == "run":
-            _write("run", recorded())
-        else:
-            _write(name, looked_at(name))
+        _write(name, MAKES[name]() if name in MAKES else looked_at(name))
     for file in OUT.glob("*.json.gz"):
-        if file.name.split(".")[0] not in ("run", *students):
+        if file.name.split(".")[0] not in known:
             file.unlink()
 
 
@@ -121,6 +127,21 @@ def recorded() -> Payload:
     return {"made": made, "scene": _smaller({**payload, "run": None, "key": "recorded"})}
 
 
+def seen() -> Payload:
+    """The first picture as the first two tabs show it, each once: pictures, and what both tell alike, stand apart."""
+    comparison = FIRST.comparison()
+    attention, patches = attention_scene(comparison), patch_scene(comparison)
+    features = [torch.nn.functional.normalize(_decoded(pane["patches"]), dim=1) for pane in patches["panes"]]
+    for pane, less in zip(patches["panes"], reduced(features), strict=True):
+        pane["patches"] = features_of(less)
+    pictures = {pane["view"]: pane.pop("picture") for pane in [*attention["panes"], *patches["panes"]]}
+    both = {name: told for name, told in attention.items() if name != "panes" and patches.get(name) == told}
+    views = {"attention": attention, "patches": patches}
+    only = {tab: {name: told for name, told in view.items() if name not in both} for tab, view in views.items()}
+    digest = read_card(FIRST.student)["student_sha256"]
+    return {"student_sha256": digest, "asked": FIRST.link(), "pictures": pictures, "both": both, "views": only}
+
+
 def _forward_seconds(size: int) -> float:
     """Of one core for a forward pass of one picture, with which the app times other machines."""
     teacher, picture = ex.load_backbone("s14", image_size=size), torch.rand(1, 3, size, size)
@@ -137,14 +158,21 @@ def _smaller(payload: Payload) -> Payload:
     that the view draws: a megabyte instead of eight."""
     recorded = payload["moments"]
     kept = [recorded[round(place)] for place in np.linspace(0, len(recorded) - 1, min(MOMENTS, len(recorded)))]
-    seen = [payload["reference"], *kept]
-    whole = [torch.nn.functional.normalize(_decoded(moment["patches"]), dim=1) for moment in seen]
-    basis = torch.linalg.svd(torch.cat(whole), full_matrices=False).Vh[:DIRECTIONS].T
-    reduced = [features @ basis for features in whole]
-    wrong = max(_furthest(whole[0], one, reduced[0], less) for one, less in zip(whole, reduced, strict=True))
-    tqdm.write(f"{len(kept)} moments in {DIRECTIONS} directions: cosines are wrong by {wrong:.3f} at most")
-    first, *moments = ({**moment, "patches": features_of(less)} for moment, less in zip(seen, reduced, strict=True))
+    views = [payload["reference"], *kept]
+    whole = [torch.nn.functional.normalize(_decoded(moment["patches"]), dim=1) for moment in views]
+    first, *moments = (
+        {**moment, "patches": features_of(less)} for moment, less in zip(views, reduced(whole), strict=True)
+    )
     return {**payload, "reference": first, "moments": moments}
+
+
+def reduced(whole: list[Float[Tensor, "patch dim"]]) -> list[Float[Tensor, "patch direction"]]:
+    """Patch features, each of length 1, in the main directions of all of them."""
+    basis = torch.linalg.svd(torch.cat(whole), full_matrices=False).Vh[:DIRECTIONS].T
+    less = [features @ basis for features in whole]
+    wrong = max(_furthest(whole[0], one, less[0], other) for one, other in zip(whole, less, strict=True))
+    tqdm.write(f"{len(whole)} views in {DIRECTIONS} directions: cosines are wrong by {wrong:.3f} at most")
+    return less
 
 
 def _furthest(
@@ -162,6 +190,9 @@ def _furthest(
 def _decoded(array: dict[str, Any]) -> Tensor:
     raw = np.frombuffer(base64.b64decode(array["data"]), dtype=array["dtype"]).reshape(array["shape"])
     return torch.from_numpy(raw.astype(np.float32))
+
+
+MAKES = {"run": recorded, "scene": seen}
 
 
 def _write(name: str, content: Payload) -> None:

@@ -10,7 +10,7 @@ import pytest
 import explorer
 
 HEAVY = ("gradio", "matplotlib", "plotly", "umap", "numba", "captum", "sklearn", "pandas", "onnx", "peft", "kornia")
-HEAVY += ("ipywidgets", "anywidget", "IPython")
+HEAVY += ("ipywidgets", "anywidget", "IPython", "timm", "torchvision")
 
 
 def modules_after(code: str) -> set[str]:
@@ -23,7 +23,7 @@ def modules_after(code: str) -> set[str]:
 
 def test_import_is_light() -> None:
     loaded = modules_after("import explorer; explorer.load_backbone; explorer.load_image; explorer.alignment")
-    assert {"torch", "timm"} <= loaded
+    assert "torch" in loaded
     assert loaded & set(HEAVY) == set()
 
 

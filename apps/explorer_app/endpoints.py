@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from PIL import Image
@@ -12,9 +12,7 @@ from explorer.data.image import to_pil
 from explorer.errors import InputError
 from explorer.evaluation.sweeping import strengths_of
 from explorer.inspection.comparison import VIEWS, Comparison
-from explorer.plots.comparison import plot_comparison, plot_similarity
-from explorer.plots.overlays import overlay
-from explorer.plots.style import scale_end, to_image
+from explorer.system.late import Late
 from explorer_app.column.picture import picture_input
 from explorer_app.events import refused
 from explorer_app.service import models, runs
@@ -24,6 +22,11 @@ from explorer_app.service.pictures import PHOTOS, picture_set
 from explorer_app.service.question import DEFAULT_DISTORTION, Question
 from explorer_app.service.runs import RUNS
 from explorer_app.tabs import embeddings, robustness
+
+if TYPE_CHECKING:
+    from explorer import plots
+else:
+    plots = Late("explorer.plots")  # nothing of a page is drawn by matplotlib
 
 EXAMPLE = "assets/photos/farm_animal/owl.webp"
 """For "Use via API": such a file is in a copy of the project. Gradio's own example is an address; none is fetched."""
@@ -72,7 +75,7 @@ def compare(
         which = _head(head)
         maps = comparison.maps(layer, which)
         numbers = comparison.numbers(layer, which)
-    figure = to_image(plot_comparison(comparison, layer=layer, head=which))
+    figure = plots.to_image(plots.plot_comparison(comparison, layer=layer, head=which))
     pictures = [to_pil(comparison.clean), to_pil(comparison.distorted.clamp(0, 1))]
     return figure, *pictures, *_panes(comparison, maps), numbers
 
@@ -93,7 +96,7 @@ def patch_similarity(
         "similarity": {name: values.tolist() for name, values in maps.items()},
         "best_match": {name: list(divmod(int(values.argmax()), values.shape[1])) for name, values in maps.items()},
     }
-    return to_image(plot_similarity(comparison, row, col, layer=layer)), *_panes(comparison, maps), numbers
+    return plots.to_image(plots.plot_similarity(comparison, row, col, layer=layer)), *_panes(comparison, maps), numbers
 
 
 async def distill(
@@ -167,11 +170,11 @@ def _publish(
 
 def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]:
     """The four maps over their pictures, under one scale."""
-    highest = scale_end(*(values.numpy() for values in maps.values()))
+    highest = plots.style.scale_end(*(values.numpy() for values in maps.values()))
     lowest = min(0.0, *(float(values.min()) for values in maps.values()))
     pictures = {"clean": comparison.clean, "distorted": comparison.distorted.clamp(0, 1)}
     return [
-        Image.fromarray(overlay(pictures[name.split("_")[1]], values, low=lowest, high=highest))
+        Image.fromarray(plots.overlay(pictures[name.split("_")[1]], values, low=lowest, high=highest))
         for name, values in maps.items()
     ]
 

@@ -1,7 +1,7 @@
 """The page: the left column, the tabs, and what follows on what."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +14,16 @@ from explorer_app.endpoints import build_endpoints
 from explorer_app.events import AT_ONCE, MODEL_QUEUE, OPENING, PRIVATE, on_change
 from explorer_app.links import TELL_TABS, build_share, connect_share, reopen
 from explorer_app.names import GIVE_NAMES
+from explorer_app.service import first_look
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.question import FORGOTTEN, Question
 from explorer_app.style import SWITCH_THEME, TAGLINE, TITLE
 from explorer_app.tabs import TABS
-from explorer_app.tabs.shared import Follows, Page, Tab
+from explorer_app.tabs.shared import Follows, Made, Page, Tab, mark
 from explorer_app.tour import build_tour, build_tour_button
 
 FOLLOWING = {tab.id: tab for tab in TABS if tab.draw or tab.follow}
+EXAMPLE = Made(None, "recorded before", example=True)
 PROGRESS = gr.Progress(track_tqdm=True)
 
 
@@ -64,8 +66,9 @@ def build() -> gr.Blocks:
     return blocks
 
 
-def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., list[Any]]:
-    """What draws the tab that is open, unless it shows this already; another one is drawn when it is opened.
+def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., Iterator[list[Any]]]:
+    """What draws the tab that is open, unless it shows this already; another one is drawn when it is opened. Until the
+    model is there, what is shipped of the same question is shown.
 
     Args:
         counts: for each tab that follows how many components it is given, and how many it sets.
@@ -76,12 +79,16 @@ def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., list[Any]]:
         shown: str | None,
         progress: gr.Progress = PROGRESS,  # noqa: ARG001  (Gradio then shows the download of weights)
         *asked: Any,
-    ) -> list[Any]:
+    ) -> Iterator[list[Any]]:
         given, rest = {}, list(asked)
         for name, (taken, _) in counts.items():
             given[name], rest = rest[:taken], rest[taken:]
         parts = {name: [gr.skip()] * count for name, (_, count) in counts.items()}
         weights, seen, problem = gr.skip(), gr.skip(), notice()
+
+        def told_parts() -> list[Any]:
+            return [*(each for name in FOLLOWING for each in parts[name]), problem, weights, drawn, seen]
+
         try:
             with told():
                 if shown is None:
@@ -95,14 +102,19 @@ def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., list[Any]]:
                     elif tab.draw and question.picture is None:
                         pass  # it is being replaced, as its place in the left column says
                     elif tab.draw and drawn.get(shown) != (wanted := tab.depends(question)):
-                        parts[shown] = [tab.draw(question)]
+                        example = None if question.is_ready() else first_look.scene_of(shown, question)
+                        if example is not None:
+                            parts[shown] = [example, mark(EXAMPLE, None, "It is being renewed.")]
+                            yield told_parts()
+                            parts[shown] = [gr.skip(), mark(EXAMPLE, None, "")]
+                        parts[shown] = [tab.draw(question), ""]
                         weights = f"Weights: {html.escape(question.teacher().source)}"
                         drawn = {**drawn, shown: wanted}
                     if question.is_settled():
                         seen = question.backbone
         except ToldError as error:
             problem = notice(error)
-        return [*(each for name in FOLLOWING for each in parts[name]), problem, weights, drawn, seen]
+        yield told_parts()
 
     return refresh
 
@@ -114,8 +126,9 @@ def _build_tab(tab: Tab, page: Page) -> Follows:
         if tab.help:
             with gr.Accordion("How to read this", open=False):
                 gr.Markdown(tab.help)
+        example = gr.HTML(elem_classes="example", padding=False) if tab.draw else None
         part = tab.build(replace(page, opened=opened))
-        return part if tab.follow else Follows((), (part,))
+        return part if tab.follow else Follows((), (part, example))
 
 
 def _build_header() -> gr.HTML:

@@ -17,9 +17,12 @@ from explorer_app.service.pace import seconds_a_picture
 from explorer_app.service.question import Question
 from explorer_app.style import CSS, HEAD, THEME
 
-POLL_SECONDS = 0.01
-"""Gradio looks a thousand times a second whether somebody asks, which alone takes 6 % of a core."""
+POLL_SECONDS = 0.04
+"""Gradio looks a thousand times a second whether somebody asks, which alone takes 6 % of a core; this takes next to
+nothing, and 20 ms of an answer."""
 QUIET_SECONDS = 20.0
+WARM_UP_SECONDS = 5.0
+"""A page that is opened at once is served first: what the model needs to be imported would take half of its time."""
 
 
 def serve(page: gr.Blocks) -> None:
@@ -44,8 +47,11 @@ def serve(page: gr.Blocks) -> None:
 
 
 def _warm_up() -> None:
-    """Load the default model and picture before the first visitor asks; without weights the page says so itself. Then,
-    when nobody looks, get UMAP ready, which is compiled for up to a minute when it is first used on a computer."""
+    """Load the default model and picture, unless a visitor has asked for them by now; without weights the page says so
+    itself. Then, when nobody looks, get UMAP ready, which is compiled for up to a minute when it is first used on a
+    computer.
+    """
+    time.sleep(WARM_UP_SECONDS)
     try:
         question = Question.of_link({})
         question.comparison()

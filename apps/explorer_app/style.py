@@ -92,6 +92,10 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
 #strength-view { min-height: 90vh; }
 #strength-status:not(:has(.progress)):not(:has(.quiet)) ~ #strength-view { display: none; }
 #strength-status:has(.progress) ~ #strength-view .vx-empty { visibility: hidden; }
+/* Beside the words of the fold above it, so that nothing moves when it goes. */
+.example { position: absolute !important; right: 40px; width: max-content !important; margin-top: 36px !important;
+           pointer-events: none; }
+.example .quiet { min-height: 0; font-size: 13px; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
 .progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }

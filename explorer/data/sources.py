@@ -23,7 +23,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torchvision.datasets
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -415,6 +414,8 @@ def _named(name: str, size: Size, split: str | None, skip: bool) -> ImageSet:
         close = difflib.get_close_matches(bare.lower(), ["photos", *known], n=3)
         hint = f"; nearest: {', '.join(known.get(match, match) for match in close)}" if close else ""
         raise InputError(f"'{name}' does not exist{hint}; {_ACCEPTED}")
+    import torchvision.datasets  # late: it takes longer than torch itself
+
     kind = getattr(torchvision.datasets, known[bare.lower()])
     return _wrapped(_fetched(kind, split or given), size, skip)
 

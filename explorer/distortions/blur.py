@@ -7,7 +7,6 @@ blur, relative to what is seen, of a larger picture. The zoom of `zoom_blur` is 
 import math
 
 import torch
-import torchvision.transforms.v2.functional as tvf
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -43,6 +42,8 @@ def gaussian_blur(
             f"gaussian_blur: a kernel of {kernel} px reaches {kernel // 2} px beyond the border, more than a picture "
             f"of {height}x{width} px (height x width) can reflect; use kernel={largest} or less, or a larger picture"
         )
+    import torchvision.transforms.v2.functional as tvf  # late: it takes longer than torch itself
+
     across = tvf.gaussian_blur(images, kernel_size=[kernel, 1], sigma=[sigma, sigma])
     return tvf.gaussian_blur(across, kernel_size=[1, kernel], sigma=[sigma, sigma])
 

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-import torchvision.transforms.v2.functional as tvf
 from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -330,6 +329,8 @@ def _baseline(picture: Tensor, kind: Baseline) -> Float[Tensor, "1 3 height widt
 
 def _blurred(picture: Tensor) -> Tensor:
     """Sigma is 1/16 of the shorter side (14 px at 224), cut at three sigma; one axis after the other is cheaper."""
+    import torchvision.transforms.v2.functional as tvf  # late: it takes longer than torch itself
+
     sigma = min(picture.shape[2:]) / 16
     kernel = 2 * math.floor(3 * sigma) + 1
     across = tvf.gaussian_blur(picture, kernel_size=[kernel, 1], sigma=[sigma, sigma])

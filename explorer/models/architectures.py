@@ -8,13 +8,10 @@ tests/models/test_architectures.py checks, that both say the same.
 """
 
 from fnmatch import fnmatch
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import timm
 import torch
-from timm.layers import DiffAttention
-from timm.layers.config import set_fused_attn
-from timm.models import beit, eva, naflexvit, vision_transformer, vision_transformer_relpos
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -22,6 +19,12 @@ from explorer.errors import InputError, did_you_mean
 from explorer.models.readers import Calls
 from explorer.models.trace import QueryKind
 from explorer.models.weights import ALIASES
+from explorer.system.late import Late
+
+if TYPE_CHECKING:
+    import timm
+else:
+    timm = Late("timm")  # takes as long as torch itself, torchvision included, which it brings along
 
 
 class UnsupportedModelError(InputError):
@@ -95,9 +98,12 @@ def check_supported(architecture: str) -> nn.Module:
 def reason_against_module(module: nn.Module) -> str | None:
     """Why a built model is not supported; None: it is."""
     blocks = getattr(module, "blocks", None)
-    if not isinstance(module, _CLASSES) or not isinstance(blocks, nn.Sequential | nn.ModuleList):
+    if not isinstance(module, _classes()) or not isinstance(blocks, nn.Sequential | nn.ModuleList):
         return _NOT_PLAIN
-    if any(isinstance(part, DiffAttention) or type(part).__name__.startswith("Diff") for part in blocks.modules()):
+    if any(
+        isinstance(part, timm.layers.DiffAttention) or type(part).__name__.startswith("Diff")
+        for part in blocks.modules()
+    ):
         return _DIFFERENCE
     odd = next((type(block).__name__ for block in blocks if not _attentions(block)), None)
     return f"its {odd} holds no attention that can be read" if odd is not None else None
@@ -116,11 +122,11 @@ def create(architecture: str, **arguments: Any) -> nn.Module:
     threads take turns.
     """
     fused, experimental = timm.layers.use_fused_attn(), timm.layers.use_fused_attn(experimental=True)
-    set_fused_attn(True)  # only fused attention can be read later
+    timm.layers.config.set_fused_attn(True)  # only fused attention can be read later
     try:
         return timm.create_model(architecture, num_classes=0, **arguments).eval()
     finally:
-        set_fused_attn(fused, experimental=experimental)
+        timm.layers.config.set_fused_attn(fused, experimental=experimental)
 
 
 class Unfilled(TorchFunctionMode):
@@ -166,7 +172,7 @@ def query_kind_of(module: nn.Module) -> QueryKind:
 
 def patch_of(module: Any) -> tuple[int, int]:
     """Height and width of a patch in pixels, a convolutional stem included."""
-    if isinstance(module, naflexvit.NaFlexVit):
+    if isinstance(module, timm.models.naflexvit.NaFlexVit):
         height, width = module.embeds.patch_size
     else:
         height, width = module.patch_embed.feat_ratio(as_scalar=False)
@@ -175,9 +181,9 @@ def patch_of(module: Any) -> tuple[int, int]:
 
 def _attentions(block: Any) -> list[Any]:
     """The attention modules of a block, in the order in which they are called."""
-    if isinstance(block, vision_transformer.ParallelScalingBlock):
+    if isinstance(block, timm.models.vision_transformer.ParallelScalingBlock):
         return [block]  # attends by itself
-    if isinstance(block, vision_transformer.ParallelThingsBlock):
+    if isinstance(block, timm.models.vision_transformer.ParallelThingsBlock):
         return [branch.attn for branch in block.attns]
     return [block.attn] if hasattr(block, "attn") else []
 
@@ -190,13 +196,17 @@ def _refusal(architecture: str, reason: str) -> str:
     )
 
 
-_CLASSES = (
-    vision_transformer.VisionTransformer,
-    vision_transformer_relpos.VisionTransformerRelPos,
-    beit.Beit,
-    eva.Eva,
-    naflexvit.NaFlexVit,
-)
+@cache
+def _classes() -> tuple[type[nn.Module], ...]:
+    return (
+        timm.models.vision_transformer.VisionTransformer,
+        timm.models.vision_transformer_relpos.VisionTransformerRelPos,
+        timm.models.beit.Beit,
+        timm.models.eva.Eva,
+        timm.models.naflexvit.NaFlexVit,
+    )
+
+
 _HOMES = (
     "vision_transformer",
     "vision_transformer_hybrid",

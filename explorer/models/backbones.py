@@ -13,13 +13,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import timm
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from explorer.errors import InputError, UserError
@@ -52,7 +50,13 @@ from explorer.models.weights import (
     load_from_hub,
     state_digest,
 )
+from explorer.system.late import Late
 from explorer.system.precision import outside_autocast
+
+if TYPE_CHECKING:
+    import timm
+else:
+    timm = Late("timm")
 
 Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
@@ -479,7 +483,10 @@ def _resampled(
         own: whether the weights are a file of somebody's own; those of timm's hub stand in the architecture's grid.
     """
     height, width = patch_of(whole)
-    sides = [resolve_model_data_config(whole)["input_size"][1:], as_height_width(size) if size is not None else None]
+    sides = [
+        timm.data.resolve_model_data_config(whole)["input_size"][1:],
+        as_height_width(size) if size is not None else None,
+    ]
     native, wanted = (Grid(side[0] // height, side[1] // width) for side in (sides[0], sides[1] or sides[0]))
     exact = _without_head(architecture, tensors).keys() == whole.state_dict().keys()
     stored = Positions(tensors=tensors, architecture=architecture, whole=whole, native=native, exact=exact)
@@ -567,7 +574,7 @@ def _size_message(architecture: str, size: ImageSize | None, error: Exception | 
 
 
 def _wrap(name: str, module: nn.Module, loaded: LoadedWeights, size: ImageSize | None) -> Backbone:
-    config = resolve_model_data_config(module)
+    config = timm.data.resolve_model_data_config(module)
     height, width = as_height_width(size) if size is not None else config["input_size"][1:]
     patch = patch_of(module)
     return Backbone(

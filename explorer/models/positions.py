@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.layers import resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from explorer.models.checkpoints import WeightsError
@@ -119,6 +118,8 @@ def _relative(tensor: Tensor, extra: int, old: Grid, new: Grid) -> Tensor:
     count, heads = len(tensor) - extra, tensor.shape[1]
     table = rearrange(tensor[:count], "(r c) h -> h r c", r=2 * old.rows - 1)
     shape = (heads, 2 * new.rows - 1, 2 * new.cols - 1)
+    from timm.layers import resize_rel_pos_bias_table  # late: see `architectures`
+
     table = resize_rel_pos_bias_table(table, new_window_size=tuple(new), new_bias_shape=shape)
     return torch.cat([rearrange(table, "h r c -> (r c) h"), tensor[count:]])
 

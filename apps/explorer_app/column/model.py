@@ -29,9 +29,9 @@ def build_student() -> gr.Dropdown:
 
 def build_model(pair: gr.Dropdown) -> dict[str, Any]:
     """Folded away: the backbone of teacher and student, the size at which both look, and a visitor's own weights."""
-    with gr.Accordion("Model: backbone, size", open=False, elem_id="more-model"):
+    with gr.Accordion("Model: backbone, size", open=False, elem_id="more-model") as looking:
         backbone = gr.Dropdown(
-            models.backbones(),
+            models.aliases(),
             value=models.DEFAULT_BACKBONE,
             label="Backbone of teacher and student",
             info=None if LIMITS.public else SEARCHED,
@@ -46,9 +46,10 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
             info=models.about_size(models.DEFAULT_BACKBONE),
             elem_id="size",
         )
-    with gr.Accordion("Your own checkpoint", open=False, visible=not LIMITS.public, elem_id="own-checkpoint"):
+    with gr.Accordion(
+        "Your own checkpoint", open=False, visible=not LIMITS.public, elem_id="own-checkpoint"
+    ) as brought:
         architecture = gr.Dropdown(
-            list(models.architectures()),
             value="vit_base_patch16_224",
             label="Its architecture",
             info="timm's name.",
@@ -67,6 +68,9 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
         )
     own, own_students, recalled = gr.State([]), gr.State([]), gr.JSON([], visible=False)
     seen = gr.State(models.DEFAULT_BACKBONE)
+    # timm and its names take seconds to be there, which the first page does not wait for.
+    looking.expand(lambda names: gr.Dropdown(models.backbones(names)), own, backbone, **QUICK)
+    brought.expand(lambda: gr.Dropdown(list(models.architectures())), outputs=architecture, **QUICK)
     backbone.change(lambda name: gr.Radio(info=models.about_size(name)), backbone, size, **QUICK)
     asked, answered = [backbone, size, seen, own_students], [backbone, pair, problem]
     # Each choice is answered, in turn: the last one wins, whatever became of those before.

@@ -1,7 +1,7 @@
 """What the tabs show before a visitor has made anything: real results that come with the project. No Gradio in here.
 
-`docs/make_first_look.py` makes them, in `assets/first_look`: a recorded run, and for each shipped student a sweep and a
-map of the photos, bound to the student by its digest.
+`docs/make_first_look.py` makes them, in `assets/first_look`: a recorded run, the picture with which the app begins, and
+for each shipped student a sweep and a map of the photos. All but the run are bound to a student by its digest.
 """
 
 import base64
@@ -16,9 +16,10 @@ from explorer.scenes.common import Payload
 from explorer.system.files import asset_path
 from explorer_app.service import models
 from explorer_app.service.pace import in_words
+from explorer_app.service.question import Question
 
 FOLDER = "first_look"
-RUN, PHOTOS = "run.json.gz", "photos.webp"
+RUN, SCENE, PHOTOS = "run.json.gz", "scene.json.gz", "photos.webp"
 
 
 @lru_cache(maxsize=1)
@@ -39,6 +40,19 @@ def forwards_a_picture() -> float | None:
     """What a picture that is learned from cost in that run, in forward passes."""
     found = _read(RUN)
     return None if found is None else float(found["made"]["forwards"])
+
+
+def scene_of(tab: str, question: Question) -> Payload | None:
+    """What the attention or the patch view shows of the question with which the app begins; None of all others, and
+    where none is shipped of the student as it is now."""
+    found = _read(SCENE)
+    if found is None or tab not in found["views"] or question.layer is not None or question.link() != found["asked"]:
+        return None
+    if found["student_sha256"] != question.version():
+        return None
+    scene = {**found["both"], **found["views"][tab], "link": question.link()}
+    panes = [{**pane, "picture": found["pictures"][pane["view"]]} for pane in scene["panes"]]
+    return {**scene, "panes": panes}
 
 
 def sweep_of(student: str) -> Payload | None:

@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import timm
-
 import explorer as ex
 from explorer.errors import InputError
 from explorer.models.backbones import ImageSize
@@ -36,11 +34,20 @@ def load_backbone(name: str, size: ImageSize) -> ex.Backbone:
     return _models.get((name, size), lambda: ex.load_backbone(name, image_size=size))
 
 
+def is_loaded(name: str, size: ImageSize) -> bool:
+    """Whether a backbone need not be waited for."""
+    return (name, size) in _models.kept
+
+
 def backbones(own: Iterable[str] = ()) -> list[tuple[str, str]]:
     """The backbones that can be chosen, as (label, name): a visitor's own, the aliases, and timm's by their names."""
     mine = [(checkpoints.label_of(name), name) for name in own if checkpoints.is_own(name)]
-    aliases = [(pinned.label, alias) for alias, pinned in ex.ALIASES.items()]
-    return [*mine, *aliases, *((name, name) for name in architectures())]
+    return [*mine, *aliases(), *((name, name) for name in architectures())]
+
+
+def aliases() -> list[tuple[str, str]]:
+    """Those of the backbones that need no model hub, as (label, name)."""
+    return [(pinned.label, alias) for alias, pinned in ex.ALIASES.items()]
 
 
 @lru_cache(maxsize=1)
@@ -55,15 +62,22 @@ def about_size(backbone: str) -> str:
     """The sizes that a backbone was made for, in words; empty where its name does not tell."""
     if checkpoints.is_own(backbone):
         return ""
-    name = ex.ALIASES[backbone].architecture if backbone in ex.ALIASES else backbone
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    pinned = ex.ALIASES.get(backbone)
+    name, trained = (pinned.architecture, pinned.trained_size) if pinned else (backbone, _trained_size(backbone))
     patch = re.search(r"patch(\d+)", name)
-    if config is None or patch is None:
+    if trained is None or patch is None:
         return ""
     side = int(patch[1])
     unfit = [str(size) for size in SIZES if size % side]
     refused = f"; {' and '.join(unfit)} px do not fit" if unfit else ""
-    return f"Patches of {side} px, trained at {config.input_size[1]} px{refused}."
+    return f"Patches of {side} px, trained at {trained} px{refused}."
+
+
+def _trained_size(name: str) -> int | None:
+    import timm  # late: a page that opens with an alias shall not wait for it
+
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return None if config is None else int(config.input_size[1])
 
 
 def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:

@@ -114,6 +114,10 @@ class Question:
         """Whether the student is the backbone's; between two events of a page it may still be the one of before."""
         return self.student == models.UNTOUCHED or models.card_of(self.student)["backbone"] == self.backbone
 
+    def is_ready(self) -> bool:
+        """Whether the backbone need not be waited for."""
+        return models.is_loaded(self.backbone, self.size)
+
     def teacher(self) -> ex.Backbone:
         """The backbone."""
         return models.load_backbone(self.backbone, self.size)

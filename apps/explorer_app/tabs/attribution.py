@@ -10,8 +10,6 @@ import gradio as gr
 from explorer.evaluation.features import Told, share_of
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views
 from explorer.inspection.attribution_quality import Quality, quality
-from explorer.plots.panes import plot_attribution
-from explorer.plots.style import to_image
 from explorer_app.events import AT_ONCE, PRIVATE
 from explorer_app.service.background import Background
 from explorer_app.service.errors import ToldError, notice, told
@@ -107,7 +105,9 @@ def explain(method: str, judge: bool, *column: Any) -> Iterator[list[Any]]:
                 yield [*[gr.skip()] * 3, bar(words, done, total, work.left)]
             views, judged = work.result
             made = Made(_of(question), f"{method.replace('_', ' ')}, {_words(question)}")
-            yield [to_image(plot_attribution(views)), table(views, judged), made, ""]
+            from explorer import plots  # late: nothing else of a page is drawn by matplotlib
+
+            yield [plots.to_image(plots.plot_attribution(views)), table(views, judged), made, ""]
     except ToldError as error:
         yield [*[gr.skip()] * 3, notice(error)]
 

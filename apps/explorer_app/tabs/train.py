@@ -14,7 +14,6 @@ import explorer as ex
 from explorer.distortions.parameters import Parameter
 from explorer.errors import InputError
 from explorer.models.pairs import export_pair
-from explorer.plots.animation import animate_recovery
 from explorer.system.files import atomic_path
 from explorer_app.browser_view import REMEMBER, browser_view
 from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
@@ -316,7 +315,7 @@ def _animation_file(current: str | None) -> Any:
             raise InputError("there is no recording: start a run on this page first")
         target = Path(_saved().name, f"{run.name}.gif")
         with atomic_path(target) as part:
-            part.write_bytes(animate_recovery(recovery))
+            part.write_bytes(ex.animate_recovery(recovery))
     return gr.DownloadButton(value=str(target))
 
 
