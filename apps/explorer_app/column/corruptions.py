@@ -68,15 +68,13 @@ def build_corruption_sheet() -> tuple[gr.Accordion, gr.HTML]:
     return accordion, sheet
 
 
-def connect_corruption_sheet(accordion: gr.Accordion, sheet: gr.HTML, picture: gr.Image, seed: gr.Number) -> gr.HTML:
+def connect_corruption_sheet(accordion: gr.Accordion, sheet: gr.HTML, file: gr.State, seed: gr.Number) -> gr.HTML:
     """Draw the sheet while it is open; returns it."""
-    opened, inputs = gr.State(False), [picture, seed]
+    opened, inputs = gr.State(False), [file, seed]
     drawn = {**QUICK, "show_progress": "minimal"}
     accordion.expand(lambda: True, outputs=opened, **QUICK).then(draw_sheet, inputs, sheet, **drawn)
     accordion.collapse(lambda: False, outputs=opened, **QUICK)
-    picture.change(
-        lambda is_open, *asked: draw_sheet(*asked) if is_open else gr.skip(), [opened, *inputs], sheet, **drawn
-    )
+    file.change(lambda is_open, *asked: draw_sheet(*asked) if is_open else gr.skip(), [opened, *inputs], sheet, **drawn)
     return sheet
 
 

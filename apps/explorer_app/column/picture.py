@@ -57,12 +57,11 @@ def build_picture() -> dict[str, Any]:
         label="All 207 photos",
         elem_id="catalogue",
     )
-    photo = gr.State(None)  # set when the page opens, like all states that a page is asked about
-    shown = [photo, picture, catalogue]
-    samples.select(_pick_sample, outputs=shown, **QUICK)
-    catalogue.input(lambda name: (name, photo_path(name)), catalogue, shown[:2], **QUICK)
-    picture.input(lambda: (None, None), outputs=[photo, catalogue], **QUICK)
-    return {"picture": picture, "photo": photo, "catalogue": catalogue}
+    photo, file = gr.State(None), gr.State(None)  # set when the page opens, like all states that a page is asked about
+    samples.select(_pick_sample, outputs=[photo, file, picture, catalogue], **QUICK)
+    catalogue.input(_pick_photo, catalogue, [photo, file, picture], **QUICK)
+    picture.input(lambda path: (None, path, None), picture, [photo, file, catalogue], **QUICK)
+    return {"picture": picture, "photo": photo, "file": file, "catalogue": catalogue}
 
 
 def picture_input(*args: Any, **kwargs: Any) -> gr.Image:
@@ -89,9 +88,13 @@ def picture_input(*args: Any, **kwargs: Any) -> gr.Image:
     return component
 
 
-def _pick_sample(event: gr.SelectData) -> tuple[str, str, str]:
+def _pick_sample(event: gr.SelectData) -> tuple[str, str, str, str]:
     name = SAMPLES[event.index]
-    return name, photo_path(name), name
+    return *_pick_photo(name), name
+
+
+def _pick_photo(name: str) -> tuple[str, str, str]:
+    return name, photo_path(name), photo_path(name)
 
 
 def _photo_label(name: str) -> str:

@@ -17,6 +17,8 @@ class Sidebar:
     """The components that the page and the tabs read and write.
 
     Attributes:
+        file: path of the picture. Events take it in place of `picture`, which Gradio marks as awaited whenever it is
+            among their inputs: the clock of an element that is rebuilt meanwhile then ticks for ever.
         controls: of the distortion, in the order of `show_distortion`.
         layer: that a view asked for; None for the last.
         seen: the backbone that the open tab was drawn for.
@@ -27,6 +29,7 @@ class Sidebar:
 
     picture: gr.Image
     photo: gr.State
+    file: gr.State
     catalogue: gr.Dropdown
     spec: gr.State
     controls: list[Any]
@@ -43,14 +46,13 @@ class Sidebar:
     @property
     def inputs(self) -> list[Any]:
         """What `Question.read` takes, in its order."""
-        return [self.picture, self.photo, self.spec, self.backbone, self.pair, self.size, self.seed, self.layer]
+        return [self.file, self.photo, self.spec, self.backbone, self.pair, self.size, self.seed, self.layer]
 
     @property
     def changes(self) -> list[Any]:
         """The events after which the question is another."""
         return [
-            self.picture.change,
-            self.photo.change,  # an upload's picture may arrive before it is known that no link leads to it
+            self.file.change,  # which is set together with the photo's name
             self.spec.change,
             self.seed.change,
             self.pair.input,
@@ -60,14 +62,14 @@ class Sidebar:
     @property
     def described(self) -> list[Any]:
         """What `describe` sets, in its order."""
-        shown = [self.photo, self.picture, self.catalogue, self.backbone, self.pair, self.size, self.seed, self.layer]
-        return [*shown, *self.controls]
+        shown = [self.photo, self.file, self.picture, self.catalogue]
+        return [*shown, self.backbone, self.pair, self.size, self.seed, self.layer, *self.controls]
 
 
 def build_sidebar() -> Sidebar:
     """Lay out the column and connect its parts: first what one looks at and with whom, then all the rest, folded."""
     picture, damage, pair = build_picture(), build_damage(), build_student()
-    folded = {**build_distortion(damage, picture["picture"]), **build_model(pair)}
+    folded = {**build_distortion(damage, picture["file"]), **build_model(pair)}
     return Sidebar(**picture, **folded, layer=gr.State(None))
 
 
@@ -75,5 +77,5 @@ def describe(asked: Question, own: list[str]) -> list[Any]:
     """The column as it asks a question, with these students of the visitor's own."""
     student = fit_students(asked.backbone, own, asked.student)
     size = gr.Radio(value=asked.size, info=models.about_size(asked.backbone))  # it may be folded, and hear of no change
-    shown = [asked.photo, asked.picture, asked.photo, asked.backbone, student, size, asked.seed, asked.layer]
-    return [*shown, *show_distortion(asked.damage)]
+    shown = [asked.photo, asked.picture, asked.picture, asked.photo]
+    return [*shown, asked.backbone, student, size, asked.seed, asked.layer, *show_distortion(asked.damage)]

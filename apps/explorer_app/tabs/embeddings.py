@@ -86,9 +86,8 @@ def build(page: Page) -> Follows:
         page.redraw_after(each)
     stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
     clicked = view.open(open_point, source, [column.photo, column.picture, column.catalogue], **QUICK)
-    page.redraw_after(
-        clicked.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE)
-    )
+    kept = clicked.success(lambda path: path, column.picture, column.file, **QUICK)
+    page.redraw_after(kept.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE))
     names = ("pictures", "features", "features_layer", "method", "axes")
     fields = tuple(Field(name, control) for name, control in zip(names, form, strict=True))
     return Follows((made, *form), (line,), fields=fields, result=made)
