@@ -56,7 +56,7 @@ def reopen(parts: Mapping[str, Follows]) -> Callable[..., list[Any]]:
     return reopened
 
 
-def connect_share(share: gr.HTML, page: Page, parts: Mapping[str, Follows]) -> None:
+def connect_share(share: Any, page: Page, parts: Mapping[str, Follows]) -> None:
     """Answer `copy` with the query that `reopen` reads, or with why there is none; and with the time, so that the
     browser hears of an answer that is the same as the one before."""
     fields = {name: part.fields for name, part in parts.items() if part.fields}
@@ -78,7 +78,7 @@ def connect_share(share: gr.HTML, page: Page, parts: Mapping[str, Follows]) -> N
 
     controls = [field.control for each in fields.values() for field in each]
     inputs = [page.shown, *results.values(), *controls, *page.column.inputs]
-    share.copy(answer, inputs, share, **AT_ONCE)  # type: ignore[attr-defined]
+    share.copy(answer, inputs, share, **AT_ONCE)
 
 
 def _link_of(tab: Tab, question: Question) -> dict[str, str]:
