@@ -93,9 +93,10 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
 #strength-status:not(:has(.progress)):not(:has(.quiet)) ~ #strength-view { display: none; }
 #strength-status:has(.progress) ~ #strength-view .vx-empty { visibility: hidden; }
 /* Beside the words of the fold above it, so that nothing moves when it goes. */
-.example { position: absolute !important; right: 40px; width: max-content !important; margin-top: 36px !important;
+.block.example { position: absolute !important; right: 48px; width: max-content !important; max-width: calc(100% - 220px);
+           height: 40px; display: flex; align-items: center; text-align: right;
            pointer-events: none; }
-.example .quiet { min-height: 0; font-size: 13px; }
+.example .quiet { min-height: 0; font-size: 13px; line-height: 1.2; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
 .progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }
@@ -147,7 +148,7 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
                background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
   #sheet-bar button { width: 100%; min-height: 40px; border-radius: 8px; font-weight: 600;
                       background: var(--button-primary-background-fill); color: var(--button-primary-text-color); }
-  #header p { font-size: 12px; line-height: 1.3; }
+  #header p { font-size: 12px; line-height: 1.2; }
   #tour { right: 8px; bottom: 64px; }
   /* While the sheet is open all of what it changes fits above it. */
   #sidebar[data-open] ~ div .vx-stage.vx-stage { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px;

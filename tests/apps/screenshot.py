@@ -28,6 +28,7 @@ def main() -> None:
     1440 pixels wide; and an animation."""
     with serving(*PYTHON) as served, chromium() as browser:
         visit = Visit(browser, served.url, color_scheme="light").open()
+        visit.page.locator(".example p").first.wait_for(state="hidden")
         visit.page.mouse.move(0, 0)
         visit.page.screenshot(path=ASSETS / "screenshot.png", full_page=True)
         preview(visit.page.locator("#attention-view .vx-stage").screenshot())
