@@ -148,7 +148,10 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
                background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
   #sheet-bar button { width: 100%; min-height: 40px; border-radius: 8px; font-weight: 600;
                       background: var(--button-primary-background-fill); color: var(--button-primary-text-color); }
-  #header p { font-size: 12px; line-height: 1.2; }
+  #header { flex-wrap: wrap; }
+  #header > :first-child { flex: 1 1 100%; }
+  #header p { font-size: 12px; line-height: 1.3; }
+  .example .quiet { font-size: 11px; }
   #tour { right: 8px; bottom: 64px; }
   /* While the sheet is open all of what it changes fits above it. */
   #sidebar[data-open] ~ div .vx-stage.vx-stage { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px;
