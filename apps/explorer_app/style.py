@@ -93,9 +93,9 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
 #strength-status:not(:has(.progress)):not(:has(.quiet)) ~ #strength-view { display: none; }
 #strength-status:has(.progress) ~ #strength-view .vx-empty { visibility: hidden; }
 /* Beside the words of the fold above it, so that nothing moves when it goes. */
-.block.example { position: absolute !important; right: 48px; width: max-content !important; max-width: calc(100% - 220px);
-           height: 40px; display: flex; align-items: center; text-align: right;
-           pointer-events: none; }
+.block.example { position: absolute !important; right: 48px; width: max-content !important; height: 40px;
+                 max-width: calc(100% - 220px); display: flex; align-items: center; text-align: right;
+                 pointer-events: none; }
 .example .quiet { min-height: 0; font-size: 13px; line-height: 1.2; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }

@@ -133,6 +133,7 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   /** What may be asked for before there are pictures: one by its name, several by their places. */
+  /** @type {(partial: Record<string, any>) => Record<string, any>} */
   const wishesOf = ({ picked, selected }) => ({ ...(picked && { picked }), ...(selected !== undefined && { selected }) });
 
   /** A name waits for the pictures among which it is. */
