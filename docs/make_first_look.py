@@ -87,7 +87,7 @@ def looked_at(student: str) -> Payload:
 def mapped(pair: ex.Pair, photos: ex.ImageSet, student: str) -> tuple[Payload, bytes]:
     """The map that the Embeddings tab begins with, and its thumbnails, which are the same for all students."""
     embedding = embed_pair(pair, photos, DAMAGE, SEED)
-    caption = f"{len(photos)} embedded photos · {DAMAGE}, seed {SEED} · {pair.teacher.name} at {SIZE} px, {student}"
+    caption = f"{len(photos)} shipped photos · {DAMAGE}, seed {SEED} · {pair.teacher.name} at {SIZE} px, {student}"
     thumbnails = sprite(photos) or {}
     picture = base64.b64decode(str(thumbnails.pop("image")).partition(",")[2])
     return embedding_scene(embedding, embedding.project(seed=SEED), thumbnails, caption=caption), picture

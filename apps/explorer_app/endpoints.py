@@ -102,7 +102,7 @@ def patch_similarity(
 async def distill(
     backbone: str, distortion: str, cls: float, patch: float, attention: float, steps: int, size: int, seed: int
 ) -> AsyncIterator[dict[str, Any]]:
-    """Train a student on the embedded photos, and stream one JSON object for each step: step, losses, lr, alignment of
+    """Train a student on the shipped photos, and stream one JSON object for each step: step, losses, lr, alignment of
     held-out photos (at some steps) and so on, as in a pair's history, and the name of the student, which the other
     endpoints take as `pair`. Runs take their turn; cancelling the job stops the run after the current step.
     """
@@ -125,7 +125,7 @@ async def distill(
 
 
 def embed(backbone: str, pair: str, distortion: str, method: str, seed: int, size: int) -> tuple[Any, dict[str, Any]]:
-    """Where the embedded photos lie in four views: a table with one row for each photo and view (x, y, view, index,
+    """Where the shipped photos lie in four views: a table with one row for each photo and view (x, y, view, index,
     label, displacement, name), and one JSON object of what was measured in feature space. `method` is "pca" or "umap",
     fitted on the clean teacher's embeddings; the displacement is the centred cosine distance from them."""
     with refused(in_page=False):

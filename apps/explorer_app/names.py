@@ -13,6 +13,13 @@ GIVE_NAMES = """() => {
       const name = thumbnail.querySelector("img")?.alt;
       if (name) thumbnail.setAttribute("aria-label", name);
     }
+    for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img");
+    const lines = document.querySelectorAll(".line-mark:not([aria-live])");
+    for (const line of lines) line.setAttribute("aria-live", "polite");
+    for (const told of document.querySelectorAll(".sr-only[role='status'][aria-atomic]")) {
+      told.removeAttribute("role"); // Gradio's own says "common.complete"; what came of it is told by the views
+      told.setAttribute("aria-live", "off");
+    }
   };
   give();
   // Our own views name their parts, and change with every move of the pointer.

@@ -5,7 +5,7 @@
 
 /** @import { AttentionPayload, Measure } from "./payloads" */
 import { decodeArray, largest, listNearest, scaleEnd, scaledSlice, tableOf } from "./arrays.js";
-import { columnName, createArrow, createCheckbox, createHelp, createRow, createSelect, createSlider, createTable, make } from "./elements.js";
+import { columnName, createArrow, createCheckbox, createHelp, createRow, createSelect, createSlider, createTable, make, setText } from "./elements.js";
 import { formatFixed, formatValue, MINUS } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
@@ -53,7 +53,7 @@ export function createAttentionView(root, options = {}) {
   const deltas = { teacher: createPane("difference_teacher"), student: createPane("difference_student") };
   const everyPane = [...Object.values(inputs), ...Object.values(panes), ...Object.values(deltas)];
   const numbers = make("div", { class: "vx-numbers" });
-  const saying = make("p", { class: "vx-saying" });
+  const saying = make("p", { class: "vx-saying", role: "status" }); // what a change came to, also for those who hear it
   const bar = createColourBar();
   const deltaBar = createColourBar();
   const cell = (area, child) => make("div", { class: "vx-cell", style: `grid-area: ${area}` }, child);
@@ -75,7 +75,7 @@ export function createAttentionView(root, options = {}) {
 
   const layer = createSlider({
     name: "layer", label: "Layer", min: 0, max: 0, step: 1,
-    show: (i) => (data ? `block ${data.layers[i]} of ${data.layers.at(-1)}` : ""),
+    show: (i) => (data ? `block ${data.layers[i]}${i === data.layers.length - 1 ? ", the last" : ""}` : ""),
     change: (i) => change({ layer: data.layers[i] }),
   });
   const head = createSelect({ name: "head", label: "Head", change: (value) => change({ head: readHead(value, WAYS, data.heads, state.head) }) });
@@ -250,7 +250,7 @@ export function createAttentionView(root, options = {}) {
     };
     const heads = [columnName("teacher"), columnName("student"), make("td")];
     if (clean) heads.push(make("th", { scope: "col", class: "vx-n-clean", text: "student, clean" }));
-    saying.textContent = tellKept(data.damage, data.numbers, data.untouched);
+    setText(saying, tellKept(data.damage, data.numbers, data.untouched));
     const caption = "Agreement with the reference under the damage";
     numbers.replaceChildren(createTable("", [caption], heads, [...known, SHOWN_JS].map(rowOf)));
     for (const { id } of known) rowsOfNumbers[id](teacher[id], student[id], clean?.[id]);

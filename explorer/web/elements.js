@@ -41,10 +41,10 @@ function labelled(label, control, extra) {
 /** A labelled native slider. `show` turns the number into the text beside the label and for screen readers. */
 export function createSlider({ name, label, min, max, step, show, change }) {
   const input = make("input", { type: "range", class: "vx-range", name, min, max, step });
-  const output = make("output", { class: "vx-output" });
+  const output = make("span", { class: "vx-output", "aria-hidden": "true" }); // the slider itself tells it
   const tell = () => {
     const text = show(Number(input.value));
-    setText(output, text); // a live region, which speaks whenever it is written to
+    setText(output, text);
     input.setAttribute("aria-valuetext", text);
     input.style.setProperty("--vx-fill", `${(100 * (input.value - input.min)) / (input.max - input.min || 1)}%`);
   };

@@ -279,7 +279,7 @@ export function createRecoveryView(root, options = {}) {
     const top = attentionTop();
     const values = Object.entries(chosenMoments()).map(([id, moment]) => [id, attentionMap(moment, state.head)]);
     paintRow("attention", Object.fromEntries(values), top);
-    bars.attention.set(`Attention: where the picture\u2019s own token looks, last block, ${nameOfHead(state.head)}`, data.base.tables[state.colours], 0, top);
+    bars.attention.set(`Attention: where the model looks, last block, ${nameOfHead(state.head)}`, data.base.tables[state.colours], 0, top);
   }
 
   /** All that follows the pointer, and nothing else: called once a frame at most. */

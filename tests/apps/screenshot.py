@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "apps"))
 
 from browsing import chromium
 from PIL import Image, ImageDraw, ImageOps
+from playwright.sync_api import FloatRect, Page
 from serving import PYTHON, ROOT, serving
 from visiting import Visit
 
@@ -31,7 +32,7 @@ def main() -> None:
         visit.page.locator(".example p").first.wait_for(state="hidden")
         visit.page.mouse.move(0, 0)
         visit.page.screenshot(path=ASSETS / "screenshot.png", full_page=True)
-        preview(visit.page.locator("#attention-view .vx-stage").screenshot())
+        preview(visit.page)
         visit.page.get_by_role("tab", name="Embeddings").click()
         visit.page.wait_for_function(PLOTTED, timeout=120_000)
         visit.settle()
@@ -85,11 +86,17 @@ def shot(visit: Visit) -> Image.Image:
     return Image.open(io.BytesIO(visit.page.screenshot())).convert("RGB")
 
 
-def preview(shot: bytes) -> None:
-    """The top of a picture, in the form that Open Graph asks for."""
-    with Image.open(io.BytesIO(shot)) as image:
-        fitted = ImageOps.fit(image.convert("RGB"), SIZE, centering=(0, 0))
-    fitted.save(ASSETS / FOLDER / PICTURE, quality=85)
+def preview(page: Page) -> None:
+    """What is said of the maps, and all of them, in the form that Open Graph asks for."""
+    stage = page.locator("#attention-view .vx-stage").bounding_box()
+    last = page.locator("#attention-view [data-pane=difference_student]").bounding_box()
+    assert stage is not None
+    assert last is not None
+    clip = FloatRect(**{**stage, "height": last["y"] + last["height"] - stage["y"]})
+    with Image.open(io.BytesIO(page.screenshot(clip=clip, full_page=True))) as shot:
+        image = shot.convert("RGB")
+    edge = ImageOps.expand(image, 24, ground := image.getpixel((0, 0)))
+    ImageOps.pad(edge, SIZE, color=ground).save(ASSETS / FOLDER / PICTURE, quality=85)
 
 
 if __name__ == "__main__":

@@ -312,7 +312,7 @@ def test_a_link_reopens_the_same_view(visit, app):
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("?photo=nobody/nothing.webp", "no embedded photo 'nobody/nothing.webp'"),
+        ("?photo=nobody/nothing.webp", "no shipped photo 'nobody/nothing.webp'"),
         ("?size=9000", "size is one of"),
         ("?view=nowhere", "there is no tab 'nowhere'"),
         ("?distortion=%3Cscript%3Ealert(1)%3C/script%3E", "<script>alert(1)</script>"),

@@ -49,7 +49,7 @@ def own_app(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def map_page(browser: Browser, own_app: Served) -> Iterator[Visit]:
-    """A page with the map of the embedded photos."""
+    """A page with the map of the shipped photos."""
     visit = Visit(browser, own_app.url).open()
     visit.page.get_by_role("tab", name="Embeddings").click()
     visit.page.wait_for_function(PLOTTED, timeout=60_000)
@@ -70,10 +70,10 @@ def test_the_first_look_shows_all_photos_and_what_was_measured(map_page: Visit) 
     text = map_page.page.locator("#embedding-view").inner_text()
     for title in ("Teacher · clean", "Teacher · distorted", "Student · distorted", "Student · clean", "retrieval@1"):
         assert title in text
-    assert "207 embedded photos · gaussian_noise(sigma=0.3), seed 0" in text
+    assert "207 shipped photos · gaussian_noise(sigma=0.3), seed 0" in text
     line = map_page.page.locator("#embedding-mark")
     if first_look.map_of(DEFAULT_STUDENT):
-        expect(line).to_contain_text("Shipped example: 207 embedded photos")
+        expect(line).to_contain_text("Shipped example: 207 shipped photos")
     expect(line).to_contain_text(re.compile(r"Press Compute for .* at most"))
     assert map_page.page.locator("#embedding-view .vx-arrow").count() <= 4, "only those of the picture that is open"
 
@@ -113,7 +113,7 @@ def test_what_was_never_seen_is_computed_on_request(map_page: Visit, pictures: P
     map_page.unfold("more-damage").type_into("seed", str(seed))
     status = map_page.page.locator("#embedding-status")
     line = map_page.page.locator("#embedding-mark")
-    expect(line).to_contain_text(re.compile("Of the settings before: 207 embedded photos|Shipped example"))
+    expect(line).to_contain_text(re.compile("Of the settings before: 207 shipped photos|Shipped example"))
     expect(line).to_contain_text(f"seed {seed}", timeout=30_000)
     map_page.choose("embedding-pictures", FOLDER)
     map_page.settle()
@@ -149,7 +149,7 @@ def test_one_picture_only_is_told_and_the_page_goes_on(map_page: Visit) -> None:
     map_page.page.locator("#compute-embedding").click()
     status = map_page.page.locator("#embedding-status")
     expect(status).to_contain_text("at least two pictures; got 1")
-    map_page.choose("embedding-pictures", "embedded photos")
+    map_page.choose("embedding-pictures", "shipped photos")
     expect(status).not_to_contain_text("at least two")
 
 
@@ -173,7 +173,7 @@ def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> 
     expect(view).to_contain_text("student trained at sigma 0.1 to 0.5")
     visit.settle()
     visit.page.locator("#sweep-view button", has_text="0.6").first.click()
-    expect(visit.page.locator("#sweep-mark")).to_contain_text("16 embedded photos, gaussian_noise(sigma=0.3), seed 0")
+    expect(visit.page.locator("#sweep-mark")).to_contain_text("16 shipped photos, gaussian_noise(sigma=0.3), seed 0")
     maps = visit.page.locator('#strength-view .vx-box[data-pane="teacher_distorted"] .vx-heat')
     expect(maps).to_be_visible(timeout=30_000)
     expect(maps).to_be_in_viewport()

@@ -29,7 +29,7 @@ NOISE = "gaussian_noise(sigma=0.3)"
     ("control", "value", "told"),
     [
         (gr.Radio([("2-D", 2), ("3-D", 3)]), 3, "3"),
-        (gr.Dropdown(["embedded photos", "mine"]), "mine", "mine"),
+        (gr.Dropdown(["shipped photos", "mine"]), "mine", "mine"),
         (gr.Checkbox(), True, "1"),
         (gr.Slider(0, 5, step=0.1), 0.3, "0.3"),
         (gr.Slider(5, 500, step=5), 60, "60"),
@@ -80,10 +80,10 @@ def opened(parts: dict[str, Follows], **query: str) -> dict[str, Any]:
 def test_a_link_sets_the_controls_of_its_own_tab_alone(parts: dict[str, Follows]) -> None:
     assert opened(parts) == {"word": "", "view": "attention"}
     assert opened(parts, view="about") == {"word": "", "view": "about"}
-    assert opened(parts, view="robustness", pictures="embedded photos", count="64", values="0.1, 0.3") == {
+    assert opened(parts, view="robustness", pictures="shipped photos", count="64", values="0.1, 0.3") == {
         "word": "",
         "view": "robustness",
-        ("robustness", "pictures"): "embedded photos",
+        ("robustness", "pictures"): "shipped photos",
         ("robustness", "count"): 64,
         ("robustness", "values"): "0.1, 0.3",
     }
@@ -151,7 +151,7 @@ def sharing(browser: Browser, app: Served) -> Iterator[Visit]:
 
 def reopened(visit: Visit, tab: str, **changed: str) -> Any:
     """Another page, opened by the link to what is shown, with some parameters changed; and what that link tells."""
-    query = {name: values[0] for name, values in parse_qs(urlsplit(visit.link()).query).items()}
+    query = {name: values[0] for name, values in parse_qs(urlsplit(visit.link()).query, keep_blank_values=True).items()}
     page = visit.watch(visit.context.new_page())
     page.goto(f"{visit.url}/?{urlencode({**query, **changed})}")
     page.wait_for_function(
@@ -169,7 +169,7 @@ def test_a_link_opens_every_tab_with_what_it_shows(sharing: Visit) -> None:
     page.wait_for_function(f"() => ({MOUNT})('#embedding-view').view?.state().pointed !== undefined")
     page.evaluate(f"({MOUNT})('#embedding-view').view.set({{ picked: 'fish/fish1.webp', colour: 'view' }})")
     there, query = reopened(sharing, "Embeddings")
-    assert (query["axes"], query["picked"], query["pictures"]) == ("3", "fish/fish1.webp", "embedded photos")
+    assert (query["axes"], query["picked"], query["pictures"]) == ("3", "fish/fish1.webp", "shipped photos")
     there.wait_for_function(f"() => ({MOUNT})('#embedding-view').view?.state().pointed !== null")
     assert there.locator("#embedding-axes").get_by_label("3-D").is_checked()
     assert there.evaluate(f"({MOUNT})('#embedding-view').view.state().colour") == "view"

@@ -128,7 +128,7 @@ def test_students_are_offered_for_their_own_backbone_alone(backbone):
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "farm_animal/owl", "", "farm_animal/../farm_animal/owl.webp"])
 def test_only_embedded_photos_have_a_path(name):
-    with pytest.raises(ValueError, match="no embedded photo"):
+    with pytest.raises(ValueError, match="no shipped photo"):
         pictures.photo_path(name)
 
 

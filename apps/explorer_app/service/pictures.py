@@ -1,4 +1,4 @@
-"""The pictures that a page may look at and learn from: the embedded photos, uploads, folders that are offered."""
+"""The pictures that a page may look at and learn from: the shipped photos, uploads, folders that are offered."""
 
 import logging
 import os
@@ -21,7 +21,9 @@ from explorer.system.files import readable
 from explorer_app.service.cache import BoundedCache
 
 VARIABLE = "VIT_EXPLORER_PICTURES"
-PHOTOS = "embedded photos"
+PHOTOS = "shipped photos"
+_EARLIER = "embedded photos"
+"""What runs that were started before call them."""
 PICTURE_BYTES = 50 << 20
 _sprites: BoundedCache[dict[str, Any] | None] = BoundedCache(4, lambda _: 1)
 
@@ -34,12 +36,12 @@ def picture_folders() -> dict[str, Path]:
 
 
 def picture_set(source: str, size: Size, limit: int | None = None) -> ex.ImageSet:
-    """The embedded photos, or the pictures in a folder that is offered. Links lead nowhere but into such folders.
+    """The shipped photos, or the pictures in a folder that is offered. Links lead nowhere but into such folders.
 
     Raises:
         ValueError: there is no such folder, or no picture in it.
     """
-    if source == PHOTOS:
+    if source in (PHOTOS, _EARLIER):
         return ex.load_images("photos", size=size, limit=limit)
     offered = _offered()
     if source not in offered:
@@ -84,18 +86,18 @@ def photos() -> ex.ImageSet:
 
 
 def photo_path(name: str) -> str:
-    """Path of an embedded photo.
+    """Path of a shipped photo.
 
     Raises:
         ValueError: there is no photo of that name.
     """
     if name not in photos().names:
-        raise InputError(f"there is no embedded photo '{name}'")
+        raise InputError(f"there is no shipped photo '{name}'")
     return str(photos().path(photos().names.index(name)))
 
 
 def thumbnail(name: str) -> UInt8[np.ndarray, "112 112 3"]:
-    """A small square of an embedded photo, for the gallery."""
+    """A small square of a shipped photo, for the gallery."""
     return to_uint8(ex.load_image(Path(photo_path(name)), size=112))
 
 

@@ -34,7 +34,7 @@ class Question:
 
     Attributes:
         picture: path of its file; None where there is none, or none is needed.
-        photo: its name among the embedded photos; None for a visitor's own.
+        photo: its name among the shipped photos; None for a visitor's own.
         damage: how it is distorted.
         backbone, student: names, as `models` takes them.
         size: pixels a side, one of `models.SIZES`.

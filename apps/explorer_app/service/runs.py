@@ -53,7 +53,7 @@ class Watched:
     path: str
     distortion: str
     seed: int
-    photo: str | None = None  # its name among the embedded photos: left out of training
+    photo: str | None = None  # its name among the shipped photos: left out of training
 
 
 class Run(Session):

@@ -27,9 +27,10 @@ from explorer_app.tabs.shared import Field, Follows, Made, Page, Tab, mark, stat
 
 HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
-the same: the same global embedding (*CLS*), the same patch features (*patch*), the same attention (*attention*). The
-picture in the left column is not learned from; it shows how far the student has come. Similarity is that of the patch
-under the pointer. Runs take their turn; one that was stopped, also by closing this page, can be resumed.
+the same: the same class token (*CLS* among the numbers), the same patch features (*patch*), the same attention
+(*attention*). The picture in the left column is not learned from; it shows how far the student has come. Similarity is
+that of the patch under the pointer. Runs take their turn; one that was stopped, also by closing this page, can be
+resumed.
 """
 FIXED, VARYING = "as in the left column", "varying"
 UPLOAD = "your zip file"
@@ -143,7 +144,7 @@ def _build_form(page: Page) -> tuple[Any, ...]:
             levels = [
                 gr.Slider(0, 5, getattr(ex.DistillConfig, name), step=0.1, label=label, elem_id=f"level-{name}")
                 for name, label in (
-                    ("cls", "Weight of the CLS embedding"),
+                    ("cls", "Weight of the class token"),
                     ("patch", "Weight of the patch features"),
                     ("attention", "Weight of the attention maps"),
                 )
