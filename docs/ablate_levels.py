@@ -2,7 +2,7 @@
 
     python docs/ablate_levels.py IMAGES RUNS [--steps 40] [--seeds 0 1 2] [--out docs/levels.md]
 
-IMAGES is a folder of pictures that does not contain the embedded photos, on which the students are measured. All
+IMAGES is a folder of pictures that does not contain the shipped photos, on which the students are measured. All
 students have the same budget; a seed stands for the order of the pictures, crops, the draws of the distortion and the
 adapter's beginning, and every subset meets the same ones. Of each run the last step's student is measured. RUNS keeps
 the runs, and in `levels.json` the numbers of those that are finished: start it again, and it goes on.
@@ -102,7 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of training")
-    parser.add_argument("--photos", type=int, default=100, help="how many embedded photos are measured")
+    parser.add_argument("--photos", type=int, default=100, help="how many shipped photos are measured")
     parser.add_argument("--data", default="pictures of a folder", help="what IMAGES holds, for the report")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("levels.md"))
     return parser.parse_args()
@@ -169,7 +169,7 @@ def _report(
         f"labels ({options.data}; the others are the runs' probes), {settings['steps']} steps of "
         f'{settings["batch_size"]} at {SIZE} px, {settings["distortion"]}, `trainable="{settings["trainable"]}"`, '
         f"{settings['precision']}, weight 1 for each level that is on. Measured in float32 on {settings['photos']} "
-        f"embedded photos at {SIZE} px, which no student saw, with draws of the same distortion that no student met. "
+        f"shipped photos at {SIZE} px, which no student saw, with draws of the same distortion that no student met. "
         f"Seeds {', '.join(map(str, seeds))}: mean ± standard deviation; within a seed all students meet the same "
         "pictures, crops and noise. The last step's student counts, always.\n",
         "*retrieval@1*: the nearest clean reference embedding (centred cosine) of a picture is its own. *1-NN label*: "

@@ -44,7 +44,7 @@ AT_OTHER_SIZES = (
 
 HEAD = """# When it does not work
 
-Made by `python docs/find_failures.py RUNS`: every shipped student under every damage, {photos} embedded photos (no
+Made by `python docs/find_failures.py RUNS`: every shipped student under every damage, {photos} shipped photos (no
 student was trained on them), one draw of the damage (seed {seed}). Each cell is agreement with the clean teacher's view
 of the same photo, the teacher's on damaged pictures → the student's. ✓ the student is nearer, ✗ it is farther: the 95 %
 bootstrap interval of the paired difference over the photos lies on that side of 0; no mark: within chance. Of {cells}

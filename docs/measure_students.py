@@ -1,4 +1,4 @@
-"""Measures the shipped students on embedded photos, which none of them was trained on, and writes docs/students.md:
+"""Measures the shipped students on shipped photos, which none of them was trained on, and writes docs/students.md:
 
     python docs/measure_students.py RUNS [--share 0/2] [--report]
 
@@ -71,7 +71,7 @@ def page(done: dict[str, Rows]) -> str:
     lines = [
         "# Shipped students\n",
         "Made by `python docs/measure_students.py RUNS`. No student saw these photos: "
-        f"{PICTURES} embedded photos, draws of the damage with the seeds {', '.join(map(str, SEEDS))}; mean and "
+        f"{PICTURES} shipped photos, draws of the damage with the seeds {', '.join(map(str, SEEDS))}; mean and "
         "standard deviation over the draws. *Gap closed*: of the clean originals that the teacher does not find any "
         "more in a damaged picture, the share that the student finds, (student - teacher) / (1 - teacher).\n",
         "| student | measured under | CLS cosine | patch cosine | retrieval@1 | gap closed | clean CLS cosine |",

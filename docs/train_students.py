@@ -2,7 +2,7 @@
 
     python docs/train_students.py IMAGES RUNS [NAME …] [--minutes M]
 
-IMAGES is a folder of pictures that does not contain the embedded photos: these stay unseen, and the numbers in a
+IMAGES is a folder of pictures that does not contain the shipped photos: these stay unseen, and the numbers in a
 pair's card come from them. Each student first learns from small pictures, which take a fifth of the time, then begins
 anew as what came of that, at the size that it is shipped at. CLIP's learn at that size alone: after 560 steps at 112 px
 and 80 at 224 the mixture's CLS cosine was 0.73, and the one that is shipped, which is older than the recipe, reaches
