@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from explorer_app import endpoints
 from explorer_app.service import models, pictures, runs, students
 from explorer_app.service.limits import Limits
 from explorer_app.service.runs import Run, Runs, Watched
+from explorer_app.tabs import train
 
 OWL = "farm_animal/owl.webp"
 NOISE = "gaussian_noise(sigma=0.3)"
@@ -68,6 +70,25 @@ def test_a_run_ends_with_a_student_that_can_be_looked_at(manager: Runs) -> None:
     assert run.name in [name for _, name in models.offered_students(BACKBONE, [run.name])]
     assert run.name not in [name for _, name in models.offered_students(BACKBONE)], "nobody else is offered it"
     assert run.name not in [name for _, name in models.offered_students("s14", [run.name])]
+
+
+def test_a_run_that_a_link_tells_is_only_looked_at_by_others(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "RUNS", manager)
+    run = manager.start(BACKBONE, config(400), watched=watched())
+    wait(run, lambda each: students.folder_of(each.name) is not None and bool(each.moments))
+    by_link = SimpleNamespace(query_params={"view": "train", "run": run.name})
+    payload, current, _, kept, *buttons = train.restore([], by_link)  # type: ignore[arg-type]
+    assert (payload["run"], current, kept) == (None, run.name, []), "this browser does not take it for its own"
+    assert "The run of the link" in payload["message"]
+    assert "It goes on" in payload["message"]
+    assert [button.interactive for button in buttons] == [True, False, False, True, True], "neither stopped nor resumed"
+    manager.stop(run)
+    wait(run, ended)
+    assert train.TAB.told(run.name) == {"run": run.name}
+    payload, *_, start, stop, resume, _, _ = train.restore([run.name], by_link)  # type: ignore[arg-type]
+    assert payload["run"] == run.name
+    assert [start.interactive, stop.interactive, resume.interactive] == [True, False, True]
+    assert train.TAB.told(train.EXAMPLE) == {}
 
 
 def test_a_cancelled_job_of_a_program_stops_its_run_at_once(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
