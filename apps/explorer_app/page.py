@@ -84,7 +84,7 @@ def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., Iterator[list[
         for name, (taken, _) in counts.items():
             given[name], rest = rest[:taken], rest[taken:]
         parts = {name: [gr.skip()] * count for name, (_, count) in counts.items()}
-        weights, seen, problem = gr.skip(), gr.skip(), notice()
+        weights, seen, problem = gr.skip(), gr.skip(), gr.skip()
 
         def told_parts() -> list[Any]:
             return [*(each for name in FOLLOWING for each in parts[name]), problem, weights, drawn, seen]
@@ -112,6 +112,7 @@ def _refresh(counts: dict[str, tuple[int, int]]) -> Callable[..., Iterator[list[
                         drawn = {**drawn, shown: wanted}
                     if question.is_settled():
                         seen = question.backbone
+            problem = notice()
         except ToldError as error:
             problem = notice(error)
         yield told_parts()

@@ -104,6 +104,7 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
 .block.example { position: absolute !important; right: 48px; width: max-content !important; height: 40px;
                  max-width: calc(100% - 220px); display: flex; align-items: center; text-align: right;
                  pointer-events: none; }
+.block.example > [data-testid="status-tracker"] { display: none; }
 .example .quiet { min-height: 0; font-size: 13px; line-height: 1.2; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
