@@ -154,7 +154,7 @@ def test_a_page_that_is_opened_while_its_run_is_being_stopped_can_resume_it(
     monkeypatch.setattr(train, "RUNS", manager)
     run = wait(manager.start(BACKBONE, config(500), watched=watched()), has_begun)
     Timer(0.5, manager.stop, [run]).start()
-    shown, name, _, _, start, stop, resume, *_ = train.restore([run.name])
+    shown, name, _, _, start, stop, resume, *_ = train.restore([run.name], None)  # type: ignore[arg-type]
     assert (shown["state"], name) == ("stopped", run.name)
     assert [button.interactive for button in (start, stop, resume)] == [True, False, True]
 

@@ -310,6 +310,7 @@ def test_settings_choose_in_silence(open_view, sweep):
     assert page.evaluate("view.state()") == {
         "chosen": 4, "value": 0.4, "spec": "gaussian_noise(sigma=0.4)", "cursor": None, "numbers": True,
     }  # fmt: skip
+    assert page.evaluate("log.splice(0).length") == 1, "maps of what was wished for are asked for"
     for setting, index in (("{ chosen: '2' }", 2), ("{ chosen: 'x' }", 2), ("{ chosen: null }", None)):
         page.evaluate(f"view.set({setting})")
         assert chosen(page) == index

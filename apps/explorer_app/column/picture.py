@@ -60,7 +60,7 @@ def build_picture() -> dict[str, Any]:
     photo, file = gr.State(None), gr.State(None)  # set when the page opens, like all states that a page is asked about
     samples.select(_pick_sample, outputs=[photo, file, picture, catalogue], **QUICK)
     catalogue.input(_pick_photo, catalogue, [photo, file, picture], **QUICK)
-    picture.input(lambda path: (None, path, None), picture, [photo, file, catalogue], **QUICK)
+    gr.on([picture.input, picture.clear], lambda path: (None, path, None), picture, [photo, file, catalogue], **QUICK)
     return {"picture": picture, "photo": photo, "file": file, "catalogue": catalogue}
 
 
