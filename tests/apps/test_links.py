@@ -168,6 +168,7 @@ def test_a_link_opens_every_tab_with_what_it_shows(sharing: Visit) -> None:
     page.locator("#embedding-axes").get_by_label("3-D").check()
     page.wait_for_function(f"() => ({MOUNT})('#embedding-view').view?.state().pointed !== undefined")
     page.evaluate(f"({MOUNT})('#embedding-view').view.set({{ picked: 'fish/fish1.webp', colour: 'view' }})")
+    page.wait_for_function(f"() => ({MOUNT})('#embedding-view').view.state().pointed !== null")
     there, query = reopened(sharing, "Embeddings")
     assert (query["axes"], query["picked"], query["pictures"]) == ("3", "fish/fish1.webp", "shipped photos")
     there.wait_for_function(f"() => ({MOUNT})('#embedding-view').view?.state().pointed !== null")
