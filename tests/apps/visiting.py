@@ -10,6 +10,7 @@ WAIT_MS = 15_000
 VIEWS = {"attention": "#attention-view", "patches": "#patch-view", "train": "#recovery-view"}
 MOUNT = """(id) => document.querySelector(`${id} .vx-mount`)"""
 SHOWN = """(id) => Boolean(document.querySelector(`${id} .vx-mount`)?.dataset.repaintMs)"""
+RENEWED = """() => !document.querySelector(".block.example p")"""
 STREAMS = ("/dev/reload",)
 NOISE = (
     "willReadFrequently",  # only these tests read the canvases
@@ -44,9 +45,10 @@ class Visit:
         self.page: Page = self._listen(self.context.new_page())
 
     def open(self, query: str = "", view: str = "attention") -> "Visit":
-        """Go to the app and wait for the maps."""
+        """Go to the app and wait for its own maps, after those that are shipped."""
         self.page.goto(f"{self.url}/{query}")
         self.wait_for_maps(view)
+        self.page.wait_for_function(RENEWED)
         self.settle()
         return self
 

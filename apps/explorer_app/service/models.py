@@ -125,7 +125,8 @@ def load_student(pair: str, teacher: ex.Backbone) -> ex.Backbone | None:
     if pair == UNTOUCHED:
         return None
     place = _place(pair)
-    key = (pair, read_card(place)["student_sha256"], teacher.height_width)  # a run that is resumed changes its student
+    learned = read_card(place)["student_sha256"]  # which a run that is resumed changes
+    key = (pair, learned, teacher.sha256, teacher.height_width)
     return _models.get(key, lambda: ex.load_pair(place, teacher=teacher).student)
 
 
