@@ -91,6 +91,7 @@ def test_while_nobody_does_anything_next_to_nothing_is_done(browser, app):
     visit.context.add_init_script(CALLBACKS)
     visit.context.set_default_timeout(60_000)
     visit.open()
+    visit.page.wait_for_timeout(2000)
     began, before = visit.page.evaluate(SO_FAR)
     woken = []
     for _ in range(6):  # the server may still be getting ready
