@@ -18,7 +18,7 @@ import compare, sys
 from explorer_app.links import reopen
 from explorer_app.service import first_look
 from explorer_app.service.question import Question
-reopen([], None)
+reopen({})([], None)
 first_look.scene_of("attention", Question.of_link({}))
 print("loaded:", *[name for name in LATER if name in sys.modules])
 """

@@ -26,7 +26,7 @@ from notebooks.run import (
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
-MOST_BYTES = 2_600_000
+MOST_BYTES = 2_500_000
 REDUCED: dict[str, dict[str, Any]] = {
     "01_what_attention_sees": {"IMAGE_SIZE": 112, "PICTURES": 4, "SEEDS": 1},
     "02_patches_and_similarity": {"IMAGE_SIZE": 112, "PICTURES": 3},
