@@ -30,6 +30,11 @@ def test_what_made_the_answer_is_shown_for_three_views(open_page: Open) -> None:
         cells = rows.nth(place).locator("td").all_inner_texts()
         assert cells[0] == name.replace("_", ", ")
         assert float(cells[1]) == pytest.approx(view.target, abs=2e-3)
+    visit.page.get_by_role("tab", name="About").click()
+    visit.page.get_by_role("tab", name="Attribution").click()
+    visit.settle()
+    expect(figure).to_be_visible()
+    expect(rows).to_have_count(3)
     visit.unfold("more-damage").type_into("seed", "7")
     line = visit.page.locator("#attribution-mark")
     expect(line).to_contain_text(

@@ -11,7 +11,7 @@ import gradio as gr
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from serving import Served
 from visiting import MOUNT, Visit
 
@@ -183,10 +183,10 @@ def test_a_link_opens_every_tab_with_what_it_shows(sharing: Visit) -> None:
     assert there.locator("#sweep-count").get_by_label("16").is_checked()
     there.close()
     sharing.open_tab("Attribution")
-    page.locator("#attribution-figure img").wait_for()
+    page.locator("#attribution-figure img").wait_for(timeout=60_000)
     there, query = reopened(sharing, "Attribution")
     assert (query["method"], query["trust"], query["made"]) == ("gradient_attention", "0", "1")
-    there.locator("#attribution-figure img").wait_for()
+    there.locator("#attribution-figure img").wait_for(timeout=60_000)
     there.close()
     sharing.open_tab("About")
     there, _ = reopened(sharing, "About")
@@ -206,7 +206,8 @@ def test_a_link_opens_the_form_of_a_run(sharing: Visit) -> None:
     assert "run" not in query, "what is shown came with the project"
     assert there.locator("#steps input[type=number]").input_value() == "90"
     assert there.locator("#learned textarea").input_value() == query["learned"] != DEFAULT_DISTORTION
-    assert there.locator("#strength").get_by_label("varying").is_checked()
+    expect(there.locator("#strength").get_by_label("varying")).to_be_checked()
+    assert there.locator("#learned textarea").input_value() == query["learned"]
     there.close()
 
 

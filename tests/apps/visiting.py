@@ -14,6 +14,7 @@ RENEWED = """() => !document.querySelector(".block.example p")"""
 STREAMS = ("/dev/reload",)
 NOISE = (
     "willReadFrequently",  # only these tests read the canvases
+    "GPU stall due to ReadPixels",  # plotly in three dimensions, without a graphics card
     "Method not implemented.",  # Gradio's image component, at every upload
 )
 PIXELS = """(where) => { const canvas = document.querySelector(where);
@@ -48,7 +49,7 @@ class Visit:
         """Go to the app and wait for its own maps, after those that are shipped."""
         self.page.goto(f"{self.url}/{query}")
         self.wait_for_maps(view)
-        self.page.wait_for_function(RENEWED)
+        self.page.wait_for_function(RENEWED, timeout=60_000)  # a server that has just begun imports what models need
         self.settle()
         return self
 
@@ -164,7 +165,11 @@ class Visit:
         page.on("request", self._request)
         page.on("requestfinished", lambda request: self.awaited.discard(request))
         page.on("requestfailed", lambda request: self.awaited.discard(request))
+        page.on("close", self._forget)
         return page
+
+    def _forget(self, closed: Page) -> None:
+        self.awaited = {request for request in self.awaited if request.frame.page is not closed}
 
     def _console(self, line: ConsoleMessage) -> None:
         if line.type in ("error", "warning") and not any(each in line.text for each in NOISE):

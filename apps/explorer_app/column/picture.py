@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
-from explorer_app.events import QUICK
+from explorer_app.events import PRIVATE, QUICK
 from explorer_app.service.pictures import photo_path, photos, thumbnail
 from explorer_app.service.question import DEFAULT_PHOTO
 
@@ -24,6 +24,9 @@ SAMPLES = (
     "windmill/windmill.webp",
     "household/spoons.webp",
 )
+
+SETTLE = "() => new Promise((settled) => setTimeout(settled))"
+"""JavaScript: a picture that was just removed is still there when Gradio tells of it."""
 
 
 def build_picture() -> dict[str, Any]:
@@ -60,7 +63,8 @@ def build_picture() -> dict[str, Any]:
     photo, file = gr.State(None), gr.State(None)  # set when the page opens, like all states that a page is asked about
     samples.select(_pick_sample, outputs=[photo, file, picture, catalogue], **QUICK)
     catalogue.input(_pick_photo, catalogue, [photo, file, picture], **QUICK)
-    gr.on([picture.input, picture.clear], lambda path: (None, path, None), picture, [photo, file, catalogue], **QUICK)
+    own = picture.input(None, js=SETTLE, **PRIVATE)
+    own.then(lambda path: (None, path, None), picture, [photo, file, catalogue], **QUICK)
     return {"picture": picture, "photo": photo, "file": file, "catalogue": catalogue}
 
 

@@ -83,6 +83,7 @@ def first(
     shown: str, link: dict[str, str] | None, made: Made | None, method: str, judge: bool, *column: Any
 ) -> Iterator[list[Any]]:
     """What takes a second is explained unasked, unless it is shown already; and what the page's link says."""
+    yield [gr.skip()] * 4  # else what yields nothing clears its outputs
     try:
         with told():
             wanted = method == QUICKEST and not judge and (made is None or made.of != _of(Question.read(*column)))

@@ -100,6 +100,7 @@ def follow(question: Question, made: Made | None, *form: Any) -> list[Any]:
 
 def draw_ready(shown: str, made: Made | None, *inputs: Any) -> Iterator[list[Any]]:
     """Draw what is shipped, needs no forward pass, or takes seconds; else say what `Compute` would do."""
+    yield [gr.skip()] * 3  # else what yields nothing clears its outputs
     if shown == "embeddings":
         yield from _draw(False, made, *inputs)
 
@@ -111,6 +112,7 @@ def draw_asked(_shown: str, made: Made | None, *inputs: Any) -> Iterator[list[An
 
 def draw_linked(link: dict[str, str] | None, shown: str, made: Made | None, *inputs: Any) -> Iterator[list[Any]]:
     """As `draw_asked`, where the page's link says that it was; else as `draw_ready`."""
+    yield [gr.skip()] * 3
     if shown == "embeddings":
         yield from _draw(asks_for(link, shown), made, *inputs)
 
