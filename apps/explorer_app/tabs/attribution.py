@@ -56,6 +56,7 @@ def build(page: Page) -> Follows:
         type="pil",
         format="png",
         label="Attribution",
+        alt_text="what made the answer: the patches of three views, red where they speak for it, blue against",
         elem_id="attribution-figure",
         elem_classes=MADE,
         buttons=["download"],
