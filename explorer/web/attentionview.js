@@ -75,7 +75,7 @@ export function createAttentionView(root, options = {}) {
 
   const layer = createSlider({
     name: "layer", label: "Layer", min: 0, max: 0, step: 1,
-    show: (i) => (data ? `block ${data.layers[i]}${i === data.layers.length - 1 ? ", the last" : ""}` : ""),
+    show: (i) => (data ? `${data.layers[i]}${i === data.layers.length - 1 ? ", the last" : ""}` : ""),
     change: (i) => change({ layer: data.layers[i] }),
   });
   const head = createSelect({ name: "head", label: "Head", change: (value) => change({ head: readHead(value, WAYS, data.heads, state.head) }) });
