@@ -207,6 +207,7 @@ def test_killed_while_the_converted_weights_are_written(
 
 HUB_SCRIPT = """
 import threading, time
+import timm
 from explorer import WeightsError, load_backbone
 start = time.monotonic()
 try:
