@@ -98,7 +98,8 @@ def _pick_sample(event: gr.SelectData) -> tuple[str, str, str, str]:
 
 
 def _pick_photo(name: str) -> tuple[str, str, str]:
-    return name, photo_path(name), photo_path(name)
+    path = photo_path(name)
+    return name, path, path
 
 
 def _photo_label(name: str) -> str:
