@@ -15,6 +15,7 @@ LINK_NAMES = {
     "recoveryview": "train",
     "embeddingview": "embeddings",
     "sweepview": "robustness",
+    "attributionview": "attribution",
 }
 """What the query parameter `view` calls the tab that each is the first view of."""
 EVENTS = ("layer", "open", "strength")

@@ -132,7 +132,6 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
   .pending:has(.vx-mount)::before { background-position: 50% 0; animation: none; }
   .progress progress:not([value]) { background-position: 50% 0; animation: none; }
 }
-#attribution-table td:not(:first-child), #attribution-table th:not(:first-child) { text-align: right; }
 /* Above the tabs, or else these would cover the lists of its choices. */
 #sidebar { position: sticky; z-index: 30; top: 8px; align-self: flex-start; max-height: calc(100vh - 16px);
            overflow: hidden auto; flex: 0 0 340px !important; flex-wrap: nowrap; scrollbar-width: thin; gap: 8px; }

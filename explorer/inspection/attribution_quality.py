@@ -3,6 +3,7 @@
 Enters: a backbone and what `attribution` returned for it. Leaves: infidelity and sensitivity (Captum).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,6 +43,16 @@ class Quality:
     infidelity: float
     unexplained: float
     sensitivity: float
+
+    @property
+    def verdict(self) -> str:
+        """How far the heatmap can be trusted, in words."""
+        explains = next(words for most, words in _VERDICTS if self.unexplained <= most)
+        moves = "; it changes completely under noise that nobody sees" if self.sensitivity > 1 else ""
+        return f"this map explains {explains} of the score here{moves}"
+
+
+_VERDICTS = ((0.3, "most"), (0.7, "some"), (0.95, "little"), (math.inf, "nothing"))  # by the largest share unexplained
 
 
 @torch.inference_mode(False)

@@ -67,13 +67,19 @@ def picture_of(image: Float[Tensor, "3 height width"]) -> str:
 
 @cache
 def colormap_tables() -> dict[str, str]:
-    """256 RGB bytes of each map; the difference map is the only one that diverges."""
+    """256 RGB bytes of each map; "difference" is the only one that diverges."""
     from matplotlib import colormaps  # late: a shipped scene has its tables
 
     names = {**{name: name for name in COLORMAPS}, "difference": DIFFERENCE}
     steps = np.linspace(0, 1, 256)
     tables = {shown: (colormaps[name](steps)[:, :3] * 255).round().astype(np.uint8) for shown, name in names.items()}
     return {shown: base64.b64encode(table.tobytes()).decode() for shown, table in tables.items()}
+
+
+def floats(values: Float[Tensor, "..."]) -> Payload:
+    """Values as they are, in single precision."""
+    _check_finite(values)
+    return packed(values.float().cpu().numpy())
 
 
 def quantised(values: Float[Tensor, "..."], dtype: type[np.unsignedinteger[Any]]) -> Payload:

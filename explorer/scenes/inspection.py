@@ -1,22 +1,33 @@
-"""From a `Comparison` to what a browser needs to draw it: JSON with pictures and quantised arrays.
+"""From a `Comparison` or attributions to what a browser needs to draw it: JSON with pictures and quantised arrays.
 
 The views in `explorer.web` read it; they compute similarities and paint maps themselves, so that nothing is asked of a
 server while the pointer moves. Sizes for ViT-S/14 at 224 px: attention of all layers and heads 148 kB for the four
 views together (uint16), patch features 393 kB and attention among patches 262 kB for one layer.
 """
 
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from explorer.analysis.maps import attention_map
 from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
+from explorer.distortions import Distortion
+from explorer.inspection.attribution import Attribution
+from explorer.inspection.attribution_quality import Quality
 from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Moment, Recovery
+from explorer.models.trace import Grid
 from explorer.scenes.common import (
     Link,
     Payload,
     about,
     colormap_tables,
     features_of,
+    floats,
     measure_of,
     packed,
     picture_of,
@@ -75,6 +86,36 @@ def patch_scene(comparison: Comparison, layer: int = -1, link: Link = None, mess
     return scene
 
 
+def attribution_scene(
+    views: Mapping[str, Attribution],
+    judged: Mapping[str, Quality] | None = None,
+    *,
+    distortion: Distortion,
+    weights: Sequence[str],
+    seed: int = 0,
+    link: Link = None,
+) -> Payload:
+    """What the attribution view shows: pictures, the heatmap of each over its patches, scores, and how far to trust it.
+
+    Args:
+        views: made by `explorer.inspection.attribution.attribute_views`.
+        judged: `quality` of each of them, under the same names, where that was asked for.
+        distortion, seed: what damaged the picture.
+        weights: the teacher's and the student's, a line each.
+        link: as in `attention_scene`.
+    """
+    clean, distorted = views["teacher_clean"], views["teacher_distorted"]
+    scene = _pictures(views, clean.image, distorted.image, clean.grid, distortion, weights, seed, link)
+    for pane in scene["panes"]:
+        view, quality = views[pane["id"]], (judged or {}).get(pane["id"])
+        numbers = {name: getattr(view, name) for name in ("target", "baseline_target", "completeness")}
+        numbers |= asdict(quality) if quality else {}
+        pane["heatmap"] = floats(view.by_patch())
+        pane["numbers"] = {name: value for name, value in numbers.items() if math.isfinite(value or 0)}
+        pane["verdict"] = quality.verdict if quality else None
+    return {**scene, "method": clean.method, "signed": clean.signed, "towards": clean.towards}
+
+
 def recovery_scene(recovery: Recovery) -> Payload:
     """What the recovery view shows that does not change while a student learns; see `moment_scene` for what does."""
     return {
@@ -100,9 +141,32 @@ def moment_scene(moment: Moment) -> Payload:
 
 
 def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
-    pictures = {"clean": picture_of(comparison.clean), "distorted": picture_of(comparison.distorted)}
+    scene = _pictures(
+        comparison.views,
+        comparison.clean,
+        comparison.distorted,
+        comparison.reference.trace.grid,
+        comparison.distortion,
+        comparison.weights,
+        comparison.seed,
+        link,
+    )
+    return {**scene, "untouched_student": comparison.untouched, "message": message}
+
+
+def _pictures(
+    views: Iterable[str],
+    clean: Float[Tensor, "3 height width"],
+    distorted: Float[Tensor, "3 height width"],
+    grid: Grid,
+    distortion: Distortion,
+    weights: Sequence[str],
+    seed: int,
+    link: Link,
+) -> Payload:
+    pictures = {"clean": picture_of(clean), "distorted": picture_of(distorted)}
     panes = []
-    for name in comparison.views:
+    for name in views:
         who, view = name.split("_")
         panes.append(
             {
@@ -116,13 +180,13 @@ def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
         )
     return {
         "version": 1,
-        "grid": list(comparison.reference.trace.grid),
-        "size": list(comparison.clean.shape[1:]),
+        "grid": list(grid),
+        "size": list(clean.shape[1:]),
         "colormaps": colormap_tables(),
         "panes": panes,
-        "untouched_student": comparison.untouched,
-        "damage": comparison.distortion.label,
-        "about": about(comparison.weights, comparison.distortion, comparison.seed),
-        "message": message,
+        "untouched_student": weights[0] == weights[1],
+        "damage": distortion.label,
+        "about": about(weights, distortion, seed),
+        "message": None,
         "link": link,
     }

@@ -22,6 +22,7 @@ VIEWS = {
     "recoveryview": "createRecoveryView",
     "embeddingview": "createEmbeddingView",
     "sweepview": "createSweepView",
+    "attributionview": "createAttributionView",
 }
 """Name of each view's module, and the function that it exports."""
 

@@ -32,6 +32,10 @@ export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: E
 export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | null; pca?: Encoded | null }> &
   { layer: number; layers?: number[]; subject?: [number, number] };
 
+/** heatmap: [row, col], above 0 for the clean teacher's view and, where `signed`, below 0 against it. */
+export type AttributionPayload = Pictures<Pane & { heatmap: Encoded; numbers: Measured; verdict: string | null }> &
+  { method: string; signed: boolean; towards: string };
+
 /** A payload with its pictures loaded, before a view has read its arrays. */
 export interface Comparison<P> extends Grid {
   height: number; width: number; panes: (P & { title: string; image: HTMLImageElement | null })[]; byId: Record<string, P>; reference: P;

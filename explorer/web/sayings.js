@@ -32,6 +32,22 @@ export function tellNearest(teacher = NaN, student = NaN, untouched) {
   return Number.isFinite(student) ? `${lost}, and ${share(student)} for the student.` : `${lost}.`;
 }
 
+/** What the damage takes of the score that is explained, and what the student wins back of that. @type {(damage: string, scores: { clean?: number, teacher?: number, student?: number }, untouched: boolean) => string} */
+export function tellScore(damage, { clean = NaN, teacher = NaN, student = NaN }, untouched) {
+  const lost = clean - teacher;
+  if (!(clean > 0) || !Number.isFinite(lost)) return "";
+  const falls = lost > 0.005 * clean;
+  const told = damage === "no damage"
+    ? "Nothing is damaged: the teacher keeps its score"
+    : `${damage || "The damage"} takes ${falls ? share(Math.min(1, lost / clean)) : "nothing"} of the teacher's score`;
+  if (untouched) return told + COPIED;
+  if (!Number.isFinite(student)) return `${told}.`;
+  if (!falls) return `${told}; the student has ${share(student / clean)} of it.`;
+  const back = (student - teacher) / lost;
+  if (back < -0.005) return `${told}; the student loses even more.`;
+  return `${told}; the student wins ${back < 0.005 ? "nothing" : back > 0.995 ? "all of it" : `${share(back)} of it`} back.`;
+}
+
 /** What the steps of a run brought. @type {(before: number | undefined, now: number | undefined, step: number) => string} */
 export function tellLearned(before = NaN, now = NaN, step) {
   if (!Number.isFinite(before) || !Number.isFinite(now)) return "";

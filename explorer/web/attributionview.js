@@ -1,0 +1,182 @@
+// What made the answer: which patches bring three views near to what the teacher sees in the clean picture.
+//
+// Enters: the attribution payload (pictures, a map of each, scores, how far to trust the maps). Leaves: settings through
+// onState. No server is asked.
+
+/** @import { AttributionPayload } from "./payloads" */
+import { decodeArray, largest, scaledSlice, scaleEnd, tableOf } from "./arrays.js";
+import { columnName, createHelp, createRow, createTable, make, setText } from "./elements.js";
+import { formatValue } from "./format.js";
+import { createLife } from "./life.js";
+import { createLook, LOOK_DEFAULTS } from "./look.js";
+import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
+import { createColourBar, paintMap } from "./painting.js";
+import { createPane, damageOf, readPayload, trackPatches } from "./panes.js";
+import { tellScore } from "./sayings.js";
+
+const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_distorted"];
+/** Names and explanations of the numbers, in the order of the table. */
+const NUMBERS = {
+  target: ["score", "How near the view comes to what the teacher sees in the clean picture: the map explains this number."],
+  baseline_target: ["score of the baseline", "The same of a picture that shows nothing, such as one of its mean colour."],
+  completeness: ["lost by too few steps", "By how much the map's sum misses the change of the score from the baseline's: 0 is best."],
+  unexplained: ["unexplained", "The share of the score's fall, when squares of the picture are hidden, that the map does not foretell: 0 is best, 1 means that it foretells nothing."],
+  infidelity: ["infidelity", "The same error, mean and squared, in squared units of the score: 0 is best; it cannot be compared between views."],
+  sensitivity: ["sensitivity", "By how much the map changes, at most, under noise that nobody sees: 0 is best, above 1 it changes completely."],
+};
+
+/** Builds the view inside `root`; see the methods at the end. */
+export function createAttributionView(root, options = {}) {
+  /** @type {Record<string, any>} */
+  const state = { ...LOOK_DEFAULTS };
+  let data = null;
+
+  // ------------------------------------------------------------ elements
+  const life = createLife(root, options, {
+    kind: "attribution", empty: "Press Explain to see which patches made the answer.", what: "result",
+    isEmpty: (payload) => !payload?.panes?.length, prepare: readPayload, read: readAttribution, adopt,
+    forget: () => (data = null), state, refresh,
+  });
+  const { shell, change } = life;
+  const panes = PANE_IDS.map(createPane);
+  const bar = createColourBar();
+  const saying = make("p", { class: "vx-saying", role: "status" });
+  const stage = make("div", { class: "vx-attributed" }, ...panes.map(({ node }) => node), bar.node);
+  const numbers = make("div");
+  const look = createLook(state, change);
+  const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
+  shell.body.append(saying, look.controls([]), stage, numbers, actions.node);
+
+  // ------------------------------------------------------------ reading the payload
+  /** @param {AttributionPayload} payload @param {any} next */
+  function readAttribution({ method, signed, towards }, next) {
+    const patches = next.rows * next.cols;
+    for (const id of PANE_IDS) {
+      const pane = next.byId[id];
+      const map = pane && decodeArray(pane.heatmap);
+      if (map?.values.length !== patches) throw new Error(`it has no map of "${id}" that fits the grid`);
+      pane.map = scaledSlice(map, 0, patches);
+    }
+    return Object.assign(next, { method: method.replaceAll("_", " "), signed, towards });
+  }
+
+  function adopt(next) {
+    data = next;
+    pointing.here = null;
+    for (const pane of panes) {
+      const { title, image, view } = data.byId[pane.id];
+      pane.dress(title, pane.id === data.reference.id, image, data, { grey: true, damage: damageOf(data, view) });
+    }
+    look.dress(data.tables);
+    setText(saying, tellData());
+    numbers.replaceChildren(tableOfNumbers());
+    refresh();
+  }
+
+  function tellData() {
+    const [clean, teacher, student] = PANE_IDS.map((id) => data.byId[id].numbers.target);
+    return tellScore(data.damage, { clean, teacher, student }, data.untouched);
+  }
+
+  /** The numbers that are known, as [name, explanation, text of each pane]. @type {() => [string, string, string[]][]} */
+  function knownNumbers() {
+    const found = PANE_IDS.map((id) => data.byId[id]);
+    const known = Object.entries(NUMBERS).filter(([id]) => found.some((pane) => Number.isFinite(pane.numbers[id])));
+    return known.map(([id, [name, help]]) => [name, id === "target" ? `${help} It is the ${data.towards}.` : help, found.map((pane) => formatValue(pane.numbers[id]))]);
+  }
+
+  function tableOfNumbers() {
+    const rows = knownNumbers().map(([name, help, texts]) => createRow([createHelp(shell, name, help)], texts));
+    const verdicts = PANE_IDS.map((id) => data.byId[id].verdict ?? "");
+    if (verdicts.some(Boolean)) rows.push(createRow(["in words"], verdicts.map((text) => make("td", { class: "vx-verdict", text }))));
+    return createTable("vx-attributednumbers", ["Scores, and how far to trust the maps"], PANE_IDS.map((id) => columnName(data.byId[id].title)), rows);
+  }
+
+  // ------------------------------------------------------------ painting
+  function refresh() {
+    if (data) life.timed(repaint);
+  }
+
+  function repaint() {
+    const sizes = PANE_IDS.map((id) => data.byId[id].map.map(Math.abs));
+    const highest = largest(sizes);
+    const top = scaleEnd(sizes) || highest || 1e-12;
+    const [low, table] = data.signed ? [-top, data.tables.difference] : [0, data.tables[state.colours]];
+    for (const pane of panes) {
+      paintMap(pane.heat, data.byId[pane.id].map, data.rows, data.cols, low, top, table, state.smooth);
+      pane.setLook(state.opacity, state.smooth);
+    }
+    const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
+    const meaning = data.signed ? "above 0 (red) speaks for the clean teacher's view, below 0 (blue) against it" : "brighter patches matter more, this method has no sign";
+    bar.set(`one scale for all three maps: ${data.method}; ${meaning}${beyond}`, table, low, top, data.signed);
+    look.refresh();
+    look.colours.input.disabled = data.signed;
+    actions.refresh();
+    paintMarks();
+  }
+
+  function paintMarks() {
+    if (!data) return;
+    const { here } = pointing;
+    const where = here && `row ${here.row}, column ${here.col}`;
+    const spoken = [];
+    for (const pane of panes) {
+      const { title, map } = data.byId[pane.id];
+      const value = here ? formatValue(map[here.row * data.cols + here.col], data.signed) : "";
+      here ? pane.mark("cursor", here.row, here.col) : pane.unmark("cursor");
+      setText(pane.note, value);
+      pane.box.setAttribute("aria-label", here ? `${title}: ${where}, value ${value}` : `${title}: ${data.method}`);
+      spoken.push([pane.id, title, value]);
+    }
+    if (!here) return shell.hideTip();
+    const lines = spoken.flatMap(([id, ...texts]) => ["dt", "dd"].map((tag, i) => make(tag, { text: texts[i], class: id === here.pane && "vx-here" })));
+    shell.showTip([make("div", { class: "vx-tiphead", text: `row ${here.row}, col ${here.col}` }), make("dl", {}, ...lines)], here.x, here.y);
+    if (here.key) shell.announce(`${where}: ${spoken.map(([, title, value]) => `${title} ${value}`).join(", ")}`);
+  }
+  const pointing = trackPatches(stage, { grid: () => data, moved: life.perFrame(paintMarks) });
+
+  // ------------------------------------------------------------ files
+  function fileName() {
+    return `vit-explorer-attribution-${data.method.replaceAll(" ", "-")}`;
+  }
+
+  function makeFigure() {
+    const told = knownNumbers().map(([name, , texts]) => `${name}: ${texts.map((text, i) => `${data.byId[PANE_IDS[i]].title} ${text}`).join(", ")}`);
+    const settings = [`maps at ${Math.round(100 * state.opacity)} % over the picture`, ...factsOf(data.link)];
+    return {
+      heading: `What made the answer: ${data.method}`,
+      cells: [panes.map((pane) => ({ title: pane.title.textContent, reference: !pane.badge.hidden, draw: pane.drawOn }))],
+      aspect: data.height / data.width,
+      bars: [{ ...bar.shown(), from: 0, span: panes.length }],
+      lines: [tellData(), ...told, `score: ${data.towards}`, settings.join(" \u00b7 ")].filter(Boolean),
+    };
+  }
+
+  function makeNumbers() {
+    const perPane = (what) => Object.fromEntries(PANE_IDS.map((id) => [id, what(data.byId[id])]));
+    return {
+      method: data.payload.method,
+      towards: data.towards,
+      grid: [data.rows, data.cols],
+      reference: data.reference.id,
+      numbers: perPane(({ numbers: known, verdict }) => ({ ...known, verdict })),
+      maps: perPane(({ map }) => tableOf(map, data.rows, data.cols)),
+    };
+  }
+
+  function makePage() {
+    return { title: titleOf(`What made the answer: ${data.method}`, data.link) };
+  }
+
+  // ------------------------------------------------------------ the face of the view
+  return {
+    ...life.face,
+    /** Its settings as query parameters, which `set` reads. */
+    link: () => changedSettings(state, LOOK_DEFAULTS),
+    /** Changes some settings; text from a query string is fine, nonsense is ignored. */
+    set(partial = {}) {
+      look.read(partial, data?.tables);
+      refresh();
+    },
+  };
+}
