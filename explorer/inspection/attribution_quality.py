@@ -3,7 +3,6 @@
 Enters: a backbone and what `attribution` returned for it. Leaves: infidelity and sensitivity (Captum).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,13 +45,13 @@ class Quality:
 
     @property
     def verdict(self) -> str:
-        """How far the heatmap can be trusted, in words."""
-        explains = next(words for most, words in _VERDICTS if self.unexplained <= most)
-        moves = "; it changes completely under noise that nobody sees" if self.sensitivity > 1 else ""
-        return f"this map explains {explains} of the score here{moves}"
+        """What the heatmap does, in words."""
+        explains = next((words for most, words in _VERDICTS if self.unexplained <= most), "nothing")
+        moves = ", and changes completely under noise that nobody sees" if self.sensitivity > 1 else ""
+        return f"explains {explains} of the score{moves}"
 
 
-_VERDICTS = ((0.3, "most"), (0.7, "some"), (0.95, "little"), (math.inf, "nothing"))  # by the largest share unexplained
+_VERDICTS = ((0.3, "most"), (0.7, "some"), (0.95, "little"))  # by the largest share that is unexplained
 
 
 @torch.inference_mode(False)

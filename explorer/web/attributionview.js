@@ -88,8 +88,8 @@ export function createAttributionView(root, options = {}) {
   function tableOfNumbers() {
     const rows = knownNumbers().map(([name, help, texts]) => createRow([createHelp(shell, name, help)], texts));
     const verdicts = PANE_IDS.map((id) => data.byId[id].verdict ?? "");
-    if (verdicts.some(Boolean)) rows.push(createRow(["in words"], verdicts.map((text) => make("td", { class: "vx-verdict", text }))));
-    return createTable("vx-attributednumbers", ["Scores, and how far to trust the maps"], PANE_IDS.map((id) => columnName(data.byId[id].title)), rows);
+    if (verdicts.some(Boolean)) rows.push(createRow(["this map"], verdicts.map((text) => make("td", { class: "vx-verdict", text }))));
+    return createTable("vx-scores", ["Scores, and how far to trust the maps"], PANE_IDS.map((id) => columnName(data.byId[id].title)), rows);
   }
 
   // ------------------------------------------------------------ painting
@@ -110,7 +110,7 @@ export function createAttributionView(root, options = {}) {
     const meaning = data.signed ? "above 0 (red) speaks for the clean teacher's view, below 0 (blue) against it" : "brighter patches matter more, this method has no sign";
     bar.set(`one scale for all three maps: ${data.method}; ${meaning}${beyond}`, table, low, top, data.signed);
     look.refresh();
-    look.colours.input.disabled = data.signed;
+    look.colours.node.hidden = data.signed;
     actions.refresh();
     paintMarks();
   }
@@ -126,12 +126,11 @@ export function createAttributionView(root, options = {}) {
       here ? pane.mark("cursor", here.row, here.col) : pane.unmark("cursor");
       setText(pane.note, value);
       pane.box.setAttribute("aria-label", here ? `${title}: ${where}, value ${value}` : `${title}: ${data.method}`);
-      spoken.push([pane.id, title, value]);
+      spoken.push(`${title} ${value}`);
     }
     if (!here) return shell.hideTip();
-    const lines = spoken.flatMap(([id, ...texts]) => ["dt", "dd"].map((tag, i) => make(tag, { text: texts[i], class: id === here.pane && "vx-here" })));
-    shell.showTip([make("div", { class: "vx-tiphead", text: `row ${here.row}, col ${here.col}` }), make("dl", {}, ...lines)], here.x, here.y);
-    if (here.key) shell.announce(`${where}: ${spoken.map(([, title, value]) => `${title} ${value}`).join(", ")}`);
+    shell.showTip([make("div", { text: `row ${here.row}, col ${here.col}` })], here.x, here.y); // the captions have the values
+    if (here.key) shell.announce(`${where}: ${spoken.join(", ")}`);
   }
   const pointing = trackPatches(stage, { grid: () => data, moved: life.perFrame(paintMarks) });
 

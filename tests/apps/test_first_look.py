@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 import explorer as ex
-from explorer.inspection.attribution_quality import Quality
 from explorer.system.files import asset_path
 from explorer_app.page import FOLLOWING
 from explorer_app.service import first_look, models, pace
 from explorer_app.service.question import Question
-from explorer_app.tabs.attribution import verdict
 from explorer_app.tabs.shared import Made, mark, settings
 
 
@@ -144,10 +142,3 @@ def test_how_long_a_run_takes_is_learned_from_runs(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (89, "89 s"), (340, "6 min"), (7200, "2.0 h")])
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert pace.in_words(seconds) == words
-
-
-def test_a_map_that_explains_nothing_says_so() -> None:
-    assert verdict(Quality(infidelity=1.0, unexplained=1.0, sensitivity=0.1)) == (
-        "this map explains nothing of the score here"
-    )
-    assert "changes completely" in verdict(Quality(infidelity=0.1, unexplained=0.2, sensitivity=1.5))

@@ -14,7 +14,7 @@ import explorer
 from explorer.distortions import distortion
 from explorer.evaluation.probes import fit_probe
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute, attribute_views, attribution
-from explorer.inspection.attribution_quality import quality
+from explorer.inspection.attribution_quality import Quality, quality
 from explorer.models.backbones import Backbone, load_backbone
 from explorer.models.trace import Grid
 from tests.architectures import ARCHITECTURES, normalised, peaked, pictures, unfused
@@ -355,6 +355,19 @@ def test_quality_has_a_seed_and_sensitivity_is_the_largest_relative_change(
         moved = attribute(tiny, picture + noise, other, method="saliency")
         changes.append(((moved - found.heatmap).norm() / found.heatmap.norm()).item())
     assert first.sensitivity == pytest.approx(max(changes))
+
+
+@pytest.mark.parametrize(
+    ("unexplained", "words"), [(0.0, "most"), (0.3, "most"), (0.31, "some"), (0.9, "little"), (1.0, "nothing")]
+)
+def test_a_verdict_says_how_much_a_map_explains(unexplained: float, words: str) -> None:
+    judged = Quality(infidelity=1.0, unexplained=unexplained, sensitivity=0.1)
+    assert judged.verdict == f"explains {words} of the score"
+
+
+def test_a_verdict_on_a_map_that_does_not_hold_still() -> None:
+    judged = Quality(infidelity=0.1, unexplained=0.2, sensitivity=1.5)
+    assert judged.verdict == "explains most of the score, and changes completely under noise that nobody sees"
 
 
 # All architectures, and what is left behind.

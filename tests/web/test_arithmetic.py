@@ -89,6 +89,38 @@ def test_a_sentence_says_what_is_kept(call: Call) -> None:
     assert call(tell, damage="fog", numbers={}, untouched=False) == ""
 
 
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ((1.0, 0.38, 0.88), "Fog 3 takes 62 % of the teacher's score; the student wins 81 % of it back."),
+        ((0.5, 0.1, 0.6), "Fog 3 takes 80 % of the teacher's score; the student wins all of it back."),
+        ((1.0, -0.4, 0.3), "Fog 3 takes 100 % of the teacher's score; the student wins 50 % of it back."),
+        ((1.0, 0.5, 0.5), "Fog 3 takes 50 % of the teacher's score; the student wins nothing back."),
+        ((1.0, 0.5, 0.4), "Fog 3 takes 50 % of the teacher's score; the student loses even more."),
+        ((0.5, 0.6, 0.55), "Fog 3 takes nothing of the teacher's score; the student has 110 % of it."),
+        ((0.5, 0.25, None), "Fog 3 takes 50 % of the teacher's score."),
+        ((-0.1, 0.2, 0.3), ""),
+        ((0.5, None, 0.3), ""),
+    ],
+)
+def test_a_sentence_says_what_becomes_of_the_score(call: Call, scores: tuple, said: str) -> None:
+    numbers = {
+        who: value for who, value in zip(("clean", "teacher", "student"), scores, strict=True) if value is not None
+    }
+    tell = "modules.sayings.tellScore(damage, numbers, untouched)"
+    assert call(tell, damage="Fog 3", numbers=numbers, untouched=False) == said
+    if said:
+        copied = call(tell, damage="", numbers=numbers, untouched=True)
+        assert copied.startswith("The damage takes ")
+        assert copied.endswith("The student is its untouched copy.")
+
+
+def test_nothing_is_lost_where_nothing_is_damaged(call: Call) -> None:
+    numbers = {"clean": 0.5, "teacher": 0.5, "student": 0.45}
+    told = call("modules.sayings.tellScore('no damage', numbers, false)", numbers=numbers)
+    assert told == "Nothing is damaged: the teacher keeps its score; the student has 90 % of it."
+
+
 @pytest.mark.parametrize("sharpness", [0, 1, 8])
 def test_one_scale_ends_where_the_librarys_does(call: Call, generator: np.random.Generator, sharpness: int) -> None:
     """A flat map, one like those of DINO, and one with a few patches far above the others."""
