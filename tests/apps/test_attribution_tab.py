@@ -1,6 +1,7 @@
 """The Attribution tab in a real browser: three maps under one scale, and numbers that are the library's."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -16,25 +17,24 @@ pytestmark = [pytest.mark.browser, pytest.mark.weights]
 def test_what_made_the_answer_is_shown_for_three_views(open_page: Open) -> None:
     visit = open_page()
     visit.page.get_by_role("tab", name="Attribution").click()  # the quickest method is taken unasked
-    figure = visit.page.locator("#attribution-figure img")
-    expect(figure).to_be_visible(timeout=60_000)
-    visit.page.wait_for_function("() => document.querySelector('#attribution-figure img').naturalWidth > 900")
-    rows = visit.page.locator("#attribution-table tbody tr")
-    expect(rows).to_have_count(3)
+    view = visit.page.locator("#attribution-view")
+    expect(view.locator(".vx-box:visible")).to_have_count(3, timeout=60_000)
     pair = ex.load_pair("s14-noise")
     owl = ex.load_image(asset_path("photos") / "farm_animal" / "owl.webp", size=224)
     expected = attribute_views(
         pair.teacher, pair.student, owl, "gaussian_noise(sigma=0.3)", method="gradient_attention"
     )
-    for place, (name, view) in enumerate(expected.items()):
-        cells = rows.nth(place).locator("td").all_inner_texts()
-        assert cells[0] == name.replace("_", ", ")
-        assert float(cells[1]) == pytest.approx(view.target, abs=2e-3)
+    scores = view.get_by_role("row", name="score", exact=False).first.locator("td").all_inner_texts()
+    assert [float(text) for text in scores] == pytest.approx([each.target for each in expected.values()], abs=2e-3)
+    expect(view.locator(".vx-saying")).to_contain_text("of the teacher's score; the student wins")
+    before = len(visit.requests)
+    view.locator("[data-pane=student_distorted]").hover()
+    expect(view.locator(".vx-note").first).not_to_be_empty()
+    assert len(visit.requests) == before, "the pointer asks no server"
     visit.page.get_by_role("tab", name="About").click()
     visit.page.get_by_role("tab", name="Attribution").click()
     visit.settle()
-    expect(figure).to_be_visible()
-    expect(rows).to_have_count(3)
+    expect(view.locator(".vx-box:visible")).to_have_count(3)
     visit.unfold("more-damage").type_into("seed", "7")
     line = visit.page.locator("#attribution-mark")
     expect(line).to_contain_text(
@@ -44,6 +44,12 @@ def test_what_made_the_answer_is_shown_for_three_views(open_page: Open) -> None:
     expect(line).to_have_text(
         re.compile(r"^\s*gradient attention, owl under gaussian_noise\(sigma=0.3\), seed 7"), timeout=60_000
     )
+    visit.page.locator("#attribution-method").get_by_label("integrated gradients").check()
+    visit.page.locator("#explain").click()
+    expect(view.locator(".vx-barlabel")).to_contain_text("integrated gradients; above 0 (red)", timeout=60_000)
+    with visit.page.expect_download() as download:
+        view.get_by_role("button", name="Save page").click()
+    assert "createAttributionView" in Path(download.value.path()).read_text()
 
 
 def test_a_method_that_is_not_sound_for_a_model_is_told(open_page: Open) -> None:

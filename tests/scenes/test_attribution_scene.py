@@ -3,15 +3,19 @@
 import base64
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import Browser
 
+from explorer import Section, save_page
 from explorer.distortions import distortion
 from explorer.inspection.attribution import Attribution, Settings, attribute_views
 from explorer.inspection.attribution_quality import Quality
 from explorer.scenes.inspection import attribution_scene
+from tests.saved_pages import heats, opened, settle
 from tests.small import NOISE, network
 
 WEIGHTS = ("one", "another")
@@ -76,3 +80,13 @@ def test_what_is_not_finite_is_not_drawn(views: dict[str, Attribution], value: f
     numbers = scene_of(views, judged)["panes"][2]["numbers"]
     assert "unexplained" not in numbers
     assert numbers["infidelity"] == 0.1
+
+
+@pytest.mark.browser
+def test_a_page_of_its_own_shows_it(views: dict[str, Attribution], browser: Browser, tmp_path: Path) -> None:
+    sections = [Section(view="attributionview", scenes=(scene_of(views),))] * 2
+    with opened(browser, save_page(sections, tmp_path / "page.html")) as found:
+        settle(found)
+        assert found.get_by_role("tab").all_inner_texts() == ["Attribution", "Attribution"]
+        assert len(heats(found)) == 3
+        assert f"{NOISE}, seed 3" in found.locator("#page-facts").inner_text()
