@@ -205,7 +205,7 @@ export function createAttentionView(root, options = {}) {
       differences[who] = map.map((value, i) => value - reference[i]);
       shownJs[who] = jensenShannon(map, reference);
     }
-    const span = largest(Object.values(differences).map((each) => each.map(Math.abs)));
+    const span = largest(Object.values(differences).map((each) => each.map(Math.abs))) || 1;
     for (const [who, difference] of Object.entries(differences)) {
       paintMap(deltas[who].heat, difference, data.rows, data.cols, -span, span, data.tables.difference, state.smooth);
       deltas[who].setLook(state.opacity, state.smooth);

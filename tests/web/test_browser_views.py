@@ -262,6 +262,14 @@ def test_a_pin_keeps_its_place_on_another_grid(open_view, patches):
 # ---------------------------------------------------------------- attention
 
 
+def test_no_difference_is_neutral(open_view, attention):
+    same = copy.deepcopy(attention)
+    pane_of(same, "teacher_distorted")["attention"] = pane_of(same, "teacher_clean")["attention"]
+    pane_of(same, "student_distorted")["attention"] = pane_of(same, "teacher_clean")["attention"]
+    page = open_view("attentionview", same)
+    np.testing.assert_allclose(pixel(page, "difference_teacher", 3, 3), colour(same, "difference", 0.5), atol=3)
+
+
 def test_maps_differences_and_divergence(open_view, attention):
     page = open_view("attentionview", attention)
     maps = page.evaluate("Object.fromEntries(Object.entries(view.maps()).map(([id, map]) => [id, Array.from(map)]))")
