@@ -100,7 +100,7 @@ export function createAttributionView(root, options = {}) {
   function repaint() {
     const sizes = PANE_IDS.map((id) => data.byId[id].map.map(Math.abs));
     const highest = largest(sizes);
-    const top = scaleEnd(sizes) || highest || 1e-12;
+    const top = scaleEnd(sizes) || highest || 1;
     const [low, table] = data.signed ? [-top, data.tables.difference] : [0, data.tables[state.colours]];
     for (const pane of panes) {
       paintMap(pane.heat, data.byId[pane.id].map, data.rows, data.cols, low, top, table, state.smooth);

@@ -1,4 +1,4 @@
-"""Attribution tab: which patches made a view resemble the clean teacher's, for the three views under one scale."""
+"""Attribution tab: which patches made a view resemble the clean teacher's, for three views under one scale."""
 
 import html
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ _SAMPLES, _NEIGHBOURS = 16, 1
 def build(page: Page) -> Follows:
     """Explains by the quickest method as soon as it is open, by others on request."""
     with gr.Row(elem_id="attribution-form"):
-        method = gr.Radio(CHOICES, value=QUICKEST, label="Method", elem_id="attribution-method")
+        method = gr.Radio(CHOICES, value=QUICKEST, label="Method", scale=3, elem_id="attribution-method")
         judge = gr.Checkbox(
             False, label="How far to trust it", info="Takes several times as long.", elem_id="attribution-judge"
         )
