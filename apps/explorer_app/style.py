@@ -160,6 +160,7 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
   #header > :first-child { flex: 1 1 100%; }
   #header p { font-size: 12px; line-height: 1.3; }
   .example .quiet { font-size: 11px; }
+  #attribution-form > .form { flex-direction: column; }
   #tour { right: 8px; bottom: 64px; }
   /* While the sheet is open all of what it changes fits above it. */
   #sidebar[data-open] ~ div .vx-stage.vx-stage { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px;
