@@ -131,7 +131,7 @@ def embed(backbone: str, pair: str, distortion: str, method: str, seed: int, siz
     with refused(in_page=False):
         _all_given(seed=seed, size=size)
         question = Question.read(None, None, distortion, backbone, pair, size, seed)
-        embedding = embeddings.embed(question, picture_set(PHOTOS, size))
+        embedding = embeddings.embed(question, picture_set(PHOTOS, size)[0])
         projection = embeddings.project(embedding, method, 2, seed)
         rows = embedding.measures.astype(object).where(embedding.measures.notna(), None).to_dict(orient="records")
     about = {"measures": rows, "distortion": embedding.distortion.spec, "seed": seed, "method": method}
@@ -148,7 +148,7 @@ def sweep(
         _all_given(seed=seed, pictures=pictures, size=size)
         strengths = strengths_of(distortion, robustness.numbers(values))
         question = Question.read(None, None, distortion, backbone, pair, size, seed)
-        *_, swept = robustness.sweep(question, picture_set(PHOTOS, size), pictures, strengths)
+        *_, swept = robustness.sweep(question, picture_set(PHOTOS, size)[0], pictures, strengths)
     about = {name: getattr(swept, name) for name in ("operator", "parameter", "pictures", "seed", "never_trained")}
     return swept.frame(), {**about, "trained_on": swept.trained_on.spec, "nearest_label_clean": swept.ceiling}
 

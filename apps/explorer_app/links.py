@@ -18,6 +18,7 @@ from explorer_app.column.sidebar import describe
 from explorer_app.events import AT_ONCE
 from explorer_app.service import students
 from explorer_app.service.errors import ToldError, notice, told
+from explorer_app.service.pictures import UPLOAD
 from explorer_app.service.question import DEFAULT_PHOTO, Question
 from explorer_app.service.runs import RUNS
 from explorer_app.tabs import TABS
@@ -70,10 +71,12 @@ def connect_share(share: Any, page: Page, parts: Mapping[str, Follows]) -> None:
             with told():
                 question = Question.read(*rest)  # of a page that is not ready it says so
                 query = _link_of(_TABS[shown], question)
+                query |= {field.name: _written(value) for field, value in values.get(shown, ()) if value is not None}
+                query |= _TABS[shown].told(made[shown]) if shown in made else {}
+                if UPLOAD in query.values() and "run" not in query:
+                    raise InputError("No link leads to a zip file of your own: it stays between you and this server.")
         except ToldError as error:
             return {"reason": str(error), "at": time.time()}
-        query |= {field.name: _written(value) for field, value in values.get(shown, ()) if value is not None}
-        query |= _TABS[shown].told(made[shown]) if shown in made else {}
         return {"query": query, "at": time.time()}
 
     controls = [field.control for each in fields.values() for field in each]

@@ -33,6 +33,7 @@ def build() -> gr.Blocks:
         share = _build_header()
         shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
         opened_by, linked = gr.State(None), gr.Button(visible="hidden", elem_id="linked")
+        zipped = gr.State(None)
         broken_link = gr.HTML(visible=False, elem_id="link-notice")
         problem = gr.HTML(notice(), elem_id="notice")
         with gr.Row(equal_height=False):
@@ -40,7 +41,7 @@ def build() -> gr.Blocks:
                 column = build_sidebar()
                 weights = gr.Markdown(elem_id="weights")
             with gr.Column(scale=7, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
-                page = Page(column, problem, tabs, shown, opened_by, linked.click, blocks.load)
+                page = Page(column, problem, tabs, shown, opened_by, linked.click, blocks.load, zipped)
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
         build_sheet_bar()
         build_tour()
@@ -57,9 +58,8 @@ def build() -> gr.Blocks:
         refresh = _refresh({name: (len(part.given), len(part.set)) for name, part in parts.items()})
         inputs = [drawn, shown, *given, *column.inputs]
         outputs = [*(each for name in FOLLOWING for each in parts[name].set), problem, weights, drawn, column.seen]
-        on_change(
-            [*column.changes, *(each for part in parts.values() for each in part.changes)], refresh, inputs, outputs
-        )
+        changes = [*column.changes, zipped.change, *(each for part in parts.values() for each in part.changes)]
+        on_change(changes, refresh, inputs, outputs)
         for event, settings in page.redrawn:
             event.then(refresh, inputs, outputs, **{"show_progress": "minimal", **MODEL_QUEUE, **settings})
         build_endpoints()

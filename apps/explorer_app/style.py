@@ -98,6 +98,7 @@ body.dark { background: var(--body-background-fill); }
 input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important; }
 #embedding-buttons button, #sweep-buttons button, #attribution-buttons button { flex: 0 0 auto; min-width: 120px; }
 #strength-view { min-height: 90vh; }
+#run-buttons { scroll-margin-top: 8px; }
 #strength-status:not(:has(.progress)):not(:has(.quiet)) ~ #strength-view { display: none; }
 #strength-status:has(.progress) ~ #strength-view .vx-empty { visibility: hidden; }
 /* Beside the words of the fold above it, so that nothing moves when it goes. */

@@ -68,7 +68,7 @@ def test_what_waited_when_a_server_was_killed_does_not_pile_up(manager: Runs, pa
     def serve() -> None:
         mine = Runs()
         wait(mine.start(BACKBONE, config(500), watched=watched()), has_begun)
-        mine.start(BACKBONE, config(), pictures=str(packed))
+        mine.start(BACKBONE, config(), pictures=packed)
         killed()
 
     assert end_of(forked(serve)) == -signal.SIGKILL
@@ -82,11 +82,11 @@ def test_what_waited_when_a_server_was_killed_does_not_pile_up(manager: Runs, pa
 @pytest.mark.usefixtures("small_runs")
 def test_runs_that_never_began_leave_no_folder(manager: Runs, packed: Path, tmp_path: Path) -> None:
     first = wait(manager.start(BACKBONE, config(500), watched=watched()), has_begun)
-    waiting = manager.start(BACKBONE, config(), pictures=str(packed))
+    waiting = manager.start(BACKBONE, config(), pictures=packed)
     assert waiting.folder.is_dir()
     manager.stop(waiting)
     (tmp_path / "bad.zip").write_bytes(b"this is no zip file")
-    bad = manager.start(BACKBONE, config(), pictures=str(tmp_path / "bad.zip"))
+    bad = manager.start(BACKBONE, config(), pictures=tmp_path / "bad.zip")
     manager.stop(first)
     assert wait(bad, ended).state == "failed"
     assert kept() == [wait(first, ended).name]
@@ -99,7 +99,7 @@ def test_two_servers_share_the_folder_of_runs(manager: Runs, packed: Path) -> No
     def serve() -> None:
         mine = Runs()
         first = wait(mine.start(BACKBONE, config(500), watched=watched()), has_begun)
-        waiting = mine.start(BACKBONE, config(1), pictures=str(packed))
+        waiting = mine.start(BACKBONE, config(1), pictures=packed)
         os.write(names[1], f"{first.name} {waiting.name}".encode())
         os.read(go_on[0], 1)
         mine.stop(first)
@@ -142,7 +142,7 @@ def test_a_folder_of_runs_that_cannot_be_written_to(manager: Runs, packed: Path,
     students.runs_dir().mkdir()
     message = "nothing can be written where runs are kept .*: free some space there, or point VIT_EXPLORER_RUNS"
     with read_only(students.runs_dir()), pytest.raises(OSError, match=message) as error:
-        manager.start(BACKBONE, config(), pictures=str(packed))
+        manager.start(BACKBONE, config(), pictures=packed)
     assert str(tmp_path) not in str(error.value), "where files lie on the server is nobody's business"
 
 

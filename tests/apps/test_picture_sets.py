@@ -32,8 +32,8 @@ def test_splits_are_offered_by_name(offered, tmp_path: Path) -> None:
     toys = write(tmp_path / "toys", "train/a.png", "boat/b.png")
     offered(pets, toys)
     assert pictures.picture_folders() == {"pets: train": pets / "train", "pets: val": pets / "val", "toys": toys}
-    assert pictures.picture_set("pets: train", 8).names == ("cat/a.png", "dog/b.png")
-    assert pictures.picture_set("toys", 8).classes == ("boat", "train")
+    assert pictures.picture_set("pets: train", 8)[0].names == ("cat/a.png", "dog/b.png")
+    assert pictures.picture_set("toys", 8)[0].classes == ("boat", "train")
     with pytest.raises(ValueError, match="not offered"):
         pictures.picture_set("pets", 8)
 
@@ -41,10 +41,10 @@ def test_splits_are_offered_by_name(offered, tmp_path: Path) -> None:
 def test_folders_of_one_name_are_all_offered(offered, tmp_path: Path) -> None:
     first, second = write(tmp_path / "a/pets", "a.png"), write(tmp_path / "b/pets", "b.png")
     offered(first, second, write(tmp_path / pictures.PHOTOS, "c.png"))
-    assert pictures.picture_set("pets", 8).names == ("a.png",)
-    assert pictures.picture_set("pets (2)", 8).names == ("b.png",)
+    assert pictures.picture_set("pets", 8)[0].names == ("a.png",)
+    assert pictures.picture_set("pets (2)", 8)[0].names == ("b.png",)
     assert len(pictures.picture_folders()) == 3
-    assert len(pictures.picture_set(pictures.PHOTOS, 8)) == 207
+    assert len(pictures.picture_set(pictures.PHOTOS, 8)[0]) == 207
 
 
 def test_links_lead_only_into_the_folders_that_were_named(offered, tmp_path: Path) -> None:
@@ -56,22 +56,44 @@ def test_links_lead_only_into_the_folders_that_were_named(offered, tmp_path: Pat
     split = write(tmp_path / "split", "train/a.png")
     (split / "val").symlink_to(secret / "val")
     offered(root, friend, split)
-    images = pictures.picture_set("root", 8)
+    images, told = pictures.picture_set("root", 8)
     assert images.names == ("cat/a.png", "cat/f.png")
-    told = pictures.without(images)
     assert told == "Left out: 2 links out of the folder ('cat/x.png', 'dog'; they are not followed here)."
     assert str(tmp_path) not in told
     assert "split: val" not in pictures.picture_folders()
-    assert pictures.picture_set("split: train", 8).names == ("a.png",)
+    assert pictures.picture_set("split: train", 8)[0].names == ("a.png",)
 
 
-def test_of_a_zip_with_splits_the_training_pictures_are_learned_from(tmp_path: Path) -> None:
+def test_of_a_zip_with_splits_the_training_pictures_are_taken(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for name in ("dev/cat/a.png", "train/cat/b.png", "train/dog/c.png", "train/dog/d.psd"):
             archive.writestr(name, encoded(noise(8, 8)))
-    images, note = pictures.zipped_set(tmp_path / "x.zip", 8)
+    images, note = pictures.picture_set(tmp_path / "x.zip", 8)
     assert images.names == ("cat/b.png", "dog/c.png")
-    assert note.startswith("Of dev, train it learns from train. Left out: 1 picture of a format that is not read")
+    assert note.startswith("Of dev, train only train is taken. Left out: 1 picture of a format that is not read")
+
+
+def test_a_zip_is_called_as_its_visitor_calls_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "0a1b").mkdir()
+    mine = tmp_path / "0a1b/my pets.zip"
+    with zipfile.ZipFile(mine, "w") as archive:
+        archive.writestr("a.png", encoded(noise(8, 8)))
+        archive.writestr("b.png", encoded(noise(8, 8))[:60])
+    assert pictures.source_of(pictures.UPLOAD, mine) == mine
+    assert pictures.source_of("pets", mine) == "pets"
+    assert pictures.title(mine) == "pictures of my pets.zip"
+    images, _ = pictures.picture_set(mine, 8)
+    with pytest.raises(ToldError, match=r"^'b\.png' in 'my pets\.zip': "), told():
+        list(images)
+    mine.write_bytes(b"no zip file")
+    with pytest.raises(ToldError, match=r"^'my pets\.zip' is no readable zip file"), told():
+        pictures.picture_set(mine, 8)
+    mine.unlink()
+    with pytest.raises(ToldError, match=r"^'my pets\.zip' is not kept any more: upload it again"), told():
+        pictures.picture_set(mine, 8)
+    with pytest.raises(ToldError, match="there is no zip file: upload one"), told():
+        pictures.picture_set(pictures.source_of(pictures.UPLOAD, None), 8)
 
 
 def test_what_is_left_out_is_logged_once(offered, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +101,7 @@ def test_what_is_left_out_is_logged_once(offered, tmp_path: Path, caplog: pytest
     (root / "b.png").symlink_to("gone.png")
     offered(root)
     for _ in range(3):
-        assert pictures.without(pictures.picture_set("root", 8)) == "Left out: 1 dead link ('b.png')."
+        assert pictures.picture_set("root", 8)[1] == "Left out: 1 dead link ('b.png')."
     assert caplog.messages == [f"{root}: left out 1 dead link ('b.png')"]
 
 
@@ -87,7 +109,7 @@ def test_a_folder_whose_name_is_no_utf_8_is_offered_under_one_that_a_page_can_ho
     byte = os.fsdecode(b"caf\xe9")
     offered(write(tmp_path / byte, f"{byte}/a.png", "b/b.png"))
     assert [name.encode() for name in pictures.picture_folders()] == [rb"caf\xe9"]
-    images = pictures.picture_set(r"caf\xe9", 8)
+    images, _ = pictures.picture_set(r"caf\xe9", 8)
     assert (images.names, images.classes) == (("b/b.png", r"caf\xe9/a.png"), ("b", r"caf\xe9"))
 
 
@@ -98,5 +120,5 @@ def test_a_broken_file_in_an_offered_folder_is_named_without_its_place(offered, 
     for folder in (root, tmp_path / "link"):
         offered(folder)
         with pytest.raises(ToldError, match=rf"'{folder.name}/cat/b\.png'") as refused, told():
-            list(pictures.picture_set(folder.name, 8))
+            list(pictures.picture_set(folder.name, 8)[0])
         assert str(tmp_path) not in str(refused.value)

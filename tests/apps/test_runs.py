@@ -171,7 +171,7 @@ def test_runs_take_turns_and_know_their_place(manager: Runs) -> None:
 def test_what_fails_says_why_and_the_next_run_goes_on(manager: Runs, tmp_path: Path) -> None:
     bad = tmp_path / "bad.zip"
     bad.write_bytes(b"this is no zip file")
-    failed = manager.start(BACKBONE, config(), pictures=str(bad))
+    failed = manager.start(BACKBONE, config(), pictures=bad)
     fine = manager.start(BACKBONE, config(1))
     wait(failed, ended)
     assert failed.state == "failed"
@@ -184,7 +184,7 @@ def test_what_fails_says_why_and_the_next_run_goes_on(manager: Runs, tmp_path: P
 def test_a_zip_is_kept_so_that_the_run_can_be_resumed_by_another_process(
     manager: Runs, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = manager.start(BACKBONE, config(8), pictures=str(packed), watched=watched())
+    run = manager.start(BACKBONE, config(8), pictures=packed, watched=watched())
     wait(run, lambda run: len(run.history) >= 1)
     manager.stop(run)
     wait(run, ended)
@@ -220,11 +220,11 @@ def test_a_run_tells_what_it_does_not_learn_from(manager: Runs, tmp_path: Path) 
             archive.write(pictures.photo_path(name), f"train/{name}")
         archive.writestr("train/dam/raw.CR2", b"raw")
         archive.write(pictures.photo_path(OWL), "val/owl.webp")
-    run = wait(manager.start(BACKBONE, config(1), pictures=str(tmp_path / "x.zip")), ended)
+    run = wait(manager.start(BACKBONE, config(1), pictures=tmp_path / "x.zip"), ended)
     assert (run.state, run.message) == ("finished", None)
     assert read_card(run.folder)["data"]["pictures"] == 3
     told = run.payload()["message"]
-    assert told.startswith("Of train, val it learns from train. Left out: 1 picture of a format that is not read")
+    assert told.startswith("Of train, val only train is taken. Left out: 1 picture of a format that is not read")
     assert "dam/raw.CR2" in told
 
 

@@ -208,20 +208,48 @@ def test_two_visitors_take_turns_and_who_leaves_makes_room(open_page: Open, app:
     assert step(other) == 5
 
 
-def test_a_zip_of_pictures(open_page: Open, packed: Path) -> None:
-    visit = open_page()
+def test_one_zip_of_pictures_is_there_in_three_tabs(open_page: Open, packed: Path) -> None:
+    visit = open_page(width=390, height=844)
     page = on_train_tab(visit, steps=5)
-    visit.choose("learn-from", "your zip file")
-    page.locator("#start-run").click()
     status = page.locator("#run-status")
+    visit.choose("learn-from", "your zip file")
+    expect(page.locator("#run-mark")).to_contain_text("there is no zip file: upload one")
+    page.locator("#start-run").click()
     expect(status).to_contain_text("there is no zip file")
     page.wait_for_timeout(1500)
     expect(status).to_contain_text("there is no zip file")
-    page.locator("#zip input[type=file]").set_input_files(packed)
-    page.locator("#zip").get_by_label("mine.zip").wait_for()  # as text it is there only while it is sent
-    begin(page)
-    wait_for(page, "finished")
+    upload = page.locator("#learn-from-zip")
+    for file in ({"name": "bad.zip", "mimeType": "application/zip", "buffer": b"no zip file"}, packed):
+        with page.expect_file_chooser() as opened:
+            upload.click()
+        opened.value.set_files(file)
+        if file != packed:
+            expect(page.get_by_test_id("toast-body")).to_contain_text("'bad.zip' is no readable zip file")
+            page.get_by_test_id("toast-close").click()
+    expect(upload).to_contain_text("mine.zip")
     expect(status).not_to_be_visible()
+    begin(page)
+    assert abs(page.locator("#run-buttons").bounding_box()["y"]) < 20, "what goes on is in sight, with its buttons above"
+    wait_for(page, "finished")
+
+    visit.open_tab("Embeddings")
+    visit.choose("embedding-pictures", "your zip file")
+    expect(page.locator("#embedding-pictures-zip")).to_contain_text("mine.zip")
+    page.locator("#compute-embedding").click()
+    line = page.locator("#embedding-mark")
+    expect(line).to_have_text(re.compile(r"^\s*6 pictures of mine\.zip"), timeout=PATIENCE)
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator("#share")).to_contain_text("No link leads to a zip file of your own")
+
+    visit.open_tab("Robustness")
+    visit.choose("sweep-pictures", "your zip file")
+    visit.type_into("sweep-values", "0.3")
+    line = page.locator("#sweep-mark")
+    expect(line).to_contain_text("1 strength, 6 pictures of mine.zip")
+    page.locator("#measure-sweep").click()
+    expect(line).to_have_text(re.compile(r"^\s*6 pictures of mine\.zip"), timeout=PATIENCE)
+    visit.choose("sweep-pictures", "shipped photos")
+    expect(line).to_contain_text(re.compile("Of the settings before: 6 pictures of mine.zip.* 32 shipped photos"))
 
 
 def test_what_cannot_be_learned_is_told(open_page: Open) -> None:

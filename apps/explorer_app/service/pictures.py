@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
+import tempfile
 from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,9 +23,11 @@ from explorer.system.files import readable
 from explorer_app.service.cache import BoundedCache
 
 VARIABLE = "VIT_EXPLORER_PICTURES"
-PHOTOS = "shipped photos"
+PHOTOS, UPLOAD = "shipped photos", "your zip file"
 _EARLIER = "embedded photos"
 """What runs that were started before call them."""
+Source: TypeAlias = str | Path | None
+"""`PHOTOS`, the name of one of `picture_folders`, or a visitor's zip file; None where that was not uploaded yet."""
 PICTURE_BYTES = 50 << 20
 _sprites: BoundedCache[dict[str, Any] | None] = BoundedCache(4, lambda _: 1)
 
@@ -35,34 +39,35 @@ def picture_folders() -> dict[str, Path]:
     return {name: folder / (split or "") for name, (folder, split) in _offered().items()}
 
 
-def picture_set(source: str, size: Size, limit: int | None = None) -> ex.ImageSet:
-    """The shipped photos, or the pictures in a folder that is offered. Links lead nowhere but into such folders.
+def source_of(chosen: str, zipped: Path | None) -> Source:
+    """What was chosen: `PHOTOS`, a folder, or `UPLOAD`, which stands for the zip file that was uploaded last."""
+    return zipped if chosen == UPLOAD else chosen
+
+
+def title(source: Source) -> str:
+    """What it is called behind a number of pictures."""
+    return f"pictures of {readable(source.name)}" if isinstance(source, Path) else str(source)
+
+
+def picture_set(source: Source, size: Size, limit: int | None = None) -> tuple[ex.ImageSet, str]:
+    """The pictures of a source, and what to say of them: what was left out, and which split of a zip file it is. Links
+    lead nowhere but into the folders that are offered.
 
     Raises:
-        ValueError: there is no such folder, or no picture in it.
+        ValueError: there is no such folder or zip file, or no picture in it.
     """
+    if source is None:
+        raise InputError("there is no zip file: upload one, or choose other pictures")
+    if isinstance(source, Path):
+        return _zipped(source, size, limit)
     if source in (PHOTOS, _EARLIER):
-        return ex.load_images("photos", size=size, limit=limit)
+        return ex.load_images("photos", size=size, limit=limit), ""
     offered = _offered()
     if source not in offered:
         raise InputError(f"the folder '{source}' is not offered any more (set {VARIABLE})")
     folder, split = offered[source]
-    return ex.load_images(folder, size=size, limit=limit, split=split, within=_named())
-
-
-def zipped_set(file: Path, size: Size) -> tuple[ex.ImageSet, str]:
-    """The pictures of a visitor's zip file to learn from, and what to say of them: of several splits it is "train"."""
-    try:
-        images = ex.load_images(file, size=size)
-        return images, without(images)
-    except SplitsError as error:
-        images = ex.load_images(file, size=size, split=error.training)
-        return images, f"Of {', '.join(error.splits)} it learns from {error.training}. {without(images)}".strip()
-
-
-def without(images: ex.ImageSet) -> str:
-    """What was left out of a set, in one sentence; empty where nothing was."""
-    return f"Left out: {told(images.left_out)}." if images.left_out else ""
+    images = ex.load_images(folder, size=size, limit=limit, split=split, within=_named())
+    return images, _without(images)
 
 
 def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]:
@@ -107,11 +112,31 @@ def thumbnails(images: ex.ImageSet) -> dict[str, Any] | None:
 
 
 def without_paths(text: str) -> str:
-    """A message that does not tell where the folders lie that are offered: each goes by its last name."""
+    """A message that does not tell where uploads lie, nor the folders that are offered: each goes by its last name."""
+    uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir(), "gradio"))
+    for root in (uploads, uploads.resolve()):  # in it each has a folder that is called by its digest
+        text = re.sub(rf"{re.escape(str(root))}[/\\][0-9a-f]+[/\\]", "", text)
     named = {str(path): folder.name for folder in _named() for path in (folder, folder.resolve()) if folder.name}
     for path in sorted(named, key=len, reverse=True):
         text = text.replace(path, named[path])
     return text
+
+
+def _zipped(file: Path, size: Size, limit: int | None) -> tuple[ex.ImageSet, str]:
+    """Of several splits it is "train"."""
+    if not file.is_file():
+        raise InputError(f"'{readable(file.name)}' is not kept any more: upload it again")
+    try:
+        images = ex.load_images(file, size=size, limit=limit)
+        return images, _without(images)
+    except SplitsError as error:
+        images = ex.load_images(file, size=size, limit=limit, split=error.training)
+        return images, f"Of {', '.join(error.splits)} only {error.training} is taken. {_without(images)}".strip()
+
+
+def _without(images: ex.ImageSet) -> str:
+    """What was left out of a set, in one sentence; empty where nothing was."""
+    return f"Left out: {told(images.left_out)}." if images.left_out else ""
 
 
 def _named() -> list[Path]:

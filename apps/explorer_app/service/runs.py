@@ -33,7 +33,7 @@ from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import PHOTOS, load_picture, picture_folders, picture_set, without, zipped_set
+from explorer_app.service.pictures import PHOTOS, Source, load_picture, picture_set
 
 SIZES = (112, 224)
 STEPS, BATCH = 60, 8
@@ -128,7 +128,7 @@ class Run(Session):
         if earlier.recovery is not None and earlier.watched == self.watched:
             self.recovery, self.scene = earlier.recovery, earlier.scene
 
-    def keep_order(self, pictures: str) -> None:
+    def keep_order(self, pictures: Source) -> None:
         """Make the folder, with what is needed to load the same pictures when the run is resumed.
 
         Raises:
@@ -208,15 +208,12 @@ class Runs:
         atexit.register(self.close)
 
     def start(
-        self, backbone: str, config: ex.DistillConfig, pictures: str = PHOTOS, watched: Watched | None = None
+        self, backbone: str, config: ex.DistillConfig, pictures: Source = PHOTOS, watched: Watched | None = None
     ) -> Run:
         """Ask for a new run.
 
-        Args:
-            pictures: `PHOTOS`, the name of one of `picture_folders`, or the path of a zip file.
-
         Raises:
-            ValueError: more than visitors may ask for (see `limits`), or too many runs wait.
+            ValueError: more than visitors may ask for (see `limits`), too many runs wait, or a zip file is not there.
             OSError: the disk is nearly full, or cannot be written to.
         """
         LIMITS.check_backbone(backbone)
@@ -352,11 +349,11 @@ def _let_others_go_first() -> None:
         os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + _NICENESS)
 
 
-def _keep_order(folder: Path, pictures: str, watched: Watched | None) -> None:
+def _keep_order(folder: Path, pictures: Source, watched: Watched | None) -> None:
     """What is needed to load the same pictures when the run is resumed."""
     called = {}
-    if pictures != PHOTOS and pictures not in picture_folders():
-        called = {"called": readable(Path(pictures).name)}
+    if isinstance(pictures, Path):
+        called = {"called": readable(pictures.name)}
         folder.mkdir()
         shutil.copyfile(pictures, folder / _ZIP)
         pictures = _ZIP
@@ -372,11 +369,8 @@ def _load(folder: Path, order: dict[str, Any], config: ex.DistillConfig) -> tupl
     """
     size = round(int(config.image_size) * 4 / 3)  # type: ignore[arg-type]
     chosen = order["pictures"]
-    if chosen == _ZIP:
-        return zipped_set(folder / _ZIP, size)
-    images = picture_set(chosen, size)
-    kept = images.select(i for i, name in enumerate(images.names) if name not in order["left_out"])
-    return kept, without(images)
+    images, note = picture_set(folder / _ZIP if chosen == _ZIP else chosen, size)
+    return images.select(i for i, name in enumerate(images.names) if name not in order["left_out"]), note
 
 
 RUNS = Runs()

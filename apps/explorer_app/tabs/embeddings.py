@@ -3,6 +3,7 @@
 import hashlib
 import html
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -22,7 +23,7 @@ from explorer_app.service.cache import BoundedCache
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.pace import in_words, seconds_a_picture
-from explorer_app.service.pictures import PHOTOS, photo_path, picture_folders, picture_set, thumbnails, without
+from explorer_app.service.pictures import PHOTOS, Source, photo_path, picture_set, source_of, thumbnails, title
 from explorer_app.service.question import Question
 from explorer_app.tabs.shared import (
     MADE,
@@ -33,6 +34,7 @@ from explorer_app.tabs.shared import (
     Tab,
     asks_for,
     bar,
+    choose_pictures,
     mark,
     settings,
     status_and_mark,
@@ -63,7 +65,7 @@ def build(page: Page) -> Follows:
     for. A click on a point opens its picture in the first tab.
     """
     with gr.Row(elem_id="embedding-form"):
-        source = gr.Dropdown([PHOTOS, *picture_folders()], value=PHOTOS, label="Pictures", elem_id="embedding-pictures")
+        source = choose_pictures(page, "embedding-pictures", label="Pictures")
         kind = gr.Dropdown(FEATURES, value="embedding", label="Features", elem_id="embedding-features")
         layer = gr.Slider(0, 11, 11, step=1, label="Layer", visible=False, elem_id="embedding-layer")
         method = gr.Radio(METHODS, value="pca", label="Map", elem_id="embedding-method", min_width=120)
@@ -76,26 +78,29 @@ def build(page: Page) -> Follows:
     kind.change(lambda chosen: gr.Slider(visible=chosen != "embedding"), kind, layer, **AT_ONCE)
     # Errors are told in the tab: the line above the tabs belongs to what each change of the left column draws.
     column, form = page.column, [source, kind, layer, method, components]
-    draw: dict[str, Any] = {"inputs": [page.shown, made, *form, *column.inputs], "outputs": [view, made, status]}
+    asked_of = [page.zipped, *form, *column.inputs]
+    draw: dict[str, Any] = {"inputs": [page.shown, made, *asked_of], "outputs": [view, made, status]}
     ready = {"fn": draw_ready, "concurrency_id": "embedding-ready", "concurrency_limit": 4, **draw, **QUICK}
-    drawn = [page.opened.then(**ready), *(control.input(trigger_mode="always_last", **ready) for control in form)]
+    changed = [page.zipped.change, *(control.input for control in form)]
+    drawn = [page.opened.then(**ready), *(event(trigger_mode="always_last", **ready) for event in changed)]
     asked: dict[str, Any] = {"concurrency_id": "embedding", "concurrency_limit": 1, **QUICK}
     drawn += [compute.click(draw_asked, **draw, **asked)]
     drawn += [page.linked(draw_linked, [page.link, *draw["inputs"]], draw["outputs"], **asked)]
     for each in drawn:
         page.redraw_after(each)
     stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
-    clicked = view.open(open_point, source, [column.photo, column.picture, column.catalogue], **QUICK)
+    clicked = view.open(open_point, made, [column.photo, column.picture, column.catalogue], **QUICK)
     kept = clicked.success(lambda path: path, column.picture, column.file, **QUICK)
     page.redraw_after(kept.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE))
     names = ("pictures", "features", "features_layer", "method", "axes")
     fields = tuple(Field(name, control) for name, control in zip(names, form, strict=True))
-    return Follows((made, *form), (line,), fields=fields, result=made)
+    return Follows((made, page.zipped, *form), (line,), fields=fields, result=made)
 
 
-def follow(question: Question, made: Made | None, *form: Any) -> list[Any]:
+def follow(question: Question, made: Made | None, zipped: Path | None, chosen: str, *form: Any) -> list[Any]:
     """What is shown stays, and says of what it is."""
-    return [mark(made, (settings(question), form), f"Press <b>Compute</b> for {_words(question, *form)}.")]
+    source = source_of(chosen, zipped)
+    return [mark(made, (settings(question), (source, *form)), _offer(question, source, *form))]
 
 
 def draw_ready(shown: str, made: Made | None, *inputs: Any) -> Iterator[list[Any]]:
@@ -117,15 +122,16 @@ def draw_linked(link: dict[str, str] | None, shown: str, made: Made | None, *inp
         yield from _draw(asks_for(link, shown), made, *inputs)
 
 
-def open_point(event: gr.EventData, source: str) -> list[Any]:
+def open_point(event: gr.EventData, made: Made) -> list[Any]:
     """(photo, picture, catalogue) of the left column for the picture that was clicked."""
     name = str(event._data["name"])
+    source = PHOTOS if made.example else made.of[1][0]
     if source == PHOTOS:
         return [name, photo_path(name), name]
     with refused():
-        images = picture_set(source, None)
+        images, _ = picture_set(source, None)
         if name not in images.names:
-            raise InputError(f"'{name}' is not in the folder any more")
+            raise InputError(f"'{name}' is not there any more")
         return [None, to_pil(images[images.names.index(name)][0]), None]
 
 
@@ -149,7 +155,8 @@ def project(embedding: PairEmbedding, method: str, components: int, seed: int) -
 def _draw(
     asked: bool,
     shown: Made | None,
-    source: str,
+    zipped: Path | None,
+    chosen: str,
     kind: Kind,
     layer: int,
     method: str,
@@ -157,6 +164,7 @@ def _draw(
     *column: Any,
 ) -> Iterator[list[Any]]:
     """(view, what is shown, status) as the work goes on."""
+    source = source_of(chosen, zipped)
     form = (source, kind, layer, method, components)
     try:
         with told():
@@ -171,7 +179,7 @@ def _draw(
                 if is_all:
                     return
             yield [gr.skip(), gr.skip(), bar("getting ready")]
-            images = picture_set(source, question.size, _MOST_PICTURES)
+            images, note = picture_set(source, question.size, _MOST_PICTURES)
             what = (question, images, kind, int(layer))
             if not asked and not _is_ready(*what):
                 yield [gr.skip(), gr.skip(), ""]
@@ -181,7 +189,7 @@ def _draw(
                 text = f"{done} of {total} views of pictures" if done else "loading"
                 yield [gr.skip(), gr.skip(), bar(text, done, total, work.left)]
             embedding = work.result
-            scene: dict[str, Any] = {"chosen": question.photo, "caption": _caption(source, *what)}
+            scene: dict[str, Any] = {"chosen": question.photo, "caption": _caption(source, note, *what)}
             made = Made(now, scene["caption"])
             how = int(components), question.seed
             little = thumbnails(embedding.images)
@@ -224,25 +232,26 @@ def _layers(pair: ex.Pair, kind: Kind, layer: int) -> dict[str, Any]:
     return {"kind": kind, "layer": place, "keep": -1 if place == pair.teacher.depth - 1 else "all"}
 
 
-def _caption(source: str, question: Question, images: ex.ImageSet, kind: Kind, layer: int) -> str:
+def _caption(source: Source, note: str, question: Question, images: ex.ImageSet, kind: Kind, layer: int) -> str:
     features = kind if kind == "embedding" else f"{kind} of layer {layer}"
     damage = f"{question.damage.spec}, seed {question.seed}"
     model = f"{question.backbone} at {question.size} px, {question.student}"
-    parts = (f"{len(images)} {source}", damage, model, features, without(images))
+    parts = (f"{len(images)} {title(source)}", damage, model, features, note)
     return " · ".join(part for part in parts if part)
 
 
-def _words(question: Question, source: str, kind: Kind, layer: int, method: str, components: int) -> str:
+def _offer(question: Question, source: Source, kind: Kind, layer: int, method: str, components: int) -> str:
     """What Compute would do, and how long it would take at most: features may be kept from before."""
     try:
-        count = len(picture_set(source, question.size, _MOST_PICTURES))
-    except InputError as error:
-        return html.escape(str(error))
+        with told():
+            count = len(picture_set(source, question.size, _MOST_PICTURES)[0])
+    except ToldError as error:
+        return f"{html.escape(str(error))}."
     views = 2 if question.student == UNTOUCHED else 4
     seconds = in_words(views * count * seconds_a_picture(question.teacher()))
     features = kind if kind == "embedding" else f"{kind} of layer {layer}"
-    what = f"{count} {source} · {question.words} · {features}, {method} in {components}-D: {seconds} at most"
-    return html.escape(what)
+    what = f"{count} {title(source)} · {question.words} · {features}, {method} in {components}-D: {seconds} at most"
+    return f"Press <b>Compute</b> for {html.escape(what)}."
 
 
 TAB = Tab(id="embeddings", label="Embeddings", help=HELP, build=build, follow=follow, of_picture=False)

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,7 @@ from explorer.evaluation.sweeping import Strengths, Sweep, strengths_of, sweep_s
 from explorer.scenes.evaluation import sweep_scene
 from explorer.scenes.inspection import attention_scene
 from explorer_app.browser_view import browser_view
-from explorer_app.events import AT_ONCE, MODEL_QUEUE, PRIVATE
+from explorer_app.events import AT_ONCE, MODEL_QUEUE, PRIVATE, QUICK
 from explorer_app.service import first_look
 from explorer_app.service.background import Background
 from explorer_app.service.cache import BoundedCache
@@ -23,7 +24,7 @@ from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.pace import in_words, seconds_a_picture
-from explorer_app.service.pictures import PHOTOS, picture_folders, picture_set, without
+from explorer_app.service.pictures import Source, picture_set, source_of, title
 from explorer_app.service.question import Question
 from explorer_app.tabs.shared import (
     MADE,
@@ -34,6 +35,7 @@ from explorer_app.tabs.shared import (
     Tab,
     asks_for,
     bar,
+    choose_pictures,
     mark,
     settings,
     status_and_mark,
@@ -55,7 +57,7 @@ _measured: BoundedCache[Sweep] = BoundedCache(16, lambda _: 1)
 def build(page: Page) -> Follows:
     """Measures on request, and begins with what is shipped; shows maps at the strength that is clicked."""
     with gr.Row(elem_id="sweep-form"):
-        source = gr.Dropdown([PHOTOS, *picture_folders()], value=PHOTOS, label="Pictures", elem_id="sweep-pictures")
+        chosen = choose_pictures(page, "sweep-pictures", label="Pictures")
         count = gr.Radio(list(COUNTS), value=32, label="How many", elem_id="sweep-count")
         values = gr.Textbox(
             "",
@@ -72,46 +74,60 @@ def build(page: Page) -> Follows:
     below = gr.HTML(elem_id="strength-status")
     maps = browser_view("attentionview", "strength-view")
     column = page.column.inputs
-    inputs, outputs = [source, count, values, *column], [view, swept, made, status]
+    form = [page.zipped, chosen, count, values]
+    inputs, outputs = [*form, *column], [view, swept, made, status]
     hidden: dict[str, Any] = {"show_progress": "hidden", **QUEUE}
     asked = [start.click(measure, inputs, outputs, **hidden)]
     asked += [page.linked(measure_linked, [page.link, *inputs], outputs, **hidden)]
     for event in asked:
         page.redraw_after(event)
     stop.click(lambda: "", outputs=status, cancels=asked, **AT_ONCE)
+    page.zipped.change(lambda: "", outputs=status, **QUICK)
     waiting = bar("looking at the picture at this strength")
     view.strength(lambda: waiting, outputs=below, **AT_ONCE).then(None, js=SCROLL, **PRIVATE)
     looked: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **MODEL_QUEUE}
     view.strength(show_maps, [swept, *column], [maps, below], **looked)
-    fields = (Field("pictures", source), Field("count", count), Field("values", values, numbers))
-    changes = (count.change, values.change)
-    return Follows((made, count, values, page.link), (line, view, swept, made), changes, fields, made)
+    fields = (Field("pictures", chosen), Field("count", count), Field("values", values, numbers))
+    changes = (chosen.change, count.change, values.change)
+    return Follows((made, page.link, *form), (line, view, swept, made), changes, fields, made)
 
 
-def follow(question: Question, made: Made | None, count: int, values: str, link: dict[str, str] | None) -> list[Any]:
+def follow(
+    question: Question,
+    made: Made | None,
+    link: dict[str, str] | None,
+    zipped: Path | None,
+    chosen: str,
+    count: int,
+    values: str,
+) -> list[Any]:
     """(line, view, what was swept, what is shown): an example gives way to the one of another student; there is none
     where a link asks for what was measured."""
-    offer = _offer(question, int(count), values)
+    source = source_of(chosen, zipped)
+    offer = _offer(question, source, int(count), values)
     examples = (made is None and not asks_for(link, "robustness")) or (made is not None and made.example)
     shipped = first_look.sweep_of(question.student) if examples else None
     if shipped is None or (made is not None and made.of == question.version()):
-        return [mark(made, settings(question), offer), *[gr.skip()] * 3]
+        return [mark(made, _of(question, source, count, values), offer), *[gr.skip()] * 3]
     made = Made(question.version(), f"{shipped['label']}, {shipped['caption']}", example=True)
     return [mark(made, None, offer), shipped, strengths_of(shipped["operator"]), made]
 
 
-def measure(source: str, count: int, values: str, *column: Any) -> Iterator[list[Any]]:
+def measure(zipped: Path | None, chosen: str, count: int, values: str, *column: Any) -> Iterator[list[Any]]:
     """(view, what was swept, what is shown, status) as the work goes on."""
     try:
         yield [*[gr.skip()] * 3, bar("getting ready")]
         with told():
             question = Question.read(*column)
             strengths = strengths_of(question.damage.spec, numbers(values))
-            images = picture_set(source, question.size)
-            made, drawn = Made(settings(question), f"{count} {source}, {question.words}"), 0
+            source = source_of(chosen, zipped)
+            images, note = picture_set(source, question.size)
+            taken = _taken(images, int(count))
+            of, drawn = _of(question, source, count, values), 0
+            made = Made(of, f"{len(taken)} {title(source)}, {question.words}")
             latest: list[Sweep] = []
-            taken = _taken(images, int(count)).digest
-            key = (made.of, len(images), taken, tuple(damage.spec for damage in strengths.distortions))
+            specs = tuple(damage.spec for damage in strengths.distortions)
+            key = (settings(question), len(images), taken.digest, specs)
 
             def measured(progress: Told) -> Sweep:
                 latest.extend(sweep(question, images, int(count), strengths, progress))
@@ -123,10 +139,10 @@ def measure(source: str, count: int, values: str, *column: Any) -> Iterator[list
                 going_on = bar(words, done, total, work.left, live=bool(latest))
                 if len(latest) > drawn:
                     drawn = len(latest)
-                    yield [scene(latest[-1], question, without(images)), strengths, made, going_on]
+                    yield [scene(latest[-1], question, note), strengths, made, going_on]
                 else:
                     yield [*[gr.skip()] * 3, going_on]
-            yield [scene(work.result, question, without(images)), strengths, made, ""]
+            yield [scene(work.result, question, note), strengths, made, ""]
     except ToldError as error:
         yield [*[gr.skip()] * 3, notice(error)]
 
@@ -193,15 +209,22 @@ def _taken(images: ex.ImageSet, count: int) -> ex.ImageSet:
     return images.select(in_turn(images.labels or (0,) * len(images), count))
 
 
-def _offer(question: Question, count: int, values: str) -> str:
+def _of(question: Question, source: Source, count: int, values: str) -> Any:
+    """What decides what is measured."""
+    return settings(question), source, int(count), values
+
+
+def _offer(question: Question, source: Source, count: int, values: str) -> str:
     """What Measure would do, and how long it would take."""
     try:
-        strengths = len(strengths_of(question.damage.spec, numbers(values)).values)
-    except InputError as error:
-        return f"Measure: {html.escape(str(error))}."
+        with told():
+            strengths = len(strengths_of(question.damage.spec, numbers(values)).values)
+            count = min(count, len(picture_set(source, question.size)[0]))
+    except ToldError as error:
+        return f"{html.escape(str(error))}."
     networks = 1 if question.student == UNTOUCHED else 2
     seconds = count * (1 + networks * strengths) * seconds_a_picture(question.teacher())
-    what = html.escape(f"{question.words}: {strengths} strength{'s' * (strengths > 1)}, {count} pictures")
+    what = html.escape(f"{question.words}: {strengths} strength{'s' * (strengths > 1)}, {count} {title(source)}")
     return f"<b>Measure</b> takes about {in_words(seconds)} for {what}."
 
 

@@ -3,12 +3,16 @@
 import html
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from explorer.system.files import readable
 from explorer_app.column.sidebar import Sidebar
+from explorer_app.events import PRIVATE, QUICK, refused
 from explorer_app.service.pace import in_words
+from explorer_app.service.pictures import PHOTOS, UPLOAD, picture_folders, picture_set
 from explorer_app.service.question import Question
 
 MADE = "made"
@@ -27,6 +31,7 @@ class Page:
         linked: the event after which all controls are as that link says.
         opened: the event after which this tab is open.
         load: the event of a page that opens.
+        zipped: path of the zip file of pictures that was uploaded last, in whichever tab; None before.
         redrawn: events after which the open tab is drawn again, and settings of that.
     """
 
@@ -37,12 +42,38 @@ class Page:
     link: gr.State
     linked: Any
     load: Any
+    zipped: gr.State
     opened: Any = None
     redrawn: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
 
     def redraw_after(self, event: Any, **settings: Any) -> None:
         """Draw the open tab again after this event."""
         self.redrawn.append((event, settings))
+
+
+def choose_pictures(page: Page, elem_id: str, **settings: Any) -> gr.Dropdown:
+    """A list of sets of pictures, and below it, while a visitor's zip file is chosen, a button that takes one for all
+    tabs.
+
+    Args:
+        settings: what `gr.Dropdown` takes.
+    """
+    with gr.Column(min_width=160):
+        chosen = gr.Dropdown([PHOTOS, UPLOAD, *picture_folders()], value=PHOTOS, elem_id=elem_id, **settings)
+        upload = gr.UploadButton(
+            "Upload a zip of pictures", file_types=[".zip"], visible=False, elem_id=f"{elem_id}-zip", size="sm"
+        )
+    chosen.change(lambda choice: gr.UploadButton(visible=choice == UPLOAD), chosen, upload, **QUICK)
+    upload.upload(_take_zip, upload, page.zipped, **PRIVATE)
+    page.zipped.change(lambda file: gr.UploadButton(f"{readable(file.name)} · another"), page.zipped, upload, **QUICK)
+    return chosen
+
+
+def _take_zip(file: str) -> Path:
+    """Looked into at once; the one before stays where this one is refused."""
+    with refused():
+        picture_set(Path(file), None)
+    return Path(file)
 
 
 @dataclass(frozen=True)

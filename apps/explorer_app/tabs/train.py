@@ -1,5 +1,6 @@
 """Train tab: a student learns while its view of the picture in the left column recovers beside the teacher's."""
 
+import html
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
 from explorer_app.service import first_look, models, pace, runs, students
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import PHOTOS, picture_folders
+from explorer_app.service.pictures import picture_set, source_of
 from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
-from explorer_app.tabs.shared import Field, Follows, Made, Page, Tab, mark, status_and_mark
+from explorer_app.tabs.shared import Field, Follows, Made, Page, Tab, choose_pictures, mark, status_and_mark
 
 HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
@@ -33,7 +34,6 @@ that of the patch under the pointer. Runs take their turn; one that was stopped,
 resumed.
 """
 FIXED, VARYING = "as in the left column", "varying"
-UPLOAD = "your zip file"
 TRAINABLE = [
     ("adapter of rank 32 on every block (5 MB)", "lora:32"),
     ("adapter of rank 8 (1 MB)", "lora:8"),
@@ -44,6 +44,10 @@ FIELDS = ("learn_from", "learned", "cls", "patch", "attention", "steps", "train"
 NO_RUN, EXAMPLE = "none", "example"
 """What stands for a run's name where there is none, and where the recorded one is shown."""
 _POLL_SECONDS, _REST_SECONDS, _LEAVE_SECONDS = 1.0, 0.15, 10.0
+IN_SIGHT = """() => {
+  if (matchMedia("(max-width: 760px)").matches) document.querySelector("#run-buttons").scrollIntoView();
+}"""
+"""JavaScript: on a narrow page the form hides what it begins."""
 CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 
 
@@ -71,12 +75,14 @@ def build(page: Page) -> Follows:
     current, made = gr.State(None), gr.State(None)  # None is a page of which it is not known yet if it has a run
     follows = [view, current, made, own, start, stop, resume, student, animation]
     runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "trigger_mode": "once", **QUICK}
-    begun = start.click(_start, [own, *form, *column.inputs], [status, *follows], **runs_on)
+    start.click(None, js=IN_SIGHT, **PRIVATE)
+    begun = start.click(_start, [own, page.zipped, *form, *column.inputs], [status, *follows], **runs_on)
     resumed = resume.click(_resume, [own, current, *column.inputs], [status, *follows], **runs_on)
     for ended in (begun, resumed):
         offered = [page.shown, own, current, column.backbone, column.pair]
         page.redraw_after(ended.then(_offer, offered, column.pair, **PRIVATE))
     stop.click(_stop, current, stop, **AT_ONCE)
+    page.zipped.change(lambda: "", outputs=status, **QUICK)
     saved = student.click(_student_file, current, student_file, **PRIVATE)
     saved.success(None, js=CLICK.format("student-file"), **PRIVATE)
     saved = animation.click(_animation_file, current, animation_file, **PRIVATE)
@@ -88,24 +94,37 @@ def build(page: Page) -> Follows:
     for event in (page.opened, restored):
         event.then(first, [page.shown, current], [view, current], **QUICK)
     page.linked(first, [page.shown, current], [view, current], **QUICK)
-    _, _, learned, *_, steps, trainable, size, batch, _ = form
-    asked = (steps, trainable, size, batch)
+    pictures, learned, *_, steps, trainable, size, batch, _ = form
+    asked = (pictures, steps, trainable, size, batch)
     changes = tuple(control.change for control in asked)
-    controls = (form[0], *form[2:])  # a link leads to nobody's file
     fields = tuple(
         Field(name, control, ex.distortion if control is learned else str)
-        for name, control in zip(FIELDS, controls, strict=True)
+        for name, control in zip(FIELDS, form, strict=True)
     )
-    return Follows((made, *asked), (line,), changes, fields, current)
+    return Follows((made, page.zipped, *asked), (line,), changes, fields, current)
 
 
-def follow(question: Question, made: Made | None, steps: int, trainable: str, size: int, batch: int) -> list[Any]:
+def follow(
+    question: Question,
+    made: Made | None,
+    zipped: Path | None,
+    chosen: str,
+    steps: int,
+    trainable: str,
+    size: int,
+    batch: int,
+) -> list[Any]:
     """How long a run will take here; and what the run that is shown was started with, once that is not so any more."""
     teacher = question.teacher()
     config = runs.configuration(question.damage.spec, int(steps), size, batch_size=int(batch), trainable=trainable)
     seconds = pace.seconds_of_a_run(teacher, config, first_look.forwards_a_picture())
     long = "" if seconds is None else f": about {pace.in_words(seconds)} on this machine"
     offer = f"<b>Start</b> a run of {int(steps)} steps of {int(batch)} pictures at {size} px{long}."
+    try:
+        with told():
+            picture_set(source_of(chosen, zipped), size)
+    except ToldError as error:
+        offer = f"{html.escape(str(error))}."
     now = replace(question, student="", layer=None)
     return [mark(made if made is not None and made.of != now else None, now, offer)]
 
@@ -120,14 +139,7 @@ def _build_form(page: Page) -> tuple[Any, ...]:
     column = page.column
     with gr.Row():
         with gr.Column(min_width=240):
-            pictures = gr.Dropdown(
-                [PHOTOS, UPLOAD, *picture_folders()],
-                value=PHOTOS,
-                label="Learn from",
-                info="Pictures need no labels.",
-                elem_id="learn-from",
-            )
-            zipped = gr.File(label="Zip file", file_types=[".zip"], visible=False, elem_id="zip", height=120)
+            pictures = choose_pictures(page, "learn-from", label="Learn from", info="Pictures need no labels.")
             steps = gr.Slider(5, min(500, LIMITS.steps), runs.STEPS, step=5, label="Steps", elem_id="steps")
         with gr.Column(min_width=240):
             strength = gr.Radio([FIXED, VARYING], value=FIXED, label="Strength", elem_id="strength")
@@ -154,12 +166,11 @@ def _build_form(page: Page) -> tuple[Any, ...]:
         size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
         batch = gr.Slider(2, 32, runs.BATCH, step=1, label="Pictures per step", elem_id="batch")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
-    pictures.change(lambda chosen: gr.File(visible=chosen == UPLOAD), pictures, zipped, **QUICK)
     gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **QUICK)
     page.linked(_described, [page.link, column.spec, learned], [strength, low, high, learned], **QUICK)
     for slider in (low, high):
         slider.input(_varied, [column.spec, low, high], learned, **QUICK)
-    return (pictures, zipped, learned, *levels, steps, trainable, size, batch, seed)
+    return (pictures, learned, *levels, steps, trainable, size, batch, seed)
 
 
 def restore(recalled: Any, request: gr.Request) -> list[Any]:
@@ -194,8 +205,8 @@ def _await_end(run: Run) -> None:
 
 def _start(
     own: list[str],
-    pictures: str,
-    zipped: str | None,
+    zipped: Path | None,
+    chosen: str,
     learned: str,
     cls: float,
     patch: float,
@@ -209,9 +220,8 @@ def _start(
 ) -> Iterator[list[Any]]:
     try:
         with told():
-            source = zipped if pictures == UPLOAD else pictures
-            if not source:
-                raise InputError("there is no zip file: upload one, or learn from other pictures")
+            source = source_of(chosen, zipped)
+            picture_set(source, size)  # before a run takes the place of what is shown
             levels = {"cls": cls, "patch": patch, "attention": attention}
             config = runs.configuration(
                 learned, steps, size, batch_size=int(batch), trainable=trainable, seed=whole("seed", seed), **levels
