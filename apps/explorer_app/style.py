@@ -152,7 +152,7 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
              background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary);
              box-shadow: 0 -6px 24px rgb(0 0 0 / 18%); }
   #sidebar[data-open] { display: flex; }
-  #sidebar > .form { order: -1; }
+  #sidebar > .form:not(:has(#crop)) { order: -1; }
   #sheet-bar { display: block; position: fixed; z-index: 51; inset: auto 0 0 0; padding: 6px 8px 10px;
                background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
   #sheet-bar button { width: 100%; min-height: 40px; border-radius: 8px; font-weight: 600;

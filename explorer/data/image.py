@@ -8,6 +8,7 @@ are never fetched.
 """
 
 import io
+import math
 import operator
 import os
 import re
@@ -50,9 +51,13 @@ class Readable(Protocol):
 
 Source: TypeAlias = str | os.PathLike | bytes | bytearray | memoryview | Readable | Image.Image | np.ndarray | Tensor
 Size: TypeAlias = int | tuple[int, int] | None
+CENTRE = (0.5, 0.5)
+"""(x, y) of the centre: see `load_image`."""
 
 
-def load_image(source: Source, size: Size = None) -> Float[Tensor, "3 height width"]:
+def load_image(
+    source: Source, size: Size = None, *, centering: tuple[float, float] = CENTRE
+) -> Float[Tensor, "3 height width"]:
     """Any picture as RGB in [0, 1]: a contiguous float32 tensor on the CPU that shares no memory with the source.
 
     Args:
@@ -61,14 +66,17 @@ def load_image(source: Source, size: Size = None) -> Float[Tensor, "3 height wid
             height x width, or 1, 3 or 4 x height x width).
         size: None keeps the picture as it is. A number cuts out the central square with that many pixels a side;
             (height, width) cuts out the largest central rectangle of that shape. Resizing is bicubic, antialiased.
+        centering: where what is cut out lies instead, (x, y) as in `PIL.ImageOps.fit`: from 0, the left or the top, to
+            1, the right or the bottom; (0.5, 0.5) is the centre.
 
     Raises:
+        ValueError: `size` or `centering` is something else.
         ImageError: it is no picture, or a damaged one, or has more than MAX_PIXELS pixels, or its values are not
             in the range that their type stands for.
     """
-    target = _target(size)
+    target, place = _target(size), _place(centering)
     picture, what = _picture(source, target)
-    return _tensor(picture if target is None else _cover(picture, target, what))
+    return _tensor(picture if target is None else _cover(picture, target, place, what))
 
 
 def reads_heic() -> bool:
@@ -112,13 +120,16 @@ def upright_size(source: str | os.PathLike) -> tuple[int, int]:
         )  # TIFF: see `_from_pil`
 
 
-def crop_box(rows: int, cols: int, size: Size) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
-    """What `load_image(…, size)` shows of a picture: (left, top, right, bottom) in the picture's own pixels; and how
-    large that becomes, (height, width)."""
+def crop_box(
+    rows: int, cols: int, size: Size, centering: tuple[float, float] = CENTRE
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """What `load_image(…, size, centering=…)` shows of a picture: (left, top, right, bottom) in the picture's own
+    pixels; and how large that becomes, (height, width)."""
     target = _target(size) or (rows, cols)
     covering = _covering(rows, cols, target)
-    top, bottom = _kept(rows, covering[0], target[0])
-    left, right = _kept(cols, covering[1], target[1])
+    x, y = _place(centering)
+    top, bottom = _kept(rows, covering[0], target[0], y)
+    left, right = _kept(cols, covering[1], target[1], x)
     return (left, top, right, bottom), target
 
 
@@ -515,6 +526,17 @@ def _target(size: object) -> tuple[int, int] | None:
     return target
 
 
+def _place(centering: object) -> tuple[float, float]:
+    """(x, y), each from 0 to 1."""
+    try:
+        x, y = map(float, centering)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        x = y = math.nan
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise InputError(f"expected centering as (x, y), each from 0 to 1; got {centering!r}")
+    return x, y
+
+
 def _covering(rows: int, cols: int, target: tuple[int, int]) -> tuple[int, int]:
     """The size of a picture of rows x cols, scaled until it just covers the target."""
     height, width = target
@@ -523,10 +545,10 @@ def _covering(rows: int, cols: int, target: tuple[int, int]) -> tuple[int, int]:
     return max(height, rows * width // cols), width
 
 
-def _cover(picture: _Picture, target: tuple[int, int], what: str) -> _Picture:
-    """Scaled to cover the target, centre cropped. Crops first: 1 x 2000 pixels never become 224 x 448,000."""
+def _cover(picture: _Picture, target: tuple[int, int], place: tuple[float, float], what: str) -> _Picture:
+    """Scaled to cover the target, and cropped. Crops first: 1 x 2000 pixels never become 224 x 448,000."""
     cols, rows = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
-    box, _ = crop_box(rows, cols, target)
+    box, _ = crop_box(rows, cols, target, place)
     with _translated(what):
         if isinstance(picture, Image.Image):
             return _resize(picture, box, target)
@@ -535,9 +557,9 @@ def _cover(picture: _Picture, target: tuple[int, int], what: str) -> _Picture:
         return np.stack(resized, axis=2).clip(0, 1)  # bicubic overshoots at edges
 
 
-def _kept(length: int, scaled: int, target: int) -> tuple[float, float]:
-    """Where the centre of an axis, `target` of `scaled` pixels, lies among the `length` pixels of the source."""
-    start = round((scaled - target) / 2)
+def _kept(length: int, scaled: int, target: int, place: float) -> tuple[float, float]:
+    """Where what is kept of an axis, `target` of `scaled` pixels, lies among the `length` pixels of the source."""
+    start = round((scaled - target) * place)
     return start * length / scaled, (start + target) * length / scaled
 
 

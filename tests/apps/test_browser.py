@@ -393,6 +393,28 @@ def test_an_odd_picture_is_shown(uploading, name):
         np.testing.assert_allclose(shown, corners, atol=14)
 
 
+CENTRE = """(want) => {
+  const canvas = document.querySelector('#attention-view [data-pane="picture_clean"] .vx-picture');
+  const [x, y] = [canvas.width / 2, canvas.height / 2];
+  return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data].slice(0, 3).indexOf(255) === want; }"""
+
+
+def test_the_square_of_an_own_picture_is_moved(uploading: Visit):
+    visit, crop = uploading, uploading.page.locator("#crop input[type=range]")
+    assert not crop.is_visible(), "a photo is seen as it is"
+    red_green_blue = np.repeat(np.repeat(255 * np.eye(3, dtype=np.uint8)[None], 90, axis=0), 90, axis=1)
+    upload(visit, "wide.png", pictures.encoded(red_green_blue))
+    for key, colour in ((None, 1), ("Home", 0), ("End", 2)):
+        if key:
+            crop.press(key)
+        visit.page.wait_for_function(CENTRE, arg=colour)
+    assert "Crop: left … right" in visit.page.locator("#crop").inner_text()
+    visit.settle()
+    visit.pick(DOG)
+    crop.wait_for(state="hidden")
+    assert visit.notice() == ""
+
+
 @pytest.mark.parametrize("name", left(BAD, to_the_night=("cut.jpg", "drawing.svg")))
 def test_what_is_no_picture_is_told_and_the_page_lives_on(uploading, name):
     visit, (make, words) = uploading, BAD[name]

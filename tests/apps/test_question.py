@@ -1,15 +1,22 @@
 """What the left column asks: read once, refused in words, and never the answer to another question."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from pictures import encoded, noise
+from PIL import Image
 
 import explorer as ex
+from explorer.data.image import to_uint8
 from explorer.errors import InputError
 from explorer.inspection.comparison import Comparison
+from explorer_app.column.picture import crop_of
 from explorer_app.service import models, pictures, question
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.question import Question
+from explorer_app.tabs.shared import settings
 
 OWL = "farm_animal/owl.webp"
 
@@ -33,6 +40,7 @@ def test_a_link_asks_the_same_question():
         ({"size": 225}, "size is one of 224, 336, 448 px; got 225"),
         ({"seed": -1}, "seed is a whole number from 0 to"),
         ({"seed": "x"}, "seed is a whole number; got 'x'"),
+        ({"crop": 1.5}, "crop is a number from 0 to 1; got 1.5"),
     ],
 )
 def test_a_bad_value_is_refused_where_it_is_read(changed, words):
@@ -130,6 +138,34 @@ def test_students_are_offered_for_their_own_backbone_alone(backbone):
 def test_only_embedded_photos_have_a_path(name):
     with pytest.raises(ValueError, match="no shipped photo"):
         pictures.photo_path(name)
+
+
+def test_the_square_of_an_own_picture_is_moved_and_a_photo_is_seen_as_ever(tmp_path):
+    wide, file = noise(224, 500), tmp_path / "wide.png"
+    file.write_bytes(encoded(wide))
+    place = ("none", "s14", models.UNTOUCHED, 224, 0, None)
+    for crop, start in ((0, 0), (0.5, 138), (1, 276)):
+        own = Question.read(str(file), None, *place, crop)
+        assert np.array_equal(to_uint8(own.clean()), wide[:, start : start + 224])
+        assert settings(own) == settings(replace(own, crop=0.3)), "a set of pictures does not depend on it"
+    photo = pictures.photo_path(OWL)
+    assert Question.read(photo, OWL, *place, 0.9) == Question.read(photo, OWL, *place)
+    assert Question.read(str(file), None, *place, 0.9) != Question.read(str(file), None, *place)
+
+
+def test_the_crop_is_offered_where_an_own_picture_has_room_for_it(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    shown = {}
+    for name, size, more in (("wide", (8, 20), {}), ("tall", (20, 8), {}), ("turned", (8, 20), {"exif": turned})):
+        (tmp_path / name).write_bytes(encoded(noise(*size), **more))
+        slider = crop_of(str(tmp_path / name))
+        assert (slider.value, slider.visible) == (0.5, True)
+        shown[name] = slider.label
+    assert shown == {"wide": "Crop: left … right", "tall": "Crop: top … bottom", "turned": "Crop: top … bottom"}
+    (tmp_path / "square").write_bytes(encoded(noise(8, 8)))
+    (tmp_path / "notes").write_text("this is not a picture")
+    assert not any(crop_of(path).visible for path in (None, str(tmp_path / "square"), str(tmp_path / "notes")))
 
 
 def test_a_size_that_is_not_offered_is_refused():

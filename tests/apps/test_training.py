@@ -229,7 +229,7 @@ def test_one_zip_of_pictures_is_there_in_three_tabs(open_page: Open, packed: Pat
     expect(upload).to_contain_text("mine.zip")
     expect(status).not_to_be_visible()
     begin(page)
-    assert abs(page.locator("#run-buttons").bounding_box()["y"]) < 20, "what goes on is in sight, with its buttons above"
+    assert abs(page.locator("#run-buttons").bounding_box()["y"]) < 20, "what goes on is in sight, with its buttons"
     wait_for(page, "finished")
 
     visit.open_tab("Embeddings")

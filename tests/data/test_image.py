@@ -446,6 +446,33 @@ def test_cutting_to_a_rectangle_equals_pillow(shape: tuple[int, int], target: tu
     assert (loaded - expected(np.asarray(fitted))).abs().mean() < 3 * LEVEL
 
 
+@pytest.mark.parametrize("centering", [(0.0, 0.0), (0.2, 0.6), (0.5, 0.5), (1.0, 0.4), (1.0, 1.0)])
+@pytest.mark.parametrize(("shape", "size"), [((20, 60), 10), ((60, 20), 10), ((20, 20), (10, 20))])
+def test_what_is_cut_out_lies_where_pillow_has_it(
+    shape: tuple[int, int], size: int | tuple[int, int], centering: tuple[float, float]
+) -> None:
+    image, (rows, cols) = Image.fromarray(noise(*shape)), (size, size) if isinstance(size, int) else size
+    fitted = ImageOps.fit(image, (cols, rows), Image.Resampling.BICUBIC, centering=centering)  # type: ignore[arg-type]
+    loaded = load_image(image, size=size, centering=centering)
+    close(loaded, expected(np.asarray(fitted)), atol=1.01 * LEVEL)
+
+
+def test_the_centre_is_what_is_cut_out_unless_it_is_said() -> None:
+    array = noise(8, 24)
+    close(load_image(array, size=8), expected(array[:, 8:16]))
+    close(load_image(array, size=8, centering=(0.25, 1.0)), expected(array[:, 4:12]))
+    close(load_image(array / 255, size=8, centering=(1.0, 0.0)), expected(array[:, 16:]))
+    close(load_image(array, centering=(0.0, 0.0)), expected(array))
+
+
+@pytest.mark.parametrize(
+    "centering", [(-0.01, 0.5), (0.5, 1.01), (float("nan"), 0.0), (0.5,), 3 * (0.0,), 0.5, "ab", None]
+)
+def test_a_place_that_is_none_is_refused(centering: object) -> None:
+    with pytest.raises(ValueError, match=r"expected centering as \(x, y\), each from 0 to 1; got"):
+        unwrap(load_image)(noise(4, 4), centering=centering)
+
+
 def test_floats_are_resized_as_bytes_are_but_finer() -> None:
     array = noise(50, 70)
     close(load_image(array / 255, size=24), load_image(array, size=24), atol=1.5 * LEVEL)  # Pillow rounds twice

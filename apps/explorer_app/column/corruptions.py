@@ -19,7 +19,7 @@ import explorer as ex
 from explorer.data.image import to_pil
 from explorer.errors import InputError
 from explorer_app.events import QUICK
-from explorer_app.service.pictures import load_picture
+from explorer_app.service.pictures import CENTRED, load_picture
 from explorer_app.service.question import whole
 
 SIDE, SHOWN, PREVIEW = 224, 128, 80
@@ -68,20 +68,23 @@ def build_corruption_sheet() -> tuple[gr.Accordion, gr.HTML]:
     return accordion, sheet
 
 
-def connect_corruption_sheet(accordion: gr.Accordion, sheet: gr.HTML, file: gr.State, seed: gr.Number) -> gr.HTML:
+def connect_corruption_sheet(
+    accordion: gr.Accordion, sheet: gr.HTML, file: gr.State, seed: gr.Number, crop: gr.Slider
+) -> gr.HTML:
     """Draw the sheet while it is open; returns it."""
-    opened, inputs = gr.State(False), [file, seed]
+    opened, inputs = gr.State(False), [file, seed, crop]
     drawn = {**QUICK, "show_progress": "minimal"}
     accordion.expand(lambda: True, outputs=opened, **QUICK).then(draw_sheet, inputs, sheet, **drawn)
     accordion.collapse(lambda: False, outputs=opened, **QUICK)
-    file.change(lambda is_open, *asked: draw_sheet(*asked) if is_open else gr.skip(), [opened, *inputs], sheet, **drawn)
+    for event in (file.change, crop.release):
+        event(lambda is_open, *asked: draw_sheet(*asked) if is_open else gr.skip(), [opened, *inputs], sheet, **drawn)
     return sheet
 
 
-def draw_sheet(picture: str | None, seed: float | None) -> Any:
+def draw_sheet(picture: str | None, seed: float | None, crop: float = CENTRED) -> Any:
     """What the sheet shows of a picture; as it was where there is none that can be read."""
     try:
-        return _sheet(load_picture(picture, SIDE).numpy().tobytes(), whole("seed", seed))
+        return _sheet(load_picture(picture, SIDE, float(crop or 0)).numpy().tobytes(), whole("seed", seed))
     except InputError:
         return gr.skip()  # the tabs say so
 

@@ -47,7 +47,7 @@ def build_damage() -> DamageControls:
     )
 
 
-def build_distortion(damage: DamageControls, file: gr.State) -> dict[str, Any]:
+def build_distortion(damage: DamageControls, file: gr.State, crop: gr.Slider) -> dict[str, Any]:
     """Folded away: all corruptions on a sheet; other parameters, the seed, and any distortion as text."""
     start, operator, severity = ex.DISTORTIONS[_DEFAULT], damage.operator, damage.severity
     sheet = build_corruption_sheet()
@@ -83,7 +83,7 @@ def build_distortion(damage: DamageControls, file: gr.State) -> dict[str, Any]:
         control.input(_from_sliders, [operator, clip, *sliders], said, **QUICK)
     severity.input(_from_severity, [operator, severity], [*sliders, clip, spec, text], **QUICK)
     text.submit(_from_text, text, [*controls, *said], **QUICK)
-    connect_corruption_sheet(*sheet, file, seed).pick(choose_corruption, outputs=[*controls, *said], **QUICK)
+    connect_corruption_sheet(*sheet, file, seed, crop).pick(choose_corruption, outputs=[*controls, *said], **QUICK)
     return {"spec": spec, "seed": seed, "controls": [*controls, *said]}
 
 

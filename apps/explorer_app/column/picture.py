@@ -6,8 +6,9 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from explorer.data.image import ImageError, upright_size
 from explorer_app.events import PRIVATE, QUICK
-from explorer_app.service.pictures import photo_path, photos, thumbnail
+from explorer_app.service.pictures import CENTRED, photo_path, photos, thumbnail
 from explorer_app.service.question import DEFAULT_PHOTO
 
 SAMPLES = (
@@ -36,12 +37,13 @@ def build_picture() -> dict[str, Any]:
     picture = picture_input(
         photo_path(DEFAULT_PHOTO),
         sources=["upload", "clipboard", "webcam"],
-        label="Picture (its centre square is used)",
+        label="Picture (a square of it is used)",
         elem_id="picture",
         height=190,
         buttons=[],
         alt_text="the picture that is looked at",
     )
+    crop = gr.Slider(0, 1, CENTRED, step=0.01, visible=False, elem_id="crop")
     samples = gr.Gallery(
         [(thumbnail(name), _photo_label(name)) for name in SAMPLES],
         show_label=False,
@@ -61,11 +63,22 @@ def build_picture() -> dict[str, Any]:
         elem_id="catalogue",
     )
     photo, file = gr.State(None), gr.State(None)  # set when the page opens, like all states that a page is asked about
-    samples.select(_pick_sample, outputs=[photo, file, picture, catalogue], **QUICK)
-    catalogue.input(_pick_photo, catalogue, [photo, file, picture], **QUICK)
+    samples.select(_pick_sample, outputs=[photo, file, picture, crop, catalogue], **QUICK)
+    catalogue.input(_pick_photo, catalogue, [photo, file, picture, crop], **QUICK)
     own = picture.input(None, js=SETTLE, **PRIVATE)
-    own.then(lambda path: (None, path, None), picture, [photo, file, catalogue], **QUICK)
-    return {"picture": picture, "photo": photo, "file": file, "catalogue": catalogue}
+    own.then(lambda path: (None, path, crop_of(path), None), picture, [photo, file, crop, catalogue], **QUICK)
+    return {"picture": picture, "photo": photo, "file": file, "crop": crop, "catalogue": catalogue}
+
+
+def crop_of(path: str | None) -> gr.Slider:
+    """Where the square of one's own picture lies, in the middle at first; hidden where it has no room, or there is no
+    such picture."""
+    try:
+        rows, cols = upright_size(path) if path else (1, 1)
+    except ImageError:
+        rows = cols = 1  # the tabs say so
+    label = "Crop: left … right" if cols > rows else "Crop: top … bottom"
+    return gr.Slider(value=CENTRED, label=label, visible=rows != cols)
 
 
 def picture_input(*args: Any, **kwargs: Any) -> gr.Image:
@@ -92,14 +105,14 @@ def picture_input(*args: Any, **kwargs: Any) -> gr.Image:
     return component
 
 
-def _pick_sample(event: gr.SelectData) -> tuple[str, str, str, str]:
+def _pick_sample(event: gr.SelectData) -> tuple[Any, ...]:
     name = SAMPLES[event.index]
     return *_pick_photo(name), name
 
 
-def _pick_photo(name: str) -> tuple[str, str, str]:
+def _pick_photo(name: str) -> tuple[Any, ...]:
     path = photo_path(name)
-    return name, path, path
+    return name, path, path, crop_of(None)
 
 
 def _photo_label(name: str) -> str:

@@ -7,7 +7,7 @@ import gradio as gr
 
 from explorer_app.column.distortion import build_damage, build_distortion, show_distortion
 from explorer_app.column.model import build_model, build_student, fit_students
-from explorer_app.column.picture import build_picture
+from explorer_app.column.picture import build_picture, crop_of
 from explorer_app.service import models
 from explorer_app.service.question import Question
 
@@ -31,6 +31,7 @@ class Sidebar:
     photo: gr.State
     file: gr.State
     catalogue: gr.Dropdown
+    crop: gr.Slider
     spec: gr.State
     controls: list[Any]
     backbone: gr.Dropdown
@@ -46,13 +47,15 @@ class Sidebar:
     @property
     def inputs(self) -> list[Any]:
         """What `Question.read` takes, in its order."""
-        return [self.file, self.photo, self.spec, self.backbone, self.pair, self.size, self.seed, self.layer]
+        models = [self.backbone, self.pair, self.size]
+        return [self.file, self.photo, self.spec, *models, self.seed, self.layer, self.crop]
 
     @property
     def changes(self) -> list[Any]:
         """The events after which the question is another."""
         return [
-            self.file.change,  # which is set together with the photo's name
+            self.file.change,  # which is set together with the photo's name and the crop
+            self.crop.input,
             self.spec.change,
             self.seed.change,
             self.pair.input,
@@ -62,14 +65,14 @@ class Sidebar:
     @property
     def described(self) -> list[Any]:
         """What `describe` sets, in its order."""
-        shown = [self.photo, self.file, self.picture, self.catalogue]
+        shown = [self.photo, self.file, self.picture, self.catalogue, self.crop]
         return [*shown, self.backbone, self.pair, self.size, self.seed, self.layer, *self.controls]
 
 
 def build_sidebar() -> Sidebar:
     """Lay out the column and connect its parts: first what one looks at and with whom, then all the rest, folded."""
     picture, damage, pair = build_picture(), build_damage(), build_student()
-    folded = {**build_distortion(damage, picture["file"]), **build_model(pair)}
+    folded = {**build_distortion(damage, picture["file"], picture["crop"]), **build_model(pair)}
     return Sidebar(**picture, **folded, layer=gr.State(None))
 
 
@@ -77,5 +80,5 @@ def describe(asked: Question, own: list[str]) -> list[Any]:
     """The column as it asks a question, with these students of the visitor's own."""
     student = fit_students(asked.backbone, own, asked.student)
     size = gr.Radio(value=asked.size, info=models.about_size(asked.backbone))  # it may be folded, and hear of no change
-    shown = [asked.photo, asked.picture, asked.picture, asked.photo]
+    shown = [asked.photo, asked.picture, asked.picture, asked.photo, crop_of(None)]
     return [*shown, asked.backbone, student, size, asked.seed, asked.layer, *show_distortion(asked.damage)]

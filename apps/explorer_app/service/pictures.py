@@ -29,6 +29,7 @@ _EARLIER = "embedded photos"
 Source: TypeAlias = str | Path | None
 """`PHOTOS`, the name of one of `picture_folders`, or a visitor's zip file; None where that was not uploaded yet."""
 PICTURE_BYTES = 50 << 20
+CENTRED = 0.5
 _sprites: BoundedCache[dict[str, Any] | None] = BoundedCache(4, lambda _: 1)
 
 
@@ -70,8 +71,12 @@ def picture_set(source: Source, size: Size, limit: int | None = None) -> tuple[e
     return images, _without(images)
 
 
-def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]:
-    """The centre square of a picture file."""
+def load_picture(path: str | None, size: int, crop: float = CENTRED) -> Float[Tensor, "3 height width"]:
+    """A square of a picture file.
+
+    Args:
+        crop: where it lies along the longer side, from 0, the left or the top, to 1.
+    """
     if path and not os.path.isfile(path):
         raise InputError("this picture is not kept any more: choose it, or upload it, again")
     if path and os.path.getsize(path) > PICTURE_BYTES:
@@ -79,7 +84,7 @@ def load_picture(path: str | None, size: int) -> Float[Tensor, "3 height width"]
     if not path:
         raise InputError("there is no picture: choose a sample, upload one, paste one or take one with the camera")
     try:
-        return ex.load_image(path, size=size)
+        return ex.load_image(path, size=size, centering=(crop, crop))
     except ValueError as error:  # where uploads are kept is nobody's business
         raise InputError(str(error).replace(f"{Path(path).parent}{os.sep}", "")) from error
 

@@ -40,6 +40,7 @@ class Question:
         size: pixels a side, one of `models.SIZES`.
         seed: of the distortion.
         layer: that is looked at; None for the last.
+        crop: where the square of a visitor's own picture lies along its longer side, from 0, the left or the top, to 1.
     """
 
     picture: str | None
@@ -50,6 +51,7 @@ class Question:
     size: int
     seed: int
     layer: int | None
+    crop: float = pictures.CENTRED
 
     @classmethod
     def read(
@@ -62,19 +64,24 @@ class Question:
         size: Any,
         seed: Any,
         layer: int | None = None,
+        crop: Any = pictures.CENTRED,
     ) -> "Question":
         """From what a page or a program hands over, in this order.
 
         Raises:
-            InputError: there is no such distortion or size, the seed is no whole number from 0, or the server has
-                forgotten the page.
+            InputError: there is no such distortion, size or crop, the seed is no whole number from 0, or the server
+                has forgotten the page.
         """
         if distortion is None:
             raise InputError(FORGOTTEN)
         damage, side = ex.distortion(distortion), whole("size", size)
         if side not in models.SIZES:
             raise InputError(f"size is one of {', '.join(map(str, models.SIZES))} px; got {side}")
-        return cls(picture, photo, damage, backbone, student or models.UNTOUCHED, side, whole("seed", seed), layer)
+        place = pictures.CENTRED if photo else float(crop or 0)
+        if not 0 <= place <= 1:
+            raise InputError(f"crop is a number from 0 to 1; got {crop}")
+        student = student or models.UNTOUCHED
+        return cls(picture, photo, damage, backbone, student, side, whole("seed", seed), layer, place)
 
     @classmethod
     def of_link(cls, query: Mapping[str, str]) -> "Question":
@@ -145,8 +152,8 @@ class Question:
             return None
 
     def clean(self) -> Float[Tensor, "3 height width"]:
-        """The centre square of the picture."""
-        return pictures.load_picture(self.picture, self.size)
+        """The square of the picture that is looked at."""
+        return pictures.load_picture(self.picture, self.size, self.crop)
 
     def comparison(self) -> Comparison:
         """The four views of the picture; only those that were not seen lately cost a forward pass."""

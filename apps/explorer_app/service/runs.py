@@ -33,7 +33,7 @@ from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import PHOTOS, Source, load_picture, picture_set
+from explorer_app.service.pictures import CENTRED, PHOTOS, Source, load_picture, picture_set
 
 SIZES = (112, 224)
 STEPS, BATCH = 60, 8
@@ -54,6 +54,7 @@ class Watched:
     distortion: str
     seed: int
     photo: str | None = None  # its name among the shipped photos: left out of training
+    crop: float = CENTRED
 
 
 class Run(Session):
@@ -158,7 +159,8 @@ class Run(Session):
         self.called = order.get("called", _ZIP)
         pictures, self.note = _load(self.folder, order, self.config)
         if self.watched is not None and self.recovery is None:
-            picture = load_picture(self.watched.path, int(self.config.image_size))  # type: ignore[arg-type]
+            size = int(self.config.image_size)  # type: ignore[arg-type]
+            picture = load_picture(self.watched.path, size, self.watched.crop)
             recovery = ex.Recovery(teacher, picture, self.watched.distortion, self.watched.seed)
             self.recovery, self.scene = recovery, recovery_scene(recovery)
             self.happened()

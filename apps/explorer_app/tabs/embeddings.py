@@ -16,6 +16,7 @@ from explorer.evaluation.features import Kind, Told
 from explorer.evaluation.projection import Projection
 from explorer.scenes.evaluation import embedding_scene
 from explorer_app.browser_view import browser_view
+from explorer_app.column.picture import crop_of
 from explorer_app.events import AT_ONCE, QUICK, refused
 from explorer_app.service import first_look
 from explorer_app.service.background import Background
@@ -90,7 +91,8 @@ def build(page: Page) -> Follows:
         page.redraw_after(each)
     stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
     clicked = view.open(open_point, made, [column.photo, column.picture, column.catalogue], **QUICK)
-    kept = clicked.success(lambda path: path, column.picture, column.file, **QUICK)
+    of_clicked: dict[str, Any] = {"inputs": [column.photo, column.picture], "outputs": [column.file, column.crop]}
+    kept = clicked.success(lambda photo, path: (path, crop_of(None if photo else path)), **of_clicked, **QUICK)
     page.redraw_after(kept.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE))
     names = ("pictures", "features", "features_layer", "method", "axes")
     fields = tuple(Field(name, control) for name, control in zip(names, form, strict=True))

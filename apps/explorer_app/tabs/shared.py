@@ -12,7 +12,7 @@ from explorer.system.files import readable
 from explorer_app.column.sidebar import Sidebar
 from explorer_app.events import PRIVATE, QUICK, refused
 from explorer_app.service.pace import in_words
-from explorer_app.service.pictures import PHOTOS, UPLOAD, picture_folders, picture_set
+from explorer_app.service.pictures import CENTRED, PHOTOS, UPLOAD, picture_folders, picture_set
 from explorer_app.service.question import Question
 
 MADE = "made"
@@ -161,7 +161,7 @@ def asks_for(link: dict[str, str] | None, tab: str) -> bool:
 
 def settings(question: Question) -> Any:
     """What decides a result that is made of many pictures; it changes when the student has learned more."""
-    return replace(question, picture=None, photo=None, layer=None), question.version()
+    return replace(question, picture=None, photo=None, layer=None, crop=CENTRED), question.version()
 
 
 def mark(made: Made | None, now: Any, offer: str) -> str:

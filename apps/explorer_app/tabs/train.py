@@ -249,7 +249,7 @@ def _watched(question: Question) -> Watched:
     if not question.picture:
         raise InputError("there is no picture in the left column to be watched: choose one")
     spec = question.damage.spec
-    return Watched(path=question.picture, distortion=spec, seed=question.seed, photo=question.photo)
+    return Watched(path=question.picture, distortion=spec, seed=question.seed, photo=question.photo, crop=question.crop)
 
 
 def _follow(run: Run, own: list[str], question: Question) -> Iterator[list[Any]]:
