@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from explorer.errors import InputError
+from explorer_app.column.picture import UPLOAD_AT_ONCE
 from explorer_app.column.sheet import build_sheet_bar
 from explorer_app.column.sidebar import build_sidebar
 from explorer_app.endpoints import build_endpoints
@@ -52,7 +53,8 @@ def build() -> gr.Blocks:
             page.redraw_after(event)
         reopened.then(None, js=TELL_TABS, **PRIVATE)
         connect_share(share, page, built)
-        blocks.load(None, js=GIVE_NAMES, **PRIVATE)
+        for script in (GIVE_NAMES, UPLOAD_AT_ONCE):
+            blocks.load(None, js=script, **PRIVATE)
         parts = {name: built[name] for name in FOLLOWING}
         given = [each for name in FOLLOWING for each in parts[name].given]
         refresh = _refresh({name: (len(part.given), len(part.set)) for name, part in parts.items()})

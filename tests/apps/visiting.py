@@ -49,7 +49,7 @@ class Visit:
         """Go to the app and wait for its own maps, after those that are shipped."""
         self.page.goto(f"{self.url}/{query}")
         self.wait_for_maps(view)
-        self.page.wait_for_function(RENEWED, timeout=60_000)  # a server that has just begun imports what models need
+        self.wait_for_own()
         self.settle()
         return self
 
@@ -59,6 +59,10 @@ class Visit:
         if "open" not in (head.get_attribute("class") or "").split():
             head.click()
         return self
+
+    def wait_for_own(self) -> None:
+        """Until the app's own maps have taken the place of those that are shipped."""
+        self.page.wait_for_function(RENEWED, timeout=60_000)  # a server that has just begun imports what models need
 
     def wait_for_maps(self, view: str = "attention") -> None:
         """Until this view has painted something."""

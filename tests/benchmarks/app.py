@@ -1,11 +1,13 @@
-"""What a person waits for in the app: the first picture after its start, and every click until it is painted.
+"""What a person waits for in the app: the first picture after its start, each tab, and every click until it is painted;
+and what it takes while nobody does anything.
 
 The real app in a process of its own and the system's chromium, as the tests use them. Times in the page are taken by
 the page: from the event's own time stamp until the view has painted.
 """
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
@@ -21,10 +23,24 @@ from serving import PYTHON, serving  # noqa: E402
 from visiting import VIEWS, Visit  # noqa: E402
 
 from explorer.models.weights import ALIASES  # noqa: E402
+from explorer_app.tabs import TABS  # noqa: E402
 
 PATIENCE_MS = 120_000
 FRAME_MS = 16
-STARTS, MOVES, CHANGES, REQUESTS = 3, 60, 30, 12
+STARTS, PAGES, MOVES, CHANGES, REQUESTS = 3, 5, 60, 30, 12
+AIMS = {"the page is there": 4.0, "the first maps are painted": 6.0}  # s
+TAB_AIM_MS, REST_AIM, REST_SECONDS = 1000, 0.01, 30
+# Clicks a tab; milliseconds until it shows something of its own, and that is painted.
+SPEAKS = """(tab) => new Promise((done) => {
+  const began = performance.now();
+  tab.click();
+  const seen = (what) => [...document.querySelectorAll(what)].some((node) => node.checkVisibility());
+  const look = () => {
+    const speaks = tab.ariaSelected === "true" && !seen(".vx-empty") && seen(".vx-mount");
+    requestAnimationFrame(speaks ? () => done(performance.now() - began) : look);
+  };
+  look();
+})"""
 # Notes when the next event of a kind comes, and when the view has painted after it; `other`: with other numbers.
 ARM = """([id, kind, other]) => {
   const root = document.querySelector(`${id} .vx-mount`);
@@ -53,7 +69,7 @@ def run(quick: bool) -> Section:
     if not missing:
         with chromium() as browser:
             starts = [_start(browser) for _ in range(1 if quick else STARTS)]
-            tables = (_start_table(starts), _use(browser, quick))
+            tables = (_start_table(starts), *_use(browser, quick))
     return Section(
         title="App: from click to picture",
         intro=(
@@ -66,30 +82,41 @@ def run(quick: bool) -> Section:
     )
 
 
-def _start(browser: Any) -> tuple[float, float]:
-    """Seconds from the start of the process until it answers, and until a page shows maps."""
+def _start(browser: Any) -> tuple[float, ...]:
+    """Seconds from the start of the process until it answers, its page is there, shows maps, and shows its own."""
     with serving(*PYTHON) as served:
-        answered = perf_counter() - served.started
         visit = _visit(browser, served.url)
+        moments = [perf_counter()]
         visit.page.goto(served.url)
-        visit.wait_for_maps()
-        shown = perf_counter() - served.started
+        for wait in (visit.page.get_by_role("tab", name="Attention").wait_for, visit.wait_for_maps, visit.wait_for_own):
+            wait()
+            moments.append(perf_counter())
         visit.close()
-    return answered, shown
+    return tuple(moment - served.started for moment in moments)
 
 
-def _start_table(starts: list[tuple[float, float]]) -> Table:
-    rows = zip(("the server answers", "the first maps are painted"), zip(*starts, strict=True), strict=True)
+def _start_table(starts: list[tuple[float, ...]]) -> Table:
+    names = ("the server answers", "the page is there", "the first maps are painted", "they are its own")
+    rows = [(name, min(taken), median(taken)) for name, taken in zip(names, zip(*starts, strict=True), strict=True)]
     return Table(
         title=f"Cold start, {len(starts)} times, in seconds",
         columns=("until", "best s", "median s"),
-        rows=tuple((name, min(taken), median(taken)) for name, taken in rows),
+        rows=tuple(rows),
+        notes=tuple(
+            f"Aim: {name} <= {AIMS[name]:.0f} s. Measured {taken:.2f} s: {_verdict(taken <= AIMS[name])}."
+            for name, _, taken in rows
+            if name in AIMS
+        ),
     )
 
 
-def _use(browser: Any, quick: bool) -> Table:
+def _use(browser: Any, quick: bool) -> Iterator[Table]:
     moves, changes, requests = (3, 3, 2) if quick else (MOVES, CHANGES, REQUESTS)
     with serving(*PYTHON) as served:
+        visit = _visit(browser, served.url).open()
+        yield _rest(visit, served.process)
+        visit.close()
+        yield _tabs(browser, served.url, 1 if quick else PAGES)
         visit = _visit(browser, served.url).open()
         rows = [
             _row("another layer (keyboard)", _layers(visit, changes)),
@@ -104,12 +131,75 @@ def _use(browser: Any, quick: bool) -> Table:
     assert not complaints, complaints
     work = rows[-1][4]
     assert isinstance(work, float)
-    verdict = "reached" if work <= FRAME_MS else "MISSED"
-    return Table(
+    yield Table(
         title="Until it is painted, in milliseconds",
         columns=("what is done", "times", "median until painted", "95 % until painted", "median repaint"),
         rows=tuple(rows),
-        notes=(f"Aim: the pointer's repaint within one frame, {FRAME_MS} ms. Measured {work:.2f} ms: {verdict}.",),
+        notes=(
+            f"Aim: the pointer's repaint within one frame, {FRAME_MS} ms. "
+            f"Measured {work:.2f} ms: {_verdict(work <= FRAME_MS)}.",
+        ),
+    )
+
+
+def _verdict(reached: bool) -> str:
+    return "reached" if reached else "MISSED"
+
+
+def _rest(visit: Visit, server: int) -> Table:
+    """The share of a core that server and browser take with a page open, long after the last click."""
+    visit.page.wait_for_timeout(10_000)
+    processes = {"server": {server, *_below(server)}}
+    processes["browser"] = {*_below(os.getpid())} - processes["server"]
+    began, before = perf_counter(), {name: _seconds(each) for name, each in processes.items()}
+    visit.page.wait_for_timeout(REST_SECONDS * 1000)
+    passed = perf_counter() - began
+    shares = {name: (_seconds(each) - before[name]) / passed for name, each in processes.items()}
+    total = sum(shares.values())
+    return Table(
+        title=f"At rest, a page open, over {REST_SECONDS} s, in shares of a core",
+        columns=("who", "share of a core"),
+        rows=tuple(shares.items()),
+        notes=(f"Aim: both <= {REST_AIM:.2f} cores. Measured {total:.4f} cores: {_verdict(total <= REST_AIM)}.",),
+    )
+
+
+def _below(process: int) -> Iterator[int]:
+    """A process's children, theirs, and so on."""
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield child
+            yield from _below(child)
+
+
+def _seconds(processes: set[int]) -> float:
+    """What they took of a core so far."""
+    ticks = 0
+    for process in processes:
+        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _tabs(browser: Any, url: str, pages: int) -> Table:
+    """Each tab, opened for the first time on a page of its own."""
+    rows = []
+    for tab in TABS[1:-1]:  # the first is open, the last is text
+        times = []
+        for _ in range(pages):
+            visit = _visit(browser, url).open()
+            times.append(visit.page.get_by_role("tab", name=tab.label).evaluate(SPEAKS))
+            visit.close()
+        rows.append((tab.label, min(times), median(times), max(times)))
+    slowest = max(rows, key=lambda row: row[2])
+    return Table(
+        title=f"A tab opened for the first time, {pages} pages, in milliseconds until it shows something of its own",
+        columns=("tab", "best", "median", "worst"),
+        rows=tuple(rows),
+        notes=(
+            f"Aim: each <= {TAB_AIM_MS} ms. "
+            f"Measured {slowest[2]:.0f} ms ({slowest[0]}): {_verdict(slowest[2] <= TAB_AIM_MS)}.",
+        ),
     )
 
 

@@ -28,6 +28,13 @@ SAMPLES = (
 
 SETTLE = "() => new Promise((settled) => setTimeout(settled))"
 """JavaScript: a picture that was just removed is still there when Gradio tells of it."""
+UPLOAD_AT_ONCE = """() => document.addEventListener("click", (event) => {
+  const file = document.querySelector("#picture input[type='file']");
+  if (!file || !event.target.closest("#picture .source-selection > button:first-child")) return;
+  event.stopPropagation();
+  file.click();
+}, true)"""
+"""JavaScript for a page that opens: the sign for uploading asks for a file, where Gradio's takes the picture away."""
 
 
 def build_picture() -> dict[str, Any]:
