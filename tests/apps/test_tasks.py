@@ -1,4 +1,4 @@
-"""Five tasks of a visitor, and how many presses and scrolls each takes: docs/tasks.md is held to what is counted here."""
+"""Five tasks of a visitor: none takes more presses and scrolls than docs/tasks.md says."""
 
 import math
 import re
@@ -118,21 +118,21 @@ TASKS = {
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[tuple[str, str], str]:
-    """(task, screen) to what docs/tasks.md says of it now."""
+def told() -> dict[tuple[str, str], list[int]]:
+    """Presses and scrolls of (task, screen), as docs/tasks.md has them now."""
     lines = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
-    return {(row[0], screen): row[rows[0].index(f"{screen}, now")] for row in rows[2:] for screen in SCREENS}
+    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
+    places = {screen: head.index(f"{screen}, now") for screen in SCREENS}
+    return {(row[0], screen): [int(n) for n in row[at].split("+")] for row in rows for screen, at in places.items()}
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_the_tasks_of_a_visitor_take_what_the_page_says(
-    open_page: Open, told: dict[tuple[str, str], str], screen: str
+def test_the_tasks_of_a_visitor_take_no_more_than_is_told(
+    open_page: Open, told: dict[tuple[str, str], list[int]], screen: str
 ) -> None:
-    found = {}
     for name, task in TASKS.items():
-        visit = open_page(**SCREENS[screen], permissions=["clipboard-read", "clipboard-write"])
-        hand = Hand(visit)
+        hand = Hand(open_page(**SCREENS[screen], permissions=["clipboard-read", "clipboard-write"]))
         task(hand)
-        found[name] = f"{hand.presses} + {hand.scrolls}"
-    assert found == {name: told[name, screen] for name in TASKS}
+        presses, scrolls = told[name, screen]
+        assert hand.presses <= presses, name
+        assert hand.scrolls <= scrolls, name

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from explorer.evaluation.features import Told, share_of
-from explorer.inspection.attribution import METHODS, Settings, attribute_views
+from explorer.inspection.attribution import METHODS, Baseline, Settings, attribute_views
 from explorer.inspection.attribution_quality import quality
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import attribution_scene
@@ -97,7 +97,7 @@ def explained(question: Question, method: str, judge: bool, progress: Told) -> P
     both, clean = question.pair(), question.clean()
     patch = clean.shape[1] // both.teacher.grid.rows
     # From a blur, 16 steps miss a hundredth of the score; from the mean colour they miss more than all of it.
-    baseline = "blur" if method == "integrated_gradients" else "mean"
+    baseline: Baseline = "blur" if method == "integrated_gradients" else "mean"
     settings = Settings(steps=16, patch=_OCCLUSION_PATCHES * patch, baseline=baseline)
     views = attribute_views(
         both.teacher, both.student, clean, question.damage, method=method, settings=settings, seed=question.seed
