@@ -9,7 +9,7 @@ from fastapi.middleware import Middleware
 
 from explorer.errors import UserError
 from explorer.evaluation import projection
-from explorer_app.preview import Preview
+from explorer_app.head import Head
 from explorer_app.service.cores import CORES
 from explorer_app.service.housekeeping import PAGES, keep_house
 from explorer_app.service.limits import LIMITS, accounts
@@ -17,9 +17,9 @@ from explorer_app.service.pace import seconds_a_picture
 from explorer_app.service.question import Question
 from explorer_app.style import CSS, HEAD, THEME
 
-POLL_SECONDS, TELL_SECONDS = 0.04, 0.2
+POLL_SECONDS, TELL_SECONDS = 0.08, 0.2
 """How often it is looked whether somebody asks, and whether there is progress to be told. Gradio does so a thousand and
-a hundred times a second, which takes 6 % of a core by itself; this takes next to nothing, and 20 ms of an answer."""
+a hundred times a second, which takes 6 % of a core by itself; this takes next to nothing, and 40 ms of an answer."""
 QUIET_SECONDS = 20.0
 WARM_UP_SECONDS = 5.0
 """A page that is opened at once is served first: what the model needs to be imported would take half of its time."""
@@ -38,7 +38,7 @@ def serve(page: gr.Blocks) -> None:
         theme=THEME,
         css=CSS,
         head=HEAD,
-        app_kwargs={"middleware": [Middleware(Preview)]},
+        app_kwargs={"middleware": [Middleware(Head)]},
         max_file_size=LIMITS.upload,
         auth=people,
         state_session_capacity=PAGES,

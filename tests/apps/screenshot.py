@@ -15,7 +15,7 @@ from playwright.sync_api import FloatRect, Page
 from serving import PYTHON, ROOT, serving
 from visiting import Visit
 
-from explorer_app.preview import PICTURE, SIZE
+from explorer_app.head import PICTURE, SIZE
 from explorer_app.service.first_look import FOLDER
 
 ASSETS = ROOT / "assets"

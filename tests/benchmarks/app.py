@@ -29,14 +29,14 @@ PATIENCE_MS = 120_000
 FRAME_MS = 16
 STARTS, PAGES, MOVES, CHANGES, REQUESTS = 3, 5, 60, 30, 12
 AIMS = {"the page is there": 4.0, "the first maps are painted": 6.0}  # s
-TAB_AIM_MS, REST_AIM, REST_SECONDS = 1000, 0.01, 30
+TAB_AIM_MS, REST_AIM, REST_SECONDS, QUIET_SECONDS = 1000, 0.01, 30, 45
 # Clicks a tab; milliseconds until it shows something of its own, and that is painted.
 SPEAKS = """(tab) => new Promise((done) => {
   const began = performance.now();
   tab.click();
   const seen = (what) => [...document.querySelectorAll(what)].some((node) => node.checkVisibility());
   const look = () => {
-    const speaks = tab.ariaSelected === "true" && !seen(".vx-empty") && seen(".vx-mount");
+    const speaks = tab.ariaSelected === "true" && seen(".vx-body");
     requestAnimationFrame(speaks ? () => done(performance.now() - began) : look);
   };
   look();
@@ -147,8 +147,8 @@ def _verdict(reached: bool) -> str:
 
 
 def _rest(visit: Visit, server: int) -> Table:
-    """The share of a core that server and browser take with a page open, long after the last click."""
-    visit.page.wait_for_timeout(10_000)
+    """The share of a core that server and browser take with a page open, when the server has got all ready."""
+    visit.page.wait_for_timeout(QUIET_SECONDS * 1000)
     processes = {"server": {server, *_below(server)}}
     processes["browser"] = {*_below(os.getpid())} - processes["server"]
     began, before = perf_counter(), {name: _seconds(each) for name, each in processes.items()}
@@ -246,6 +246,7 @@ def _strengths(visit: Visit, count: int) -> Times:
 
 
 def _seeds(visit: Visit, count: int) -> Times:
+    visit.unfold("more-damage")
     return [_timed(visit, "click", visit.page.locator("#reroll").click, other=True) for _ in range(count)]
 
 
