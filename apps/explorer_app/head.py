@@ -22,7 +22,7 @@ const clock = /^\(\)=>\{.{0,40}performance\.now\(\)-.{0,40}1e3/;
 window.requestAnimationFrame = (run) => (clock.test(String(run)) ? setTimeout(run, 250) : ask(run));
 }</script>"""
 """Gradio's clocks tell tenths of a second, ask for sixty frames, and go on for ever where what they stood in is rebuilt
-while it is awaited, as the page itself is when it opens: 6 % of a core. Four times a second is enough to be believed."""
+while it is awaited, as the page itself is when it opens: 6 % of a core. Four times a second will do."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -2,10 +2,12 @@
 
 import html
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
+from gradio.routes import App
 
 from explorer.errors import InputError
 from explorer_app.column.picture import UPLOAD_AT_ONCE
@@ -28,9 +30,23 @@ EXAMPLE = Made(None, "recorded before", example=True)
 PROGRESS = gr.Progress(track_tqdm=True)
 
 
+@contextmanager
+def _no_app_yet() -> Iterator[None]:
+    """Gradio makes the web application when a page begins, when it gets a queue and when it ends, half a second each;
+    the one that serves is made by `launch`.
+    """
+    make = App.create_app
+    App.create_app = staticmethod(lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        App.create_app = staticmethod(make)
+
+
 def build() -> gr.Blocks:
     """The whole page."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
+    with _no_app_yet(), gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
+        blocks.queue(max_size=64)
         share = _build_header()
         shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
         opened_by, linked = gr.State(None), gr.Button(visible="hidden", elem_id="linked")

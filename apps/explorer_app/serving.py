@@ -17,9 +17,9 @@ from explorer_app.service.pace import seconds_a_picture
 from explorer_app.service.question import Question
 from explorer_app.style import CSS, HEAD, THEME
 
-POLL_SECONDS, TELL_SECONDS = 0.08, 0.2
+POLL_SECONDS, TELL_SECONDS = 0.04, 0.2
 """How often it is looked whether somebody asks, and whether there is progress to be told. Gradio does so a thousand and
-a hundred times a second, which takes 6 % of a core by itself; this takes next to nothing, and 40 ms of an answer."""
+a hundred times a second, which takes 6 % of a core by itself; this takes next to nothing, and 20 ms of an answer."""
 QUIET_SECONDS = 20.0
 WARM_UP_SECONDS = 5.0
 """A page that is opened at once is served first: what the model needs to be imported would take half of its time."""
@@ -31,7 +31,6 @@ def serve(page: gr.Blocks) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: runs that go on are saved
     people = accounts()  # a mistake in them is told before any work begins
     threading.Thread(target=_warm_up, daemon=True).start()
-    page.queue(max_size=64)
     page._queue.sleep_when_free, page._queue.progress_update_sleep_when_free = POLL_SECONDS, TELL_SECONDS
     keep_house(page)
     page.launch(
