@@ -228,6 +228,18 @@ def test_a_finger_points_and_taps(open_view, patches):
     assert min(heights) >= 40
 
 
+def test_a_finger_that_goes_up_over_a_pane_scrolls_the_page(open_view, patches):
+    page = open_view("patchview", patches, has_touch=True, is_mobile=True, viewport={"width": 390, "height": 500})
+    x, y = centre(page, "teacher_clean", 7, 7)
+    screen = page.context.new_cdp_session(page)
+    screen.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for up in range(0, 130, 10):
+        screen.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y - up}]})
+        page.wait_for_timeout(16)
+    screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert page.evaluate("window.scrollY") > 50
+
+
 def test_another_layer_is_asked_for_and_waited_for(open_view, patches):
     page = open_view("patchview", patches)
     page.evaluate("view.set({ pin: 'teacher_clean,5,10', opacity: '0.4', smooth: '1' })")
