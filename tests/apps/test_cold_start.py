@@ -92,16 +92,17 @@ def test_while_nobody_does_anything_next_to_nothing_is_done(browser, app):
     visit.context.set_default_timeout(60_000)
     visit.open()
     visit.page.wait_for_timeout(2000)
-    began, before = visit.page.evaluate(SO_FAR)
-    woken = []
-    for _ in range(6):  # the server may still be getting ready
+    asked, woken = [], []
+    for _ in range(6):  # page and server may still be getting ready
         earlier, start = wakes(app.process), time.perf_counter()
+        began, before = visit.page.evaluate(SO_FAR)
         visit.page.wait_for_timeout(500)
+        ended, after = visit.page.evaluate(SO_FAR)
+        asked.append((after - before) / (ended - began))
         woken.append((wakes(app.process) - earlier) / (time.perf_counter() - start))
-    ended, after = visit.page.evaluate(SO_FAR)
     visit.close()
     # Gradio's clocks make 60 each: that of its "Loading..." is taken off the page and never stopped.
-    assert (after - before) / (ended - began) < 5, "in a second: somebody asks for frames"
+    assert min(asked) < 5, "in a second: somebody asks for frames"
     assert min(woken) < 90, "in a second: a server that looks for requests every 10 ms wakes 120 times"
     assert not visit.complaints
 
