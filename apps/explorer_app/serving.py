@@ -16,10 +16,11 @@ from explorer_app.service.limits import LIMITS, accounts
 from explorer_app.service.pace import seconds_a_picture
 from explorer_app.service.question import Question
 from explorer_app.style import CSS, HEAD, THEME
+from explorer_app.tabs import attribution
 
-POLL_SECONDS, TELL_SECONDS = 0.04, 0.2
+POLL_SECONDS, TELL_SECONDS = 0.06, 0.2
 """How often it is looked whether somebody asks, and whether there is progress to be told. Gradio does so a thousand and
-a hundred times a second, which takes 6 % of a core by itself; this takes next to nothing, and 20 ms of an answer."""
+a hundred times a second, which takes 6 % of a core by itself; this takes next to nothing, and 30 ms of an answer."""
 QUIET_SECONDS = 20.0
 WARM_UP_SECONDS = 5.0
 """A page that is opened at once is served first: what the model needs to be imported would take half of its time."""
@@ -46,15 +47,16 @@ def serve(page: gr.Blocks) -> None:
 
 
 def _warm_up() -> None:
-    """Load the default model and picture, unless a visitor has asked for them by now; without weights the page says so
-    itself. Then, when nobody looks, get UMAP ready, which is compiled for up to a minute when it is first used on a
-    computer.
+    """Load the default model and picture, and explain it, unless a visitor has asked for them by now; without weights
+    the page says so itself. Then, when nobody looks, get UMAP ready, which is compiled for up to a minute when it is
+    first used on a computer.
     """
     time.sleep(WARM_UP_SECONDS)
     try:
         question = Question.of_link({})
         question.comparison()
         seconds_a_picture(question.teacher())
+        attribution.explained(question, attribution.QUICKEST)
         while not CORES.quiet(QUIET_SECONDS):
             time.sleep(1)
         projection.warm_up()

@@ -15,6 +15,7 @@ from explorer.scenes.inspection import attribution_scene
 from explorer_app.browser_view import browser_view
 from explorer_app.events import AT_ONCE, PRIVATE
 from explorer_app.service.background import Background
+from explorer_app.service.cache import BoundedCache
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.question import Question
 from explorer_app.tabs.shared import MADE, Field, Follows, Made, Page, Tab, asks_for, bar, mark, status_and_mark
@@ -27,6 +28,7 @@ matter more. **How far to trust it** tests the maps: the table tells what each n
 CHOICES = [(name.replace("_", " "), name) for name in METHODS]
 QUEUE: dict[str, Any] = {"concurrency_id": "attribution", "concurrency_limit": 1, **PRIVATE}
 QUICKEST = "gradient_attention"
+_explained: BoundedCache[Payload] = BoundedCache(16, lambda _: 1)
 _WATCH_SECONDS = 0.4
 _OCCLUSION_PATCHES = 2  # a window of 2 x 2 patches takes a quarter of the time
 _SAMPLES, _NEIGHBOURS = 16, 1
@@ -92,8 +94,14 @@ def explain(method: str, judge: bool, *column: Any) -> Iterator[list[Any]]:
         yield [*[gr.skip()] * 2, notice(error)]
 
 
-def explained(question: Question, method: str, judge: bool, progress: Told) -> Payload:
-    """The three views towards the clean teacher's embedding, and how good their maps are, if that is wanted."""
+def explained(question: Question, method: str, judge: bool = False, progress: Told = lambda *_: None) -> Payload:
+    """The three views towards the clean teacher's embedding, and how good their maps are, if that is wanted; what was
+    explained lately is not explained again."""
+    of = (question, question.version(), method, judge)
+    return _explained.get(of, lambda: _explain(question, method, judge, progress))
+
+
+def _explain(question: Question, method: str, judge: bool, progress: Told) -> Payload:
     both, clean = question.pair(), question.clean()
     patch = clean.shape[1] // both.teacher.grid.rows
     # From a blur, 16 steps miss a hundredth of the score; from the mean colour they miss more than all of it.
