@@ -76,6 +76,7 @@ def compare(
         maps = comparison.maps(layer, which)
         numbers = comparison.numbers(layer, which)
     figure = plots.to_image(plots.plot_comparison(comparison, layer=layer, head=which))
+    assert comparison.clean is not None, "a question damages a clean picture"
     pictures = [to_pil(comparison.clean), to_pil(comparison.distorted.clamp(0, 1))]
     return figure, *pictures, *_panes(comparison, maps), numbers
 
@@ -172,6 +173,7 @@ def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]
     """The four maps over their pictures, under one scale."""
     highest = plots.style.scale_end(*(values.numpy() for values in maps.values()))
     lowest = min(0.0, *(float(values.min()) for values in maps.values()))
+    assert comparison.clean is not None, "a question damages a clean picture"
     pictures = {"clean": comparison.clean, "distorted": comparison.distorted.clamp(0, 1)}
     return [
         Image.fromarray(plots.overlay(pictures[name.split("_")[1]], values, low=lowest, high=highest))

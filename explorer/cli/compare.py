@@ -1,4 +1,7 @@
-"""`vit-explorer compare`: one picture, clean and distorted, as a figure, numbers and a page."""
+"""`vit-explorer compare`: one picture, clean and distorted, as a figure, numbers and a page.
+
+The picture is clean, and damaged here; or it is damaged already, with its clean twin or without one.
+"""
 
 import argparse
 import json
@@ -29,13 +32,15 @@ if TYPE_CHECKING:
     import explorer.inspection.comparison
     import explorer.models.backbones
 
-
+_DISTORTION = "gaussian_noise(sigma=0.3)"
 _COMPARE_HELP = f"""\
 Look at one picture clean and distorted, and see what becomes of the attention.
 
 Writes a figure: the picture, the attention maps of the clean and of the distorted one under one colour scale, and
 their difference. Prints how well the distorted view agrees with the reference, which is the teacher on the clean
-picture. Without a trained student the student is the untouched copy of the teacher. --html writes a page, too: the
+picture. Without a trained student the student is the untouched copy of the teacher. A picture that is damaged already
+is compared with its clean twin (--clean), onto which it is moved; or, where there is none (--no-clean), student and
+teacher are compared with each other on it, and nothing is measured against a truth. --html writes a page, too: the
 interactive views of attention and patches in one file below 2 MB, which needs neither server nor network.
 
 examples:
@@ -45,6 +50,8 @@ examples:
   {PROGRAM} compare cat.jpg --student s14-noise
   {PROGRAM} compare cat.jpg --student s14-noise --html cat.html
   {PROGRAM} compare cat.jpg --distortion "gaussian_noise:3 + patch_mask(fraction=0.5, patch=16)" --json cat.json
+  {PROGRAM} compare night.jpg --clean day.jpg --student s14-noise
+  {PROGRAM} compare night.jpg --no-clean --student s14-noise
   {PROGRAM} compare cat.jpg --backbone clip-b16 --size 448 --out cat-448.png --force
 """
 
@@ -54,8 +61,12 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
         'what damages it: "name", "name(parameter=value)", "name:3" for ImageNet-C severity 1 to 5, "a + b" for both '
     )
     parser.add_argument("image", metavar="IMAGE", type=Path, help="a picture file")
+    damaging = parser.add_mutually_exclusive_group()
+    damaging.add_argument("--distortion", metavar="SPEC", help=f"{spec}(default: {_DISTORTION})".replace("%", "%%"))
+    damaging.add_argument("--clean", metavar="FILE", type=Path, help="IMAGE is damaged, and this is its clean twin")
+    damaging.add_argument("--no-clean", action="store_true", help="IMAGE is damaged, and there is no clean one")
     parser.add_argument(
-        "--distortion", metavar="SPEC", default="gaussian_noise(sigma=0.3)", help=f"{spec}(default: %(default)s)"
+        "--no-align", action="store_true", help="take IMAGE as it lies, and do not move it onto its clean twin"
     )
     parser.add_argument(
         "--student", metavar="PAIR", help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder; none: untouched"
@@ -80,17 +91,23 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     figure_file = _figure_file(options)
-    check_outputs(
-        {"--out": figure_file, "--json": options.json, "--html": options.html}, options.force, keep=options.image
-    )
+    if options.no_align and options.clean is None:
+        raise InputError("--no-align needs --clean FILE, onto which IMAGE would be moved otherwise")
+    for kept in (options.image, options.clean):
+        check_outputs({"--out": figure_file, "--json": options.json, "--html": options.html}, options.force, keep=kept)
     with progress("loading"):
         from explorer import compare, distortion, load_image
-    damage = distortion(options.distortion)
-    picture = load_image(options.image, size=options.size)
+        from explorer.data.image import check_image
+    damage = distortion(options.distortion or _DISTORTION)
+    real = options.no_clean or options.clean is not None
+    for picture in filter(None, (options.image, options.clean)):
+        check_image(picture)
+    clean = options.clean if real else load_image(options.image, size=options.size)
     backbone = load(options)
     student = _student(options, backbone)
     with progress(f"looking at {options.image.name} with {backbone.name}"):
-        comparison = compare(backbone, picture, damage, student, seed=options.seed)
+        given = options.image if real else damage
+        comparison = compare(backbone, clean, given, student, seed=options.seed, align=not options.no_align)
     with progress("drawing"):
         write(figure_file, _figure_bytes(comparison, options))
     if options.json:
@@ -155,6 +172,7 @@ def _numbers_bytes(
 
     made_from = {
         "image": readable(options.image.name),
+        "clean_image": options.clean and readable(options.clean.name),
         "backbone": backbone.name,
         "weights": backbone.source,
         "weights_sha256": backbone.sha256,
@@ -169,14 +187,21 @@ def _numbers_bytes(
 def _print_comparison(
     comparison: "explorer.inspection.comparison.Comparison", backbone: "explorer.models.backbones.Backbone"
 ) -> None:
-    students = ("student (untouched)",) if comparison.untouched else ("student", "student clean")
-    columns = [comparison.alignments[name].as_dict() for name in ("teacher", "student", "student_clean")]
-    rows: list[tuple[str, ...]] = [("against the reference", "teacher", *students)]
+    from explorer.inspection.comparison import NO_REFERENCE
+
+    student = "student (untouched)" if comparison.untouched else "student"
+    columns = {"teacher": "teacher", "student": student, "student_clean": "student clean"}
+    if comparison.untouched:
+        del columns["student_clean"]
+    columns = {name: heading for name, heading in columns.items() if name in comparison.alignments}
+    against = "against the reference" if comparison.clean is not None else "against the teacher"
+    rows: list[tuple[str, ...]] = [(against, *columns.values())]
     for measure in map(MEASURES.__getitem__, AGREEMENT):
-        values = [measure.told(column[measure.name]) for column in columns]
+        values = [measure.told(comparison.alignments[name].as_dict()[measure.name]) for name in columns]
         nearer = "higher" if measure.better > 0 else "lower"
-        rows.append((f"{measure.label} ({nearer} is nearer)", *values[: len(students) + 1]))
-    print(f"{backbone.source}\n{comparison.distortion.spec}, seed {comparison.seed}\n\n{as_table(rows)}\n")
+        rows.append((f"{measure.label} ({nearer} is nearer)", *values))
+    note = "" if comparison.clean is not None else f"{NO_REFERENCE}\n"
+    print(f"{backbone.source}\n{comparison.distortion.told(comparison.seed)}\n{note}\n{as_table(rows)}\n")
 
 
 COMMAND = Command(

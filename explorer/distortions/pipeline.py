@@ -102,6 +102,10 @@ class Distortion:
         names = dict.fromkeys(step.name for branch in self.branches for step in branch)
         return tuple(entry for entry in map(_describe, names) if entry.own)
 
+    def told(self, seed: int) -> str:
+        """What damaged a picture, in one line: the spec and the seed."""
+        return f"{self.spec}, seed {seed}"
+
     def __str__(self) -> str:
         return self.spec
 

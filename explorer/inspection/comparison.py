@@ -2,9 +2,11 @@
 
 Enters: a picture, a distortion, two backbones. Leaves: a `Comparison`, which holds everything that app, widgets,
 plots and command line show, so that a change of layer, head or colour needs no further forward pass. The reference is
-always the teacher on the clean picture.
+the teacher on the clean picture. Where a damaged picture is given and no clean one, there is no reference: then teacher
+and student are compared with each other on the damaged picture alone, and nothing is measured against a truth.
 """
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,9 @@ from torch import Tensor
 from explorer.analysis import metrics
 from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
-from explorer.distortions import Distortion
+from explorer.data.image import HEIC_SUFFIXES, SUFFIXES, Source, load_image, upright_size
+from explorer.data.registration import SAME_SCENE, shift_between, shifted
+from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.models.backbones import Backbone
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 
 FULL_ATTENTION_BYTES = 1 << 30
 """Beyond this the attention of all blocks of one picture is not held."""
+NO_REFERENCE = (
+    "Without a clean picture there is no reference: the numbers say how far the student is from the teacher, both on "
+    "the damaged picture, and nothing is measured against a truth."
+)
 VIEWS = ("teacher_clean", "teacher_distorted", "student_clean", "student_distorted")
 
 
@@ -59,14 +67,15 @@ class Comparison:
     """One picture, one distortion, one teacher and one student.
 
     Attributes:
-        clean, distorted: the pictures, RGB; the distorted one may leave [0, 1].
-        views: a `View` for each name in `VIEWS`; the reference is "teacher_clean".
-        alignments: "teacher", "student" (their distorted views) and "student_clean" -> agreement with the reference.
-        distortion, seed: what damaged the picture.
+        clean, distorted: the pictures, RGB; the distorted one may leave [0, 1]. None for `clean` where there is none.
+        views: a `View` for each name in `VIEWS`, or for the distorted ones alone; the reference is "teacher_clean".
+        alignments: "teacher", "student" (their distorted views) and "student_clean" -> agreement with the reference;
+            without a clean picture "student" alone, its agreement with the teacher on the damaged picture.
+        distortion, seed: what damaged the picture; a `Given` where the damage came with it.
         untouched: whether the student is still the untouched copy of the teacher.
     """
 
-    clean: Float[Tensor, "3 height width"]
+    clean: Float[Tensor, "3 height width"] | None
     distorted: Float[Tensor, "3 height width"]
     views: dict[str, View]
     alignments: dict[str, Alignment]
@@ -76,13 +85,20 @@ class Comparison:
 
     @property
     def reference(self) -> View:
-        """The teacher on the clean picture."""
-        return self.views["teacher_clean"]
+        """What the others are measured against: the teacher on the clean picture; on the damaged one, where that is all
+        there is."""
+        return next(iter(self.views.values()))
+
+    @property
+    def shift(self) -> tuple[int, int] | None:
+        """By how many pixels (rows, cols) a given damaged picture was moved onto the clean one; None where it was not
+        aligned, and for distortions."""
+        return self.distortion.shift if isinstance(self.distortion, Given) else None
 
     @property
     def weights(self) -> tuple[str, str]:
         """Where the teacher's and the student's weights came from, a line each."""
-        return self.reference.source, self.views["student_clean"].source
+        return self.reference.source, self.views["student_distorted"].source
 
     def maps(self, layer: int = -1, head: Head = "mean") -> dict[str, Float[Tensor, "rows cols"]]:
         """The attention map of each view."""
@@ -115,82 +131,114 @@ class Comparison:
 
         One row for each view and block, with the columns view, layer, attention_js (Jensen-Shannon divergence of the
         picture's own row in nats, mean of heads; 0 is equal) and patch_cosine (mean of patches; 1 is equal).
+        Without a clean picture: how far the student is from the teacher on the damaged one.
         """
         import pandas
 
         reference, tables = self.reference.trace, []
         for name, view in self.views.items():
-            if name != "teacher_clean":
+            if view is not self.reference or name.startswith("student"):
                 pairs = {"view": name, "layer": reference.layers, **_layer_by_layer(reference, view.trace)}
                 tables.append(pandas.DataFrame(pairs))
         return pandas.concat(tables, ignore_index=True)
 
     def numbers(self, layer: int = -1, head: Head = "mean") -> dict[str, Any]:
         """Everything that can be written as JSON: the student's agreement with the reference at the top level, both
-        agreements by name, the maps as nested lists (rows of columns), and what they were made from."""
+        agreements by name, the maps as nested lists (rows of columns), and what they were made from. Without a clean
+        picture "reference" is None, and "note" says what the agreement is with then."""
         maps = {name: values.tolist() for name, values in self.maps(layer, head).items()}
         trace = self.reference.trace
         return {
             **self.alignments["student"].as_json(),
             **{name: agreement.as_json() for name, agreement in self.alignments.items()},
-            "clean_attention": maps["teacher_clean"],
-            "teacher_attention": maps["teacher_distorted"],
-            "student_attention": maps["student_distorted"],
-            "student_clean_attention": maps["student_clean"],
+            **{_MAPS[name]: values for name, values in maps.items()},
             "grid": list(trace.grid),
             "layer": trace.layers[trace.position(layer)],
             "head": head,
             "query": trace.query_kind,
             "distortion": self.distortion.spec,
             "seed": self.seed,
+            "shift_px": self.shift and list(self.shift),
+            "reference": None if self.clean is None else "teacher_clean",
+            "note": NO_REFERENCE if self.clean is None else None,
             "untouched_student": self.untouched,
         }
 
 
 def compare(
     teacher: Backbone,
-    image: Float[Tensor, "3 height width"],
-    distortion: str | Distortion,
+    clean: Source | None,
+    damage: str | Distortion | Source,
     student: Backbone | None = None,
     seed: int = 0,
+    *,
+    align: bool = True,
 ) -> Comparison:
-    """See one picture four ways.
+    """See one picture four ways, damaged here or by life.
+
+        compare(teacher, picture, "gaussian_noise(sigma=0.3)", student)   # damaged here
+        compare(teacher, "day.jpg", "night.jpg", student)                 # a real pair
+        compare(teacher, None, "night.jpg", student)                      # no clean one: teacher against student
 
     Args:
         teacher: sees the clean picture as the reference.
-        image: RGB in [0, 1], of the teacher's image size.
-        distortion: a spec such as "gaussian_noise(sigma=0.3)", or a `Distortion`.
+        clean: RGB in [0, 1], of the teacher's image size; or a path or whatever else `load_image` takes, which is
+            fitted to that size. None where only a damaged picture is there.
+        damage: a spec such as "gaussian_noise(sigma=0.3)" or a `Distortion`, which damages the clean picture; or a
+            damaged picture of the same scene: a path (as text, it ends like a picture's name), a PIL image, an array, a
+            tensor. It is fitted to the teacher's size, and may have another one than the clean picture.
         student: None for the untouched copy of the teacher.
         seed: of the distortion.
+        align: whether a damaged picture is moved onto the clean one, by whole pixels of the teacher's image size, up to
+            an eighth of each side (`Comparison.shift`), and refused where it shows another scene: where the correlation
+            of details stays below SAME_SCENE (see `explorer.data.registration.shift_between` for what was measured).
+            False: it is taken as it lies, and nobody checks what it shows.
 
     Raises:
-        ValueError: a picture of another size, an unknown distortion, a student of another grid.
+        ValueError: a picture of another size, an unknown distortion, a student of another grid; a damaged picture of
+            another aspect ratio or another scene, or the clean one once more; a distortion without a clean picture.
+        ImageError: `clean` or `damage` is no picture that can be read.
     """
-    damage = parse_distortion(distortion)
-    distorted = damage(image[None], seed=seed)[0]
-    views = {"teacher_clean": look(teacher, image), "teacher_distorted": look(teacher, distorted)}
-    if student is not None:
-        views |= {"student_clean": look(student, image), "student_distorted": look(student, distorted)}
-    return assemble(image, distorted, views, damage, seed)
+    if isinstance(clean, Distortion) or (isinstance(clean, str) and not _is_picture(clean)):
+        raise InputError(f"the clean picture comes first, then what damages it; got '{clean}' as the clean picture")
+    image = clean if clean is None or isinstance(clean, Tensor) else load_image(clean, teacher.height_width)
+    if isinstance(damage, Distortion) or (isinstance(damage, str) and not _is_picture(damage)):
+        if image is None:
+            raise InputError(f"'{damage}' needs a clean picture to damage; without one, give a damaged picture instead")
+        damaging = parse_distortion(damage)
+        distorted = damaging(image[None], seed=seed)[0]
+    else:
+        distorted, damaging = _fitted(damage, teacher), Given()
+        if clean is not None and image is not None and align:
+            _check_aspects(clean, damage, teacher)
+            damaging = Given(shift=_shift(image, distorted))
+            distorted = shifted(distorted, damaging.shift or (0, 0))
+    pictures = {"distorted": distorted} if image is None else {"clean": image, "distorted": distorted}
+    whom = {"teacher": teacher} if student is None else {"teacher": teacher, "student": student}
+    views = {f"{who}_{kind}": look(backbone, seen) for who, backbone in whom.items() for kind, seen in pictures.items()}
+    return assemble(image, distorted, views, damaging, seed)
 
 
 def assemble(
-    clean: Float[Tensor, "3 height width"],
+    clean: Float[Tensor, "3 height width"] | None,
     distorted: Float[Tensor, "3 height width"],
     views: dict[str, View],
     damage: Distortion,
     seed: int,
 ) -> Comparison:
     """A comparison from views that were made before; without a student's views the student is the untouched copy."""
-    untouched = "student_clean" not in views
+    untouched = "student_distorted" not in views
     if untouched:
-        views = {**views, "student_clean": views["teacher_clean"], "student_distorted": views["teacher_distorted"]}
-    reference = views["teacher_clean"].trace
+        views = {**views, **{name.replace("teacher", "student"): view for name, view in views.items()}}
+    views = {name: views[name] for name in VIEWS if name in views}
+    reference = next(iter(views.values())).trace
     against = {"teacher": "teacher_distorted", "student": "student_distorted", "student_clean": "student_clean"}
+    if clean is None:
+        against = {"student": "student_distorted"}
     return Comparison(
         clean=clean,
         distorted=distorted,
-        views={name: views[name] for name in VIEWS},
+        views=views,
         alignments={name: alignment(reference, views[view].trace) for name, view in against.items()},
         distortion=damage,
         seed=seed,
@@ -226,6 +274,51 @@ def _whole_view(trace: Trace, source: str) -> View:
     )
 
 
+# A damaged picture that was given.
+
+
+def _is_picture(text: str) -> bool:
+    """Whether this text names a picture's file, rather than a distortion."""
+    return text.lower().endswith((*SUFFIXES, *HEIC_SUFFIXES))
+
+
+def _fitted(picture: Source, teacher: Backbone) -> Float[Tensor, "3 height width"]:
+    """Of the teacher's image size; a tensor that is may leave [0, 1]."""
+    if isinstance(picture, Tensor) and picture.is_floating_point() and picture.shape == (3, *teacher.height_width):
+        return picture
+    return load_image(picture, teacher.height_width)
+
+
+def _check_aspects(clean: Source, damaged: Source, teacher: Backbone) -> None:
+    """Two pictures that come whole have one shape; of one that was cut to the teacher's size nobody knows."""
+    sizes = [_size(picture) for picture in (clean, damaged)]
+    (rows, cols), (other_rows, other_cols) = sizes
+    if teacher.height_width not in sizes and not 0.98 < rows * other_cols / (cols * other_rows) < 1.02:
+        raise InputError(
+            f"the clean picture is {cols} x {rows} px and the damaged one {other_cols} x {other_rows} px; two pictures "
+            f"of one scene need the same aspect ratio: cut one of them to that of the other"
+        )
+
+
+def _size(picture: Source) -> tuple[int, int]:
+    if isinstance(picture, str | os.PathLike):
+        return upright_size(picture)
+    rows, cols = load_image(picture).shape[1:]
+    return rows, cols
+
+
+def _shift(clean: Float[Tensor, "3 height width"], damaged: Float[Tensor, "3 height width"]) -> tuple[int, int]:
+    if clean.shape == damaged.shape and torch.equal(clean, damaged):
+        raise InputError("the clean and the damaged picture are the same; give two, or a distortion such as 'fog:3'")
+    shift, correlation = shift_between(clean, damaged)
+    if not correlation >= SAME_SCENE:
+        raise InputError(
+            f"the two pictures do not show the same scene: their details correlate by {correlation:.2f} at best, and "
+            f"{SAME_SCENE} is needed; give the clean twin of the damaged picture, or align=False if it is the twin"
+        )
+    return shift
+
+
 def _layer_by_layer(reference: Trace, other: Trace) -> dict[str, list[float]]:
     """The metrics take the blocks as their batch axis."""
     assert reference.attention is not None, "a View keeps attention"
@@ -234,3 +327,11 @@ def _layer_by_layer(reference: Trace, other: Trace) -> dict[str, list[float]]:
         "attention_js": metrics.js_divergence(reference.attention[0], other.attention[0]).tolist(),
         "patch_cosine": metrics.cosine(reference.patches[0], other.patches[0]).tolist(),
     }
+
+
+_MAPS = {
+    "teacher_clean": "clean_attention",
+    "teacher_distorted": "teacher_attention",
+    "student_distorted": "student_attention",
+    "student_clean": "student_clean_attention",
+}

@@ -17,7 +17,7 @@ from explorer.analysis.maps import Head
 from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.data.image import to_uint8
 from explorer.errors import InputError
-from explorer.inspection.comparison import VIEWS, Comparison
+from explorer.inspection.comparison import Comparison
 from explorer.plots.lettering import as_written
 from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
 from explorer.plots.style import (
@@ -59,7 +59,8 @@ def plot_comparison(
     """One picture seen four ways: rows picture, teacher, student; columns clean, distorted, difference.
 
     The four maps share one colour scale from 0 on; see `explorer.plots.style.scale_end`. A difference is the distorted
-    view minus the reference (the teacher on the clean picture), both differences under one symmetric scale.
+    view minus the reference (the teacher on the clean picture), both differences under one symmetric scale. Without a
+    clean picture there is no such column, and the only difference is student minus teacher.
 
     Args:
         comparison: made by `explorer.compare`.
@@ -72,22 +73,28 @@ def plot_comparison(
         ValueError: layer, head or colour map that does not exist; opacity out of range.
     """
     maps = {name: to_array(values) for name, values in comparison.maps(layer, head).items()}
-    changes = {name: maps[f"{name}_distorted"] - maps["teacher_clean"] for name in COLOURS}
+    kinds, whom = _columns(comparison), COLOURS if comparison.clean is not None else ("student",)
+    reference = next(iter(maps.values()))
+    changes = {name: maps[f"{name}_distorted"] - reference for name in whom}
     end, highest_value = scale_end(*maps.values()), highest(*maps.values())
     scale, symmetric = Normalize(0, end), symmetric_scale(*changes.values())
-    figure, axes = _sheet(3, 3, comparison.clean, top=0.88, bottom=0.72)
+    figure, axes = _sheet(3, len(kinds) + 1, comparison.distorted, top=0.88, bottom=0.72)
     write_title(figure, damage(comparison), caption_of(comparison, layer, head))
     _pictures_row(axes[0], comparison)
     style: dict[str, Any] = {"opacity": opacity, "smooth": smooth}
     for network, row in zip(COLOURS, axes[1:], strict=True):
         _row_name(row[0], network, comparison)
-        for kind, ax in zip(("clean", "distorted"), row, strict=False):
+        for kind, ax in zip(kinds, row, strict=False):
             heat = draw_map(ax, getattr(comparison, kind), maps[f"{network}_{kind}"], scale, colormap, **style)
-        change = draw_map(row[2], comparison.clean, changes[network], symmetric, DIVERGING, **style)
-    _mark_reference(axes[1, 0])
+        if network in changes:
+            change = draw_map(row[-1], getattr(comparison, kinds[0]), changes[network], symmetric, DIVERGING, **style)
+        else:
+            row[-1].set_axis_off()
+    if comparison.clean is not None:
+        _mark_reference(axes[1, 0])
     few = f" (a few: up to {highest_value:.3f})" if highest_value > end else ""
-    bar_below(figure, axes[2, :2], heat, f"attention probability, all four maps{few}")
-    bar_below(figure, axes[2, 2:], change, "distorted minus reference")
+    bar_below(figure, axes[2, :-1], heat, f"attention probability, all maps{few}")
+    bar_below(figure, axes[2, -1:], change, f"{_compared(comparison)[1]} minus {_compared(comparison)[0]}")
     return figure
 
 
@@ -104,8 +111,8 @@ def plot_heads(
         data: a comparison, or maps as `Comparison.heads` returns them.
         view: which view of a comparison.
         colormap: a name of matplotlib's.
-        high: where the scale ends. None: at the 99.5th percentile, of all four views of a comparison together, so that
-            figures of two views can be laid side by side; a few patches may lie above it.
+        high: where the scale ends. None: at the 99.5th percentile, of all views of a comparison together, so that
+            figures of two of them can be laid side by side; a few patches may lie above it.
         ax: where to draw; None for a figure of its own.
 
     Raises:
@@ -114,7 +121,7 @@ def plot_heads(
     maps = to_array(data.heads(view) if isinstance(data, Comparison) else data)
     if maps.ndim != 4:
         raise InputError(f"expected maps 'layer head rows cols', such as comparison.heads(view); got {maps.shape}")
-    everything = [to_array(data.heads(name)) for name in VIEWS] if isinstance(data, Comparison) else [maps]
+    everything = [to_array(data.heads(name)) for name in data.views] if isinstance(data, Comparison) else [maps]
     scale = Normalize(0, highest(*everything, percentile=_PERCENTILE) if high is None else high)
     mosaic, ticks = _mosaic(maps)
     ax = own_axes(ax, (6.6 * mosaic.shape[1] / mosaic.shape[0] + 1.5, 7.4))
@@ -136,7 +143,9 @@ def plot_similarity(
     opacity: float = 0.75,
     smooth: bool = False,
 ) -> Figure:
-    """Where one patch of the reference is found again: its cosine with all patches of the four views.
+    """Where one patch of the reference is found again: its cosine with all patches of all views.
+
+    Without a clean picture it is a patch of the teacher's view of the damaged one.
 
     The patch is a square in the reference, and a dashed square at the same place elsewhere. A ring is around the patch
     that matches best.
@@ -152,26 +161,25 @@ def plot_similarity(
     """
     maps = {name: to_array(values) for name, values in comparison.similarity(row, col, layer).items()}
     scale = Normalize(min(0.0, lowest(*maps.values())), 1.0)
-    figure, axes = _sheet(2, 2, comparison.clean, top=0.88, bottom=0.72)
+    figure, axes = _sheet(2, len(_columns(comparison)), comparison.distorted, top=0.88, bottom=0.72)
     write_title(
         figure,
         f"Patch (row {row}, column {col})",
         f"cosine with its features · {_layer_text(comparison, layer)} · {damage(comparison)}",
     )
     _four_headings(axes, comparison)
-    for name, ax in zip(VIEWS, axes.flat, strict=True):
+    for number, (name, ax) in enumerate(zip(comparison.views, axes.flat, strict=True)):
         picture = getattr(comparison, name.split("_")[1])
         heat = draw_map(ax, picture, maps[name], scale, colormap, opacity, smooth)
-        _mark_patch(ax, maps[name].shape, row, col, dashed=name != "teacher_clean")
-        if name != "teacher_clean":
+        _mark_patch(ax, maps[name].shape, row, col, dashed=number > 0)
+        if number > 0:
             _mark_best(ax, maps[name])
-    _mark_reference(axes[0, 0])
     bar_below(figure, axes[1, :], heat, "cosine")
     return figure
 
 
 def plot_pca(comparison: Comparison, layer: int = -1, opacity: float = 1.0) -> Figure:
-    """The first three principal components of the patches as colours, fitted on all four views together.
+    """The first three principal components of the patches as colours, fitted on all views together.
 
     Args:
         comparison: made by `explorer.compare`.
@@ -181,13 +189,12 @@ def plot_pca(comparison: Comparison, layer: int = -1, opacity: float = 1.0) -> F
     Raises:
         ValueError: a layer that does not exist; opacity out of range.
     """
-    figure, axes = _sheet(2, 2, comparison.clean, top=0.88, bottom=0.2)
+    figure, axes = _sheet(2, len(_columns(comparison)), comparison.distorted, top=0.88, bottom=0.2)
     write_title(figure, damage(comparison), f"patches in joint PCA colours · {_layer_text(comparison, layer)}")
     _four_headings(axes, comparison)
     for (name, colours), ax in zip(comparison.colours(layer).items(), axes.flat, strict=True):
         extent = draw_grey(ax, getattr(comparison, name.split("_")[1]))
         ax.imshow(to_array(colours), extent=extent, interpolation="nearest", alpha=fraction(opacity))
-    _mark_reference(axes[0, 0])
     return figure
 
 
@@ -207,8 +214,18 @@ def _mosaic(maps: np.ndarray) -> tuple[np.ndarray, tuple[list[float], list[float
 
 
 def damage(comparison: Comparison) -> str:
-    spec = comparison.distortion.spec
-    return f"{spec if len(spec) <= 76 else spec[:75] + '…'}, seed {comparison.seed}"
+    told, spec = comparison.distortion.told(comparison.seed), comparison.distortion.spec
+    return told if len(spec) <= 76 else told.replace(spec, spec[:75] + "…")
+
+
+def _columns(comparison: Comparison) -> tuple[str, ...]:
+    """The pictures that there are."""
+    return ("distorted",) if comparison.clean is None else ("clean", "distorted")
+
+
+def _compared(comparison: Comparison) -> tuple[str, str]:
+    """What is measured against, and what is measured."""
+    return ("teacher", "student") if comparison.clean is None else ("reference", "distorted")
 
 
 def _layer_text(comparison: Comparison, layer: int) -> str:
@@ -252,12 +269,12 @@ def write_title(figure: Figure, title: str, caption: str) -> None:
 
 
 def _pictures_row(axes: np.ndarray, comparison: Comparison) -> None:
-    for ax, kind in zip(axes[:2], ("clean", "distorted"), strict=True):
+    for ax, kind in zip(axes, _columns(comparison), strict=False):
         ax.imshow(to_uint8(getattr(comparison, kind)), interpolation="antialiased")
-    for ax, heading in zip(axes, ("clean", "distorted", "difference"), strict=True):
+    for ax, heading in zip(axes, (*_columns(comparison), "difference"), strict=True):
         _heading(ax, heading)
     _side_name(axes[0], "picture", INK)
-    _numbers_panel(axes[2], comparison)
+    _numbers_panel(axes[-1], comparison)
 
 
 def _heading(ax: Axes, text: str) -> None:
@@ -275,26 +292,33 @@ def _row_name(ax: Axes, network: str, comparison: Comparison) -> None:
 
 
 def _four_headings(axes: np.ndarray, comparison: Comparison) -> None:
-    for ax, kind in zip(axes[0], ("clean", "distorted"), strict=True):
+    for ax, kind in zip(axes[0], _columns(comparison), strict=True):
         _heading(ax, kind)
     for ax, network in zip(axes[:, 0], COLOURS, strict=True):
         _row_name(ax, network, comparison)
+    if comparison.clean is not None:
+        _mark_reference(axes[0, 0])
 
 
 def _numbers_panel(ax: Axes, comparison: Comparison) -> None:
-    """Agreement of the two distorted views with the reference; a mark tells where the student is nearer to it."""
+    """Agreement of the two distorted views with the reference; a mark tells where the student is nearer to it. Without
+    a reference: of student and teacher with each other."""
     ax.set_facecolor(PAPER)
-    teacher, student = (comparison.alignments[name].as_json() for name in COLOURS)
+    alone = comparison.clean is None
+    student = comparison.alignments["student"].as_json()
+    teacher = dict.fromkeys(student) if alone else comparison.alignments["teacher"].as_json()
     put: dict[str, Any] = {"transform": ax.transAxes, "va": "center"}
-    ax.text(0.06, 0.91, "distorted views against the reference", size=8, color=QUIET, **put)
-    for x, network in ((0.62, "teacher"), (0.9, "student")):
+    heading = "student against teacher: no truth is known" if alone else "distorted views against the reference"
+    ax.text(0.06, 0.91, heading, size=8, color=QUIET, **put)
+    for x, network in ((0.9, "student"),) if alone else ((0.62, "teacher"), (0.9, "student")):
         ax.text(x, 0.80, network, size=9, weight="bold", color=COLOURS[network], ha="right", **put)
     for line, name in enumerate(AGREEMENT):
         measure = MEASURES[name]
         y = 0.68 - 0.575 * line / (len(AGREEMENT) - 1)
         ax.text(0.06, y, f"{measure.label} {measure.arrow}", size=9, color=INK, **put)
-        ax.text(0.62, y, number_text(teacher[name]), size=10, color=INK, ha="right", **put)
-        ax.text(0.685, y, "→", size=9, color=QUIET, ha="center", **put)
+        if not alone:
+            ax.text(0.62, y, number_text(teacher[name]), size=10, color=INK, ha="right", **put)
+            ax.text(0.685, y, "→", size=9, color=QUIET, ha="center", **put)
         ax.text(0.9, y, number_text(student[name]), size=10, color=INK, weight="bold", ha="right", **put)
         mark, colour = _verdict(teacher[name], student[name], measure.better > 0)
         ax.text(0.95, y, mark, size=8, color=colour, ha="center", **put)

@@ -28,19 +28,26 @@ Link = dict[str, str] | str | None
 """Query parameters that reopen a view, or why none can, in words."""
 
 
-def about(weights: Sequence[str], distortion: Distortion | str, seed: int) -> list[list[str]]:
+def about(
+    weights: Sequence[str],
+    distortion: Distortion | str,
+    seed: int,
+    clean: bool = True,
+) -> list[list[str]]:
     """What a picture has to say when it stands alone, as [term, text]: the views show it where they leave the app.
 
     Args:
         weights: those of the teacher and of the student, a line each; one line where the student is still learning.
         distortion: what damaged the pictures.
         seed: of the distortion.
+        clean: whether there is a clean picture, and so a reference.
     """
     teacher, *students = weights
-    told = [["Reference", "the teacher on the clean picture"], ["Teacher", teacher]]
+    reference = "the teacher on the clean picture" if clean else "none: nothing is measured against a truth"
+    told = [["Reference", reference], ["Teacher", teacher]]
     told += [["Student", "the untouched copy of the teacher" if one == teacher else one] for one in students]
-    damage = distortion if isinstance(distortion, str) else distortion.spec
-    return [*told, ["Distortion", f"{damage}, seed {seed}"], ["Made with", _versions()]]
+    damage = f"{distortion}, seed {seed}" if isinstance(distortion, str) else distortion.told(seed)
+    return [*told, ["Distortion", damage], ["Made with", _versions()]]
 
 
 @cache

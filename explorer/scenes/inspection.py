@@ -18,7 +18,7 @@ from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
 from explorer.distortions import Distortion
 from explorer.inspection.attribution import Attribution
 from explorer.inspection.attribution_quality import Quality
-from explorer.inspection.comparison import Comparison
+from explorer.inspection.comparison import NO_REFERENCE, Comparison
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.models.trace import Grid
 from explorer.scenes.common import (
@@ -151,12 +151,14 @@ def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
         comparison.seed,
         link,
     )
+    if comparison.clean is None and message is None:
+        message = NO_REFERENCE
     return {**scene, "untouched_student": comparison.untouched, "message": message}
 
 
 def _pictures(
     views: Iterable[str],
-    clean: Float[Tensor, "3 height width"],
+    clean: Float[Tensor, "3 height width"] | None,
     distorted: Float[Tensor, "3 height width"],
     grid: Grid,
     distortion: Distortion,
@@ -164,7 +166,7 @@ def _pictures(
     seed: int,
     link: Link,
 ) -> Payload:
-    pictures = {"clean": picture_of(clean), "distorted": picture_of(distorted)}
+    pictures = {"clean": None if clean is None else picture_of(clean), "distorted": picture_of(distorted)}
     panes = []
     for name in views:
         who, view = name.split("_")
@@ -181,12 +183,12 @@ def _pictures(
     return {
         "version": 1,
         "grid": list(grid),
-        "size": list(clean.shape[1:]),
+        "size": list(distorted.shape[1:]),
         "colormaps": colormap_tables(),
         "panes": panes,
         "untouched_student": weights[0] == weights[1],
         "damage": distortion.label,
-        "about": about(weights, distortion, seed),
+        "about": about(weights, distortion, seed, clean is not None),
         "message": None,
         "link": link,
     }

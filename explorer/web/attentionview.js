@@ -86,7 +86,7 @@ export function createAttentionView(root, options = {}) {
 
   const overviewPane = createSelect({ name: "overview", label: "Model and picture", change: (value) => change({ overview: value }) });
   const tiles = make("div", { class: "vx-tiles", role: "grid", "aria-label": "Layers and heads" });
-  const hint = make("p", { class: "vx-hint", text: "Each small map is on the scale of its layer and head, one for the four panes. Pick one to enlarge it." });
+  const hint = make("p", { class: "vx-hint", text: "Each small map is on the scale of its layer and head, one for all panes. Pick one to enlarge it." });
   const details = make(
     "details",
     { class: "vx-overview", ontoggle: () => details.open && paintOverview() },
@@ -121,6 +121,7 @@ export function createAttentionView(root, options = {}) {
         throw new Error(`attention of "${pane.id}" has the shape [${pane.attention.shape}], which does not fit the grid`);
       }
     }
+    next.hasClean = next.panes.some((pane) => pane.view === "clean");
     next.hasRollout = next.panes.every((pane) => pane.rollout);
     return next;
   }
@@ -138,8 +139,10 @@ export function createAttentionView(root, options = {}) {
     for (const id of PANE_IDS) {
       const pane = data.byId[id];
       panes[id].node.parentNode.hidden = !pane;
-      if (pane) panes[id].dress(pane.title, pane === data.reference, pane.image, data, { grey: true, damage: damageOf(data, pane.view) });
+      if (pane) panes[id].dress(pane.title, pane.reference, pane.image, data, { grey: true, damage: damageOf(data, pane.view) });
     }
+    stage.classList.toggle("vx-alone", !data.hasClean);
+    inputs.clean.node.parentNode.hidden = !data.hasClean;
     for (const [view, pane] of Object.entries(inputs)) {
       pane.dress(`Picture · ${view}`, false, data.panes.find((each) => each.view === view)?.image ?? null, data, { damage: damageOf(data, view) });
       pane.heat.hidden = true;
@@ -147,7 +150,7 @@ export function createAttentionView(root, options = {}) {
     }
     for (const who of MODELS) {
       const distorted = data.byId[`${who}_distorted`];
-      deltas[who].node.parentNode.hidden = !distorted;
+      deltas[who].node.parentNode.hidden = !distorted || distorted === data.reference;
       deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · difference`, false, distorted?.image ?? null, data, { grey: true, damage: data.damage });
     }
     head.fill(headChoices(WAYS, data.heads));
@@ -190,7 +193,7 @@ export function createAttentionView(root, options = {}) {
     paintDifferences(reference);
     const highest = largest(Object.values(maps));
     const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
-    bar.set(`one scale for all four maps: ${describeMap()}${beyond}`, table, 0, top);
+    bar.set(`one scale for all ${data.hasClean ? "four " : ""}maps: ${describeMap()}${beyond}`, table, 0, top);
     refreshControls();
     refreshNumbers();
     refreshTiles();
@@ -201,7 +204,7 @@ export function createAttentionView(root, options = {}) {
     shownJs = {};
     for (const who of MODELS) {
       const map = maps[`${who}_distorted`];
-      if (!map) continue;
+      if (!map || map === reference) continue;
       differences[who] = map.map((value, i) => value - reference[i]);
       shownJs[who] = jensenShannon(map, reference);
     }
@@ -211,7 +214,7 @@ export function createAttentionView(root, options = {}) {
       deltas[who].setLook(state.opacity, state.smooth);
       deltas[who].note.textContent = `JS ${formatFixed(shownJs[who], 3)}`;
     }
-    deltaBar.set(`difference: distorted ${MINUS} reference`, data.tables.difference, -span, span, true);
+    deltaBar.set(`difference: ${data.hasClean ? "distorted" : "student"} ${MINUS} ${data.hasClean ? "reference" : "teacher"}`, data.tables.difference, -span, span, true);
     for (const pane of Object.values(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
     for (const [who, pane] of Object.entries(deltas)) {
       pane.box.setAttribute("aria-label", `${pane.title.textContent}: divergence ${formatFixed(shownJs[who], 3)} nats`);
@@ -242,16 +245,18 @@ export function createAttentionView(root, options = {}) {
   function buildNumbers() {
     const { teacher = {}, student = {}, student_clean: clean } = data.numbers;
     const known = data.measures.filter(({ id }) => Number.isFinite(teacher[id]) || Number.isFinite(student[id]));
+    const kinds = data.hasClean ? ["teacher", "student", "verdict", "clean"] : ["student"];
     rowsOfNumbers = {};
     const rowOf = ({ id, title, better, help }) => {
-      const cells = ["teacher", "student", "verdict", "clean"].map((kind) => make("td", { class: `vx-n-${kind}` }));
-      rowsOfNumbers[id] = (before, after, third) => fillRow(cells, better, before, after, third);
+      const cells = kinds.map((kind) => make("td", { class: `vx-n-${kind}` }));
+      rowsOfNumbers[id] = (before, after, third) =>
+        data.hasClean ? fillRow(cells, better, before, after, third) : setText(cells[0], formatFixed(after, 2));
       return createRow([createHelp(shell, title, help), createArrow(better)], cells.slice(0, clean ? 4 : 3));
     };
-    const heads = [columnName("teacher"), columnName("student"), make("td")];
+    const heads = data.hasClean ? [columnName("teacher"), columnName("student"), make("td")] : [columnName("student")];
     if (clean) heads.push(make("th", { scope: "col", class: "vx-n-clean", text: "student, clean" }));
     setText(saying, tellKept(data.damage, data.numbers, data.untouched));
-    const caption = "Agreement with the reference under the damage";
+    const caption = data.hasClean ? "Agreement with the reference under the damage" : "Agreement of the student with the teacher; no truth is known";
     numbers.replaceChildren(createTable("", [caption], heads, [...known, SHOWN_JS].map(rowOf)));
     for (const { id } of known) rowsOfNumbers[id](teacher[id], student[id], clean?.[id]);
   }
@@ -386,17 +391,17 @@ export function createAttentionView(root, options = {}) {
   function makeFigure() {
     const cellOf = (pane, reference = false) => ({ title: pane.title.textContent, reference, draw: pane.drawOn });
     const shown = (pane) => (pane.node.parentNode.hidden ? null : cellOf(pane, !pane.badge.hidden));
-    const { teacher = {}, student = {} } = data.numbers;
-    const known = data.measures.filter(({ id }) => Number.isFinite(teacher[id]) || Number.isFinite(student[id]));
+    const models = data.hasClean ? MODELS : ["student"];
+    const known = data.measures.filter(({ id }) => models.some((each) => Number.isFinite(data.numbers[each]?.[id])));
     const table = [
-      ["to the reference:", "teacher", "student"],
-      ...known.map(({ id, title, better }) => [`${title} ${better > 0 ? "\u2191" : "\u2193"}`, formatFixed(teacher[id], 2), formatFixed(student[id], 2)]),
-      [`${SHOWN_JS.title} \u2193`, formatFixed(shownJs.teacher, 2), formatFixed(shownJs.student, 2)],
+      [data.hasClean ? "to the reference:" : "to the teacher:", ...models],
+      ...known.map(({ id, title, better }) => [`${title} ${better > 0 ? "\u2191" : "\u2193"}`, ...models.map((each) => formatFixed(data.numbers[each]?.[id], 2))]),
+      [`${SHOWN_JS.title} \u2193`, ...models.map((each) => formatFixed(shownJs[each], 2))],
     ];
     return {
       heading: state.map === "rollout" ? "Attention rollout" : `Attention of the ${data.queryKind}`,
       cells: [
-        [cellOf(inputs.clean), cellOf(inputs.distorted), { table }],
+        [shown(inputs.clean), cellOf(inputs.distorted), { table }],
         ...MODELS.map((who) => [shown(panes[`${who}_clean`]), shown(panes[`${who}_distorted`]), shown(deltas[who])]),
       ],
       aspect: data.height / data.width,
@@ -416,7 +421,7 @@ export function createAttentionView(root, options = {}) {
     return {
       grid: [data.rows, data.cols],
       query_kind: data.queryKind,
-      reference: data.reference.id,
+      reference: data.hasClean ? data.reference.id : null,
       numbers: data.numbers,
       shown_js_nats: shownJs,
       maps: grids(maps),

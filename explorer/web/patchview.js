@@ -123,7 +123,7 @@ export function createPatchView(root, options = {}) {
       for (const id of [...panes.keys()]) if (!wanted.includes(id)) panes.delete(id);
       row.replaceChildren(...wanted.map((id) => panes.get(id).node));
     }
-    for (const pane of data.panes) panes.get(pane.id).dress(pane.title, pane === data.reference, pane.image, data, { damage: damageOf(data, pane.view) });
+    for (const pane of data.panes) panes.get(pane.id).dress(pane.title, pane.reference, pane.image, data, { damage: damageOf(data, pane.view) });
     mode.fill([
       ["similarity", "similarity to this patch"],
       ["attention", data.has.attention ? "attention of this patch" : "attention (not computed)", !data.has.attention],
@@ -167,7 +167,7 @@ export function createPatchView(root, options = {}) {
     if (state.mode === "pca") {
       shown = {};
       for (const pane of data.panes) paintColours(panes.get(pane.id).heat, pane.pca.values, rows, cols);
-      bar.set("PCA colours: the first three principal components of all four panes together; like colours, like features", null);
+      bar.set("PCA colours: the first three principal components of all panes together; like colours, like features", null);
     } else {
       shown = state.mode === "attention" ? attentionAt(query.row, query.col) : similarity(query.pane, query.row, query.col);
       const [low, high] = limits();
@@ -382,7 +382,7 @@ export function createPatchView(root, options = {}) {
     const headings = { similarity: "Cosine similarity to one patch", attention: "What one patch attends to", pca: "PCA colours of the patches" };
     return {
       heading: headings[state.mode],
-      cells: [data.panes.map((pane) => ({ title: pane.title, reference: pane === data.reference, draw: panes.get(pane.id).drawOn }))],
+      cells: [data.panes.map((pane) => ({ title: pane.title, reference: pane.reference, draw: panes.get(pane.id).drawOn }))],
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: data.panes.length }],
       lines: [...table, settings.join(" · ")],
@@ -417,7 +417,7 @@ export function createPatchView(root, options = {}) {
     return {
       layer: data.layer,
       grid: [data.rows, data.cols],
-      reference: data.reference.id,
+      reference: data.reference.reference ? data.reference.id : null,
       query: { ...query },
       matches: state.pin ? matchesOf(state.pin) : [],
       values: Object.fromEntries(values),

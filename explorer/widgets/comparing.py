@@ -123,7 +123,7 @@ class _Comparing(Explorer):
         teacher, student = (self._comparison.alignments[who].cls_cosine for who in ("teacher", "student"))
         whose = "the untouched copy" if self._comparison.untouched else "the student"
         return (
-            f"a picture under {self._comparison.distortion.spec}, seed {self._comparison.seed}; "
+            f"a picture under {self._comparison.distortion.told(self._comparison.seed)}; "
             f"CLS cosine with the clean teacher: {teacher:.2f} for the teacher, {student:.2f} for {whose}"
         )
 

@@ -1,0 +1,78 @@
+"""Whether two pictures show the same scene, and by how many pixels one is shifted: `shift_between`, `shifted`.
+
+Enters: a clean picture and a damaged one of the same size. Leaves: whole pixels, since to interpolate would blur the
+damage that is to be seen, and half a pixel is little beside a patch. Deliberately ignored: rotation, scale and lens.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+FARTHEST = 1 / 8
+"""The largest shift that is looked for, as a share of each side."""
+SAME_SCENE = 0.4
+"""The correlation from which on two pictures show the same scene; see `shift_between`."""
+_FINE, _COARSE = 0.015, 0.06  # sigmas of the band, as shares of the shorter side: noise is finer, haze is coarser
+
+
+def shift_between(
+    clean: Float[Tensor, "3 height width"], damaged: Float[Tensor, "3 height width"]
+) -> tuple[tuple[int, int], float]:
+    """By how many pixels the damaged picture has to be moved to lie on the clean one, and how well it lies there then.
+
+    Both are compared in grey, in the band of details that survives most damage, by normalised cross-correlation over
+    the common area of every shift up to `FARTHEST` (Padfield 2012, doi 10.1109/TIP.2011.2181402, by FFT).
+
+    Measured on the project's photos at 224 px: 671 pairs of different photos reach 0.37 at most, half of them 0.14.
+    A photo and itself, shifted by up to 14 px and damaged, reach at least: 0.64 in dim light (Poisson and read noise),
+    0.78 scaled down to a twelfth, 0.76 as JPEG of quality 3, 0.54 under 41 px of motion, 0.65 under noise of sigma 0.6,
+    and at ImageNet-C's severity 5 0.95 in contrast, 0.82 defocused, 0.65 in snow, 0.63 in frost, 0.53 in zoom blur,
+    0.47 too bright. What hides most of the picture falls below SAME_SCENE: fog 5 (0.22), 80 % of the pixels (0.17),
+    75 % of the patches (0.10).
+
+    Returns:
+        (rows, cols), as scikit-image's `phase_cross_correlation` counts them; and the correlation, from -1 to 1.
+    """
+    a, b = (_band(picture) for picture in (clean, damaged))
+    frame = (2 * a.shape[0], 2 * a.shape[1])  # padded, so that nothing wraps around
+    ones = torch.ones_like(a)
+    spectrum = {name: torch.fft.rfft2(one, frame) for name, one in (("a", a), ("aa", a * a), ("b", b), ("bb", b * b))}
+    spectrum["1"] = torch.fft.rfft2(ones, frame)
+
+    def over(one: str, other: str) -> Tensor:
+        """The sum of a product over the common area, for every shift."""
+        return torch.fft.irfft2(spectrum[one] * spectrum[other].conj(), frame)
+
+    count = over("1", "1").clamp_min(1)
+    sums = over("a", "1"), over("1", "b")
+    squares = over("aa", "1"), over("1", "bb")
+    spread = [(square - one**2 / count).clamp_min(0) for square, one in zip(squares, sums, strict=True)]
+    correlation = (over("a", "b") - sums[0] * sums[1] / count) / (spread[0] * spread[1]).sqrt().clamp_min(1e-9)
+    rows, cols = (torch.arange(-int(side * FARTHEST), int(side * FARTHEST) + 1) for side in a.shape)
+    near = correlation[rows][:, cols]
+    row, col = divmod(int(near.argmax()), len(cols))
+    return (int(rows[row]), int(cols[col])), float(near[row, col])
+
+
+def shifted(image: Float[Tensor, "3 height width"], shift: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+    """The picture moved down and to the right by whole pixels; where nothing is known its border is repeated."""
+    rows, cols = shift
+    height, width = image.shape[1:]
+    padding = (max(cols, 0), max(-cols, 0), max(rows, 0), max(-rows, 0))
+    padded = F.pad(image[None], padding, mode="replicate")[0]
+    return padded[:, max(-rows, 0) :, max(-cols, 0) :][:, :height, :width].contiguous()
+
+
+def _band(image: Float[Tensor, "3 height width"]) -> Float[Tensor, "height width"]:
+    """Details of a middle size, in grey, in double precision."""
+    grey = reduce(image.to("cpu", torch.float64), "c h w -> 1 h w", "mean")
+    side = min(image.shape[1:])
+
+    def blurred(sigma: float) -> Tensor:
+        reach = min(int(3 * sigma * side), side // 2 - 1)
+        return gaussian_blur(grey, [2 * reach + 1] * 2, [sigma * side] * 2)
+
+    return (blurred(_FINE) - blurred(_COARSE))[0]

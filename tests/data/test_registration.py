@@ -1,0 +1,61 @@
+"""The same photo is found again under damage that the library did not make; another photo is not."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from explorer.data.registration import SAME_SCENE, shift_between, shifted
+from tests.real_damage import DAMAGES, cut
+
+SHIFTS = [(0, 0), (5, -9), (-12, 3), (2, 14)]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_same_photo_is_found_where_it_lies(photos: Tensor, damage: str) -> None:
+    for number, photo in enumerate(photos[::4]):
+        down, right = SHIFTS[number % len(SHIFTS)]
+        clean, other = cut(photo, 160), cut(DAMAGES[damage](photo), 160, down, right)
+        shift, correlation = shift_between(clean, other)
+        assert np.abs(np.subtract(shift, (down, right))).max() <= 1, (damage, number)
+        assert correlation > SAME_SCENE + 0.05
+        away = torch.tensor([(clean - picture)[:, 16:-16, 16:-16].abs().mean() for picture in (other, shifted(other, shift))])
+        assert away[1] <= away[0]
+
+
+def test_other_photos_are_other_scenes(photos: Tensor) -> None:
+    small = [cut(photo, 112) for photo in photos[:14]]
+    found = [shift_between(a, b)[1] for place, a in enumerate(small) for b in small[place + 1 :]]
+    assert len(found) == 91
+    assert max(found) < SAME_SCENE
+
+
+def test_the_correlation_is_numpys_over_the_common_area(photos: Tensor) -> None:
+    from explorer.data.registration import _band
+
+    clean, other = cut(photos[0], 64), cut(photos[0], 64, 3, -2).clone()
+    other[:, 20:40, 20:40] = 0.5
+    (rows, cols), correlation = shift_between(clean, other)
+    assert (rows, cols) == (3, -2)
+    a, b = _band(clean)[3:, :-2], _band(other)[:-3, 2:]
+    assert correlation == pytest.approx(np.corrcoef(a.flatten(), b.flatten())[0, 1], abs=1e-9)
+
+
+def test_scikit_image_counts_shifts_alike(photos: Tensor) -> None:
+    registration = pytest.importorskip("skimage.registration")
+    clean, other = cut(photos[1], 128), cut(photos[1], 128, -6, 4)
+    theirs = registration.phase_cross_correlation(clean.mean(0).numpy(), other.mean(0).numpy())[0]
+    assert shift_between(clean, other)[0] == tuple(theirs.astype(int)) == (-6, 4)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-4, 5)])
+def test_shifted_moves_down_and_right_and_repeats_the_border(photos: Tensor, shift: tuple[int, int]) -> None:
+    rows, cols = shift
+    picture = photos[0, :, :20, :30]
+    down = np.clip(np.arange(20) - rows, 0, 19)
+    right = np.clip(np.arange(30) - cols, 0, 29)
+    assert torch.equal(shifted(picture, shift), picture[:, down][:, :, right])
+
+
+def test_a_flat_picture_is_like_nothing(photos: Tensor) -> None:
+    assert abs(shift_between(photos[0], torch.full_like(photos[0], 0.5))[1]) < 0.05
