@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import explorer.inspection.comparison
     import explorer.models.backbones
 
-_DISTORTION = "gaussian_noise(sigma=0.3)"
 _COMPARE_HELP = f"""\
 Look at one picture clean and distorted, and see what becomes of the attention.
 
@@ -62,7 +61,9 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("image", metavar="IMAGE", type=Path, help="a picture file")
     damaging = parser.add_mutually_exclusive_group()
-    damaging.add_argument("--distortion", metavar="SPEC", help=f"{spec}(default: {_DISTORTION})".replace("%", "%%"))
+    damaging.add_argument(
+        "--distortion", metavar="SPEC", default="gaussian_noise(sigma=0.3)", help=f"{spec}(default: %(default)s)"
+    )
     damaging.add_argument("--clean", metavar="FILE", type=Path, help="IMAGE is damaged, and this is its clean twin")
     damaging.add_argument("--no-clean", action="store_true", help="IMAGE is damaged, and there is no clean one")
     parser.add_argument(
@@ -98,16 +99,18 @@ def _compare(options: argparse.Namespace) -> None:
     with progress("loading"):
         from explorer import compare, distortion, load_image
         from explorer.data.image import check_image
-    damage = distortion(options.distortion or _DISTORTION)
-    real = options.no_clean or options.clean is not None
-    for picture in filter(None, (options.image, options.clean)):
-        check_image(picture)
-    clean = options.clean if real else load_image(options.image, size=options.size)
+    given = options.no_clean or options.clean is not None
+    if given:
+        for picture in filter(None, (options.image, options.clean)):
+            check_image(picture)
+        clean, damage = options.clean, options.image
+    else:
+        damage = distortion(options.distortion)
+        clean = load_image(options.image, size=options.size)
     backbone = load(options)
     student = _student(options, backbone)
     with progress(f"looking at {options.image.name} with {backbone.name}"):
-        given = options.image if real else damage
-        comparison = compare(backbone, clean, given, student, seed=options.seed, align=not options.no_align)
+        comparison = compare(backbone, clean, damage, student, seed=options.seed, align=not options.no_align)
     with progress("drawing"):
         write(figure_file, _figure_bytes(comparison, options))
     if options.json:

@@ -18,7 +18,8 @@ from torch import Tensor
 from explorer.analysis import metrics
 from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
-from explorer.data.image import HEIC_SUFFIXES, SUFFIXES, Source, load_image, upright_size
+from explorer.data.image import Source, load_image, upright_size
+from explorer.data.picture_files import is_picture
 from explorer.data.registration import SAME_SCENE, shift_between, shifted
 from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
@@ -199,10 +200,10 @@ def compare(
             another aspect ratio or another scene, or the clean one once more; a distortion without a clean picture.
         ImageError: `clean` or `damage` is no picture that can be read.
     """
-    if isinstance(clean, Distortion) or (isinstance(clean, str) and not _is_picture(clean)):
+    if isinstance(clean, Distortion) or (isinstance(clean, str) and not is_picture(clean)):
         raise InputError(f"the clean picture comes first, then what damages it; got '{clean}' as the clean picture")
     image = clean if clean is None or isinstance(clean, Tensor) else load_image(clean, teacher.height_width)
-    if isinstance(damage, Distortion) or (isinstance(damage, str) and not _is_picture(damage)):
+    if isinstance(damage, Distortion) or (isinstance(damage, str) and not is_picture(damage)):
         if image is None:
             raise InputError(f"'{damage}' needs a clean picture to damage; without one, give a damaged picture instead")
         damaging = parse_distortion(damage)
@@ -275,11 +276,6 @@ def _whole_view(trace: Trace, source: str) -> View:
 
 
 # A damaged picture that was given.
-
-
-def _is_picture(text: str) -> bool:
-    """Whether this text names a picture's file, rather than a distortion."""
-    return text.lower().endswith((*SUFFIXES, *HEIC_SUFFIXES))
 
 
 def _fitted(picture: Source, teacher: Backbone) -> Float[Tensor, "3 height width"]:

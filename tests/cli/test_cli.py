@@ -15,10 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 import explorer
 from explorer.cli import app, compare, weights
 from explorer.cli import main as cli
+from explorer.data.image import to_pil
+from tests.real_damage import cut, dim
 from tests.together import Run
 
 COMMANDS = [command.name for command in cli.COMMANDS]
@@ -137,6 +140,11 @@ def test_text_that_is_named_png(run: Run, tmp_path: Path) -> None:
         (["--html", "page.txt"], ["page.txt", ".html"]),
         (["--out", "cat.png", "--force"], ["cat.png", "the picture itself"]),
         (["--json", "cat.png", "--force"], ["cat.png", "the picture itself"]),
+        (["--clean", "none.png"], ["none.png", "does not exist"]),
+        (["--clean", "none.png", "--no-clean"], ["--no-clean", "--clean"]),
+        (["--no-clean", "--distortion", "fog:3"], ["--no-clean", "--distortion"]),
+        (["--no-clean", "--no-align"], ["--no-align", "--clean"]),
+        (["--clean", "cat.png", "--out", "cat.png", "--force"], ["cat.png", "the picture itself"]),
     ],
 )
 def test_bad_arguments_of_compare(run: Run, picture: Path, arguments: list[str], parts: list[str]) -> None:
@@ -297,6 +305,26 @@ def test_compare_end_to_end(process: Run, picture: Path) -> None:
     assert f"{numbers['patch_cosine']:.3f}" in done.stdout
     assert f"{numbers['attention_js']:.3f}" in done.stdout
     assert backbone.source in done.stdout
+
+
+@pytest.mark.weights
+def test_compare_takes_pictures_that_are_damaged_already(run: Run, photos: Tensor, tmp_path: Path) -> None:
+    to_pil(cut(photos[2], 192)).save(tmp_path / "day.png")
+    to_pil(cut(dim(photos[2]), 192, 12, 0)).save(tmp_path / "night.jpg")
+    common = ("--size", "112", "--device", "cpu", "--json", "-", "--force")
+    done = run("compare", "night.jpg", "--clean", "day.png", *common, "--html", "pair.html")
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout[: done.stdout.index("\n}") + 2])
+    assert (numbers["image"], numbers["clean_image"], numbers["shift_px"]) == ("night.jpg", "day.png", [7, 0])
+    assert "your picture, moved 7 px down onto the clean one\n" in done.stdout
+    assert "against the reference" in done.stdout
+    assert "<title>night.jpg: your picture</title>" in (tmp_path / "pair.html").read_text(encoding="utf-8")
+    alone = run("compare", "night.jpg", "--no-clean", *common)
+    assert alone.returncode == 0, alone.stderr
+    assert "nothing is measured against a truth" in alone.stdout
+    assert "against the teacher" in alone.stdout
+    assert json.loads(alone.stdout[: alone.stdout.index("\n}") + 2])["reference"] is None
+    assert (tmp_path / "night-compare.png").is_file()
 
 
 @pytest.mark.weights

@@ -19,7 +19,9 @@ def test_the_same_photo_is_found_where_it_lies(photos: Tensor, damage: str) -> N
         shift, correlation = shift_between(clean, other)
         assert np.abs(np.subtract(shift, (down, right))).max() <= 1, (damage, number)
         assert correlation > SAME_SCENE + 0.05
-        away = torch.tensor([(clean - picture)[:, 16:-16, 16:-16].abs().mean() for picture in (other, shifted(other, shift))])
+        away = torch.tensor(
+            [(clean - picture)[:, 16:-16, 16:-16].abs().mean() for picture in (other, shifted(other, shift))]
+        )
         assert away[1] <= away[0]
 
 

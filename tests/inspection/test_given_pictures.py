@@ -70,7 +70,9 @@ def alone(teacher: Backbone, student: Backbone, files: dict[str, Path]) -> Compa
     return compare(teacher, None, files["night.jpg"], student)
 
 
-def test_a_real_pair_is_laid_together_and_seen_four_ways(pair: Comparison, teacher: Backbone, files: dict[str, Path]) -> None:
+def test_a_real_pair_is_laid_together_and_seen_four_ways(
+    pair: Comparison, teacher: Backbone, files: dict[str, Path]
+) -> None:
     assert pair.clean is not None
     assert pair.shift == (4, -6)  # 8 and -12 of 192 px
     assert pair.distortion == Given(shift=(4, -6))
@@ -79,8 +81,14 @@ def test_a_real_pair_is_laid_together_and_seen_four_ways(pair: Comparison, teach
     expected = alignment(teacher.trace(pair.clean[None]), teacher.trace(pair.distorted[None]))
     assert pair.alignments["teacher"].cls_cosine == pytest.approx(expected.cls_cosine, abs=1e-5)
     numbers = json.loads(json.dumps(pair.numbers(), allow_nan=False))
-    assert (numbers["distortion"], numbers["shift_px"], numbers["reference"]) == ("your picture", [4, -6], "teacher_clean")
-    assert ["Distortion", "your picture, moved 4 px down and 6 px left onto the clean one"] in attention_scene(pair)["about"]
+    assert (numbers["distortion"], numbers["shift_px"], numbers["reference"]) == (
+        "your picture",
+        [4, -6],
+        "teacher_clean",
+    )
+    assert ["Distortion", "your picture, moved 4 px down and 6 px left onto the clean one"] in attention_scene(pair)[
+        "about"
+    ]
 
 
 def test_alignment_can_be_refused(teacher: Backbone, files: dict[str, Path]) -> None:
@@ -101,7 +109,9 @@ def test_any_kind_of_picture_is_taken(teacher: Backbone, clean: Tensor, files: d
         torch.testing.assert_close(comparison.distorted, found[0].distorted, atol=0.02, rtol=0)
 
 
-def test_pictures_that_are_given_are_what_a_distortion_makes(teacher: Backbone, student: Backbone, clean: Tensor) -> None:
+def test_pictures_that_are_given_are_what_a_distortion_makes(
+    teacher: Backbone, student: Backbone, clean: Tensor
+) -> None:
     spec = "gaussian_noise(sigma=0.2)"
     made = compare(teacher, clean, spec, student, seed=3)
     given = compare(teacher, clean, distortion(spec)(clean[None], seed=3)[0], student)
@@ -140,7 +150,9 @@ def test_scenes_of_two_views_name_no_reference(alone: Comparison) -> None:
 
 
 def test_figures_of_two_views(alone: Comparison, tmp_path: Path) -> None:
-    words = [text.get_text() for text in plots.plot_comparison(alone).findobj(lambda artist: hasattr(artist, "get_text"))]
+    words = [
+        text.get_text() for text in plots.plot_comparison(alone).findobj(lambda artist: hasattr(artist, "get_text"))
+    ]
     assert "student against teacher: no truth is known" in words
     assert "student minus teacher" in words
     assert not {"reference", "clean", "distorted minus reference"} & set(words)
