@@ -17,6 +17,7 @@ from explorer.cli.results import (
     pair_of,
     progress_bar,
     shared_arguments,
+    twins_argument,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ processes on CPUs: torchrun --nproc_per_node 2 -m explorer embed …
 examples:
   {PROGRAM} embed s14-noise --csv places.csv
   {PROGRAM} embed s14-noise --method umap --figure places.png
+  {PROGRAM} embed s14-noise --images night/ --clean day/      pictures that are damaged already: night/1.jpg, day/1.png
   {PROGRAM} embed runs/noise --images pictures/ --distortion "pixel_mask(fraction=0.5)" --json places.json
 """
 
@@ -40,6 +42,7 @@ examples:
 def _embed_arguments(parser: argparse.ArgumentParser) -> None:
     shared_arguments(parser)
     distortion_argument(parser)
+    twins_argument(parser)
     parser.add_argument("--method", choices=("pca", "umap"), default="pca", help="(default: %(default)s)")
     parser.add_argument("--axes", type=int, choices=(2, 3), default=2, help="of the map (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode pictures (default: %(default)s)")
@@ -48,7 +51,7 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 def _embed(options: argparse.Namespace) -> None:
     check_options(options)
     pair = pair_of(options)
-    images = images_of(options, options.images, options.split, pair)
+    images = images_of(options, options.images, options.split, pair, options.clean)
     from explorer.evaluation.embedding import embed_pair
     from explorer.system.processes import is_first
 

@@ -15,7 +15,9 @@ from explorer.cli.results import (
     pair_of,
     progress_bar,
     shared_arguments,
+    twins_argument,
 )
+from explorer.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +35,7 @@ of --images is held out.
 examples:
   {PROGRAM} evaluate s14-noise
   {PROGRAM} evaluate s14-noise --probe linear --fraction 0.1 --draws 10 --csv noise.csv --figure noise.png
+  {PROGRAM} evaluate s14-noise --images night/ --clean day/      pictures that are damaged already, by class
   {PROGRAM} evaluate runs/noise --images train/ --test test/ --fit teacher_clean
   {PROGRAM} evaluate runs/noise --images pets/ --split train --test-split val      where pets/ holds train/ and val/
   {PROGRAM} evaluate s14-noise --images pictures/ --labels labels.csv      a file with the columns file,label
@@ -42,6 +45,8 @@ examples:
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     shared_arguments(parser)
     distortion_argument(parser)
+    twins_argument(parser)
+    parser.add_argument("--test-clean", metavar="SOURCE", help="the same for --test")
     parser.add_argument("--test", metavar="SOURCE", help="pictures to test on (default: a part of --images)")
     parser.add_argument("--test-split", metavar="NAME", help="the part of --test, or without it of --images, to take")
     parser.add_argument(
@@ -63,11 +68,14 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     check_options(options)
+    if options.test_clean is not None and options.test is None:
+        raise InputError("--test-clean has the clean twins of --test; without --test, --clean has them all")
     pair = pair_of(options)
-    images = images_of(options, options.images, options.split, pair)
+    images = images_of(options, options.images, options.split, pair, options.clean)
     sets = [images]
     if options.test is not None or options.test_split is not None:
-        sets.append(images_of(options, options.test or options.images, options.test_split, pair))
+        twins = options.clean if options.test is None else options.test_clean
+        sets.append(images_of(options, options.test or options.images, options.test_split, pair, twins))
     train, test = sets if len(sets) == 2 else images.split(1 - options.held_out, seed=options.seed)
     from explorer.evaluation.evaluation import evaluate
 

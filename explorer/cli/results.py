@@ -69,6 +69,12 @@ def measuring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
 
 
+def twins_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--clean", metavar="SOURCE", help="a folder or zip with the clean twins of --images, which are damaged already"
+    )
+
+
 def distortion_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distortion", metavar="SPEC", help="what damages them (default: what the student learned)")
 
@@ -87,13 +93,18 @@ def pair_of(options: argparse.Namespace) -> "explorer.models.pairs.Pair":
 
 
 def images_of(
-    options: argparse.Namespace, source: str, split: str | None, pair: "explorer.models.pairs.Pair"
+    options: argparse.Namespace,
+    source: str,
+    split: str | None,
+    pair: "explorer.models.pairs.Pair",
+    clean: str | None = None,
 ) -> "explorer.data.sets.ImageSet":
     with progress(f"looking for pictures in {source}"):
         from explorer.data.labels import read_labels
         from explorer.data.sources import load_images
 
-        load = partial(load_images, source, pair.teacher.image_size, split=split, on_error=on_error(options))
+        read = {"split": split, "on_error": on_error(options), "clean": clean}
+        load = partial(load_images, source, pair.teacher.image_size, **read)
         if options.labels is None:
             return load(limit=options.limit)
         labelled = read_labels(load(), options.labels)

@@ -120,6 +120,11 @@ def upright_size(source: str | os.PathLike) -> tuple[int, int]:
         )  # TIFF: see `_from_pil`
 
 
+def same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two pictures of these sizes, (rows, cols), can show the same scene whole: within 2 %, for rounding."""
+    return 0.98 < size[0] * other[1] / (size[1] * other[0]) < 1.02
+
+
 def crop_box(
     rows: int, cols: int, size: Size, centering: tuple[float, float] = CENTRE
 ) -> tuple[tuple[float, float, float, float], tuple[int, int]]:

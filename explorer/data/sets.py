@@ -61,6 +61,7 @@ class ImageSet(Dataset):
         size: pixels a side, or (height, width), or None where each picture keeps its own.
         left_out: what the folder or zip holds beside these that looks like a picture, and why it was not taken in.
         skipped: name of each picture that `load_images(…, on_error="skip")` left out -> why; a subset keeps all.
+        clean: where these pictures are damaged already, `load_images(…, clean=…)`: their clean twins, in this order.
     """
 
     names: tuple[str, ...]
@@ -71,13 +72,15 @@ class ImageSet(Dataset):
     keys: tuple[str | int, ...]  # what the reader calls each picture
     left_out: tuple[LeftOut, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
+    clean: "ImageSet | None" = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __repr__(self) -> str:
         skipped = f" ({len(self.skipped)} more skipped)" if self.skipped else ""
-        return f"ImageSet({len(self)} pictures{skipped}, {len(self.classes)} classes, size={self.size})"
+        twins = "" if self.clean is None else " with clean twins"
+        return f"ImageSet({len(self)} pictures{twins}{skipped}, {len(self.classes)} classes, size={self.size})"
 
     def __iter__(self) -> Iterator[Item]:
         return (self[index] for index in range(len(self)))
@@ -122,6 +125,7 @@ class ImageSet(Dataset):
             names=tuple(self.names[i] for i in kept),
             labels=None if self.labels is None else tuple(self.labels[i] for i in kept),
             keys=tuple(self.keys[i] for i in kept),
+            clean=self.clean and self.clean.select(kept),
         )
 
     def subset(self, per_class: int | None = None, fraction: float | None = None, seed: int = 0) -> "ImageSet":
@@ -163,7 +167,9 @@ class ImageSet(Dataset):
 
     def resized(self, size: Size) -> "ImageSet":
         """The same pictures, cut to another size when they are asked for."""
-        return self if _canonical(size) == _canonical(self.size) else replace(self, size=size)
+        if _canonical(size) == _canonical(self.size):
+            return self
+        return replace(self, size=size, clean=self.clean and self.clean.resized(size))
 
     def stack(self, indices: Iterable[SupportsIndex] | None = None) -> Float[Tensor, "batch 3 height width"]:
         """All pictures, or these, as one batch.
@@ -188,6 +194,8 @@ class ImageSet(Dataset):
         Raises:
             ImageError: a file is no picture, or too large; the message names the first and counts the others.
         """
+        if self.clean is not None:
+            self.clean.check()
         if self._broken:
             others = f" ({len(self._broken) - 1} more of {len(self)} are broken)" if len(self._broken) > 1 else ""
             raise ImageError(f"{self._broken[0]}{others}")

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from explorer.data.image import SUFFIXES, ImageError, Size, check_image, load_image
+from explorer.data.image import SUFFIXES, ImageError, Size, check_image, load_image, same_aspect, upright_size
 from explorer.data.picture_files import (
     ESCAPING,
     HEAD_BYTES,
@@ -77,6 +77,7 @@ def load_images(
     split: str | None = None,
     within: Sequence[str | os.PathLike] | None = None,
     on_error: OnError = "raise",
+    clean: str | os.PathLike | None = None,
 ) -> "ImageSet":
     """A set of pictures, each cut to `size` (see `load_image`) when it is asked for.
 
@@ -99,10 +100,14 @@ def load_images(
         within: follow links in a folder no further than to itself and these folders; None: wherever they lead.
         on_error: "raise": a broken picture is an error when it is met. "skip": each picture is decoded once now, and
             what is broken is left out of the set, and told in its `skipped`.
+        clean: the folder or zip with the clean twins of these pictures, which are damaged then: each is found by its
+            path without suffix ("cat/1.jpg" and "cat/1.png"), and shows the same scene in the same place. What has no
+            twin is left out and logged, once, as a warning. The twins are `ImageSet.clean`.
 
     Raises:
         SplitsError: train/ and the like lie above the classes, and no split was given; a ValueError.
-        ValueError: no picture is there, or none that can be read, or no such split, or the source is none of these.
+        ValueError: no picture is there, or none that can be read, or no such split, or the source is none of these; no
+            picture has a twin, or one has several, or twins differ in aspect ratio.
         ConnectionError: a data set could not be downloaded.
     """
     if on_error not in ("raise", "skip"):
@@ -111,6 +116,8 @@ def load_images(
     images = _find(source, size, split, within, skip)
     if images.left_out and is_first():
         _log.warning("%s: left out %s", source, told(images.left_out))
+    if clean is not None:
+        images = _paired(images, load_images(clean, size, split=split, within=within, on_error=on_error))
     if limit is not None:
         images = images.select(in_turn(images.labels or (0,) * len(images), limit))
     return _readable(images) if skip and not isinstance(images.reader, _Wrapped) else images  # those were read already
@@ -133,6 +140,52 @@ def _readable(images: ImageSet) -> ImageSet:
         raise InputError(f"none of {len(images)} pictures can be read: {errors[0]}")
     whole = images.select(place for place, error in enumerate(errors) if error is None)
     return replace(whole, skipped=skipped)
+
+
+# Pairs: damaged pictures and their clean twins.
+def _paired(damaged: ImageSet, clean: ImageSet) -> ImageSet:
+    """The damaged pictures that have a twin, with their twins."""
+    places, twins = _by_stem(damaged, "damaged"), _by_stem(clean, "clean")
+    both = [stem for stem in places if stem in twins]
+    alone = [damaged.names[place] for stem, place in places.items() if stem not in twins]
+    unused = [clean.names[place] for stem, place in twins.items() if stem not in places]
+    missing = f"{_listed(alone, 'damaged')} without a clean twin, {_listed(unused, 'clean')} without a damaged one"
+    if not both:
+        raise InputError(f"no picture has a twin of its name: {missing}; name both alike, such as 1.jpg and 1.png")
+    if (alone or unused) and is_first():
+        _log.warning("left out %s", missing)
+    images, pairs = (one.select(where[stem] for stem in both) for one, where in ((damaged, places), (clean, twins)))
+    other = [images.names[place] for place in range(len(both)) if _differs(images.path(place), pairs.path(place))]
+    if other:
+        raise InputError(f"{_listed(other, 'damaged')} of another aspect ratio than the clean twin; cut them alike")
+    return replace(images, clean=pairs)
+
+
+def _by_stem(images: ImageSet, kind: str) -> dict[str, int]:
+    """Path without suffix -> place."""
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(images.names):
+        found.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(place)
+    doubled = [images.names[place] for places in found.values() if len(places) > 1 for place in places]
+    if doubled:
+        raise InputError(f"{_listed(doubled, kind)} that differ in their suffix alone; keep one of each name")
+    return {stem: places[0] for stem, places in found.items()}
+
+
+def _listed(names: Sequence[str], kind: str) -> str:
+    """Counted, with the first names: "2 damaged pictures ('a.jpg', 'b.jpg')"."""
+    few = ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} {kind} picture{'' if len(names) == 1 else 's'}{f' ({few})' if names else ''}"
+
+
+def _differs(damaged: Path | None, clean: Path | None) -> bool:
+    """Whether the heads of two files tell of other aspect ratios; files in a zip are not looked into."""
+    if damaged is None or clean is None:
+        return False
+    try:
+        return not same_aspect(upright_size(damaged), upright_size(clean))
+    except ImageError:  # told when it is met
+        return False
 
 
 # Where pictures come from.

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
-from explorer.distortions import Distortion
+from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation import features as kept
@@ -112,7 +112,8 @@ def embed_pair(
     """Features of the same pictures in the four views of a pair.
 
     Args:
-        distortion: None for the one that the student was trained on.
+        distortion: None for the one that the student was trained on; for pictures with clean twins, which are damaged
+            already, there is nothing else to give.
         seed: of the distortion.
         kind, layer: which features; see `Features.of`.
         keep: blocks that go into the cache, where several will be asked for; None for `layer` alone, and for the
@@ -128,21 +129,23 @@ def embed_pair(
     if len(images) < 2:
         raise InputError(f"neighbours and distances need at least two pictures; got {len(images)}")
     images = image_set(images).resized(pair.teacher.image_size)  # once, so that their digest is computed once
-    damage = parse_distortion(pair.distortion if distortion is None else distortion)
+    damage = damage_of(pair, images, distortion)
     wanted: dict[str, Any] = {"layers": _layers(kind, layer, keep), "batch_size": batch_size, "workers": workers}
     sources = VIEWS[:2] if pair.student is pair.teacher else VIEWS
-    jobs = {view: (pair.teacher if "teacher" in view else pair.student, _damage(view, damage)) for view in sources}
+    jobs = {
+        view: (pair.teacher if "teacher" in view else pair.student, *seen_in(view, images, damage)) for view in sources
+    }
     kept_by_user = cache is True and progress is not None
     missing = [
         view
-        for view, (backbone, spec) in jobs.items()
-        if not (kept_by_user and kept.is_embedded(backbone, images, spec, seed, layers=wanted["layers"]))
+        for view, (backbone, shown, spec) in jobs.items()
+        if not (kept_by_user and kept.is_embedded(backbone, shown, spec, seed, layers=wanted["layers"]))
     ]
     found = {}
-    for view, (backbone, spec) in jobs.items():
+    for view, (backbone, shown, spec) in jobs.items():
         done, total = missing.index(view) * len(images) if view in missing else 0, len(missing) * len(images)
         told = share_of(progress, done, total) if view in missing else None
-        features = embed(backbone, images, spec, seed, **wanted, cache=cache, progress=told)
+        features = embed(backbone, shown, spec, seed, **wanted, cache=cache, progress=told)
         found[view] = np.asarray(features.of(kind, backbone.blocks(layer)[0]))  # of all its blocks
     for view in VIEWS:  # an untouched student sees what the teacher sees
         found.setdefault(view, found.get(view.replace("student", "teacher"), np.empty((0, 0))))
@@ -160,17 +163,36 @@ def is_embedded(
     keep: Layers | None = None,
 ) -> bool:
     """Whether `embed_pair` would need no forward passes, or hardly any."""
-    damage = parse_distortion(pair.distortion if distortion is None else distortion)
+    damage = damage_of(pair, images, distortion)
     layers, images = _layers(kind, layer, keep), images.resized(pair.teacher.image_size)
     return all(
-        kept.is_embedded(backbone, images, spec, seed, layers=layers)
+        kept.is_embedded(backbone, *seen_in(view, images, damage), seed, layers=layers)
         for backbone in dict.fromkeys((pair.teacher, pair.student))
-        for spec in ("none", damage)
+        for view in VIEWS[:2]
     )
 
 
-def _damage(view: str, damage: Distortion) -> Distortion | str:
-    return damage if view.endswith("distorted") else "none"
+def damage_of(pair: Pair, images: ImageSet, distortion: str | Distortion | None) -> Distortion:
+    """What damages the pictures: what was asked for, else what the student learned; `Given` where they have twins.
+
+    Raises:
+        ValueError: a distortion for pictures that are damaged already, or an unknown one.
+    """
+    if images.clean is None:
+        return parse_distortion(pair.distortion if distortion is None else distortion)
+    if distortion is not None:
+        raise InputError(
+            f"these pictures are damaged already; leave out distortion='{distortion}', or their clean twins"
+        )
+    return Given()
+
+
+def seen_in(view: str, images: ImageSet, damage: Distortion) -> tuple[ImageSet, Distortion | str]:
+    """The pictures of a view, and what is done to them yet: nothing to those that are clean or damaged already."""
+    damaged = view.endswith("distorted")
+    if images.clean is None:
+        return images, damage if damaged else "none"
+    return images if damaged else images.clean, "none"
 
 
 def _layers(kind: Kind, layer: int, keep: Layers | None) -> Layers | None:

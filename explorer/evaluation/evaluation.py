@@ -17,9 +17,8 @@ from jaxtyping import Bool
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
-from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
-from explorer.evaluation.embedding import VIEWS
+from explorer.evaluation.embedding import VIEWS, damage_of, seen_in
 from explorer.evaluation.features import Kind, Told, embed, share_of
 from explorer.evaluation.probes import PROBES, Probe, fit_probe, wilson_interval
 from explorer.models.backbones import Backbone
@@ -126,7 +125,8 @@ def evaluate(
         label_fraction: share of `train` that is used, balanced over the classes, chosen by `seed`.
         draws: how often the distortion is drawn anew; a distortion without chance needs one.
         seed: of the choice of labels and of the draws; draws of training and test pictures differ.
-        distortion: None for the one that the student was trained on.
+        distortion: None for the one that the student was trained on; for pictures with clean twins, which are damaged
+            already, there is nothing else to give.
         fit: "own", each view's probe is fitted on training pictures of that view, as in Ravula et al. 2021;
             "teacher_clean", one probe, fitted on the teacher's clean features, reads all views: can the student take
             the teacher's place without anything else being changed?
@@ -146,9 +146,13 @@ def evaluate(
         raise InputError(f"probe is one of {', '.join(PROBES)}; got {probe!r}")
     if fit not in ("own", "teacher_clean"):
         raise InputError(f"fit is 'own' or 'teacher_clean'; got {fit!r}")
-    damage = pair.distortion if distortion is None else parse_distortion(distortion)
     train, test = image_set(train), image_set(test)
     wanted = _labels(train, test)
+    damage = damage_of(pair, test, distortion)
+    if (train.clean is None) != (test.clean is None) and (fit == "own" or test.clean is None):
+        raise InputError(
+            "train and test must both have clean twins, or neither; with fit='teacher_clean' test alone may"
+        )
     train, test = (images.resized(pair.teacher.image_size) for images in (train, test))
     test.check()  # before the work on the others
     labelled = train if label_fraction == 1.0 else train.subset(fraction=label_fraction, seed=seed)
@@ -160,10 +164,11 @@ def evaluate(
     def look(backbone: Backbone, images: ImageSet, draw: int | None, part: Literal["train", "test"]) -> np.ndarray:
         """Features of the pictures as one draw of the distortion leaves them; None: of the clean pictures."""
         nonlocal done
-        spec, own_seed = ("none", 0) if draw is None else (damage, draw_seed(seed, draw, part))
+        own_seed = 0 if draw is None else draw_seed(seed, draw, part)
+        shown, spec = seen_in("clean" if draw is None else "distorted", images, damage)
         told, layers = share_of(progress, done, total), None if kind == "embedding" else layer
         wanted: dict[str, Any] = {"layers": layers, "batch_size": batch_size, "cache": cache, "progress": told}
-        features = embed(backbone, images, spec, own_seed, **wanted)
+        features = embed(backbone, shown, spec, own_seed, **wanted)
         done += len(images)
         return np.asarray(features.of(kind, -1))
 

@@ -136,6 +136,8 @@ def sweep_steps(
     if not len(images):
         raise InputError("there are no pictures to measure on")
     images = image_set(images)
+    if images.clean is not None:
+        raise InputError("these pictures are damaged already, by one strength: evaluate or embed_pair measures them")
     images.check()
     empty = Sweep(
         **vars(strengths),

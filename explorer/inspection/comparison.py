@@ -18,7 +18,7 @@ from torch import Tensor
 from explorer.analysis import metrics
 from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
-from explorer.data.image import Source, load_image, upright_size
+from explorer.data.image import Source, load_image, same_aspect, upright_size
 from explorer.data.picture_files import is_picture
 from explorer.data.registration import SAME_SCENE, shift_between, shifted
 from explorer.distortions import Distortion, Given
@@ -289,7 +289,7 @@ def _check_aspects(clean: Source, damaged: Source, teacher: Backbone) -> None:
     """Two pictures that come whole have one shape; of one that was cut to the teacher's size nobody knows."""
     sizes = [_size(picture) for picture in (clean, damaged)]
     (rows, cols), (other_rows, other_cols) = sizes
-    if teacher.height_width not in sizes and not 0.98 < rows * other_cols / (cols * other_rows) < 1.02:
+    if teacher.height_width not in sizes and not same_aspect(*sizes):
         raise InputError(
             f"the clean picture is {cols} x {rows} px and the damaged one {other_cols} x {other_rows} px; two pictures "
             f"of one scene need the same aspect ratio: cut one of them to that of the other"

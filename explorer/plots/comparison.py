@@ -161,7 +161,7 @@ def plot_similarity(
     """
     maps = {name: to_array(values) for name, values in comparison.similarity(row, col, layer).items()}
     scale = Normalize(min(0.0, lowest(*maps.values())), 1.0)
-    figure, axes = _sheet(2, len(_columns(comparison)), comparison.distorted, top=0.88, bottom=0.72)
+    figure, axes = _sheet(len(comparison.views) // 2, 2, comparison.distorted, top=0.88, bottom=0.72)
     write_title(
         figure,
         f"Patch (row {row}, column {col})",
@@ -174,7 +174,7 @@ def plot_similarity(
         _mark_patch(ax, maps[name].shape, row, col, dashed=number > 0)
         if number > 0:
             _mark_best(ax, maps[name])
-    bar_below(figure, axes[1, :], heat, "cosine")
+    bar_below(figure, axes[-1, :], heat, "cosine")
     return figure
 
 
@@ -189,7 +189,7 @@ def plot_pca(comparison: Comparison, layer: int = -1, opacity: float = 1.0) -> F
     Raises:
         ValueError: a layer that does not exist; opacity out of range.
     """
-    figure, axes = _sheet(2, len(_columns(comparison)), comparison.distorted, top=0.88, bottom=0.2)
+    figure, axes = _sheet(len(comparison.views) // 2, 2, comparison.distorted, top=0.88, bottom=0.2)
     write_title(figure, damage(comparison), f"patches in joint PCA colours · {_layer_text(comparison, layer)}")
     _four_headings(axes, comparison)
     for (name, colours), ax in zip(comparison.colours(layer).items(), axes.flat, strict=True):
@@ -292,12 +292,16 @@ def _row_name(ax: Axes, network: str, comparison: Comparison) -> None:
 
 
 def _four_headings(axes: np.ndarray, comparison: Comparison) -> None:
+    """Columns clean and distorted, rows teacher and student; without a clean picture the two beside each other."""
+    if comparison.clean is None:
+        for ax, network in zip(axes[0], COLOURS, strict=True):
+            _heading(ax, f"{network}, distorted")
+        return
     for ax, kind in zip(axes[0], _columns(comparison), strict=True):
         _heading(ax, kind)
     for ax, network in zip(axes[:, 0], COLOURS, strict=True):
         _row_name(ax, network, comparison)
-    if comparison.clean is not None:
-        _mark_reference(axes[0, 0])
+    _mark_reference(axes[0, 0])
 
 
 def _numbers_panel(ax: Axes, comparison: Comparison) -> None:

@@ -106,6 +106,10 @@ def distill(
     if len(pictures) == 0:
         raise InputError("there is no picture to learn from")
     if isinstance(pictures, ImageSet):
+        if pictures.clean is not None:
+            raise InputError(
+                "distill damages clean pictures itself, and does not learn from pairs; give it images.clean"
+            )
         pictures.check()
     if isinstance(images, Tensor):
         picture(pictures, 0)  # of other data sets a first look might move what they draw

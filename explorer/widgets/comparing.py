@@ -13,6 +13,7 @@ from torch import Tensor
 
 from explorer.analysis.maps import Head
 from explorer.data.image import Source
+from explorer.data.picture_files import is_picture
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
@@ -34,6 +35,11 @@ class _Comparing(Explorer):
     def __init__(
         self, view: str, model: Model, image: Source, distortion: str | Distortion, seed: int, settings: dict[str, Any]
     ) -> None:
+        if image is None or not isinstance(distortion, str | Distortion) or is_picture(str(distortion)):
+            raise InputError(
+                "the widgets damage a clean picture themselves; one that is damaged already is shown by "
+                "explorer.save_page(explorer.compare(…), 'page.html') and by explorer.plots"
+            )
         self.model = as_pair(model)
         self._pictures = PictureControls(image, self.model.teacher.height_width)
         self._damage = DistortionControls(distortion, seed)

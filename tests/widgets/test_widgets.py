@@ -161,6 +161,9 @@ def test_bad_arguments_are_refused_at_once(both: ex.Pair, pictures: ex.ImageSet)
         AttentionExplorer(both, "no such file.png")
     with pytest.raises(ValueError, match="block"):
         PatchExplorer(both, pictures.path(0), layer=99)
+    for image, damage in ((None, NOISE), (pictures.path(0), pictures.path(1)), (pictures.path(0), "night.jpg")):
+        with pytest.raises(ValueError, match="one that is damaged already is shown by"):
+            AttentionExplorer(both, image, damage)  # type: ignore[arg-type]
 
 
 def test_another_layer_of_the_patches_is_asked_for_by_the_page(both: ex.Pair, pictures: ex.ImageSet) -> None:
