@@ -24,6 +24,7 @@ from explorer.cli.parts import (
     print_skipped,
     progress,
 )
+from explorer.cli.results import twins_argument
 from explorer.errors import InputError
 from explorer.training.config import DistillConfig
 
@@ -42,6 +43,7 @@ distill …; with several processes on CPUs: torchrun --nproc_per_node 2 -m expl
 examples:
   {PROGRAM} distill --steps 100 --out runs/noise
   {PROGRAM} distill --steps 100 --out runs/noise --resume
+  {PROGRAM} distill --images night/ --clean day/ --distortion none --out runs/night      real pairs, named alike
   {PROGRAM} distill --images pictures/ --distortion "gaussian_blur(kernel=21, sigma=5)" --out runs/blur
   {PROGRAM} distill --distortion "none | gaussian_noise(sigma=0.1..0.4) | pixel_mask(fraction=0.5..0.9)" --out runs/mix
   {PROGRAM} distill --size 112 --trainable all --attention 0 --steps 300 --out runs/features
@@ -52,6 +54,7 @@ def _distill_arguments(parser: argparse.ArgumentParser) -> None:
     sources = "photos (those of the project), a folder, a zip, or a data set of torchvision"
     parser.add_argument("--images", metavar="SOURCE", default="photos", help=f"{sources} (default: %(default)s)")
     parser.add_argument("--split", metavar="NAME", help="the part of --images to take where it holds train/ and test/")
+    twins_argument(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="use at most so many pictures")
     add_skip_argument(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
@@ -99,7 +102,9 @@ def _images(options: argparse.Namespace, config: DistillConfig) -> "explorer.dat
     larger = round(sides[0] * 4 / 3), round(sides[1] * 4 / 3)
     with progress(f"looking for pictures in {options.images}"):
         size = sides if config.views == "fixed" else larger
-        return load_images(options.images, size, options.limit, split=options.split, on_error=on_error(options))
+        return load_images(
+            options.images, size, options.limit, split=options.split, on_error=on_error(options), clean=options.clean
+        )
 
 
 def _follow(records: Iterator["explorer.training.records.Record"], config: DistillConfig, stopped: list[int]) -> None:

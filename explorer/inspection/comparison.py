@@ -8,7 +8,7 @@ and student are compared with each other on the damaged picture alone, and nothi
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from einops import rearrange, reduce
@@ -280,14 +280,12 @@ def _whole_view(trace: Trace, source: str) -> View:
 
 def _fitted(picture: Source, teacher: Backbone) -> Float[Tensor, "3 height width"]:
     """Of the teacher's image size; a tensor that is may leave [0, 1]."""
-    if isinstance(picture, Tensor) and picture.is_floating_point() and picture.shape == (3, *teacher.height_width):
-        return picture
-    return load_image(picture, teacher.height_width)
+    return picture if _fits(picture, teacher) else load_image(picture, teacher.height_width)
 
 
 def _check_aspects(clean: Source, damaged: Source, teacher: Backbone) -> None:
     """Two pictures that come whole have one shape; of one that was cut to the teacher's size nobody knows."""
-    sizes = [_size(picture) for picture in (clean, damaged)]
+    sizes = [_size(picture, teacher) for picture in (clean, damaged)]
     (rows, cols), (other_rows, other_cols) = sizes
     if teacher.height_width not in sizes and not same_aspect(*sizes):
         raise InputError(
@@ -296,15 +294,20 @@ def _check_aspects(clean: Source, damaged: Source, teacher: Backbone) -> None:
         )
 
 
-def _size(picture: Source) -> tuple[int, int]:
+def _size(picture: Source, teacher: Backbone) -> tuple[int, int]:
     if isinstance(picture, str | os.PathLike):
         return upright_size(picture)
-    rows, cols = load_image(picture).shape[1:]
+    rows, cols = (picture if _fits(picture, teacher) else load_image(picture)).shape[1:]
     return rows, cols
 
 
+def _fits(picture: Source, teacher: Backbone) -> TypeGuard[Tensor]:
+    shape = (3, *teacher.height_width)
+    return isinstance(picture, Tensor) and picture.is_floating_point() and picture.shape == shape
+
+
 def _shift(clean: Float[Tensor, "3 height width"], damaged: Float[Tensor, "3 height width"]) -> tuple[int, int]:
-    if clean.shape == damaged.shape and torch.equal(clean, damaged):
+    if torch.equal(clean.cpu(), damaged.cpu()):
         raise InputError("the clean and the damaged picture are the same; give two, or a distortion such as 'fog:3'")
     shift, correlation = shift_between(clean, damaged)
     if not correlation >= SAME_SCENE:

@@ -53,6 +53,7 @@ class DistillConfig:
 
     Attributes:
         distortion: a spec (see `explorer.distortion`) or a `Distortion`; ranges and mixtures are drawn per picture.
+            "none" for pictures that are damaged already, and have clean twins.
         cls, patch, attention: weights of the three levels; 0 switches a level off. See `explorer.training.losses`.
         contrastive, cls_mse, patch_mse: weights of other forms, for comparison.
         attention_layers, patch_layers: so many of the last blocks, or block numbers.

@@ -65,6 +65,24 @@ class Tensors(Dataset):
         return self.images[index], None
 
 
+class Twins(Dataset):
+    """Damaged pictures and their clean twins in one: six channels, the clean ones first, so that both are cropped
+    alike. A damaged picture of another size is resized to its twin's.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        assert images.clean is not None
+        self.damaged, self.clean, self.names, self.size = images, images.clean, images.names, images.size
+
+    def __len__(self) -> int:
+        return len(self.damaged)
+
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "6 height width"], None]:
+        clean, damaged = self.clean[index][0], self.damaged[index][0]
+        height, width = clean.shape[1:]
+        return torch.cat([clean, whole(damaged, (height, width))]), None
+
+
 class Chosen(Dataset):
     """Some pictures of a data set.
 
@@ -75,7 +93,8 @@ class Chosen(Dataset):
 
     def __init__(self, pictures: Pictures, indices: list[int], keep: int = 0) -> None:
         self.pictures, self.indices = pictures, indices
-        self.room = keep if isinstance(pictures, ImageSet) else 0
+        self.own = not isinstance(pictures, ImageSet | Twins)  # somebody's own data set
+        self.room = 0 if self.own else keep
         self.kept: dict[int, Any] = {}
 
     def __len__(self) -> int:
@@ -85,8 +104,7 @@ class Chosen(Dataset):
         if index in self.kept:
             return self.kept[index]
         chosen = self.indices[index]
-        own = not isinstance(self.pictures, ImageSet)
-        item = (picture(self.pictures, chosen), None) if own else self.pictures[chosen]
+        item = (picture(self.pictures, chosen), None) if self.own else self.pictures[chosen]
         if self.room > 0 and item[0].nbytes <= self.room:
             self.room -= item[0].nbytes
             self.kept[index] = item
@@ -94,9 +112,10 @@ class Chosen(Dataset):
 
 
 class Crop(NamedTuple):
-    """One crop: its picture, where it stands in the run's stream, and which of the repeating crops it is (or -1)."""
+    """One crop: its picture (three channels, or six of `Twins`), where it stands in the run's stream, and which of the
+    repeating crops it is (or -1)."""
 
-    image: Float[Tensor, "3 height width"]
+    image: Float[Tensor, "channel height width"]
     sample: int
     slot: int
 
@@ -153,7 +172,7 @@ class Batches:
             yield list(range(start + self.rank, start + self.size, self.count))
 
 
-def whole(image: Float[Tensor, "3 _h _w"], size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+def whole(image: Float[Tensor, "channel _h _w"], size: tuple[int, int]) -> Float[Tensor, "channel height width"]:
     """The largest central part of the wanted shape, resized; the picture itself where it has that size."""
     height, width = image.shape[1:]
     if (height, width) == size:
@@ -164,8 +183,8 @@ def whole(image: Float[Tensor, "3 _h _w"], size: tuple[int, int]) -> Float[Tenso
 
 
 def crop(
-    image: Float[Tensor, "3 _h _w"], size: tuple[int, int], area: tuple[float, float], draw: np.random.Generator
-) -> Float[Tensor, "3 height width"]:
+    image: Float[Tensor, "channel _h _w"], size: tuple[int, int], area: tuple[float, float], draw: np.random.Generator
+) -> Float[Tensor, "channel height width"]:
     """A random rectangle of the picture, mirrored half of the time, resized.
 
     torchvision's RandomResizedCrop with an own generator. Its ten attempts are one here: a rectangle that would not fit
@@ -203,7 +222,7 @@ def _generator(seed: int, purpose: int, visit: int, index: int) -> np.random.Gen
     return np.random.default_rng([purpose, *words])
 
 
-def collate(crops: list[Crop]) -> tuple[Float[Tensor, "batch 3 height width"], list[int], list[int]]:
+def collate(crops: list[Crop]) -> tuple[Float[Tensor, "batch channel height width"], list[int], list[int]]:
     """Pictures as one batch, sample numbers, slots."""
     return torch.stack([one.image for one in crops]), [one.sample for one in crops], [one.slot for one in crops]
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from explorer.data.sets import ImageSet
 from explorer.distortions import distortion as parse_distortion
+from explorer.distortions.operators import NONE
 from explorer.errors import InputError
 from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone, ImageSize, as_height_width
@@ -50,6 +51,7 @@ from explorer.training.crops import (
     Pictures,
     Stream,
     Tensors,
+    Twins,
     collate,
     loader,
     picture,
@@ -85,7 +87,9 @@ def distill(
     Args:
         backbone: the teacher, which is not changed; the student begins as its copy.
         images: an `ImageSet`, any other map-style data set of (picture, label), or pictures as one tensor. Pictures are
-            what `load_image` takes (PIL images, uint8, floats in [0, 1] …), without normalisation.
+            what `load_image` takes (PIL images, uint8, floats in [0, 1] …), without normalisation. Of an `ImageSet`
+            with clean twins (`load_images(…, clean=…)`) the student sees the damaged pictures and the teacher the clean
+            ones, in crops of the same place; nothing aligns them.
         config: what is learned, and how.
         out: the run's folder; it is made.
         resume: go on from the last checkpoint in `out`, if there is one.
@@ -106,11 +110,13 @@ def distill(
     if len(pictures) == 0:
         raise InputError("there is no picture to learn from")
     if isinstance(pictures, ImageSet):
-        if pictures.clean is not None:
-            raise InputError(
-                "distill damages clean pictures itself, and does not learn from pairs; give it images.clean"
-            )
         pictures.check()
+        if pictures.clean is not None:
+            if config.distortion != NONE.name:
+                raise InputError(
+                    "these pictures are damaged already, and nothing is done to them: DistillConfig(distortion='none')"
+                )
+            pictures = Twins(pictures)
     if isinstance(images, Tensor):
         picture(pictures, 0)  # of other data sets a first look might move what they draw
     teacher = _at_size(backbone, config.image_size)
@@ -300,9 +306,10 @@ class _Run:
                 parameter.grad = kept if parameter.grad is None else kept.add_(parameter.grad)
         return {name: value.detach() * share for name, value in terms.items()}
 
-    def _terms(self, clean: Tensor, samples: list[int], slots: list[int]) -> dict[str, Tensor]:
+    def _terms(self, shown: Tensor, samples: list[int], slots: list[int]) -> dict[str, Tensor]:
+        clean, damaged = shown[:, :3].contiguous(), shown[:, -3:].contiguous()  # the same three without twins
         reference = self.targets(clean, slots)
-        distorted = self.damage(clean, seed=self.config.seed, indices=samples)
+        distorted = self.damage(damaged, seed=self.config.seed, indices=samples)
         self.student.check_mode()  # whoever took the last record may have changed it
         with autocast(self.config.precision, self.teacher.device):
             seen = self.student.trace(distorted, **self.traced, grad=True)
@@ -318,7 +325,9 @@ class _Run:
 
 def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> Card:
     names = [str(name) for name in getattr(pictures, "names", range(len(pictures)))]
+    twins = {"twins": True} if isinstance(pictures, Twins) else {}
     return {
+        **twins,
         "pictures": len(training),
         "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
         "size": json.loads(json.dumps(getattr(pictures, "size", None))),

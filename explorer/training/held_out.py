@@ -38,15 +38,16 @@ class HeldOut:
     """A run's held-out pictures.
 
     Args:
-        pictures: RGB in [0, 1], of the teacher's size.
+        pictures: RGB in [0, 1], of the teacher's size; six channels of `explorer.training.crops.Twins`.
         teacher: what is aimed at.
         config: of the run; the pictures are distorted as its training pictures are, always in the same way.
     """
 
     def __init__(
-        self, pictures: Float[Tensor, "picture 3 height width"], teacher: Backbone, config: DistillConfig
+        self, pictures: Float[Tensor, "picture channel height width"], teacher: Backbone, config: DistillConfig
     ) -> None:
-        self._pictures, self._teacher, self._config = pictures, teacher, config
+        self._pictures, self._teacher, self._config = pictures[:, :3], teacher, config
+        self._damaged = pictures[:, -3:]  # the same three, where they have no twins
         self._damage = distortion(config.distortion)
         layers = range(max(0, teacher.depth - ATTENTION_LAYERS), teacher.depth)
         self._traced: dict[str, Any] = {"layers": layers, "attention": "full" if config.rows == "all" else "cls"}
@@ -59,7 +60,8 @@ class HeldOut:
         parts = []
         for number, start in enumerate(range(0, len(self._pictures), _BATCH)):
             clean = self._pictures[start : start + _BATCH].to(self._teacher.device)
-            distorted = self._damage(clean, seed=self._config.seed, indices=indices[start : start + _BATCH])
+            damaged = self._damaged[start : start + _BATCH].to(self._teacher.device)
+            distorted = self._damage(damaged, seed=self._config.seed, indices=indices[start : start + _BATCH])
             parts.append(alignment(self._reference(number, clean), student.trace(distorted, **self._traced)))
         per_image = {name: torch.cat([part.per_image[name] for part in parts]) for name in parts[0].per_image}
         averages = {name: float(values.mean()) for name, values in per_image.items()}

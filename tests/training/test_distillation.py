@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import explorer
-from explorer import DistillConfig, distill, load_backbone, load_pair
+from explorer import DistillConfig, distill, load_backbone, load_images, load_pair
 from explorer.models.backbones import Backbone, CaptureError
 from explorer.models.pairs import CARD, HISTORY, STUDENT, PairError
 from explorer.models.weights import state_digest
@@ -104,6 +104,40 @@ def test_losses_are_those_of_the_step(backbone: Backbone, pictures: Tensor, tmp_
     expected = explorer.training.losses.combine(*traces, contrastive=0.5, attention=2.0, patch_layers=4)
     assert record.losses == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-4)
     assert len(held_out) == 2
+
+
+@pytest.mark.parametrize("views", ["fixed", 2])
+def test_of_real_pairs_the_student_sees_the_damaged_one(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path, views: Any
+) -> None:
+    """The first step and the agreement before it, done by hand; the damaged files are of another size."""
+    for number, (image, _) in enumerate(as_pil(pictures)):
+        for kind, shown in (("day", image), ("night", image.point(lambda value: value // 4).resize((60, 60)))):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            shown.save(tmp_path / kind / f"{number}.png")
+    images = load_images(tmp_path / "night", size=None, clean=tmp_path / "day")
+    options = {"distortion": "none", "views": views, "steps": 1, "attention": 2.0}
+    record = run(backbone, images, tmp_path / "run", **options)[0]  # type: ignore[arg-type]
+    held_out, training = split(10, 2)
+    assert images.clean is not None
+    night = [explorer.training.crops.whole(images[i][0], (40, 40)) for i in range(10)]
+    shown = [[images.clean[i][0] for i in range(10)], night]
+    crops = []
+    for kind in shown:
+        stream = explorer.training.crops.Stream([(kind[i],) for i in training], (32, 32), views, (0.4, 1.0), 0)
+        crops.append(torch.stack([stream[n].image for n in range(4)]))
+    traces = [backbone.trace(batch, layers=(8, 9, 10, 11), attention="full") for batch in crops]
+    expected = explorer.training.losses.combine(*traces, attention=2.0, patch_layers=4)
+    assert expected["cls"] > 1e-3
+    assert record.losses == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-3, abs=1e-5)
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert card["data"]["twins"]
+    probe = [torch.stack([explorer.training.crops.whole(kind[i], (32, 32)) for i in held_out]) for kind in shown]
+    agreement = explorer.alignment(*(backbone.trace(batch) for batch in probe))
+    assert card["metrics"]["before"]["cls_cosine"] == pytest.approx(agreement.cls_cosine, abs=1e-4)
+    assert run(backbone, images, tmp_path / "run", resume=True, **options) == []  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"nothing is done to them: DistillConfig\(distortion='none'\)"):
+        run(backbone, images, tmp_path / "other")  # type: ignore[arg-type]
 
 
 def as_pil(pictures: Tensor) -> list[Any]:
@@ -428,7 +462,7 @@ KILLED = """
 import os, random, signal, sys, time
 import torch
 from pathlib import Path
-from explorer import DistillConfig, distill, load_backbone, load_pair
+from explorer import DistillConfig, distill, load_backbone, load_images, load_pair
 torch.set_num_threads(1)
 out, draw = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
 backbone = load_backbone("vit_tiny_patch16_224", image_size=32, source="random", device="cpu")
