@@ -13,9 +13,9 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 FARTHEST = 1 / 8
 """The largest shift that is looked for, as a share of each side."""
-SAME_SCENE = 0.4
+SAME_SCENE = 0.35
 """The correlation from which on two pictures show the same scene; see `shift_between`."""
-_FINE, _COARSE = 0.015, 0.06  # sigmas of the band, as shares of the shorter side: noise is finer, haze is coarser
+_FINE, _COARSE = 0.01, 0.04  # sigmas of the band, as shares of the shorter side: noise is finer, haze is coarser
 
 
 def shift_between(
@@ -67,12 +67,15 @@ def shifted(image: Float[Tensor, "3 height width"], shift: tuple[int, int]) -> F
 
 
 def _band(image: Float[Tensor, "3 height width"]) -> Float[Tensor, "height width"]:
-    """Details of a middle size, in grey, in double precision."""
+    """Details of a middle size, in grey, in double precision; about as strong everywhere, so that no single edge
+    decides what the picture is like."""
     grey = reduce(image.to("cpu", torch.float64), "c h w -> 1 h w", "mean")
     side = min(image.shape[1:])
 
-    def blurred(sigma: float) -> Tensor:
+    def blurred(picture: Tensor, sigma: float) -> Tensor:
         reach = min(int(3 * sigma * side), side // 2 - 1)
-        return gaussian_blur(grey, [2 * reach + 1] * 2, [sigma * side] * 2)
+        return gaussian_blur(picture, [2 * reach + 1] * 2, [sigma * side] * 2)
 
-    return (blurred(_FINE) - blurred(_COARSE))[0]
+    details = blurred(grey, _FINE) - blurred(grey, _COARSE)
+    strength = blurred(details**2, _COARSE).sqrt()
+    return (details / (strength + 0.3 * strength.mean() + 1e-9))[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tests.small import break_some, picture_folder, segmented_folder
 from tests.together import Run
@@ -53,6 +54,29 @@ def test_embed_writes_a_table_a_figure_and_what_it_is_about(run: Run, images: Pa
         assert means[row["view"]] == pytest.approx(row["displacement"], abs=1e-9)
         assert f"{row['displacement']:.3f}" in done.stdout
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_embed_and_evaluate_take_folders_of_real_pairs(run: Run, images: Path, tmp_path: Path) -> None:
+    for file in images.rglob("*.png"):
+        night = tmp_path / "night" / file.relative_to(images).with_suffix(".jpg")
+        night.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            image.point(lambda value: value // 5).save(night, quality=10)
+    pairs = ("--images", tmp_path / "night", "--clean", images, *SMALL)
+    done = run("embed", "s14-noise", *pairs, "--json", "p.json")
+    assert done.returncode == 0, done.stderr
+    about = json.loads((tmp_path / "p.json").read_text())
+    assert about["distortion"] == "your picture"
+    assert about["measures"][1]["displacement"] > 0
+    done = run("evaluate", "s14-noise", *pairs, "--json", "e.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "e.json").read_text())["distortion"] == "your picture"
+    for words, part in (
+        (("--distortion", "fog:3"), "damaged already"),
+        (("--test-clean", images), "--test-clean has the clean twins of --test"),
+    ):
+        refused = run("evaluate", "s14-noise", *pairs, *words)
+        assert (refused.returncode, part in refused.stderr) == (2, True)
 
 
 def test_sweep_prints_and_writes_every_strength(run: Run, images: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_the_same_photo_is_found_where_it_lies(photos: Tensor, damage: str) -> N
         down, right = SHIFTS[number % len(SHIFTS)]
         clean, other = cut(photo, 160), cut(DAMAGES[damage](photo), 160, down, right)
         shift, correlation = shift_between(clean, other)
-        assert np.abs(np.subtract(shift, (down, right))).max() <= 1, (damage, number)
+        assert np.abs(np.subtract(shift, (down, right))).max() <= 2, (damage, number)
         assert correlation > SAME_SCENE + 0.05
         away = torch.tensor(
             [(clean - picture)[:, 16:-16, 16:-16].abs().mean() for picture in (other, shifted(other, shift))]

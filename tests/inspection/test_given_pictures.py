@@ -16,7 +16,7 @@ from explorer.inspection.comparison import NO_REFERENCE, Comparison
 from explorer.models.backbones import Backbone
 from explorer.scenes.inspection import attention_scene, patch_scene
 from tests.architectures import backbone, peaked
-from tests.real_damage import cut, dim, jpeg
+from tests.real_damage import cut, dim
 
 SIZE = 96
 
@@ -166,7 +166,7 @@ def test_figures_of_two_views(alone: Comparison, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("clean", "damage", "message"),
     [
-        ("day.png", "other.png", r"do not show the same scene: .* correlate by 0\.\d\d at best, and 0.4 is needed"),
+        ("day.png", "other.png", r"do not show the same scene: .* correlate by 0\.\d\d at best, and 0.35 is needed"),
         ("day.png", "day.png", "the clean and the damaged picture are the same"),
         ("day.png", "wide.png", r"the clean picture is 192 x 192 px and the damaged one 224 x 100 px; .* aspect ratio"),
         ("day.png", "words.png", "holds text, not a picture"),
@@ -198,8 +198,12 @@ def test_the_damage_of_a_picture_cannot_be_done_to_others(pair: Comparison, clea
 
 @pytest.mark.weights
 def test_a_shipped_student_sees_through_real_damage_better(photos: Tensor) -> None:
-    """Photon noise and JPEG, neither of which it was trained on by that name."""
+    """Photon noise in the dark, which it was not trained on by that name."""
     shipped = load_pair("s14-noise", image_size=112, device="cpu")
-    clean = load_image(photos[2], 112)
-    found = compare(shipped.teacher, clean, jpeg(dim(clean)), shipped.student)
-    assert found.alignments["student"].cls_cosine > found.alignments["teacher"].cls_cosine + 0.05
+    gains = []
+    for photo in photos[2:27:5]:
+        clean = load_image(photo, 112)
+        found = compare(shipped.teacher, clean, dim(clean * 0.4), shipped.student).alignments
+        gains.append(found["student"].patch_cosine - found["teacher"].patch_cosine)
+    assert len(gains) == 5
+    assert np.mean(gains) > 0.02
