@@ -28,7 +28,7 @@ def small(picture: Tensor) -> Tensor:
 
 def jpeg(picture: Tensor) -> Tensor:
     file = io.BytesIO()
-    to_pil(picture).save(file, "JPEG", quality=4)
+    to_pil(picture).save(file, "JPEG", quality=8)
     return load_image(file.getvalue())
 
 

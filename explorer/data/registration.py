@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 FARTHEST = 1 / 8
 """The largest shift that is looked for, as a share of each side."""
-SAME_SCENE = 0.35
+SAME_SCENE = 0.4
 """The correlation from which on two pictures show the same scene; see `shift_between`."""
 _FINE, _COARSE = 0.01, 0.04  # sigmas of the band, as shares of the shorter side: noise is finer, haze is coarser
 
@@ -67,7 +67,7 @@ def shifted(image: Float[Tensor, "3 height width"], shift: tuple[int, int]) -> F
 
 
 def _band(image: Float[Tensor, "3 height width"]) -> Float[Tensor, "height width"]:
-    """Details of a middle size, in grey, in double precision; about as strong everywhere, so that no single edge
+    """Details of a middle size, in grey, in double precision; less uneven in strength, so that no single edge
     decides what the picture is like."""
     grey = reduce(image.to("cpu", torch.float64), "c h w -> 1 h w", "mean")
     side = min(image.shape[1:])
@@ -78,4 +78,4 @@ def _band(image: Float[Tensor, "3 height width"]) -> Float[Tensor, "height width
 
     details = blurred(grey, _FINE) - blurred(grey, _COARSE)
     strength = blurred(details**2, _COARSE).sqrt()
-    return (details / (strength + 0.3 * strength.mean() + 1e-9))[0]
+    return (details / (strength + strength.mean() + 1e-9))[0]

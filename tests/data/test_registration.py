@@ -13,7 +13,7 @@ SHIFTS = [(0, 0), (5, -9), (-12, 3), (2, 14)]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_same_photo_is_found_where_it_lies(photos: Tensor, damage: str) -> None:
-    for number, photo in enumerate(photos[::4]):
+    for number, photo in enumerate(photos[::8]):
         down, right = SHIFTS[number % len(SHIFTS)]
         clean, other = cut(photo, 160), cut(DAMAGES[damage](photo), 160, down, right)
         shift, correlation = shift_between(clean, other)
@@ -26,9 +26,9 @@ def test_the_same_photo_is_found_where_it_lies(photos: Tensor, damage: str) -> N
 
 
 def test_other_photos_are_other_scenes(photos: Tensor) -> None:
-    small = [cut(photo, 112) for photo in photos[:14]]
+    small = [cut(photo, 112) for photo in photos[:12]]
     found = [shift_between(a, b)[1] for place, a in enumerate(small) for b in small[place + 1 :]]
-    assert len(found) == 91
+    assert len(found) == 66
     assert max(found) < SAME_SCENE
 
 

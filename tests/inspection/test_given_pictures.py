@@ -166,7 +166,7 @@ def test_figures_of_two_views(alone: Comparison, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("clean", "damage", "message"),
     [
-        ("day.png", "other.png", r"do not show the same scene: .* correlate by 0\.\d\d at best, and 0.35 is needed"),
+        ("day.png", "other.png", r"do not show the same scene: .* correlate by 0\.\d\d at best, and 0.4 is needed"),
         ("day.png", "day.png", "the clean and the damaged picture are the same"),
         ("day.png", "wide.png", r"the clean picture is 192 x 192 px and the damaged one 224 x 100 px; .* aspect ratio"),
         ("day.png", "words.png", "holds text, not a picture"),
@@ -203,7 +203,7 @@ def test_a_shipped_student_sees_through_real_damage_better(photos: Tensor) -> No
     gains = []
     for photo in photos[2:27:5]:
         clean = load_image(photo, 112)
-        found = compare(shipped.teacher, clean, dim(clean * 0.4), shipped.student).alignments
+        found = compare(shipped.teacher, clean, dim(clean * 0.7), shipped.student).alignments
         gains.append(found["student"].patch_cosine - found["teacher"].patch_cosine)
     assert len(gains) == 5
     assert np.mean(gains) > 0.02
