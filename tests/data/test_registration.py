@@ -26,9 +26,9 @@ def test_the_same_photo_is_found_where_it_lies(photos: Tensor, damage: str) -> N
 
 
 def test_other_photos_are_other_scenes(photos: Tensor) -> None:
-    small = [cut(photo, 112) for photo in photos[:12]]
+    small = [cut(photo, 96) for photo in photos[:30:3]]
     found = [shift_between(a, b)[1] for place, a in enumerate(small) for b in small[place + 1 :]]
-    assert len(found) == 66
+    assert len(found) == 45
     assert max(found) < SAME_SCENE
 
 

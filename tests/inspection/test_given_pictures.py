@@ -203,7 +203,7 @@ def test_a_shipped_student_sees_through_real_damage_better(photos: Tensor) -> No
     gains = []
     for photo in photos[2:27:5]:
         clean = load_image(photo, 112)
-        found = compare(shipped.teacher, clean, dim(clean * 0.7), shipped.student).alignments
+        found = compare(shipped.teacher, clean, dim(clean * 0.7), shipped.student, align=False).alignments
         gains.append(found["student"].patch_cosine - found["teacher"].patch_cosine)
     assert len(gains) == 5
     assert np.mean(gains) > 0.02
