@@ -31,7 +31,8 @@ def shift_between(
     (8 photons at white, Poisson and read noise), 0.69 scaled down to an eighth, 0.74 as JPEG of quality 4, 0.70 under
     15 px of motion, 0.51 in ImageNet-C's fog 5, 0.49 in its zoom blur 5, and 0.51 with half of the width and height
     hidden; at 224 px 0.62 in very dim light (3 photons) and 0.68 scaled down to a twelfth. Below SAME_SCENE falls
-    what leaves hardly anything of a picture: one photon at white (0.14), 80 % of the pixels or 75 % of the patches masked.
+    what leaves hardly anything of a picture: one photon at white (0.14), 80 % of the pixels or 75 % of the patches
+    masked.
 
     Returns:
         (rows, cols), as scikit-image's `phase_cross_correlation` counts them; and the correlation, from -1 to 1.
