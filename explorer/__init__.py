@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from explorer.inspection.recovery import Moment, Recovery
     from explorer.models.architectures import UnsupportedModelError, list_backbones
     from explorer.models.backbones import Backbone, CaptureError, load_backbone
+    from explorer.models.export import ExportedStudent, export_student
     from explorer.models.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
     from explorer.models.trace import Grid, Trace
     from explorer.models.weights import ALIASES, WeightsError
@@ -64,6 +65,7 @@ _HOME = {
     "inspection.recovery": ("Moment", "Recovery"),
     "models.architectures": ("UnsupportedModelError", "list_backbones"),
     "models.backbones": ("Backbone", "CaptureError", "load_backbone"),
+    "models.export": ("ExportedStudent", "export_student"),
     "models.pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
     "models.trace": ("Grid", "Trace"),
     "models.weights": ("ALIASES", "WeightsError"),
@@ -91,6 +93,7 @@ __all__ = [
     "Distortion",
     "DivergedError",
     "Evaluation",
+    "ExportedStudent",
     "Features",
     "Grid",
     "ImageError",
@@ -120,6 +123,7 @@ __all__ = [
     "evaluate",
     "evaluate_dense",
     "export_pair",
+    "export_student",
     "import_pair",
     "list_backbones",
     "list_pairs",

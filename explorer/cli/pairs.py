@@ -1,4 +1,4 @@
-"""`vit-explorer pairs`: list, export or import pairs of teacher and student."""
+"""`vit-explorer pairs`: list, export or import pairs of teacher and student; students for other programs."""
 
 import argparse
 from pathlib import Path
@@ -27,22 +27,36 @@ examples:
   {PROGRAM} pairs runs/noise runs/blur             your own
   {PROGRAM} pairs runs/noise --export noise.zip    one file, to carry it elsewhere
   {PROGRAM} pairs --import noise.zip pairs/noise   unpack such a file into a new folder
+
+The student alone, its adapter merged, for programs that have nothing of this one:
+  {PROGRAM} pairs export s14-noise student.safetensors         for timm; prints the line that loads it
 """
+
+_FORMATS = ("timm",)
 
 
 def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "pairs", nargs="*", metavar="PAIR", help="names of shipped pairs, or folders (default: all shipped)"
+        "pairs",
+        nargs="*",
+        metavar="PAIR",
+        help="names of shipped pairs, or folders (default: all shipped); or the words `export PAIR FILE`",
     )
+    parser.add_argument("--format", choices=_FORMATS, help="of `export PAIR FILE` (default: timm)")
     parser.add_argument("--export", type=output, metavar="FILE", help=f"write the pair as one zip file{DASH}")
     parser.add_argument("--half", action="store_true", help="with --export: store the student in half precision")
-    parser.add_argument("--force", action="store_true", help="with --export: overwrite a file that is there")
+    parser.add_argument("--force", action="store_true", help="when exporting: overwrite a file that is there")
     parser.add_argument(
         "--import", dest="file", type=Path, metavar="FILE", help="unpack such a file into the folder PAIR"
     )
 
 
 def _pairs(options: argparse.Namespace) -> None:
+    if options.pairs[:1] == ["export"]:
+        _export(options, *_two(options.pairs, "FILE"))
+        return
+    if options.format:
+        raise InputError(f"--format is of students for other programs: {PROGRAM} pairs export PAIR FILE --format …")
     with progress("loading"):
         from explorer.models.pairs import export_pair, import_pair, list_pairs
     if (options.export or options.file) and len(options.pairs) != 1:
@@ -57,6 +71,33 @@ def _pairs(options: argparse.Namespace) -> None:
     else:
         chosen = options.pairs or list_pairs()
         print(agreements(chosen) if chosen else f"no pairs come with this version; train one: {PROGRAM} distill --help")
+
+
+def _two(words: list[str], target: str) -> tuple[str, str]:
+    """What follows the word that says what to do."""
+    if len(words) != 3:
+        raise InputError(
+            f"expected `{PROGRAM} pairs {words[0]} PAIR {target}`; got `pairs {' '.join(words)}` (a "
+            f"pair's folder of that name is './{words[0]}')"
+        )
+    return words[1], words[2]
+
+
+def _export(options: argparse.Namespace, pair: str, target: str) -> None:
+    _without_zip(options)
+    check_outputs({"FILE": output(target)}, options.force)
+    with progress(f"exporting {pair}"):
+        from explorer.models.export import export_student
+        from explorer.models.pairs import load_pair
+
+        exported = export_student(load_pair(pair, device="cpu"), target, options.format or "timm")
+    print_written(exported.path)
+    print(f"load it: {exported.usage}")
+
+
+def _without_zip(options: argparse.Namespace) -> None:
+    if options.export or options.file or options.half:
+        raise InputError("--export, --half and --import are of pairs as zip files: leave them out")
 
 
 def agreements(pairs: list[Any]) -> str:
@@ -82,7 +123,7 @@ def _change(metrics: dict[str, Any], name: str) -> str:
 
 COMMAND = Command(
     name="pairs",
-    summary="list, export or import pairs of teacher and student",
+    summary="list, export or import pairs of teacher and student; students for other programs",
     help=_PAIRS_HELP,
     add_arguments=_pairs_arguments,
     run=_pairs,
