@@ -30,9 +30,11 @@ examples:
 
 The student alone, its adapter merged, for programs that have nothing of this one:
   {PROGRAM} pairs export s14-noise student.safetensors         for timm; prints the line that loads it
+  {PROGRAM} pairs export s14-noise student.onnx --format onnx --attention    pixels in, embedding and attention out
+  {PROGRAM} pairs export s14-noise student --format hf         a folder for a model hub, with the adapter for peft
 """
 
-_FORMATS = ("timm",)
+_FORMATS = ("timm", "onnx", "hf")
 
 
 def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +45,7 @@ def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
         help="names of shipped pairs, or folders (default: all shipped); or the words `export PAIR FILE`",
     )
     parser.add_argument("--format", choices=_FORMATS, help="of `export PAIR FILE` (default: timm)")
+    parser.add_argument("--attention", action="store_true", help="with --format onnx: attention rows are outputs, too")
     parser.add_argument("--export", type=output, metavar="FILE", help=f"write the pair as one zip file{DASH}")
     parser.add_argument("--half", action="store_true", help="with --export: store the student in half precision")
     parser.add_argument("--force", action="store_true", help="when exporting: overwrite a file that is there")
@@ -55,8 +58,10 @@ def _pairs(options: argparse.Namespace) -> None:
     if options.pairs[:1] == ["export"]:
         _export(options, *_two(options.pairs, "FILE"))
         return
-    if options.format:
-        raise InputError(f"--format is of students for other programs: {PROGRAM} pairs export PAIR FILE --format …")
+    if options.format or options.attention:
+        raise InputError(
+            f"--format and --attention are of students for other programs: {PROGRAM} pairs export PAIR FILE --format …"
+        )
     with progress("loading"):
         from explorer.models.pairs import export_pair, import_pair, list_pairs
     if (options.export or options.file) and len(options.pairs) != 1:
@@ -85,12 +90,14 @@ def _two(words: list[str], target: str) -> tuple[str, str]:
 
 def _export(options: argparse.Namespace, pair: str, target: str) -> None:
     _without_zip(options)
-    check_outputs({"FILE": output(target)}, options.force)
+    format = options.format or "timm"
+    if format != "hf":
+        check_outputs({"FILE": output(target)}, options.force)
     with progress(f"exporting {pair}"):
         from explorer.models.export import export_student
         from explorer.models.pairs import load_pair
 
-        exported = export_student(load_pair(pair, device="cpu"), target, options.format or "timm")
+        exported = export_student(load_pair(pair, device="cpu"), target, format, attention=options.attention)
     print_written(exported.path)
     print(f"load it: {exported.usage}")
 

@@ -8,8 +8,10 @@ matrices, and importing peft takes four seconds.
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -130,20 +132,43 @@ def put_in(module: nn.Module, trainable: Trainable, tensors: dict[str, Tensor]) 
     return module
 
 
+def save_for_peft(tensors: dict[str, Tensor], folder: Path, base_model: str | None = None) -> None:
+    """Write an adapter as `peft.PeftModel.from_pretrained(base, folder)` reads it.
+
+    Args:
+        tensors: as `trained_tensors` gives those of a low-rank adapter.
+        folder: is made.
+        base_model: the name of the weights that it belongs to on a model hub, if they have one.
+    """
+    folder.mkdir()
+    paths = sorted({name.partition(".lora_")[0] for name in tensors})
+    config = _peft_config(tensors[paths[0] + _ADAPTER.format("A")].shape[0], paths)
+    config.base_model_name_or_path, config.inference_mode = base_model, True
+    config.save_pretrained(folder)
+    named = {f"base_model.model.{name}": tensor.float() for name, tensor in tensors.items()}
+    (folder / "adapter_model.safetensors").write_bytes(safetensors.torch.save(named, {"format": "pt"}))
+
+
 def _state(module: nn.Module) -> dict[str, Tensor]:
     return {name.replace(".default.", "."): tensor for name, tensor in module.state_dict().items()}
 
 
 def _with_adapter(module: nn.Module, rank: int, seed: int) -> nn.Module:
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import inject_adapter_in_model
 
     _adapter_shapes(module, rank)
-    # alpha = rank: the adapter's change is B A, unscaled, whatever the rank.
-    config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules=_projections(module))
+    config = _peft_config(rank, _projections(module))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, module)
     return module.eval()
+
+
+def _peft_config(rank: int, paths: list[str]) -> Any:
+    from peft import LoraConfig
+
+    # alpha = rank: the adapter's change is B A, unscaled, whatever the rank.
+    return LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules=paths)
 
 
 def _adapter_shapes(module: nn.Module, rank: int) -> dict[str, tuple[int, ...]]:

