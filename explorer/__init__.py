@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from explorer.inspection.recovery import Moment, Recovery
     from explorer.models.architectures import UnsupportedModelError, list_backbones
     from explorer.models.backbones import Backbone, CaptureError, load_backbone
-    from explorer.models.export import ExportedStudent, export_student
+    from explorer.models.export import ExportedStudent, export_student, push_pair
+    from explorer.models.hub import RepositoryError
     from explorer.models.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
     from explorer.models.trace import Grid, Trace
     from explorer.models.weights import ALIASES, WeightsError
@@ -65,7 +66,8 @@ _HOME = {
     "inspection.recovery": ("Moment", "Recovery"),
     "models.architectures": ("UnsupportedModelError", "list_backbones"),
     "models.backbones": ("Backbone", "CaptureError", "load_backbone"),
-    "models.export": ("ExportedStudent", "export_student"),
+    "models.export": ("ExportedStudent", "export_student", "push_pair"),
+    "models.hub": ("RepositoryError",),
     "models.pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
     "models.trace": ("Grid", "Trace"),
     "models.weights": ("ALIASES", "WeightsError"),
@@ -104,6 +106,7 @@ __all__ = [
     "Projection",
     "Record",
     "Recovery",
+    "RepositoryError",
     "Section",
     "Segmentation",
     "SegmentedSet",
@@ -136,6 +139,7 @@ __all__ = [
     "patch_similarity",
     "pca_rgb",
     "project",
+    "push_pair",
     "register_distortion",
     "rollout",
     "save_page",

@@ -1,4 +1,4 @@
-"""`vit-explorer pairs`: list, export or import pairs of teacher and student; students for other programs."""
+"""`vit-explorer pairs`: list, export or import pairs of teacher and student; students for other programs and hubs."""
 
 import argparse
 from pathlib import Path
@@ -32,6 +32,8 @@ The student alone, its adapter merged, for programs that have nothing of this on
   {PROGRAM} pairs export s14-noise student.safetensors         for timm; prints the line that loads it
   {PROGRAM} pairs export s14-noise student.onnx --format onnx --attention    pixels in, embedding and attention out
   {PROGRAM} pairs export s14-noise student --format hf         a folder for a model hub, with the adapter for peft
+  {PROGRAM} pairs push runs/noise user/name                    such a folder, put on a hub; prints its address
+  {PROGRAM} pairs hf://user/name                               an address, which every command takes for a PAIR
 """
 
 _FORMATS = ("timm", "onnx", "hf")
@@ -42,11 +44,12 @@ def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
         "pairs",
         nargs="*",
         metavar="PAIR",
-        help="names of shipped pairs, or folders (default: all shipped); or the words `export PAIR FILE`",
+        help="names of shipped pairs, or folders (default: all shipped); or `export PAIR FILE`, `push PAIR USER/NAME`",
     )
     parser.add_argument("--format", choices=_FORMATS, help="of `export PAIR FILE` (default: timm)")
     parser.add_argument("--attention", action="store_true", help="with --format onnx: attention rows are outputs, too")
     parser.add_argument("--export", type=output, metavar="FILE", help=f"write the pair as one zip file{DASH}")
+    parser.add_argument("--private", action="store_true", help="of `push`: a repository that is made is yours alone")
     parser.add_argument("--half", action="store_true", help="with --export: store the student in half precision")
     parser.add_argument("--force", action="store_true", help="when exporting: overwrite a file that is there")
     parser.add_argument(
@@ -57,6 +60,9 @@ def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
 def _pairs(options: argparse.Namespace) -> None:
     if options.pairs[:1] == ["export"]:
         _export(options, *_two(options.pairs, "FILE"))
+        return
+    if options.pairs[:1] == ["push"]:
+        _push(options, *_two(options.pairs, "USER/NAME"))
         return
     if options.format or options.attention:
         raise InputError(
@@ -100,6 +106,16 @@ def _export(options: argparse.Namespace, pair: str, target: str) -> None:
         exported = export_student(load_pair(pair, device="cpu"), target, format, attention=options.attention)
     print_written(exported.path)
     print(f"load it: {exported.usage}")
+
+
+def _push(options: argparse.Namespace, pair: str, repository: str) -> None:
+    _without_zip(options)
+    with progress(f"writing to {repository}"):
+        from explorer.models.export import push_pair
+        from explorer.models.pairs import load_pair
+
+        address = push_pair(load_pair(pair, device="cpu"), repository, private=options.private)
+    print(f"wrote {address}")
 
 
 def _without_zip(options: argparse.Namespace) -> None:

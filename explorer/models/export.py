@@ -1,15 +1,16 @@
 """A student for other programs, which need nothing of this project to load it: `export_student`.
 
 Enters: a pair. Leaves: one safetensors file for timm; one ONNX file; or a folder for a model hub, which timm, peft and
-this project load. An adapter is merged into the weights; what the student was made from travels as metadata.
-Deliberately ignored: the teacher, which is the architecture's pretrained model or a file of its own
-(`explorer.models.pairs.export_pair` carries a pair to another copy of this project).
+this project load, and which `push_pair` puts there. An adapter is merged into the weights; what the student was made
+from travels as metadata. Deliberately ignored: the teacher, which is the architecture's pretrained model or a file of
+its own (`explorer.models.pairs.export_pair` carries a pair to another copy of this project).
 """
 
 import copy
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,14 +29,15 @@ from explorer.models.adapters import Trainable, save_for_peft
 from explorer.models.architectures import architecture_of, is_known, skeleton
 from explorer.models.backbones import Backbone
 from explorer.models.checkpoints import misfit
-from explorer.models.pairs import Pair, read_pair, write_pair
+from explorer.models.hub import SCHEME, check_repository, upload
+from explorer.models.pairs import ON_HUB, Pair, read_pair, write_pair
 from explorer.models.weights import ALIASES
 from explorer.system.files import atomic_path, new_folder
 from explorer.version import __version__
 
 OPSET = 18
-PAIR, ADAPTER = "pair", "adapter"
-"""Folders in that of format="hf": the pair as this project reads it, and its adapter as peft does."""
+ADAPTER = "adapter"
+"""The folder in that of format="hf" which peft reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,28 @@ def export_student(
     if attention and format != "onnx":
         raise InputError(f"attention=True is of format='onnx', whose file can have several outputs; got '{format}'")
     return (partial(_onnx, attention=True) if attention else FORMATS[format])(pair, Path(file))
+
+
+def push_pair(pair: Pair, repository: str, *, private: bool = False) -> str:
+    """Put a pair on a model hub, as `export_student` writes it with format="hf"; `load_pair` takes it from there.
+
+    Args:
+        pair: one that `load_pair` read.
+        repository: "user/name"; it is made if it is not there. What is in it stays, but for files of the same names.
+        private: whether a repository that is made is for its owner alone.
+
+    Returns:
+        Where it is for ever: "hf://user/name@commit".
+
+    Raises:
+        ValueError: the repository's name, or the pair, is none that can be put there.
+        RepositoryError: the hub did not take it.
+    """
+    check_repository(repository)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, repository.rpartition("/")[2])
+        _folder(pair, folder, repository)
+        return f"{SCHEME}{repository}@{upload(folder, repository, private)}"
 
 
 def _timm(pair: Pair, file: Path) -> ExportedStudent:
@@ -149,8 +173,8 @@ def _folder(pair: Pair, folder: Path, repository: str | None = None) -> Exported
     with new_folder(folder, "export") as made:
         save_for_hf(student.module, str(made), {"vit_explorer": about}, arguments, safe_serialization=True)
         shutil.copymode(made / "config.json", made / "model.safetensors")  # alone, only its owner might read it
-        (made / PAIR).mkdir()
-        write_pair(made / PAIR, tensors, card, history)
+        (made / ON_HUB).mkdir()
+        write_pair(made / ON_HUB, tensors, card, history)
         if Trainable.parse(card["trainable"]).kind == "lora":
             save_for_peft(tensors, made / ADAPTER, _on_a_hub(pair.teacher))
         (made / "README.md").write_text(_model_card(pair, about, folder.name, repository), encoding="utf-8")

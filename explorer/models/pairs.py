@@ -33,11 +33,14 @@ from explorer.errors import InputError, did_you_mean
 from explorer.models.adapters import Trainable, put_in
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, ImageSize, as_height_width, load_backbone, rebuilt
+from explorer.models.hub import SCHEME, fetch
 from explorer.models.weights import state_digest
 from explorer.system.files import asset_path, atomic_path, new_folder
 from explorer.system.replacing import current
 from explorer.version import __version__
 
+ON_HUB = "pair"
+"""The folder of a repository on a model hub that the three files of a pair are in."""
 STUDENT, CARD, HISTORY = "student.safetensors", "card.json", "history.jsonl"
 FORMAT = 1
 MAX_BYTES = {STUDENT: 4 << 30, CARD: 1 << 20, HISTORY: 256 << 20}
@@ -95,7 +98,8 @@ def load_pair(
 
     Args:
         name_or_path: the name of a shipped pair (see `list_pairs`), or the folder of a run, even of one that is still
-            going on: then the last checkpoint. "./name" is always a folder.
+            going on: then the last checkpoint. "./name" is always a folder. Or what `push_pair` wrote to a model hub,
+            "hf://user/name" or, of one commit for ever, "hf://user/name@revision"; the card's "hub" says which it was.
         teacher: the student's teacher, if it is loaded already; None: it is loaded by the card's name.
         image_size: pixels, or (height, width); None for that of `teacher`, or else the one trained at. A student whose
             position embedding was trained has it resampled.
@@ -105,9 +109,12 @@ def load_pair(
         PairError: no pair is there, its files are damaged or do not belong together, or the teacher's weights are not
             those that the student was trained from.
         WeightsError: the teacher's weights cannot be had.
+        RepositoryError: the hub did not give the pair.
     """
     folder = pair_folder(name_or_path)
     card, tensors, history = read_pair(folder)
+    if _on_hub(name_or_path):
+        card["hub"] = f"{os.fspath(name_or_path).partition('@')[0]}@{folder.parent.name}"
     size = image_size or (teacher.image_size if teacher is not None else tuple(card["image_size"]))
     if teacher is None:
         teacher = load_teacher(card["backbone"], {"image_size": card["image_size"], **card["weights"]}, size, device)
@@ -301,12 +308,15 @@ def drawn_at(backbone: Backbone, image_size: ImageSize) -> Backbone:
 
 
 def pair_folder(name_or_path: str | os.PathLike) -> Path:
-    """The folder of a shipped pair, or of a run.
+    """The folder of a shipped pair, of a run, or of what was fetched from a model hub.
 
     Raises:
         PairError: there is none.
+        RepositoryError: the hub did not give it.
     """
     name = os.fspath(name_or_path)
+    if _on_hub(name):
+        return fetch(name, {f"{ON_HUB}/{file}": limit for file, limit in MAX_BYTES.items()}) / ON_HUB
     shipped = list_pairs()
     if name in shipped:
         return asset_path("pairs") / name
@@ -317,6 +327,10 @@ def pair_folder(name_or_path: str | os.PathLike) -> Path:
         raise PairError(f"the folder '{folder}' holds no pair: there is no {CARD} in it")
     hint = did_you_mean(name, shipped)
     raise PairError(f"no pair '{name}'{hint} Shipped pairs: {', '.join(shipped) or '(none)'}; or give a run's folder")
+
+
+def _on_hub(name_or_path: str | os.PathLike) -> bool:
+    return os.fspath(name_or_path).startswith(SCHEME)
 
 
 def _bytes(folder: Path, name: str) -> bytes:

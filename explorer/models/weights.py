@@ -14,11 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from explorer.models.checkpoints import HubError, WeightsError, read_checkpoint
+from explorer.models.hub import first_line, within
 from explorer.models.onnx_weights import StateDict, rename_clip, rename_dinov2, timm_tensors
 from explorer.system.files import CACHE_VARIABLE, atomic_path, cache_dir, file_digest, parts_of
 
@@ -155,7 +154,7 @@ def load_from_hub(name: str, repository: str, filename: str) -> LoadedWeights:
         try:
             cached = hub.hf_hub_download(repository, filename)
         except Exception as error:  # the hub's client raises many types; all of them mean: not here
-            raise _hub_error(name, f"the download broke off ({_first_line(error)})") from error
+            raise _hub_error(name, f"the download broke off ({first_line(error)})") from error
     loaded = _from_hub_cache(Path(cached))
     description = f"{name}, timm's hub ({repository}, SHA-256 {loaded.sha256[:12]})"
     return LoadedWeights(tensors=loaded.tensors, description=description, sha256=loaded.sha256)
@@ -362,24 +361,10 @@ def _ask_hub_once(name: str, repository: str, filename: str) -> None:
     def ask() -> None:
         hub.get_hf_file_metadata(hub.hf_hub_url(repository, filename), timeout=HUB_LIMIT_SECONDS)
 
-    # A daemon, for the client tries again and again: an executor's thread would hold up the end of the process.
-    answer: Future[None] = Future()
-    threading.Thread(target=_settle, args=(answer, ask), daemon=True).start()
     try:
-        answer.result(HUB_LIMIT_SECONDS)
+        within(ask, HUB_LIMIT_SECONDS)
     except Exception as error:
-        raise _hub_error(
-            name, f"timm's hub did not give them ({type(error).__name__}: {_first_line(error)})"
-        ) from error
-
-
-def _settle(answer: "Future[None]", ask: Callable[[], None]) -> None:
-    try:
-        ask()
-    except Exception as error:
-        answer.set_exception(error)
-    else:
-        answer.set_result(None)
+        raise _hub_error(name, f"timm's hub did not give them ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _hub_error(name: str, reason: str) -> HubError:
@@ -388,11 +373,6 @@ def _hub_error(name: str, reason: str) -> HubError:
         f"Use one of the aliases {', '.join(ALIASES)}, which come from the package registry; or pass "
         f"source='file.safetensors'; or source='random' to look at an untrained model",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "no answer in time"
 
 
 ALIASES = {
