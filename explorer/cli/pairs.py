@@ -58,16 +58,18 @@ def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _pairs(options: argparse.Namespace) -> None:
-    if options.pairs[:1] == ["export"]:
+    word = options.pairs[0] if options.pairs[:1] in (["export"], ["push"]) else None
+    for option, its in {"format": "export", "attention": "export", "private": "push"}.items():
+        if getattr(options, option) and word != its:
+            raise InputError(f"--{option} is of `{PROGRAM} pairs {its} PAIR …`: see `{PROGRAM} pairs --help`")
+    if word is not None and (options.export or options.file or options.half):
+        raise InputError("--export, --half and --import are of pairs as zip files: leave them out")
+    if word == "export":
         _export(options, *_two(options.pairs, "FILE"))
         return
-    if options.pairs[:1] == ["push"]:
+    if word == "push":
         _push(options, *_two(options.pairs, "USER/NAME"))
         return
-    if options.format or options.attention:
-        raise InputError(
-            f"--format and --attention are of students for other programs: {PROGRAM} pairs export PAIR FILE --format …"
-        )
     with progress("loading"):
         from explorer.models.pairs import export_pair, import_pair, list_pairs
     if (options.export or options.file) and len(options.pairs) != 1:
@@ -95,10 +97,9 @@ def _two(words: list[str], target: str) -> tuple[str, str]:
 
 
 def _export(options: argparse.Namespace, pair: str, target: str) -> None:
-    _without_zip(options)
     format = options.format or "timm"
     if format != "hf":
-        check_outputs({"FILE": output(target)}, options.force)
+        check_outputs({"FILE": Path(target)}, options.force)
     with progress(f"exporting {pair}"):
         from explorer.models.export import export_student
         from explorer.models.pairs import load_pair
@@ -109,18 +110,12 @@ def _export(options: argparse.Namespace, pair: str, target: str) -> None:
 
 
 def _push(options: argparse.Namespace, pair: str, repository: str) -> None:
-    _without_zip(options)
     with progress(f"writing to {repository}"):
         from explorer.models.export import push_pair
         from explorer.models.pairs import load_pair
 
         address = push_pair(load_pair(pair, device="cpu"), repository, private=options.private)
     print(f"wrote {address}")
-
-
-def _without_zip(options: argparse.Namespace) -> None:
-    if options.export or options.file or options.half:
-        raise InputError("--export, --half and --import are of pairs as zip files: leave them out")
 
 
 def agreements(pairs: list[Any]) -> str:

@@ -8,11 +8,13 @@ its own (`explorer.models.pairs.export_pair` carries a pair to another copy of t
 
 import copy
 import json
+import logging
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,8 +124,7 @@ def _onnx(pair: Pair, file: Path, attention: bool = False) -> ExportedStudent:
     except ImportError as error:
         raise MissingExtraError("format='onnx' needs onnxscript", "onnx") from error
     example = torch.zeros(2, 3, *pair.student.height_width)
-    with warnings.catch_warnings(), torch.inference_mode(False):
-        warnings.simplefilter("ignore")  # of torch's own code
+    with _without_exporters_talk(), torch.inference_mode(False):
         try:
             program = torch.onnx.export(
                 _FromPixels(pair.student, attention).eval(),
@@ -145,6 +146,20 @@ def _onnx(pair: Pair, file: Path, attention: bool = False) -> ExportedStudent:
     with atomic_path(file) as part:
         program.save(part, external_data=False)
     return ExportedStudent(path=file, usage=f"onnxruntime.InferenceSession({str(file)!r})")
+
+
+@contextmanager
+def _without_exporters_talk() -> Iterator[None]:
+    """Warnings of torch's own code, and what the optimizer of graphs leaves as it is."""
+    log = logging.getLogger("onnxscript")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 class _FromPixels(nn.Module):

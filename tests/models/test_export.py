@@ -72,8 +72,8 @@ def on_disk(folder: Path, trainable: str = "lora:3") -> Pair:
     return load_pair(folder, teacher)
 
 
-def foreign() -> Backbone:
-    """A module of somebody's own."""
+def foreign(choosing: bool = False) -> Backbone:
+    """A module of somebody's own; one that looks at values to choose what it computes cannot be written as a graph."""
 
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -90,6 +90,8 @@ def foreign() -> Backbone:
             self.blocks = nn.Sequential(Block(), Block())
 
         def forward(self, x: Tensor) -> Tensor:
+            if choosing and x.mean() > 100:
+                x = -x
             return self.blocks(self.patches(x).flatten(2).mT).mean(dim=1)
 
     torch.manual_seed(0)
@@ -256,6 +258,16 @@ def test_onnxruntime_computes_a_shipped_student(s14: Backbone, tmp_path: Path) -
     onnxruntime_agrees({"s14-noise": (load_pair("s14-noise", s14), True)}, tmp_path)
 
 
+def test_what_torch_cannot_write_is_said(tiny: Pair, tmp_path: Path) -> None:
+    own = foreign(choosing=True)
+    with pytest.raises(
+        ValueError, match="expected a student that torch can write as ONNX; 'own:Own' is none"
+    ) as raised:
+        export_student(replace(tiny, teacher=own, student=own), tmp_path / "own.onnx", "onnx")
+    assert len(str(raised.value)) < 500
+    assert os.listdir(tmp_path) == []
+
+
 def test_without_onnxscript_it_is_said_how_to_install_it(
     tiny: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,7 +393,9 @@ def test_the_command_says_how_to_load_the_file(run: Run, tmp_path: Path) -> None
         (("export", "nobody", "x.safetensors"), "no pair 'nobody'"),
         (("export", "s14-noise", "x.safetensors", "--format", "jax"), "invalid choice: 'jax'"),
         (("export", "s14-noise", "x.safetensors", "--half"), "leave them out"),
-        (("--format", "timm"), "--format and --attention are of students for other programs"),
+        (("--format", "timm"), "--format is of `vit-explorer pairs export PAIR …`"),
+        (("export", "s14-noise", "x.onnx", "--private"), "--private is of `vit-explorer pairs push PAIR …`"),
+        (("push", "s14-noise", "name"), "expected the name of a repository such as user/name; got 'name'"),
         (("export", "s14-noise", "x.bin", "--format", "onnx"), "writes a file that ends in .onnx; got 'x.bin'"),
     ],
 )
