@@ -67,8 +67,8 @@ def fetch(address: str, limits: Mapping[str, int]) -> Path:
 
 def check_repository(name: str) -> None:
     """Raises ValueError unless this can be the name of a repository."""
-    if not re.fullmatch(_REPOSITORY, name):
-        raise InputError(f"expected the name of a repository such as user/name; got '{name}'")
+    if not (isinstance(name, str) and re.fullmatch(_REPOSITORY, name)):
+        raise InputError(f"expected the name of a repository such as user/name; got {str(name)!r:.80}")
 
 
 def upload(folder: Path, repository: str, private: bool) -> str:
