@@ -4,12 +4,20 @@ Enters: a clean picture and a damaged one of the same size. Leaves: whole pixels
 damage that is to be seen, and half a pixel is little beside a patch. Deliberately ignored: rotation, scale and lens.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
+
+from explorer.system.late import Late
+
+if TYPE_CHECKING:
+    import torchvision.transforms.v2.functional as vision
+else:
+    vision = Late("torchvision.transforms.v2.functional")  # a page opens without it
 
 FARTHEST = 1 / 8
 """The largest shift that is looked for, as a share of each side."""
@@ -75,7 +83,7 @@ def _band(image: Float[Tensor, "3 height width"]) -> Float[Tensor, "height width
 
     def blurred(picture: Tensor, sigma: float) -> Tensor:
         reach = min(int(3 * sigma * side), side // 2 - 1)
-        return gaussian_blur(picture, [2 * reach + 1] * 2, [sigma * side] * 2)
+        return vision.gaussian_blur(picture, [2 * reach + 1] * 2, [sigma * side] * 2)
 
     details = blurred(grey, _FINE) - blurred(grey, _COARSE)
     strength = blurred(details**2, _COARSE).sqrt()
