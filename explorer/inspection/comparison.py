@@ -200,15 +200,16 @@ def compare(
             another aspect ratio or another scene, or the clean one once more; a distortion without a clean picture.
         ImageError: `clean` or `damage` is no picture that can be read.
     """
-    if isinstance(clean, Distortion) or (isinstance(clean, str) and not is_picture(clean)):
+    if names_damage(clean):
         raise InputError(f"the clean picture comes first, then what damages it; got '{clean}' as the clean picture")
     image = clean if clean is None or isinstance(clean, Tensor) else load_image(clean, teacher.height_width)
-    if isinstance(damage, Distortion) or (isinstance(damage, str) and not is_picture(damage)):
+    if names_damage(damage):
         if image is None:
             raise InputError(f"'{damage}' needs a clean picture to damage; without one, give a damaged picture instead")
         damaging = parse_distortion(damage)
         distorted = damaging(image[None], seed=seed)[0]
     else:
+        assert not isinstance(damage, Distortion), "it names damage"
         distorted, damaging = _fitted(damage, teacher), Given()
         if clean is not None and image is not None and align:
             _check_aspects(clean, damage, teacher)
@@ -218,6 +219,11 @@ def compare(
     whom = {"teacher": teacher} if student is None else {"teacher": teacher, "student": student}
     views = {f"{who}_{kind}": look(backbone, seen) for who, backbone in whom.items() for kind, seen in pictures.items()}
     return assemble(image, distorted, views, damaging, seed)
+
+
+def names_damage(given: object) -> TypeGuard[str | Distortion]:
+    """Whether this says how to damage a picture; text that ends like a picture's name is a picture."""
+    return isinstance(given, Distortion) or (isinstance(given, str) and not is_picture(given))
 
 
 def assemble(

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from explorer.analysis.maps import Head
 from explorer.data.image import Source
-from explorer.data.picture_files import is_picture
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
-from explorer.inspection.comparison import Comparison, assemble, look
+from explorer.inspection.comparison import Comparison, assemble, look, names_damage
 from explorer.inspection.comparison import View as Seen
 from explorer.plots.comparison import plot_comparison, plot_pca, plot_similarity
 from explorer.scenes.common import Payload
@@ -35,7 +34,7 @@ class _Comparing(Explorer):
     def __init__(
         self, view: str, model: Model, image: Source, distortion: str | Distortion, seed: int, settings: dict[str, Any]
     ) -> None:
-        if image is None or not isinstance(distortion, str | Distortion) or is_picture(str(distortion)):
+        if image is None or not names_damage(distortion):
             raise InputError(
                 "the widgets damage a clean picture themselves; one that is damaged already is shown by "
                 "explorer.save_page(explorer.compare(…), 'page.html') and by explorer.plots"
