@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from explorer.inspection.attribution import Attribution, attribute
     from explorer.inspection.comparison import Comparison, compare
     from explorer.inspection.recovery import Moment, Recovery
+    from explorer.inspection.watching import AttentionWatch
     from explorer.models.architectures import UnsupportedModelError, list_backbones
     from explorer.models.backbones import Backbone, CaptureError, load_backbone
     from explorer.models.export import ExportedStudent, export_student, push_pair
@@ -64,6 +65,7 @@ _HOME = {
     "inspection.attribution": ("Attribution", "attribute"),
     "inspection.comparison": ("Comparison", "compare"),
     "inspection.recovery": ("Moment", "Recovery"),
+    "inspection.watching": ("AttentionWatch",),
     "models.architectures": ("UnsupportedModelError", "list_backbones"),
     "models.backbones": ("Backbone", "CaptureError", "load_backbone"),
     "models.export": ("ExportedStudent", "export_student", "push_pair"),
@@ -85,6 +87,7 @@ __all__ = [
     "ALIASES",
     "DISTORTIONS",
     "Alignment",
+    "AttentionWatch",
     "Attribution",
     "Backbone",
     "CaptureError",

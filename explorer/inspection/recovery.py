@@ -2,7 +2,8 @@
 
 Enters: a teacher, a picture, a distortion, and the student at any time of its training. Leaves: `Moment`s, small enough
 to keep dozens of them, from which attention maps and similarity maps are drawn beside the teacher's. The reference is
-the teacher on the clean picture. Deliberately ignored: training, and how things are drawn.
+the teacher on the clean picture. Deliberately ignored: training (`explorer.AttentionWatch` follows one), and how things
+are drawn.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from explorer.analysis import metrics
 from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
+from explorer.distortions.operators import NONE
 from explorer.errors import InputError
 from explorer.models.backbones import Backbone
 from explorer.models.trace import Grid, Trace
@@ -49,13 +51,16 @@ class Recovery:
     Args:
         teacher: sees the clean picture.
         image: RGB in [0, 1], of the teacher's image size.
-        distortion: a spec such as "gaussian_noise(sigma=0.3)", or a `Distortion`.
+        distortion: a spec such as "gaussian_noise(sigma=0.3)", or a `Distortion`; "none": the student, too, sees the
+            clean picture.
         seed: of the distortion.
+        student: as it is before it learns; None: an untouched copy of the teacher.
+        called: what the teacher and the student are called where they are shown.
 
     Attributes:
         clean, distorted: the pictures; the distorted one may leave [0, 1].
         reference: the teacher on the clean picture.
-        moments: in the order in which they were added; the first is the untouched copy, at step 0.
+        moments: in the order in which they were added; the first is the student before it learned, at step 0.
         grid: of the patches.
         distortion, seed: what damaged the picture.
         weights: those of the teacher, in one line.
@@ -67,14 +72,17 @@ class Recovery:
         image: Float[Tensor, "3 height width"],
         distortion: str | Distortion,
         seed: int = 0,
+        *,
+        student: Backbone | None = None,
+        called: tuple[str, str] = ("teacher", "student"),
     ) -> None:
-        self.clean = image
+        self.clean, self.called = image, called
         self.distortion, self.seed, self.weights = parse_distortion(distortion), seed, teacher.source
         self.distorted = self.distortion(image[None], seed=seed)[0]
         self.grid: Grid = teacher.grid
         self._seen = _look(teacher, self.clean)
         self.reference = self._moment(0, self._seen)
-        self.moments = [self._moment(0, _look(teacher, self.distorted))]
+        self.moments = [self._moment(0, _look(student or teacher, self.distorted))]
 
     def add(self, step: int, student: Backbone) -> Moment:
         """Show the student the distorted picture, and keep what it sees.
@@ -106,6 +114,11 @@ class Recovery:
         seen = [moment.patches for moment in (self.reference, *self.moments)]
         maps = torch.stack([metrics.cosine(query.expand_as(patches), patches) for patches in seen])
         return rearrange(maps, "v (r c) -> v r c", r=self.grid.rows)
+
+    @property
+    def view(self) -> str:
+        """Which picture the student sees: "distorted", or "clean" where nothing is done to it."""
+        return "clean" if self.distortion.spec == NONE.name else "distorted"
 
     @property
     def busiest(self) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from explorer.errors import InputError, UserError
 from explorer.models.architectures import (
     Unfilled,
+    UnsupportedModelError,
     architecture_of,
     calls_of,
     check_supported,
@@ -30,6 +31,7 @@ from explorer.models.architectures import (
     heads_of,
     patch_of,
     query_kind_of,
+    reason_against_module,
 )
 from explorer.models.capture import AttentionCapture, differentiable
 from explorer.models.checkpoints import misfit, stripped
@@ -414,6 +416,43 @@ def rebuilt(like: Backbone, tensors: Mapping[str, Tensor], grid: tuple[int, int]
         about = f"{about.partition(', drawn for')[0]}, drawn for {like.drawn.height} x {like.drawn.width} px"
     loaded = LoadedWeights(tensors={}, description=about, sha256=like.sha256)
     return replace(_wrap(like.name, module.to(like.device), loaded, image_size), drawn=like.drawn)
+
+
+@outside_autocast()
+def backbone_of(module: nn.Module, image_size: ImageSize | None = None) -> Backbone:
+    """One of timm's plain Vision Transformers, which somebody built and may be training, as a `Backbone`. It is neither
+    run nor changed, and stays in the mode that it is in.
+
+    Args:
+        module: normalised as its timm configuration says; what only runs it (`DistributedDataParallel`,
+            `torch.compile`) is taken off.
+        image_size: where it takes several (`dynamic_img_size=True`); None: the one that it was built for.
+
+    Raises:
+        UnsupportedModelError: it is another module, for which there is `wrap_backbone`.
+        ValueError: it was built for another image size.
+        WeightsError: its weights hold NaN or infinite values.
+    """
+    module = unwrapped(module)
+    reason = reason_against_module(module)
+    if reason is not None:
+        raise UnsupportedModelError(
+            f"expected a Backbone, or one of timm's plain Vision Transformers; got {type(module).__name__}: {reason}. "
+            f"A module of your own is wrapped first: wrap_backbone(module, blocks=…, norm=…, …)"
+        )
+    built_for = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    size = image_size if image_size is not None else built_for
+    dynamic = getattr(module, "dynamic_img_size", False) or built_for is None
+    if built_for is not None and not dynamic and size is not None and as_height_width(size) != tuple(built_for):
+        raise InputError(
+            f"this model was built for pictures of {built_for[0]} x {built_for[1]} px, and image_size={size!r} was "
+            f"asked for: leave it out, or build the model with dynamic_img_size=True"
+        )
+    name = str((getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__)
+    check_finite(module, name)
+    digest = state_digest(module.state_dict())
+    about = f"{name} (a module of your own, SHA-256 {digest[:12]})"
+    return _wrap(name, module, LoadedWeights(tensors={}, description=about, sha256=digest), size)
 
 
 def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWeights:

@@ -5,6 +5,7 @@ the student and not the scale.
 """
 
 import io
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -17,7 +18,6 @@ from explorer.plots.style import number_text, scale_end
 _PANE, _GAP, _SIDE, _TOP, _BOTTOM = 224, 8, 96, 30, 46  # pixels
 _INK, _QUIET, _ACCENT, _PAPER = "#1a1a1a", "#5f5f5f", "#0f766e", "white"
 _LAST_MS = 2000
-COLUMNS = ("teacher · clean", "before · distorted", "student · distorted")
 _TOLD = ("cls_cosine", "patch_cosine", "attention_js")
 
 
@@ -52,9 +52,11 @@ def _frames(recovery: Recovery, row: int, col: int) -> list[Image.Image]:
         (attention, "viridis", 0.0, scale_end(attention.numpy()), "attention"),
         (similarity, "magma", min(0.0, float(similarity.min())), 1.0, f"similarity\nto patch\n({row}, {col})"),
     )
+    (reference, student), view = recovery.called, recovery.view
+    columns = f"{reference} · clean", f"before · {view}", f"{student} · {view}"
     frames = []
     for number, moment in enumerate(recovery.moments):
-        frame = _sheet([text for *_, text in rows])
+        frame = _sheet(columns, [text for *_, text in rows])
         for place, (maps, colormap, low, high, _) in enumerate(rows):
             shown = (recovery.clean, maps[0]), (recovery.distorted, maps[1]), (recovery.distorted, maps[number + 1])
             for column, (picture, values) in enumerate(shown):
@@ -65,12 +67,12 @@ def _frames(recovery: Recovery, row: int, col: int) -> list[Image.Image]:
     return frames
 
 
-def _sheet(names: list[str]) -> Image.Image:
+def _sheet(columns: Sequence[str], names: Sequence[str]) -> Image.Image:
     """What is the same in all frames."""
     width, height = _SIDE + 3 * (_PANE + _GAP), _TOP + 2 * (_PANE + _GAP) + _BOTTOM
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for column, heading in enumerate(COLUMNS):
+    for column, heading in enumerate(columns):
         draw.text((_corner(0, column)[0], 8), heading, _INK, _font(14))
     for place, name in enumerate(names):
         draw.multiline_text((10, _corner(place, 0)[1] + 4), name, _QUIET, _font(13), spacing=4)

@@ -33,6 +33,7 @@ def about(
     distortion: Distortion | str,
     seed: int,
     clean: bool = True,
+    called: str = "teacher",
 ) -> list[list[str]]:
     """What a picture has to say when it stands alone, as [term, text]: the views show it where they leave the app.
 
@@ -41,10 +42,11 @@ def about(
         distortion: what damaged the pictures.
         seed: of the distortion.
         clean: whether there is a clean picture, and so a reference.
+        called: what the teacher is called.
     """
     teacher, *students = weights
-    reference = "the teacher on the clean picture" if clean else "none: nothing is measured against a truth"
-    told = [["Reference", reference], ["Teacher", teacher]]
+    reference = f"the {called} on the clean picture" if clean else "none: nothing is measured against a truth"
+    told = [["Reference", reference], [called.capitalize(), teacher]]
     told += [["Student", "the untouched copy of the teacher" if one == teacher else one] for one in students]
     damage = f"{distortion}, seed {seed}" if isinstance(distortion, str) else distortion.told(seed)
     return [*told, ["Distortion", damage], ["Made with", _versions()]]

@@ -124,7 +124,9 @@ def recovery_scene(recovery: Recovery) -> Payload:
         "size": list(recovery.clean.shape[1:]),
         "colormaps": colormap_tables(),
         "pictures": {"clean": picture_of(recovery.clean), "distorted": picture_of(recovery.distorted)},
-        "about": about([recovery.weights], recovery.distortion, recovery.seed),
+        "about": about([recovery.weights], recovery.distortion, recovery.seed, called=recovery.called[0]),
+        "called": list(recovery.called),
+        "view": recovery.view,
         "measures": [measure_of(MEASURES[name]) for name in RECOVERED],
         "reference": moment_scene(recovery.reference),
     }

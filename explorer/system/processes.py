@@ -17,6 +17,8 @@ from torch import Tensor
 
 def is_first() -> bool:
     """Whether this process is alone, or the first of several: the one that tells and writes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
     return os.environ.get("RANK", "0") == "0"
 
 

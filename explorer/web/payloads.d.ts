@@ -51,6 +51,7 @@ export interface TrainingRecord {
 export interface RecoveryPayload extends Common {
   grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; key?: string; run?: string | null;
   pictures?: { clean: string; distorted: string }; reference?: Moment; moments?: Moment[]; records?: TrainingRecord[];
+  called?: [string, string]; view?: "clean" | "distorted";
   before?: Measured | null; steps?: number; measures?: Measure[]; plays?: boolean; state?: "waiting" | "running" | "stopping" | "stopped" | "finished" | "failed" | null;
 }
 

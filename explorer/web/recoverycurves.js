@@ -52,7 +52,8 @@ export function createChart({ shell, perFrame, observe }, name, choose) {
   const here = make("svg:path", { class: "vx-plothere" });
   const pointer = make("svg:path", { class: "vx-plotpointer" });
   const svg = make("svg:svg", { class: "vx-plot", role: "img", height: PLOT.height }, grid, pointer, here, curves);
-  const node = make("figure", { class: "vx-chart" }, make("figcaption", { class: "vx-charttitle", text: name }), legend, svg);
+  const title = make("figcaption", { class: "vx-charttitle", text: name });
+  const node = make("figure", { class: "vx-chart" }, title, legend, svg);
   const drawn = new Map(); // name of a series -> its elements
   let model = { series: /** @type {any[]} */ ([]), steps: 1 };
   let scale = null;
@@ -100,7 +101,7 @@ export function createChart({ shell, perFrame, observe }, name, choose) {
       line.setAttribute("d", pathOf(smoothed ? thinned(movingMean(points)) : few, scale));
       dots.setAttribute("d", marker ? points.filter(isNumber).map(([x, y]) => dot(marker, scale.x(x), scale.y(y))).join("") : "");
     }
-    svg.setAttribute("aria-label", `${name}. ${model.series.map(describeSeries).filter(Boolean).join("; ") || "Nothing yet."}`);
+    svg.setAttribute("aria-label", `${title.textContent}. ${model.series.map(describeSeries).filter(Boolean).join("; ") || "Nothing yet."}`);
     mark(step);
   }
 
@@ -155,7 +156,7 @@ export function createChart({ shell, perFrame, observe }, name, choose) {
   svg.addEventListener("pointerleave", hideValues);
   svg.addEventListener("click", (event) => choose(stepAt(event)));
   observe(new ResizeObserver(perFrame(render))).observe(svg);
-  return { node, draw, mark };
+  return { node, draw, mark, entitle: (text) => setText(title, text) };
 }
 
 function scalesOf({ series, steps }, width) {

@@ -51,7 +51,11 @@ export function createRecoveryView(root, options = {}) {
   const status = createRunStatus();
   const panes = Object.fromEntries(ROWS.flatMap((what) => COLUMNS.map((id) => [`${what}_${id}`, createPane(`${what}_${id}`)])));
   const wipes = Object.fromEntries(ROWS.map((what) => [what, addWipe(panes[`${what}_student`])]));
-  for (const what of ROWS) for (const id of COLUMNS.slice(1)) panes[`${what}_${id}`].title.after(make("span", { class: "vx-view", text: "distorted" }));
+  const views = ROWS.flatMap((what) => COLUMNS.slice(1).map((id) => panes[`${what}_${id}`])).map(({ title }) => {
+    const view = make("span", { class: "vx-view" });
+    title.after(view);
+    return view;
+  });
   const bars = { attention: createColourBar(), similarity: createColourBar() };
   const maps = make("div", { class: "vx-recoverymaps" }, ...ROWS.map((what) =>
     make("div", { class: "vx-triple" }, ...COLUMNS.map((id) => panes[`${what}_${id}`].node), bars[what].node)));
@@ -164,6 +168,8 @@ export function createRecoveryView(root, options = {}) {
       records: payload.records ?? [],
       before: payload.before ?? null,
       measures: payload.measures ?? [],
+      called: payload.called ?? ["teacher", "student"],
+      view: payload.view ?? "distorted",
       payload,
     };
   }
@@ -181,12 +187,14 @@ export function createRecoveryView(root, options = {}) {
   }
 
   function dress() {
-    const { base } = data;
+    const { base, called, view } = data;
+    charts.agreement.entitle(`Agreement with the ${called[0]} on the clean picture`);
     if (!base.reference) return;
+    for (const node of views) setText(node, view);
     for (const what of ROWS) {
       for (const id of COLUMNS) {
         const isReference = id === "reference";
-        panes[`${what}_${id}`].dress(isReference ? "Teacher \u00b7 clean" : "", isReference, isReference ? base.clean : base.distorted, base, { grey: what === "attention" });
+        panes[`${what}_${id}`].dress(isReference ? `${capital(called[0])} \u00b7 clean` : "", isReference, isReference ? base.clean : base.distorted, base, { grey: what === "attention" });
       }
     }
     head.fill(headChoices(WAYS, base.reference.heads));
@@ -291,7 +299,7 @@ export function createRecoveryView(root, options = {}) {
 
   function paintSimilarity() {
     paintRow("similarity", similarity(query.row, query.col), 1);
-    bars.similarity.set(`Similarity: cosine with the patch at row ${query.row}, col ${query.col} of the clean picture, as the teacher sees it`, data.base.tables[state.colours], 0, 1);
+    bars.similarity.set(`Similarity: cosine with the patch at row ${query.row}, col ${query.col} of the clean picture, as the ${data.called[0]} sees it`, data.base.tables[state.colours], 0, 1);
     paintMarks();
   }
 
@@ -324,7 +332,7 @@ export function createRecoveryView(root, options = {}) {
 
   function nameOf(id) {
     const what = id.split("_")[0];
-    return `${what[0].toUpperCase()}${what.slice(1)}, ${panes[id].title.textContent}`;
+    return `${capital(what)}, ${panes[id].title.textContent}`;
   }
 
   function announce({ pane, row, col }, at) {
@@ -343,11 +351,12 @@ export function createRecoveryView(root, options = {}) {
     scrubber.set(index, data.moments.length - 1);
     for (const what of ROWS) {
       entitle(panes[`${what}_before`], `Before \u00b7 step ${first.step}`);
-      entitle(panes[`${what}_student`], `Student \u00b7 step ${step}`);
+      entitle(panes[`${what}_student`], `${capital(data.called[1])} \u00b7 step ${step}`);
     }
     markCharts(step);
-    setText(saying, tellLearned(first.agreement.cls_cosine, data.moments[index].agreement.cls_cosine, step));
-    table.set(data.measures, first, data.moments[index]);
+    const [before, now] = [first, data.moments[index]].map(({ agreement }) => agreement.cls_cosine);
+    setText(saying, data.view === "clean" ? "" : tellLearned(before, now, step, data.called[1]));
+    table.set(data.measures, first, data.moments[index], data.called[1]);
     paintAttention();
     repaint();
   }
@@ -428,7 +437,7 @@ export function createRecoveryView(root, options = {}) {
     const ended = ["finished", "stopped", "failed"].includes(data.state);
     const payload = { ...data.payload, moments, state: ended ? data.state : null };
     const facts = moments.length < all.length ? [["Steps", `${moments.length} of the ${all.length} recorded`]] : [];
-    return { title: "A student learns to see", payload, state: { ...snapshot(), index: null, playing: false }, facts };
+    return { title: `A ${data.called[1]} learns to see`, payload, state: { ...snapshot(), index: null, playing: false }, facts };
   }
 
   function makeFigure() {
@@ -441,7 +450,7 @@ export function createRecoveryView(root, options = {}) {
       return { title: pane.title.textContent, reference: id === "reference", draw };
     };
     return {
-      heading: `A student learns to see: step ${step} of ${data.steps}`,
+      heading: `A ${data.called[1]} learns to see: step ${step} of ${data.steps}`,
       cells: ROWS.map((what) => COLUMNS.map((id) => cellOf(what, id))),
       aspect: data.base.height / data.base.width,
       bars: [
@@ -449,7 +458,7 @@ export function createRecoveryView(root, options = {}) {
         { ...bars.similarity.shown(), text: `cosine with row ${query.row}, col ${query.col} of the clean picture`, from: 1.5, span: 1.5 },
       ],
       lines: [
-        `Student: step ${step}${wiped}`,
+        `${capital(data.called[1])}: step ${step}${wiped}`,
         `Agreement of this picture before: ${numbers(data.moments[0].agreement)}`,
         `Agreement of this picture at step ${step}: ${numbers(agreement)}`,
       ],
@@ -573,6 +582,8 @@ function attentionMap(moment, head) {
   return moment.maps.get(head);
 }
 
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
 function entitle({ title }, text) {
   setText(title, text);
   title.title = text;
@@ -655,10 +666,10 @@ function createAgreementTable(shell) {
     node.replaceChildren(createTable("vx-agreement", ["This picture\u2019s agreement with the reference"], heads, rows));
     shown = JSON.stringify(measures);
   };
-  const set = (measures, first, now) => {
+  const set = (measures, first, now, who) => {
     if (shown !== JSON.stringify(measures)) build(measures);
     setText(names[0], `before, step ${first.step}`);
-    setText(names[1], `student, step ${now.step}`);
+    setText(names[1], `${who}, step ${now.step}`);
     measures.forEach(({ id, better }, i) => {
       const [before, after] = [first.agreement[id], now.agreement[id]];
       const word = judged(better, before, after, 0.0005).replace("same", "");

@@ -48,9 +48,9 @@ export function tellScore(damage, { clean = NaN, teacher = NaN, student = NaN },
   return `${told}; the student wins ${back < 0.005 ? "nothing" : back > 0.995 ? "all of it" : `${share(back)} of it`} back.`;
 }
 
-/** What the steps of a run brought. @type {(before: number | undefined, now: number | undefined, step: number) => string} */
-export function tellLearned(before = NaN, now = NaN, step) {
+/** What the steps of a run brought. @type {(before: number | undefined, now: number | undefined, step: number, who?: string) => string} */
+export function tellLearned(before = NaN, now = NaN, step, who = "student") {
   if (!Number.isFinite(before) || !Number.isFinite(now)) return "";
-  const lost = `Before the first step the damage costs the student ${share(1 - Math.max(0, before))} of its agreement with the clean view`;
+  const lost = `Before the first step the damage costs the ${who} ${share(1 - Math.max(0, before))} of its agreement with the clean view`;
   return step ? `${lost}; after step ${step} it keeps ${share(now)} (cosine of the class tokens).` : `${lost}.`;
 }

@@ -14,6 +14,7 @@ from explorer.evaluation.embedding import embed_pair
 from explorer.evaluation.sweeping import sweep
 from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Recovery
+from explorer.inspection.watching import AttentionWatch
 from explorer.models.backbones import Backbone
 from explorer.scenes.evaluation import embedding_scene, sprite
 from explorer.scenes.inspection import attention_scene
@@ -156,6 +157,26 @@ def test_a_recovery_and_a_sweep_from_disk(browser: Browser, tmp_path: Path) -> N
     with opened(browser, save_page(swept, tmp_path / "sweep.html", settings={"chosen": 1})) as found:
         assert state(found)["value"] == 0.5
         assert found.locator(".vx-sweepcharts > *").count() == 4
+
+
+@pytest.mark.browser
+def test_a_training_of_ones_own_that_was_watched(browser: Browser, tmp_path: Path) -> None:
+    """What it is compared with, and that nothing was damaged, is said in its words."""
+    watch = AttentionWatch(network(0), torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2)), every=1)
+    watch._model.module.load_state_dict(network(1).module.state_dict())
+    watch.step()
+    with opened(browser, save_page(watch.recovery, tmp_path / "training.html")) as found:
+        words = found.locator("body").inner_text()
+        titles = found.locator(".vx-recoverymaps .vx-triple").first.inner_text().splitlines()
+        views = found.locator(".vx-recoverymaps .vx-view").all_text_contents()
+        maps = heats(found)
+    titles = [line for line in titles if "·" in line]
+    assert titles == ["Model at the start · clean", "Before · step 0", "Model · step 1"]
+    assert views == ["clean"] * 4
+    assert "Agreement with the model at the start on the clean picture" in words
+    assert "as the model at the start sees it" in words
+    assert not re.search("teacher|student|distorted", words, re.IGNORECASE)
+    assert maps[0] == maps[1] != maps[2]
 
 
 def test_a_page_asks_nobody_for_anything(small: Comparison) -> None:
