@@ -49,7 +49,7 @@ import explorer as ex
 from explorer.baselines.finetuning import Classifier, FinetuneConfig, finetune
 from explorer.baselines.restoration import restore, restore_blind
 from explorer.evaluation.evaluation import draw_seed
-from explorer.evaluation.probes import fit_probe
+from explorer.evaluation.probes import fit_on_features
 from explorer.system.files import atomic_path, claimed
 
 STEPS = 240
@@ -373,7 +373,7 @@ class Lab:
     def _finetune(self, data: str, labelled: ex.ImageSet, damage: str, rate: float) -> Iterator[tuple[int, Classifier]]:
         """Adapter and head, from a linear probe of the same pictures on; after each step."""
         teacher = self._teacher("s14")
-        probe = fit_probe("linear", _embed(teacher, labelled, damage, "train"), labelled.labels or ())
+        probe = fit_on_features("linear", _embed(teacher, labelled, damage, "train"), labelled.labels or ())
         config = FinetuneConfig(
             distortion=damage,
             steps=2 * self.options.steps,
@@ -470,7 +470,7 @@ def _embed_restored(
 def _answers(probe: str, x: np.ndarray, labelled: ex.ImageSet, y: np.ndarray) -> np.ndarray:
     """Classes that a probe finds. Ten neighbours vote, or one where a class has fewer than ten labelled pictures."""
     fewest = min(np.unique(labelled.labels, return_counts=True)[1])
-    return fit_probe(probe, x, labelled.labels or (), k=10 if fewest >= 10 else 1).predict(y)
+    return fit_on_features(probe, x, labelled.labels or (), k=10 if fewest >= 10 else 1).predict(y)
 
 
 def _packed(right: np.ndarray) -> str:

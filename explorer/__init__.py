@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from explorer.evaluation.dense import DenseEvaluation, Segmentation, evaluate_dense
     from explorer.evaluation.evaluation import Evaluation, evaluate
     from explorer.evaluation.features import Features, embed
+    from explorer.evaluation.predicting import PictureProbe, fit_probe, load_probe
     from explorer.evaluation.projection import Projection, project
     from explorer.evaluation.sweeping import Sweep, sweep
     from explorer.inspection.attribution import Attribution, attribute
@@ -60,6 +61,7 @@ _HOME = {
     "evaluation.dense": ("DenseEvaluation", "Segmentation", "evaluate_dense"),
     "evaluation.evaluation": ("Evaluation", "evaluate"),
     "evaluation.features": ("Features", "embed"),
+    "evaluation.predicting": ("PictureProbe", "fit_probe", "load_probe"),
     "evaluation.projection": ("Projection", "project"),
     "evaluation.sweeping": ("Sweep", "sweep"),
     "inspection.attribution": ("Attribution", "attribute"),
@@ -106,6 +108,7 @@ __all__ = [
     "Moment",
     "Pair",
     "PairError",
+    "PictureProbe",
     "Projection",
     "Record",
     "Recovery",
@@ -130,6 +133,7 @@ __all__ = [
     "evaluate_dense",
     "export_pair",
     "export_student",
+    "fit_probe",
     "import_pair",
     "list_backbones",
     "list_pairs",
@@ -137,6 +141,7 @@ __all__ = [
     "load_image",
     "load_images",
     "load_pair",
+    "load_probe",
     "load_segmented",
     "page",
     "patch_similarity",

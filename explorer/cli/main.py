@@ -18,7 +18,20 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
-from explorer.cli import app, backbones, compare, distill, embed, evaluate, evaluate_dense, pairs, sweep, weights
+from explorer.cli import (
+    app,
+    backbones,
+    compare,
+    distill,
+    embed,
+    evaluate,
+    evaluate_dense,
+    fit_probe,
+    pairs,
+    predict,
+    sweep,
+    weights,
+)
 from explorer.cli.parts import PROGRAM, Command
 from explorer.errors import is_for_users, one_line
 from explorer.version import __version__
@@ -136,6 +149,8 @@ COMMANDS = (
     pairs.COMMAND,
     evaluate.COMMAND,
     evaluate_dense.COMMAND,
+    fit_probe.COMMAND,
+    predict.COMMAND,
     sweep.COMMAND,
     embed.COMMAND,
     backbones.COMMAND,

@@ -92,6 +92,20 @@ def load(options: argparse.Namespace) -> "explorer.models.backbones.Backbone":
         return load_backbone(options.backbone, image_size=options.size, device=options.device)
 
 
+def model_named(
+    name: str | None, student: str | None, image_size: "explorer.models.backbones.ImageSize", device: str
+) -> "explorer.models.backbones.Backbone":
+    """A backbone, or, if a pair is named, its student."""
+    with progress(f"loading {student or name}"):
+        from explorer.models.backbones import load_backbone
+        from explorer.models.pairs import load_pair
+
+        if student is not None:
+            return load_pair(student, image_size=image_size, device=device).student
+        assert name is not None, "a backbone or a student was named"
+        return load_backbone(name, image_size=image_size, device=device)
+
+
 def check_device(device: str) -> None:
     """Refuse a device that cannot be used here."""
     import torch
@@ -125,12 +139,19 @@ def _ends_in_slash(text: str) -> bool:
     return text.endswith((os.sep, os.altsep or os.sep))
 
 
-def check_outputs(outputs: Mapping[str, Path | None], force: bool, keep: Path | None = None) -> None:
+def check_outputs(
+    outputs: Mapping[str, Path | None],
+    force: bool,
+    keep: Path | None = None,
+    kept: str = "the picture",
+    endings: Mapping[str, tuple[str, ...]] = _SUFFIXES,
+) -> None:
     """Before any work: all files can be written, nothing is overwritten unasked, and what is looked at never.
 
     Args:
         outputs: option -> its file, if it was given.
-        keep: a file that is none of them.
+        keep: a file that is none of them, called `kept` in the error.
+        endings: option -> how its file's name may end, the usual one first; whatever else may end as it likes.
     """
     from explorer.system.files import behind_links, check_target, descriptor, is_stream
 
@@ -143,12 +164,12 @@ def check_outputs(outputs: Mapping[str, Path | None], force: bool, keep: Path | 
             raise InputError(f"{names} have to name different files; got {what} twice")
         if target.is_dir():
             raise InputError(f"'{target}' is a folder; name a file in it")
-        suffixes = _SUFFIXES.get(option, (target.suffix.lower(),))
+        suffixes = endings.get(option, (target.suffix.lower(),))
         if not is_stream(target):
             if target.suffix.lower() not in suffixes:
                 raise InputError(f"{option} takes a file that ends in {suffixes[0]}; got '{target}'")
             if keep is not None and target.exists() and keep.exists() and target.samefile(keep):
-                raise InputError(f"'{target}' is the picture itself; choose another name for the result")
+                raise InputError(f"'{target}' is {kept} itself; choose another name for the result")
             if target.exists() and not force:
                 raise InputError(f"'{target}' is there already; --force overwrites it, another name leaves it alone")
         check_target(target)

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,15 +99,10 @@ def images_of(
     clean: str | None = None,
 ) -> "explorer.data.sets.ImageSet":
     with progress(f"looking for pictures in {source}"):
-        from explorer.data.labels import read_labels
         from explorer.data.sources import load_images
 
-        read = {"split": split, "on_error": on_error(options), "clean": clean}
-        load = partial(load_images, source, pair.teacher.image_size, **read)
-        if options.labels is None:
-            return load(limit=options.limit)
-        labelled = read_labels(load(), options.labels)
-        return labelled if options.limit is None else labelled[: options.limit]
+        read = {"split": split, "on_error": on_error(options), "clean": clean, "labels": options.labels}
+        return load_images(source, pair.teacher.image_size, options.limit, **read)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -77,6 +77,16 @@ def load_image(
     target, place = _target(size), _place(centering)
     picture, what = _picture(source, target)
     return _tensor(picture if target is None else _cover(picture, target, place, what))
+
+
+def at_size(source: Source, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+    """As `load_image`; but a float tensor that has this size is taken as it is: a damaged picture may leave [0, 1]."""
+    return source if is_at(source, size) else load_image(source, size)
+
+
+def is_at(source: object, size: tuple[int, int]) -> TypeGuard[Tensor]:
+    """Whether this is a float tensor "3 height width" of this size."""
+    return isinstance(source, Tensor) and source.is_floating_point() and source.shape == (3, *size)
 
 
 def reads_heic() -> bool:

@@ -28,6 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from explorer.data.image import SUFFIXES, ImageError, Size, check_image, load_image, same_aspect, upright_size
+from explorer.data.labels import read_labels
 from explorer.data.picture_files import (
     ESCAPING,
     HEAD_BYTES,
@@ -78,6 +79,7 @@ def load_images(
     within: Sequence[str | os.PathLike] | None = None,
     on_error: OnError = "raise",
     clean: str | os.PathLike | None = None,
+    labels: str | os.PathLike | None = None,
 ) -> "ImageSet":
     """A set of pictures, each cut to `size` (see `load_image`) when it is asked for.
 
@@ -103,12 +105,15 @@ def load_images(
         clean: the folder or zip with the clean twins of these pictures, which are damaged then: each is found by its
             path without suffix ("cat/1.jpg" and "cat/1.png"), and shows the same scene in the same place. What has no
             twin is left out and logged, once, as a warning. The twins are `ImageSet.clean`.
+        labels: a CSV file with the columns "file" and "label" (see `explorer.data.labels.read_labels`), for pictures
+            that do not lie in one folder for each class. Its classes take the place of those of folders.
 
     Raises:
         SplitsError: train/ and the like lie above the classes, and no split was given; a ValueError.
         ValueError: no picture is there, or none that can be read, or no such split, or the source is none of these; no
             picture has a twin, or one has several, or twins differ in aspect ratio.
         ConnectionError: a data set could not be downloaded.
+        OSError: the file of labels cannot be read.
     """
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error is 'raise' or 'skip'; got {on_error!r}")
@@ -118,9 +123,12 @@ def load_images(
         _log.warning("%s: left out %s", source, told(images.left_out))
     if clean is not None:
         images = _paired(images, load_images(clean, size, split=split, within=within, on_error=on_error))
+    unread = skip and not isinstance(images.reader, _Wrapped)  # those were read already
+    if labels is not None:
+        images = read_labels(_readable(images) if unread else images, labels)  # what is broken needs no label
     if limit is not None:
         images = images.select(in_turn(images.labels or (0,) * len(images), limit))
-    return _readable(images) if skip and not isinstance(images.reader, _Wrapped) else images  # those were read already
+    return _readable(images) if unread and labels is None else images
 
 
 def image_set(images: "ImageSet | PictureData") -> "ImageSet":

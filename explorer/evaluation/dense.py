@@ -28,7 +28,7 @@ from explorer.evaluation.embedding import VIEWS
 from explorer.evaluation.evaluation import draw_seed, gap_closed
 from explorer.evaluation.features import Told
 from explorer.evaluation.intervals import resamples_of
-from explorer.evaluation.probes import Probe, fit_probe
+from explorer.evaluation.probes import Probe, fit_on_features
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from explorer.models.trace import Grid
@@ -226,7 +226,7 @@ def evaluate_dense(
         for draw in range(count) if view.endswith("distorted") else (None,):
             rows = np.concatenate([*look(backbone, train, draw, "train")])[known]
             vote = vote or _Vote(rows, labels[known])  # the first view is the reference: the clean teacher
-            probe = fit_probe("linear", rows, labels[known], regularisation=REGULARISATION)
+            probe = fit_on_features("linear", rows, labels[known], regularisation=REGULARISATION)
             both = [_segmented((probe, vote), patches, backbone) for patches in look(backbone, test, draw, "test")]
             drawn = np.stack(both, axis=1)
             predicted.setdefault(view, drawn)

@@ -20,7 +20,7 @@ from explorer.distortions import Distortion
 from explorer.errors import InputError
 from explorer.evaluation.embedding import VIEWS, damage_of, seen_in
 from explorer.evaluation.features import Kind, Told, embed, share_of
-from explorer.evaluation.probes import PROBES, Probe, fit_probe, wilson_interval
+from explorer.evaluation.probes import PROBES, Probe, fit_on_features, wilson_interval
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 
@@ -173,7 +173,7 @@ def evaluate(
         return np.asarray(features.of(kind, -1))
 
     def fit_on(backbone: Backbone, draw: int | None) -> Probe:
-        return fit_probe(probe, look(backbone, labelled, draw, "train"), _of(labelled), k=k)
+        return fit_on_features(probe, look(backbone, labelled, draw, "train"), _of(labelled), k=k)
 
     shared = fit_on(pair.teacher, None) if fit == "teacher_clean" else None
     right = {}

@@ -22,7 +22,7 @@ CHUNK = 1 << 23  # cosines held at once: 64 MiB
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probe:
-    """A classifier of features, fitted by `fit_probe`.
+    """A classifier of features, fitted by `fit_on_features`.
 
     Attributes:
         kind: a name in `PROBES`.
@@ -79,7 +79,7 @@ class Probe:
         return float(np.mean(predicted == wanted))
 
 
-def fit_probe(
+def fit_on_features(
     kind: str,
     features: Shaped[Any, "image dim"],
     labels: Iterable[Any],
@@ -112,6 +112,29 @@ def fit_probe(
     if len(found) < 2:
         raise InputError(f"a probe needs at least two classes; got one, {found[0]!r}")
     return Probe(kind=kind, estimator=_MAKERS[kind](min(k, len(rows)), regularisation, seed).fit(rows, classes))
+
+
+def linear_probe(
+    classes: Iterable[int | str],
+    weights: Float[np.ndarray, "row dim"],
+    bias: Float[np.ndarray, " row"],
+    mean: Float[np.ndarray, " dim"],
+    scale: Float[np.ndarray, " dim"],
+) -> Probe:
+    """A "linear" probe of numbers that another one was fitted to; it says the very same.
+
+    Args:
+        classes: sorted, as in `Probe.classes`.
+        weights, bias: of the logistic regression: a row for each class; for two classes one, which is the second's.
+        mean, scale: by which features are standardised.
+    """
+    estimator = _linear(1, 0.1, 0)  # what the solver is told counts in fitting alone
+    scaler, regression = estimator[0], estimator[-1]
+    scaler.mean_, scaler.scale_, scaler.n_features_in_ = mean, scale, len(mean)
+    regression.coef_ = np.asfortranarray(weights)  # scikit-learn's own order, on which the last bits depend
+    regression.intercept_, regression.classes_ = bias, np.asarray(list(classes))
+    regression.n_features_in_ = len(mean)
+    return Probe(kind="linear", estimator=estimator)
 
 
 def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError, MissingExtraError, did_you_mean
+from explorer.evaluation.predicting import PictureProbe
 from explorer.evaluation.probes import Probe
 from explorer.inspection.comparison import FULL_ATTENTION_BYTES
 from explorer.models.backbones import Backbone
@@ -30,7 +31,7 @@ from explorer.models.capture import AttentionCapture
 from explorer.models.trace import Grid
 from explorer.system.precision import outside_autocast
 
-Toward = Tensor | tuple[Probe, Any]
+Toward = Tensor | tuple[Probe | PictureProbe, Any]
 Baseline = Literal["mean", "black", "blur"] | Tensor
 Score = Callable[[Tensor], Tensor]
 
@@ -129,9 +130,9 @@ def attribute(
         backbone: is left as it is.
         image: one picture, RGB in [0, 1], of the backbone's image size (a batch of one will do).
         toward: an embedding ("dim"), of this or another picture, such as the clean teacher's: the score is the cosine
-            with it. Or (probe, label) with a linear `Probe`: the score is that class's, before the softmax. None: the
-            picture's own embedding; for the methods that take one gradient at the picture, where the cosine with
-            itself is flat, the direction to it from the embedding of the baseline.
+            with it. Or (probe, label) with a probe of `fit_probe`, or a linear `Probe` of features: the score is that
+            class's, before the softmax. None: the picture's own embedding; for the methods that take one gradient at
+            the picture, where the cosine with itself is flat, the direction to it from the embedding of the baseline.
         method: a name in `METHODS`. Nothing in them is random.
         steps, internal_batch_size, baseline, patch: see `Settings`.
 
@@ -351,12 +352,15 @@ def goal_of(toward: Toward, backbone: Backbone, words: str | None = None) -> _Go
     if isinstance(toward, Tensor):
         direction = _direction(toward, backbone)
         return _Goal(toward=direction, words=words or "cosine with the given embedding", score=_cosine(direction))
-    if not isinstance(toward, tuple) or len(toward) != 2 or not isinstance(toward[0], Probe):
+    if not isinstance(toward, tuple) or len(toward) != 2 or not isinstance(toward[0], Probe | PictureProbe):
         raise InputError(
             f"toward is an embedding, (probe, label) or None; got {type(toward).__name__}. A probe comes with the "
             f"class that is asked for: toward=(probe, label)"
         )
-    return _Goal(toward=toward, words=f"the probe's score for {toward[1]!r}", score=_probe_score(*toward, backbone))
+    probe, label = toward[0].probe if isinstance(toward[0], PictureProbe) else toward[0], toward[1]
+    return _Goal(
+        toward=(probe, label), words=f"the probe's score for {label!r}", score=_probe_score(probe, label, backbone)
+    )
 
 
 def _own_goal(

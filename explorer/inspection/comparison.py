@@ -18,7 +18,7 @@ from torch import Tensor
 from explorer.analysis import metrics
 from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
-from explorer.data.image import Source, load_image, same_aspect, upright_size
+from explorer.data.image import Source, at_size, is_at, load_image, same_aspect, upright_size
 from explorer.data.picture_files import is_picture
 from explorer.data.registration import SAME_SCENE, shift_between, shifted
 from explorer.distortions import Distortion, Given
@@ -210,7 +210,7 @@ def compare(
         distorted = damaging(image[None], seed=seed)[0]
     else:
         assert not isinstance(damage, Distortion), "it names damage"
-        distorted, damaging = _fitted(damage, teacher), Given()
+        distorted, damaging = at_size(damage, teacher.height_width), Given()
         if clean is not None and image is not None and align:
             _check_aspects(clean, damage, teacher)
             damaging = Given(shift=_shift(image, distorted))
@@ -284,11 +284,6 @@ def _whole_view(trace: Trace, source: str) -> View:
 # A damaged picture that was given.
 
 
-def _fitted(picture: Source, teacher: Backbone) -> Float[Tensor, "3 height width"]:
-    """Of the teacher's image size; a tensor that is may leave [0, 1]."""
-    return picture if _fits(picture, teacher) else load_image(picture, teacher.height_width)
-
-
 def _check_aspects(clean: Source, damaged: Source, teacher: Backbone) -> None:
     """Two pictures that come whole have one shape; of one that was cut to the teacher's size nobody knows."""
     sizes = [_size(picture, teacher) for picture in (clean, damaged)]
@@ -303,13 +298,8 @@ def _check_aspects(clean: Source, damaged: Source, teacher: Backbone) -> None:
 def _size(picture: Source, teacher: Backbone) -> tuple[int, int]:
     if isinstance(picture, str | os.PathLike):
         return upright_size(picture)
-    rows, cols = (picture if _fits(picture, teacher) else load_image(picture)).shape[1:]
+    rows, cols = (picture if is_at(picture, teacher.height_width) else load_image(picture)).shape[1:]
     return rows, cols
-
-
-def _fits(picture: Source, teacher: Backbone) -> TypeGuard[Tensor]:
-    shape = (3, *teacher.height_width)
-    return isinstance(picture, Tensor) and picture.is_floating_point() and picture.shape == shape
 
 
 def _shift(clean: Float[Tensor, "3 height width"], damaged: Float[Tensor, "3 height width"]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from explorer import DistillConfig, ImageError, distortion, load_backbone, load_images
 from explorer.baselines.finetuning import Classifier, FinetuneConfig, FinetuneRecord, finetune
 from explorer.data.sets import ImageSet
-from explorer.evaluation.probes import fit_probe
+from explorer.evaluation.probes import fit_on_features
 from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone
 from explorer.models.weights import state_digest
@@ -138,14 +138,14 @@ def test_an_adapter_begins_as_the_seed_says(backbone: Backbone) -> None:
 def test_the_head_begins_as_a_probe(backbone: Backbone, tmp_path: Path) -> None:
     images = picture_set(tmp_path / "pictures")
     embeddings = backbone.trace(images.stack()).embedding
-    probe = fit_probe("linear", embeddings, images.labels or ())
+    probe = fit_on_features("linear", embeddings, images.labels or ())
     config = FinetuneConfig(steps=1, batch_size=4, lr=1e-12, head_lr=1e-12)
     (record,) = finetune(backbone, images, config, probe)
     scores = probe.estimator.decision_function(embeddings.double().numpy())
     np.testing.assert_allclose(record.classifier.logits(images.stack()), scores, atol=1e-3)
     for other, message in (
-        (fit_probe("knn", embeddings, images.labels or ()), "got a knn probe"),
-        (fit_probe("linear", embeddings, [label + 1 for label in images.labels or ()]), r"of \(1, 2, 3\)"),
+        (fit_on_features("knn", embeddings, images.labels or ()), "got a knn probe"),
+        (fit_on_features("linear", embeddings, [label + 1 for label in images.labels or ()]), r"of \(1, 2, 3\)"),
     ):
         with pytest.raises(ValueError, match=message):
             finetune(backbone, images, config, other)

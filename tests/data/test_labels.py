@@ -8,7 +8,7 @@ import pytest
 from explorer.data.labels import read_labels
 from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
-from tests.small import picture_folder
+from tests.small import break_some, picture_folder
 
 
 @pytest.fixture
@@ -113,3 +113,17 @@ def test_a_folder_that_all_pictures_lie_in_may_be_left_out(tmp_path: Path, top: 
     found = read_labels(images, written(tmp_path, f"file,label\n{top}0.png,cat\n{top}1.png,dog\n"))
     assert found.names == ("red/0.png", "red/1.png")
     assert (found.labels, found.classes) == ((0, 1), ("cat", "dog"))
+
+
+def test_load_images_takes_the_file_and_a_limit_goes_round_the_classes(tmp_path: Path) -> None:
+    folder = picture_folder(tmp_path / "pictures", per_class=3)
+    broken = break_some(folder)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    lines = [f"{name},{'warm' if name.startswith('red') else 'cold'}" for name in names if name not in broken]
+    file = written(tmp_path, "\n".join(["file,label", *lines]))
+    found = load_images(folder, size=32, limit=2, on_error="skip", labels=file)
+    assert found.classes == ("cold", "warm")
+    assert found.names == ("blue/0.png", "red/0.png")
+    assert set(found.skipped) == set(broken)
+    with pytest.raises(ValueError, match=r"3 of 12 have no line"):
+        load_images(folder, labels=file)

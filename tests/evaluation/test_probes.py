@@ -13,7 +13,7 @@ from sklearn.preprocessing import scale
 
 from explorer.evaluation import probes
 from explorer.evaluation.probes import (
-    fit_probe,
+    fit_on_features,
     nearest,
     nearest_label_accuracy,
     own_ranks,
@@ -38,14 +38,17 @@ def test_knn_is_that_of_scikit_learn(k: int) -> None:
     (train, labels), (test, wanted) = made(), made(50, seed=2)
     train, test = train.astype(np.float64), test.astype(np.float64)
     oracle = KNeighborsClassifier(min(k, 80), metric="cosine", algorithm="brute").fit(train - train.mean(0), labels)
-    probe = fit_probe("knn", train, labels, k=k)
+    probe = fit_on_features("knn", train, labels, k=k)
     assert probe.predict(test).tolist() == oracle.predict(test - train.mean(0)).tolist()
     assert probe.accuracy(test, wanted) == oracle.score(test - train.mean(0), wanted)
 
 
 def test_one_neighbour_is_the_nearest_of_the_gallery() -> None:
     (train, labels), (test, _) = made(), made(50, seed=2)
-    assert fit_probe("knn", train, labels, k=1).predict(test).tolist() == labels[nearest(train, test)[0][:, 0]].tolist()
+    assert (
+        fit_on_features("knn", train, labels, k=1).predict(test).tolist()
+        == labels[nearest(train, test)[0][:, 0]].tolist()
+    )
 
 
 @pytest.mark.parametrize("strength", [0.1, 10.0])
@@ -54,7 +57,7 @@ def test_linear_is_that_of_scikit_learn(strength: float) -> None:
     both = scale(np.concatenate([train, train]).astype(np.float64))[:80]  # mean and spread are those of `train`
     oracle = LogisticRegression(C=strength, max_iter=2000).fit(both, labels)
     standard = (test.astype(np.float64) - train.mean(0, dtype=np.float64)) / train.astype(np.float64).std(0)
-    probe = fit_probe("linear", train, labels, regularisation=strength)
+    probe = fit_on_features("linear", train, labels, regularisation=strength)
     assert probe.estimator[-1].coef_ == pytest.approx(oracle.coef_, abs=1e-6)
     assert probe.predict(test).tolist() == oracle.predict(standard).tolist()
     assert probe.accuracy(test, wanted) == oracle.score(standard, wanted) > 0.4
@@ -64,8 +67,8 @@ def test_linear_is_that_of_scikit_learn(strength: float) -> None:
 def test_names_serve_as_labels_and_tensors_as_features(kind: str) -> None:
     (train, labels), (test, wanted) = made(), made(50, seed=2)
     names = np.array(["cat", "cow", "dog", "fox"])
-    numbers = fit_probe(kind, train, labels.tolist())
-    named = fit_probe(kind, torch.from_numpy(train), names[labels].tolist())
+    numbers = fit_on_features(kind, train, labels.tolist())
+    named = fit_on_features(kind, torch.from_numpy(train), names[labels].tolist())
     assert names[numbers.predict(test)].tolist() == named.predict(torch.from_numpy(test)).tolist()
     assert named.accuracy(test, names[wanted]) == numbers.accuracy(test, torch.from_numpy(wanted))
     assert (named.kind, named.classes, numbers.classes) == (kind, ("cat", "cow", "dog", "fox"), (0, 1, 2, 3))
@@ -74,13 +77,13 @@ def test_names_serve_as_labels_and_tensors_as_features(kind: str) -> None:
 @pytest.mark.parametrize("kind", probes.PROBES)
 def test_the_same_probe_every_time(kind: str) -> None:
     (train, labels), (test, _) = made(), made(50, seed=2)
-    first, second = (fit_probe(kind, train, labels).estimator.predict_proba(test) for _ in range(2))
+    first, second = (fit_on_features(kind, train, labels).estimator.predict_proba(test) for _ in range(2))
     assert np.array_equal(first, second)
 
 
 def test_a_label_that_was_never_seen_counts_as_wrong() -> None:
     train, labels = made()
-    probe = fit_probe("knn", train, labels, k=1)
+    probe = fit_on_features("knn", train, labels, k=1)
     assert probe.accuracy(train, labels) == 1
     assert probe.accuracy(train, np.where(labels == 0, 9, labels)) == pytest.approx((labels != 0).mean())
     with pytest.raises(ValueError, match=r"none of the labels .* got 9, fitted on 0, 1, 2, 3"):
@@ -108,12 +111,12 @@ def test_a_label_that_was_never_seen_counts_as_wrong() -> None:
 def test_probes_that_cannot_be_fitted(options: dict[str, Any], message: str) -> None:
     features, labels = made()
     with pytest.raises(ValueError, match=message):
-        fit_probe(**{"kind": "linear", "features": features, "labels": labels, **options})
+        fit_on_features(**{"kind": "linear", "features": features, "labels": labels, **options})
 
 
 def test_features_that_a_probe_was_not_fitted_on() -> None:
     features, labels = made()
-    probe = fit_probe("knn", features, labels)
+    probe = fit_on_features("knn", features, labels)
     with pytest.raises(ValueError, match="fitted on features of size 12; got size 5"):
         probe.predict(features[:, :5])
     with pytest.raises(ValueError, match="2 labels for 80 pictures"):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.distortions import distortion
-from explorer.evaluation.probes import fit_probe
+from explorer.evaluation.predicting import probe_of
+from explorer.evaluation.probes import fit_on_features
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute, attribute_views, attribution
 from explorer.inspection.attribution_quality import Quality, quality
 from explorer.models.backbones import Backbone, load_backbone
@@ -234,7 +235,7 @@ def test_a_constant_model_is_explained_by_nothing(tiny: Backbone, picture: Tenso
 def test_a_probe_s_score_is_scikit_learn_s(tiny: Backbone, picture: Tensor, names: tuple[str, ...]) -> None:
     features = np.random.default_rng(0).normal(size=(12, tiny.dim)) * 3 + 1
     labels = [names[number % len(names)] for number in range(12)]
-    probe = fit_probe("linear", features, labels)
+    probe = fit_on_features("linear", features, labels)
     embedding = tiny.trace(picture[None]).embedding.numpy()
     expected = np.atleast_1d(probe.estimator.decision_function(embedding)[0])
     expected = np.array([-expected[0], expected[0]]) if len(names) == 2 else expected
@@ -248,11 +249,23 @@ def test_a_probe_s_score_is_scikit_learn_s(tiny: Backbone, picture: Tensor, name
 def test_only_linear_probes_and_their_own_classes(tiny: Backbone, picture: Tensor) -> None:
     features, labels = np.random.default_rng(0).normal(size=(8, tiny.dim)), ["cat", "dog"] * 4
     with pytest.raises(ValueError, match="kind 'linear'; got 'knn'"):
-        attribute(tiny, picture, (fit_probe("knn", features, labels), "cat"))
+        attribute(tiny, picture, (fit_on_features("knn", features, labels), "cat"))
     with pytest.raises(ValueError, match="no class 'cart'; did you mean 'cat'"):
-        attribute(tiny, picture, (fit_probe("linear", features, labels), "cart"))
+        attribute(tiny, picture, (fit_on_features("linear", features, labels), "cart"))
     with pytest.raises(ValueError, match=f"features of size 3.*has {tiny.dim}"):
-        attribute(tiny, picture, (fit_probe("linear", features[:, :3], labels), "cat"))
+        attribute(tiny, picture, (fit_on_features("linear", features[:, :3], labels), "cat"))
+
+
+def test_towards_a_class_of_a_probe_of_pictures(tiny: Backbone, picture: Tensor) -> None:
+    features = np.random.default_rng(0).normal(size=(9, tiny.dim))
+    probe = probe_of(tiny, features, ["cat", "dog", "frog"] * 3)
+    found = attribution(tiny, picture, (probe, "dog"), "saliency")
+    expected = attribution(tiny, picture, (probe.probe, "dog"), "saliency")
+    assert torch.equal(found.heatmap, expected.heatmap)
+    assert found.towards == "the probe's score for 'dog'"
+    scores = probe.probe.estimator.decision_function(tiny.trace(picture[None]).embedding.numpy())[0]
+    assert found.target == pytest.approx(scores[1])
+    assert quality(tiny, found, samples=2, neighbours=1).infidelity >= 0
 
 
 # Towards itself.
