@@ -43,6 +43,7 @@ distill …; with several processes on CPUs: torchrun --nproc_per_node 2 -m expl
 examples:
   {PROGRAM} distill --steps 100 --out runs/noise
   {PROGRAM} distill --steps 100 --out runs/noise --resume
+  {PROGRAM} distill --steps 100 --out runs/noise --tracker tensorboard    then: tensorboard --logdir runs
   {PROGRAM} distill --images night/ --clean day/ --distortion none --out runs/night      real pairs, named alike
   {PROGRAM} distill --images pictures/ --distortion "gaussian_blur(kernel=21, sigma=5)" --out runs/blur
   {PROGRAM} distill --distortion "none | gaussian_noise(sigma=0.1..0.4) | pixel_mask(fraction=0.5..0.9)" --out runs/mix
@@ -59,6 +60,8 @@ def _distill_arguments(parser: argparse.ArgumentParser) -> None:
     add_skip_argument(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
+    told = "a program that is told the run's numbers and maps: tensorboard, trackio or wandb; may be given again"
+    parser.add_argument("--tracker", action="append", metavar="NAME", default=[], help=told)
     add_backbone_arguments(parser)
     for one in _OPTIONS:
         about: dict[str, Any] = {"action": "store_true", "help": one.metadata["help"]}
@@ -72,12 +75,14 @@ def _distill(options: argparse.Namespace) -> None:
     with progress("loading"):
         from explorer.system.processes import is_first
         from explorer.training.distillation import distill
+        from explorer.training.trackers import checked
+    checked(options.tracker)
     given = {one.name: getattr(options, one.name) for one in _OPTIONS if hasattr(options, one.name)}
     config = DistillConfig(image_size=options.size, **given)
     images = _images(options, config)
     backbone = load(options)
     try:
-        records = distill(backbone, images, config, options.out, resume=options.resume)
+        records = distill(backbone, images, config, options.out, resume=options.resume, trackers=options.tracker)
     except FileExistsError as error:
         raise InputError(str(error).replace("resume=True", "--resume")) from error
     if not is_first():

@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,8 @@ from explorer.training.held_out import HeldOut, split
 from explorer.training.recipe import decay_groups
 from explorer.training.records import CheckpointError, DivergedError, Record, not_finite
 from explorer.training.targets import SCRATCH, Targets
+from explorer.training.trackers import Trackers, checked
+from explorer.version import __version__
 
 _DECODED_BYTES = 512 << 20  # of training pictures, which come again
 
@@ -73,6 +75,7 @@ def distill(
     config: DistillConfig,
     out: str | os.PathLike,
     resume: bool = False,
+    trackers: str | Sequence[Any] = (),
 ) -> Iterator[Record]:
     """Train a student of `backbone`, step by step; training begins when the first record is asked for.
 
@@ -93,9 +96,15 @@ def distill(
         config: what is learned, and how.
         out: the run's folder; it is made.
         resume: go on from the last checkpoint in `out`, if there is one.
+        trackers: other programs that are told each step's losses, learning rate, speed and alignment, and at each
+            evaluation shown where the teacher looks in the first held-out picture, and where the student does in its
+            distorted copy: "tensorboard", "trackio", "wandb", or trackers of `accelerate.tracking`. One that fails is
+            left out with a warning. See docs/watching.md.
 
     Raises:
-        ValueError: pictures, backbone and configuration do not fit each other, or not the run to be resumed.
+        ValueError: pictures, backbone and configuration do not fit each other, or not the run to be resumed; or there
+            is no such tracker.
+        ImportError: a tracker's package is not installed.
         PairError: the pair that the student is to begin as is none, or of another teacher.
         ImageError: a picture is none, or its values are out of range, or the head of its file shows that it is damaged;
             others are met when they are decoded. `load_images(…, on_error="skip")` leaves damaged files out.
@@ -106,6 +115,7 @@ def distill(
         MemoryError: not even one picture fits. More of them are shared out, with a warning: a step's gradients are
             then summed over parts of its batch.
     """
+    told = checked(trackers)
     pictures = Tensors(images) if isinstance(images, Tensor) else images
     if len(pictures) == 0:
         raise InputError("there is no picture to learn from")
@@ -126,7 +136,7 @@ def distill(
             f"'{out}' holds a run already; go on with resume=True, or choose another folder for a new one"
         )
     folder = behind_links(Path(out)) if os.path.islink(out) else Path(out)  # a link to a folder that is not there yet
-    records = with_gradients(_locked_run(teacher, pictures, config, folder))
+    records = with_gradients(_locked_run(teacher, pictures, config, folder, told))
     _open.add(records)
     return records
 
@@ -143,16 +153,18 @@ def _close_all() -> None:
 
 
 def _locked_run(
-    teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path
+    teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path, told: Sequence[Any]
 ) -> Generator[Record, None, None]:
     processes = Processes()
     if config.batch_size % processes.count:
         raise InputError(f"batch_size={config.batch_size} cannot be shared evenly by {processes.count} processes")
     with processes.lock(out):
         run = _Run(teacher.to(processes.placed(teacher.device)), pictures, config, out, processes)
+        run.trackers = Trackers(told if processes.first else (), out)
         try:
             yield from run.records()
         finally:
+            run.trackers.close()
             run.targets.close()
 
 
@@ -190,6 +202,7 @@ class _Run:
         self.parts = _parts(config)
         self.step, self.history, self.metrics = 0, list[dict[str, Any]](), Card()
         self.sound = True  # False while the weights are being changed
+        self.trackers = Trackers((), out)
 
     def records(self) -> Iterator[Record]:
         """The remaining steps. However they end, the folder holds the last good student."""
@@ -218,6 +231,7 @@ class _Run:
                 self.history.append(record.as_dict())
                 if self._due(config.checkpoint_every):
                     self._save()
+                self._tell(record.as_dict(), measured is not None)
                 yield record
         except (DivergedError, CheckpointError):
             raise
@@ -242,6 +256,15 @@ class _Run:
                 self.checkpoint.begin_as(self.config.begin)
             self.metrics["before"] = self.held_out.alignment(self.student).as_json()
             self._save()
+        about = {"backbone": self.teacher.name, "weights": self.teacher.source, "version": __version__}
+        self.trackers.start({**self.config.as_dict(), **about}, resumed=there)
+        if self.step == 0:
+            self._tell({"alignment": self.metrics["before"]}, True)
+
+    def _tell(self, values: Mapping[str, Any], evaluated: bool) -> None:
+        """What the trackers are told after a step."""
+        if self.trackers:
+            self.trackers.log(self.step, values, self.held_out.first(self.student) if evaluated else ())
 
     @outside_autocast()
     def _save(self) -> None:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.analysis.maps import attention_map
 from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.distortions import distortion
 from explorer.models.backbones import Backbone
@@ -20,6 +21,7 @@ from explorer.system.precision import outside_autocast
 from explorer.training import losses
 from explorer.training.config import DistillConfig
 from explorer.training.records import not_finite
+from explorer.training.trackers import Sight
 
 _SAMPLES = 1 << 40  # sample numbers of their distortions; no run gets that far
 _BATCH = 4
@@ -66,6 +68,15 @@ class HeldOut:
         per_image = {name: torch.cat([part.per_image[name] for part in parts]) for name in parts[0].per_image}
         averages = {name: float(values.mean()) for name, values in per_image.items()}
         return replace(parts[0], **averages, per_image=per_image)
+
+    @outside_autocast()
+    def first(self, student: Backbone) -> list[Sight]:
+        """The first picture as the teacher sees it clean, then as the student sees it distorted."""
+        clean, damaged = (part[:1].to(self._teacher.device) for part in (self._pictures, self._damaged))
+        distorted = self._damage(damaged, seed=self._config.seed, indices=[_SAMPLES])
+        traces = [self._teacher.trace(clean, -1).to("cpu"), student.trace(distorted, -1).to("cpu")]
+        maps = [attention_map(trace)[0] for trace in traces]
+        return list(zip([clean[0].cpu(), distorted[0].cpu()], maps, strict=True))
 
     def fault(self, student: Backbone) -> str | None:
         """What is broken in a student, in words: weights that are not finite, or losses on a few clean pictures."""

@@ -506,7 +506,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
 TOGETHER = (
     KILLED.split("begun = 0")[0].replace('"batch_size": 2', '"batch_size": 4')
     + """
-losses = [record.losses for record in distill(backbone, pictures, config, out)]
+losses = [record.losses for record in distill(backbone, pictures, config, out, trackers=["tensorboard"])]
 if os.environ["RANK"] == "0":
     import json
     print(json.dumps(losses))
@@ -523,6 +523,7 @@ def test_two_processes_learn_like_one(backbone: Backbone, pictures: Tensor, tmp_
         assert two == pytest.approx(one, rel=2e-3)
     assert together != [alone[0]] * len(together)
     assert load_pair(tmp_path / "two", teacher=backbone).card["step"] == 12
+    assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 1, "the first process tells"
 
 
 # Configuration.
@@ -803,6 +804,7 @@ def test_options_are_those_of_the_configuration() -> None:
     options = {action.dest: action for action in parser._actions}
     config = DistillConfig().as_dict()
     others = {"help", "images", "clean", "split", "limit", "skip_broken", "out", "resume", "backbone", "size", "device"}
+    others |= {"tracker"}
     assert set(options) - others == set(config) - {"image_size"}
     for name in set(options) - others:
         if options[name].nargs != 0:
