@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from explorer.evaluation.sweeping import Sweep, sweep
     from explorer.inspection.attribution import Attribution, attribute
     from explorer.inspection.comparison import Comparison, compare
+    from explorer.inspection.neighbours import Neighbour, nearest_pictures
     from explorer.inspection.recovery import Moment, Recovery
     from explorer.inspection.watching import AttentionWatch
     from explorer.models.architectures import UnsupportedModelError, list_backbones
@@ -66,6 +67,7 @@ _HOME = {
     "evaluation.sweeping": ("Sweep", "sweep"),
     "inspection.attribution": ("Attribution", "attribute"),
     "inspection.comparison": ("Comparison", "compare"),
+    "inspection.neighbours": ("Neighbour", "nearest_pictures"),
     "inspection.recovery": ("Moment", "Recovery"),
     "inspection.watching": ("AttentionWatch",),
     "models.architectures": ("UnsupportedModelError", "list_backbones"),
@@ -106,6 +108,7 @@ __all__ = [
     "ImageError",
     "ImageSet",
     "Moment",
+    "Neighbour",
     "Pair",
     "PairError",
     "PictureProbe",
@@ -143,6 +146,7 @@ __all__ = [
     "load_pair",
     "load_probe",
     "load_segmented",
+    "nearest_pictures",
     "page",
     "patch_similarity",
     "pca_rgb",

@@ -107,6 +107,18 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
                  pointer-events: none; }
 .block.example > [data-testid="status-tracker"] { display: none; }
 .example .quiet { min-height: 0; font-size: 13px; line-height: 1.2; }
+#way .wrap { gap: 4px; flex-wrap: nowrap; }
+#way label { flex: 1 0 auto; min-width: 0; padding: 5px 7px; font-size: 12.5px; justify-content: center; }
+#way label.selected { background: var(--button-primary-background-fill); color: var(--button-primary-text-color); }
+#way label:focus-within { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+#way label input { position: absolute; opacity: 0; }
+#way label span { margin: 0; }
+#find-nearest { flex: 0 0 auto; align-self: end; }
+#nearest-found section { margin-top: 6px; }
+#nearest-found h4 { margin: 0 0 4px; font-size: 13px; }
+#nearest-found section > div { display: grid; grid-template-columns: repeat(5, minmax(0, 112px)); gap: 8px; }
+#nearest-found figure { margin: 0; font-size: 11.5px; line-height: 1.25; overflow-wrap: anywhere; }
+#nearest-found img { width: 100%; height: auto; border-radius: 4px; }
 .quiet { margin: 0; color: var(--body-text-color-subdued); }
 .progress { display: flex; gap: 12px; align-items: center; }
 .progress progress { flex: 1; height: 10px; accent-color: var(--color-accent); }
@@ -152,7 +164,7 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
              background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary);
              box-shadow: 0 -6px 24px rgb(0 0 0 / 18%); }
   #sidebar[data-open] { display: flex; }
-  #sidebar > .form:not(:has(#crop)) { order: -1; }
+  #damage, #sidebar > .form:has(#student) { order: -1; }
   #sheet-bar { display: block; position: fixed; z-index: 51; inset: auto 0 0 0; padding: 6px 8px 10px;
                background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
   #sheet-bar button { width: 100%; min-height: 40px; border-radius: 8px; font-weight: 600;

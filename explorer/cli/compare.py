@@ -190,8 +190,6 @@ def _numbers_bytes(
 def _print_comparison(
     comparison: "explorer.inspection.comparison.Comparison", backbone: "explorer.models.backbones.Backbone"
 ) -> None:
-    from explorer.inspection.comparison import NO_REFERENCE
-
     student = "student (untouched)" if comparison.untouched else "student"
     columns = {"teacher": "teacher", "student": student, "student_clean": "student clean"}
     if comparison.untouched:
@@ -203,7 +201,7 @@ def _print_comparison(
         values = [measure.told(comparison.alignments[name].as_dict()[measure.name]) for name in columns]
         nearer = "higher" if measure.better > 0 else "lower"
         rows.append((f"{measure.label} ({nearer} is nearer)", *values))
-    note = "" if comparison.clean is not None else f"{NO_REFERENCE}\n"
+    note = f"{comparison.note}\n" if comparison.note else ""
     print(f"{backbone.source}\n{comparison.distortion.told(comparison.seed)}\n{note}\n{as_table(rows)}\n")
 
 

@@ -18,10 +18,12 @@ class Given(Distortion):
     Attributes:
         shift: (rows, cols) in pixels by which the damaged picture was moved onto the clean one: down and to the right
             where they are above 0. None where nothing was aligned.
+        swapped: whether the clean picture looks like the damaged one.
     """
 
     branches: tuple[tuple[Step, ...], ...] = ()
     shift: tuple[int, int] | None = None
+    swapped: bool = False
 
     @property
     def spec(self) -> str:
@@ -33,7 +35,12 @@ class Given(Distortion):
         return "Your picture's damage"
 
     def told(self, seed: int) -> str:  # noqa: ARG002  # nothing was drawn
-        return f"{self.spec}{'' if self.shift is None else ', ' + _moved(*self.shift)}"
+        return ", ".join(part for part in (self.spec, self.moved) if part)
+
+    @property
+    def moved(self) -> str:
+        """By how much it was moved, in words; empty where it was not aligned."""
+        return "" if self.shift is None else _moved(*self.shift)
 
     def __repr__(self) -> str:
         return f"Given(shift={self.shift})"

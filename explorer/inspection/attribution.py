@@ -171,7 +171,7 @@ def attribute_views(
     teacher: Backbone,
     student: Backbone,
     image: Float[Tensor, "*one 3 height width"],
-    distortion: str | Distortion,
+    damage: str | Distortion | Float[Tensor, "*one 3 height width"],
     toward: Toward | None = None,
     method: str = "integrated_gradients",
     settings: Settings = DEFAULTS,
@@ -183,7 +183,7 @@ def attribute_views(
     Args:
         teacher, student: of one image size and one embedding size.
         image: the clean picture.
-        distortion: a spec or a `Distortion`.
+        damage: a spec or a `Distortion`; or the damaged picture itself.
         toward: as in `attribute`; None: the clean teacher's embedding (or the direction to it from its baseline's, by
             the same rule), for all three views.
         method, settings: of all views alike, so that their heatmaps can stand under one scale.
@@ -198,7 +198,8 @@ def attribute_views(
     _method(method)
     networks = {"teacher": frozen_copy(teacher), "student": frozen_copy(student)}
     clean = one_picture(networks["teacher"], image)
-    pictures = {"clean": clean, "distorted": parse_distortion(distortion)(clean, seed=seed)}
+    distorted = damage if isinstance(damage, Tensor) else parse_distortion(damage)(clean, seed=seed)
+    pictures = {"clean": clean, "distorted": distorted}
     if toward is None:
         goal = _own_goal(networks["teacher"], clean, method, settings, owner="the clean teacher's")
     else:

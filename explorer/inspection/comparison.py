@@ -20,7 +20,7 @@ from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
 from explorer.data.image import Source, at_size, is_at, load_image, same_aspect, upright_size
 from explorer.data.picture_files import is_picture
-from explorer.data.registration import SAME_SCENE, shift_between, shifted
+from explorer.data.registration import SAME_SCENE, look_swapped, shift_between, shifted
 from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
@@ -36,6 +36,9 @@ FULL_ATTENTION_BYTES = 1 << 30
 NO_REFERENCE = (
     "Without a clean picture there is no reference: the numbers say how far the student is from the teacher, both on "
     "the damaged picture, and nothing is measured against a truth."
+)
+SWAPPED = (
+    "It looks as if the two pictures were swapped: the clean one has the damage, and the damaged one has the details."
 )
 VIEWS = ("teacher_clean", "teacher_distorted", "student_clean", "student_distorted")
 
@@ -97,6 +100,13 @@ class Comparison:
         return self.distortion.shift if isinstance(self.distortion, Given) else None
 
     @property
+    def note(self) -> str | None:
+        """What has to be known before the numbers are read: that there is no reference, or may be a wrong one."""
+        if self.clean is None:
+            return NO_REFERENCE
+        return SWAPPED if isinstance(self.distortion, Given) and self.distortion.swapped else None
+
+    @property
     def weights(self) -> tuple[str, str]:
         """Where the teacher's and the student's weights came from, a line each."""
         return self.reference.source, self.views["student_distorted"].source
@@ -145,8 +155,8 @@ class Comparison:
 
     def numbers(self, layer: int = -1, head: Head = "mean") -> dict[str, Any]:
         """Everything that can be written as JSON: the student's agreement with the reference at the top level, both
-        agreements by name, the maps as nested lists (rows of columns), and what they were made from. Without a clean
-        picture "reference" is None, and "note" says what the agreement is with then."""
+        agreements by name, the maps as nested lists (rows of columns), what they were made from, and `note`. Without a
+        clean picture "reference" is None."""
         maps = {name: values.tolist() for name, values in self.maps(layer, head).items()}
         trace = self.reference.trace
         return {
@@ -161,7 +171,7 @@ class Comparison:
             "seed": self.seed,
             "shift_px": self.shift and list(self.shift),
             "reference": None if self.clean is None else "teacher_clean",
-            "note": NO_REFERENCE if self.clean is None else None,
+            "note": self.note,
             "untouched_student": self.untouched,
         }
 
@@ -213,8 +223,7 @@ def compare(
         distorted, damaging = at_size(damage, teacher.height_width), Given()
         if clean is not None and image is not None and align:
             _check_aspects(clean, damage, teacher)
-            damaging = Given(shift=_shift(image, distorted))
-            distorted = shifted(distorted, damaging.shift or (0, 0))
+            distorted, damaging = laid_over(image, distorted)
     pictures = {"distorted": distorted} if image is None else {"clean": image, "distorted": distorted}
     whom = {"teacher": teacher} if student is None else {"teacher": teacher, "student": student}
     views = {f"{who}_{kind}": look(backbone, seen) for who, backbone in whom.items() for kind, seen in pictures.items()}
@@ -224,6 +233,39 @@ def compare(
 def names_damage(given: object) -> TypeGuard[str | Distortion]:
     """Whether this says how to damage a picture; text that ends like a picture's name is a picture."""
     return isinstance(given, Distortion) or (isinstance(given, str) and not is_picture(given))
+
+
+def check_aspects(clean: tuple[int, int], damaged: tuple[int, int]) -> None:
+    """Whether two pictures that come whole, of these (rows, cols), can be of one scene.
+
+    Raises:
+        ValueError: they are of another aspect ratio.
+    """
+    if not same_aspect(clean, damaged):
+        (rows, cols), (other_rows, other_cols) = clean, damaged
+        raise InputError(
+            f"the clean picture is {cols} x {rows} px and the damaged one {other_cols} x {other_rows} px; two pictures "
+            f"of one scene need the same aspect ratio: cut one of them to that of the other"
+        )
+
+
+def laid_over(
+    clean: Float[Tensor, "3 height width"], damaged: Float[Tensor, "3 height width"]
+) -> tuple[Float[Tensor, "3 height width"], Given]:
+    """A damaged picture moved onto the clean one of the same size, and what is known of its damage then.
+
+    Raises:
+        ValueError: they show other scenes, or are the same.
+    """
+    if torch.equal(clean.cpu(), damaged.cpu()):
+        raise InputError("the clean and the damaged picture are the same; give two, or a distortion such as 'fog:3'")
+    shift, correlation = shift_between(clean, damaged)
+    if not correlation >= SAME_SCENE:
+        raise InputError(
+            f"the two pictures do not show the same scene: their details correlate by {correlation:.2f} at best, and "
+            f"{SAME_SCENE} is needed; give the clean twin of the damaged picture, or, if it is, have it not aligned"
+        )
+    return shifted(damaged, shift), Given(shift=shift, swapped=look_swapped(clean, damaged))
 
 
 def assemble(
@@ -285,14 +327,10 @@ def _whole_view(trace: Trace, source: str) -> View:
 
 
 def _check_aspects(clean: Source, damaged: Source, teacher: Backbone) -> None:
-    """Two pictures that come whole have one shape; of one that was cut to the teacher's size nobody knows."""
+    """Of a picture that was cut to the teacher's size nobody knows its shape."""
     sizes = [_size(picture, teacher) for picture in (clean, damaged)]
-    (rows, cols), (other_rows, other_cols) = sizes
-    if teacher.height_width not in sizes and not same_aspect(*sizes):
-        raise InputError(
-            f"the clean picture is {cols} x {rows} px and the damaged one {other_cols} x {other_rows} px; two pictures "
-            f"of one scene need the same aspect ratio: cut one of them to that of the other"
-        )
+    if teacher.height_width not in sizes:
+        check_aspects(*sizes)
 
 
 def _size(picture: Source, teacher: Backbone) -> tuple[int, int]:
@@ -300,18 +338,6 @@ def _size(picture: Source, teacher: Backbone) -> tuple[int, int]:
         return upright_size(picture)
     rows, cols = (picture if is_at(picture, teacher.height_width) else load_image(picture)).shape[1:]
     return rows, cols
-
-
-def _shift(clean: Float[Tensor, "3 height width"], damaged: Float[Tensor, "3 height width"]) -> tuple[int, int]:
-    if torch.equal(clean.cpu(), damaged.cpu()):
-        raise InputError("the clean and the damaged picture are the same; give two, or a distortion such as 'fog:3'")
-    shift, correlation = shift_between(clean, damaged)
-    if not correlation >= SAME_SCENE:
-        raise InputError(
-            f"the two pictures do not show the same scene: their details correlate by {correlation:.2f} at best, and "
-            f"{SAME_SCENE} is needed; give the clean twin of the damaged picture, or align=False if it is the twin"
-        )
-    return shift
 
 
 def _layer_by_layer(reference: Trace, other: Trace) -> dict[str, list[float]]:

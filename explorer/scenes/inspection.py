@@ -15,10 +15,10 @@ from torch import Tensor
 
 from explorer.analysis.maps import attention_map
 from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
-from explorer.distortions import Distortion
+from explorer.distortions import Distortion, Given
 from explorer.inspection.attribution import Attribution
 from explorer.inspection.attribution_quality import Quality
-from explorer.inspection.comparison import NO_REFERENCE, Comparison
+from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.models.trace import Grid
 from explorer.scenes.common import (
@@ -142,6 +142,12 @@ def moment_scene(moment: Moment) -> Payload:
     }
 
 
+def _moved(damage: Distortion) -> str:
+    if not isinstance(damage, Given) or not any(damage.shift or ()):
+        return ""
+    return f"The damaged picture is {damage.moved}."
+
+
 def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
     scene = _pictures(
         comparison.views,
@@ -153,9 +159,7 @@ def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
         comparison.seed,
         link,
     )
-    if comparison.clean is None and message is None:
-        message = NO_REFERENCE
-    return {**scene, "untouched_student": comparison.untouched, "message": message}
+    return {**scene, "untouched_student": comparison.untouched, "message": message or comparison.note}
 
 
 def _pictures(
@@ -190,6 +194,7 @@ def _pictures(
         "panes": panes,
         "untouched_student": weights[0] == weights[1],
         "damage": distortion.label,
+        "moved": _moved(distortion),
         "about": about(weights, distortion, seed, clean is not None),
         "message": None,
         "link": link,

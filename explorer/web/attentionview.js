@@ -255,7 +255,7 @@ export function createAttentionView(root, options = {}) {
     };
     const heads = data.hasClean ? [columnName("teacher"), columnName("student"), make("td")] : [columnName("student")];
     if (clean) heads.push(make("th", { scope: "col", class: "vx-n-clean", text: "student, clean" }));
-    setText(saying, tellKept(data.damage, data.numbers, data.untouched));
+    setText(saying, `${tellKept(data.damage, data.numbers, data.untouched)} ${data.moved}`.trim());
     const caption = data.hasClean ? "Agreement with the reference under the damage" : "Agreement of the student with the teacher; no truth is known";
     numbers.replaceChildren(createTable("", [caption], heads, [...known, SHOWN_JS].map(rowOf)));
     for (const { id } of known) rowsOfNumbers[id](teacher[id], student[id], clean?.[id]);

@@ -35,6 +35,7 @@ export async function readPayload(payload) {
     tables: decodeColormaps(payload.colormaps),
     untouched: Boolean(payload.untouched_student),
     damage: payload.damage ?? "",
+    moved: payload.moved ?? "",
     message: payload.message ?? null,
     link: payload.link ?? null,
     payload,

@@ -146,7 +146,7 @@ def test_the_square_of_an_own_picture_is_moved_and_a_photo_is_seen_as_ever(tmp_p
     place = ("none", "s14", models.UNTOUCHED, 224, 0, None)
     for crop, start in ((0, 0), (0.5, 138), (1, 276)):
         own = Question.read(str(file), None, *place, crop)
-        assert np.array_equal(to_uint8(own.clean()), wide[:, start : start + 224])
+        assert np.array_equal(to_uint8(own.seen()[0]), wide[:, start : start + 224])
         assert settings(own) == settings(replace(own, crop=0.3)), "a set of pictures does not depend on it"
     photo = pictures.photo_path(OWL)
     assert Question.read(photo, OWL, *place, 0.9) == Question.read(photo, OWL, *place)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from explorer.data.registration import SAME_SCENE, shift_between, shifted
+from explorer.data.registration import SAME_SCENE, look_swapped, shift_between, shifted
 from tests.real_damage import DAMAGES, cut
 
 SHIFTS = [(0, 0), (5, -9), (-12, 3), (2, 14)]
@@ -62,3 +62,11 @@ def test_shifted_moves_down_and_right_and_repeats_the_border(photos: Tensor, shi
 def test_a_flat_picture_is_like_nothing(photos: Tensor) -> None:
     photo = cut(photos[0], 64)
     assert abs(shift_between(photo, torch.full_like(photo, 0.5))[1]) < 0.05
+
+
+@pytest.mark.parametrize(("damage", "told"), [("dim", 0.6), ("small", 0.8), ("motion", 0), ("jpeg", 0)])
+def test_a_pair_that_was_swapped_is_told_by_its_details(photos: Tensor, damage: str, told: float) -> None:
+    pairs = [(photo, DAMAGES[damage](photo)) for photo in photos[::8]]
+    swapped = [look_swapped(damaged, clean) for clean, damaged in pairs]
+    assert np.mean(swapped) >= told
+    assert not any(look_swapped(clean, damaged) for clean, damaged in pairs)

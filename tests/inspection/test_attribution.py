@@ -305,6 +305,8 @@ def test_views_are_three_attributions_towards_the_clean_teacher(tiny: Backbone, 
         assert torch.equal(views[name].heatmap, attribution(loaded, seen, toward, method, settings).heatmap)
     assert {view.towards for view in views.values()} == {views["teacher_clean"].towards}
     assert "clean teacher" in views["teacher_clean"].towards
+    given = attribute_views(tiny, student, picture, distorted, None, method, settings)
+    assert all(torch.equal(given[name].heatmap, view.heatmap) for name, view in views.items())
 
 
 def test_the_seed_of_the_views_is_that_of_the_distortion(tiny: Backbone, picture: Tensor) -> None:

@@ -12,11 +12,11 @@ from torch import Tensor
 from explorer import alignment, compare, distortion, load_image, load_pair, plots, save_page
 from explorer.data.image import to_pil
 from explorer.distortions import Given
-from explorer.inspection.comparison import NO_REFERENCE, Comparison
+from explorer.inspection.comparison import NO_REFERENCE, SWAPPED, Comparison
 from explorer.models.backbones import Backbone
 from explorer.scenes.inspection import attention_scene, patch_scene
 from tests.architectures import backbone, peaked
-from tests.real_damage import cut, dim
+from tests.real_damage import cut, dim, small
 
 SIZE = 96
 
@@ -89,6 +89,18 @@ def test_a_real_pair_is_laid_together_and_seen_four_ways(
     assert ["Distortion", "your picture, moved 4 px down and 6 px left onto the clean one"] in attention_scene(pair)[
         "about"
     ]
+
+
+def test_a_pair_that_looks_swapped_is_compared_and_told(teacher: Backbone, photos: Tensor) -> None:
+    clean = load_image(cut(photos[2], SIZE), size=SIZE)
+    right, wrong = compare(teacher, clean, small(clean)), compare(teacher, small(clean), clean)
+    assert (right.note, right.numbers()["note"], attention_scene(right)["message"]) == (None, None, None)
+    assert (wrong.note, wrong.numbers()["note"], attention_scene(wrong)["message"]) == (SWAPPED, SWAPPED, SWAPPED)
+
+
+def test_a_view_says_by_how_much_a_picture_was_moved(pair: Comparison, teacher: Backbone, clean: Tensor) -> None:
+    assert attention_scene(pair)["moved"] == f"The damaged picture is {pair.distortion.moved}."
+    assert attention_scene(compare(teacher, clean, dim(clean)))["moved"] == ""
 
 
 def test_alignment_can_be_refused(teacher: Backbone, files: dict[str, Path]) -> None:

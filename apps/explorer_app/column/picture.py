@@ -1,4 +1,4 @@
-"""Which picture is looked at."""
+"""Which picture is looked at, and whether it is damaged here, came damaged, or has a damaged twin."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from gradio.data_classes import ImageData
 from explorer.data.image import ImageError, upright_size
 from explorer_app.events import PRIVATE, QUICK
 from explorer_app.service.pictures import CENTRED, photo_path, photos, thumbnail
-from explorer_app.service.question import DEFAULT_PHOTO
+from explorer_app.service.question import DAMAGED, DEFAULT_PHOTO, PAIR, SYNTHETIC
 
 SAMPLES = (
     DEFAULT_PHOTO,
@@ -26,6 +26,12 @@ SAMPLES = (
     "household/spoons.webp",
 )
 
+WAY_LABELS = [("Synthetic damage", SYNTHETIC), ("My damaged photo", DAMAGED), ("My pair", PAIR)]
+_LABELS = {
+    SYNTHETIC: "Picture (a square of it is used)",
+    DAMAGED: "The damaged photo (a square of it)",
+    PAIR: "The clean picture of the pair",
+}
 SETTLE = "() => new Promise((settled) => setTimeout(settled))"
 """JavaScript: a picture that was just removed is still there when Gradio tells of it."""
 UPLOAD_AT_ONCE = """() => document.addEventListener("click", (event) => {
@@ -38,18 +44,32 @@ UPLOAD_AT_ONCE = """() => document.addEventListener("click", (event) => {
 
 
 def build_picture() -> dict[str, Any]:
-    """A picture of one's own, a sample or any of the photos."""
+    """A picture of one's own, a sample or any of the photos; and, for a pair, its damaged twin."""
+    way = gr.Radio(WAY_LABELS, value=SYNTHETIC, label="Look at", show_label=False, elem_id="way")
     found = photos()
     labelled = zip(found.names, found.labels or (), strict=True)
     picture = picture_input(
         photo_path(DEFAULT_PHOTO),
         sources=["upload", "clipboard", "webcam"],
-        label="Picture (a square of it is used)",
+        label=_LABELS[SYNTHETIC],
         elem_id="picture",
         height=190,
         buttons=[],
         alt_text="the picture that is looked at",
     )
+    with gr.Column(visible=False, elem_id="twin-parts") as twin_parts:
+        twin = picture_input(
+            sources=["upload", "clipboard"],
+            label="The damaged one",
+            elem_id="twin",
+            height=190,
+            buttons=[],
+            alt_text="the damaged twin of the picture",
+        )
+        align = gr.Checkbox(
+            True, label="Align", info="Move it onto the clean one by whole pixels.", elem_id="align", min_width=90
+        )
+        swap = gr.Button("Swap the two", elem_id="swap", size="sm")
     crop = gr.Slider(0, 1, CENTRED, step=0.01, visible=False, elem_id="crop")
     samples = gr.Gallery(
         [(thumbnail(name), _photo_label(name)) for name in SAMPLES],
@@ -70,11 +90,29 @@ def build_picture() -> dict[str, Any]:
         elem_id="catalogue",
     )
     photo, file = gr.State(None), gr.State(None)  # set when the page opens, like all states that a page is asked about
+    twin_file = gr.State(None)
     samples.select(_pick_sample, outputs=[photo, file, picture, crop, catalogue], **QUICK)
     catalogue.input(_pick_photo, catalogue, [photo, file, picture, crop], **QUICK)
     own = picture.input(None, js=SETTLE, **PRIVATE)
     own.then(lambda path: (None, path, crop_of(path), None), picture, [photo, file, crop, catalogue], **QUICK)
-    return {"picture": picture, "photo": photo, "file": file, "crop": crop, "catalogue": catalogue}
+    twin.input(None, js=SETTLE, **PRIVATE).then(lambda path: path, twin, twin_file, **QUICK)
+    way.change(_show_way, way, [picture, twin_parts, samples, catalogue], **QUICK)
+    both, swapped = [file, twin_file], [photo, catalogue, file, picture, twin_file, twin, crop]
+    swap.click(_swapped, both, swapped, **QUICK)
+    parts = {"way": way, "twin": twin_file, "align": align}
+    return {"picture": picture, "photo": photo, "file": file, "crop": crop, "catalogue": catalogue, **parts}
+
+
+def _show_way(way: str) -> list[Any]:
+    """(picture, parts of the twin, samples, catalogue) as this way needs them."""
+    clean = way != DAMAGED
+    shown = [gr.Column(visible=way == PAIR), gr.Gallery(visible=clean), gr.Dropdown(visible=clean)]
+    return [gr.Image(label=_LABELS[way]), *shown]
+
+
+def _swapped(clean: str | None, damaged: str | None) -> list[Any]:
+    """(photo, catalogue, file, picture, twin's file, twin, crop)"""
+    return [None, None, damaged, damaged, clean, clean, crop_of(damaged)]
 
 
 def crop_of(path: str | None) -> gr.Slider:

@@ -1,4 +1,4 @@
-"""The left column, which belongs to every tab: one picture, one distortion, one pair, one seed."""
+"""The left column, which belongs to every tab: one picture, its damage, one pair, one seed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,9 @@ import gradio as gr
 from explorer_app.column.distortion import build_damage, build_distortion, show_distortion
 from explorer_app.column.model import build_model, build_student, fit_students
 from explorer_app.column.picture import build_picture, crop_of
+from explorer_app.events import QUICK
 from explorer_app.service import models
-from explorer_app.service.question import Question
+from explorer_app.service.question import SYNTHETIC, Question
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class Sidebar:
     Attributes:
         file: path of the picture. Events take it in place of `picture`, which Gradio marks as awaited whenever it is
             among their inputs: the clock of an element that is rebuilt meanwhile then ticks for ever.
+        way: where the damage comes from.
+        twin: path of the picture's damaged twin.
+        align: whether that is moved onto it.
         controls: of the distortion, in the order of `show_distortion`.
         layer: that a view asked for; None for the last.
         seen: the backbone that the open tab was drawn for.
@@ -32,6 +36,9 @@ class Sidebar:
     file: gr.State
     catalogue: gr.Dropdown
     crop: gr.Slider
+    way: gr.Radio
+    twin: gr.State
+    align: gr.Checkbox
     spec: gr.State
     controls: list[Any]
     backbone: gr.Dropdown
@@ -48,7 +55,8 @@ class Sidebar:
     def inputs(self) -> list[Any]:
         """What `Question.read` takes, in its order."""
         models = [self.backbone, self.pair, self.size]
-        return [self.file, self.photo, self.spec, *models, self.seed, self.layer, self.crop]
+        given = [self.way, self.twin, self.align]
+        return [self.file, self.photo, self.spec, *models, self.seed, self.layer, self.crop, *given]
 
     @property
     def changes(self) -> list[Any]:
@@ -56,6 +64,9 @@ class Sidebar:
         return [
             self.file.change,  # which is set together with the photo's name and the crop
             self.crop.input,
+            self.way.change,
+            self.twin.change,
+            self.align.input,
             self.spec.change,
             self.seed.change,
             self.pair.input,
@@ -71,8 +82,15 @@ class Sidebar:
 
 def build_sidebar() -> Sidebar:
     """Lay out the column and connect its parts: first what one looks at and with whom, then all the rest, folded."""
-    picture, damage, pair = build_picture(), build_damage(), build_student()
-    folded = {**build_distortion(damage, picture["file"], picture["crop"]), **build_model(pair)}
+    picture = build_picture()
+    with gr.Column(elem_id="damage") as done_here:
+        damage = build_damage()
+    pair = build_student()
+    with gr.Column(elem_id="damages") as folded_away:
+        distortion = build_distortion(damage, picture["file"], picture["crop"])
+    folded = {**distortion, **build_model(pair)}
+    both = [done_here, folded_away]
+    picture["way"].change(lambda way: [gr.Column(visible=way == SYNTHETIC)] * 2, picture["way"], both, **QUICK)
     return Sidebar(**picture, **folded, layer=gr.State(None))
 
 

@@ -20,6 +20,7 @@ from explorer_app.service.limits import LIMITS
 SIZES = (224, 336, 448)
 DEFAULT_BACKBONE, DEFAULT_STUDENT = "s14", "s14-noise"
 UNTOUCHED = "untouched copy"
+LONGEST_SPEC = 120  # letters, in a list of students
 MODEL_CACHE_BYTES = 1536 << 20
 _models: BoundedCache[ex.Backbone] = BoundedCache(
     MODEL_CACHE_BYTES, lambda model: sum(tensor.nbytes for tensor in model.module.parameters())
@@ -92,10 +93,16 @@ def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, 
             card = card_of(name)
         except ValueError:
             continue
-        label = students.label_of(name) if students.folder_of(name) else f"{name}: trained on {card['distortion']}"
+        label = students.label_of(name) if students.folder_of(name) else f"{name}: trained on {_learned(card)}"
         if card["backbone"] == backbone and card["step"] > 0:
             offered.append((label, name))
     return [*offered, (UNTOUCHED, UNTOUCHED)]
+
+
+def _learned(card: dict[str, Any]) -> str:
+    """What a student was trained on, in a line or two."""
+    spec = str(card["distortion"])
+    return spec if len(spec) <= LONGEST_SPEC else f"{len(ex.distortion(spec).branches)} kinds of damage"
 
 
 def default_student(backbone: str) -> str:

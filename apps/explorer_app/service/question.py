@@ -7,40 +7,48 @@ picture, and the same question is answered from memory.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 
 import explorer as ex
+from explorer.data.image import upright_size
+from explorer.distortions import Given
 from explorer.errors import InputError
-from explorer.inspection.comparison import Comparison, View, assemble, look
+from explorer.inspection.comparison import Comparison, View, assemble, check_aspects, laid_over, look
 from explorer_app.service import models, pictures
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.cores import CORES
 
 DEFAULT_PHOTO = "farm_animal/owl.webp"
 DEFAULT_DISTORTION = ex.distortion("gaussian_noise").spec
+SYNTHETIC, DAMAGED, PAIR = WAYS = ("synthetic", "damaged", "pair")
+"""Where the damage comes from: it is done here, or it came with a photo, without or with its clean twin."""
 SEEDS = 2**31
 """The page's seeds are below this."""
 FORGOTTEN = "this page was left for so long that the server has forgotten it: reload it"
 VIEW_CACHE_BYTES = 512 << 20  # the last pictures of ten visitors, seen four ways each
+Picture: TypeAlias = Float[Tensor, "3 height width"]
 _views: BoundedCache[View] = BoundedCache(VIEW_CACHE_BYTES, lambda view: view.bytes)
 
 
 @dataclass(frozen=True)
 class Question:
-    """One picture, one distortion, one pair of models, one seed.
+    """One picture, its damage, one pair of models.
 
     Attributes:
         picture: path of its file; None where there is none, or none is needed.
         photo: its name among the shipped photos; None for a visitor's own.
-        damage: how it is distorted.
+        damage: how pictures are distorted here.
         backbone, student: names, as `models` takes them.
         size: pixels a side, one of `models.SIZES`.
         seed: of the distortion.
         layer: that is looked at; None for the last.
         crop: where the square of a visitor's own picture lies along its longer side, from 0, the left or the top, to 1.
+        way: one of `WAYS`; the picture is the clean one, but for "damaged".
+        twin: path of its damaged twin, for "pair".
+        align: whether the twin is moved onto it.
     """
 
     picture: str | None
@@ -52,6 +60,9 @@ class Question:
     seed: int
     layer: int | None
     crop: float = pictures.CENTRED
+    way: str = SYNTHETIC
+    twin: str | None = None
+    align: bool = True
 
     @classmethod
     def read(
@@ -65,23 +76,29 @@ class Question:
         seed: Any,
         layer: int | None = None,
         crop: Any = pictures.CENTRED,
+        way: str = SYNTHETIC,
+        twin: str | None = None,
+        align: bool = True,
     ) -> "Question":
         """From what a page or a program hands over, in this order.
 
         Raises:
-            InputError: there is no such distortion, size or crop, the seed is no whole number from 0, or the server
-                has forgotten the page.
+            InputError: there is no such distortion, size, crop or way, the seed is no whole number from 0, or the
+                server has forgotten the page.
         """
         if distortion is None:
             raise InputError(FORGOTTEN)
         damage, side = ex.distortion(distortion), whole("size", size)
         if side not in models.SIZES:
             raise InputError(f"size is one of {', '.join(map(str, models.SIZES))} px; got {side}")
+        if way not in WAYS:
+            raise InputError(f"the damage is one of {', '.join(WAYS)}; got '{way}'")
         place = pictures.CENTRED if photo else float(crop or 0)
         if not 0 <= place <= 1:
             raise InputError(f"crop is a number from 0 to 1; got {crop}")
         student = student or models.UNTOUCHED
-        return cls(picture, photo, damage, backbone, student, side, whole("seed", seed), layer, place)
+        given = (way, twin if way == PAIR else None, align or way != PAIR)
+        return cls(picture, photo, damage, backbone, student, side, whole("seed", seed), layer, place, *given)
 
     @classmethod
     def of_link(cls, query: Mapping[str, str]) -> "Question":
@@ -108,11 +125,13 @@ class Question:
     @property
     def words(self) -> str:
         """Damage and models in one line, without the picture."""
-        return f"{self.damage.spec}, seed {self.seed} · {self.backbone} at {self.size} px, {self.student}"
+        given = {DAMAGED: "its own damage", PAIR: "the damage of its twin"}
+        damage = given.get(self.way, f"{self.damage.spec}, seed {self.seed}")
+        return f"{damage} · {self.backbone} at {self.size} px, {self.student}"
 
     def link(self) -> dict[str, str] | str:
         """The query that `of_link` reads; for an uploaded picture, which nobody else reaches, why there is none."""
-        if self.photo is None:
+        if self.photo is None or self.way != SYNTHETIC:
             return "No link leads to a picture of your own: it stays between you and this server."
         told = {"photo": self.photo, "distortion": self.damage.spec, "backbone": self.backbone, "pair": self.student}
         return {**told, "size": str(self.size), "seed": str(self.seed)}
@@ -151,19 +170,45 @@ class Question:
         except ValueError:
             return None
 
-    def clean(self) -> Float[Tensor, "3 height width"]:
-        """The square of the picture that is looked at."""
-        return pictures.load_picture(self.picture, self.size, self.crop)
+    def done_here(self) -> ex.Distortion:
+        """How pictures are distorted here.
+
+        Raises:
+            InputError: the left column looks at a photo that is damaged already.
+        """
+        if self.way != SYNTHETIC:
+            raise InputError("this needs synthetic damage: choose it in the left column")
+        return self.damage
+
+    def seen(self) -> tuple[Picture | None, Picture, ex.Distortion]:
+        """The square that is looked at: clean, where there is one, and damaged, and what damaged it.
+
+        Raises:
+            InputError: a picture is missing or cannot be read, or the two show other scenes or have other shapes.
+        """
+        image = self._load(self.picture)
+        if self.way == DAMAGED:
+            return None, image, Given()
+        if self.way == SYNTHETIC:
+            return image, self.damage(image[None], seed=self.seed)[0], self.damage
+        if self.twin is None:
+            raise InputError("the damaged picture of the pair is missing: upload it in the left column")
+        damaged = self._load(self.twin)
+        check_aspects(upright_size(str(self.picture)), upright_size(self.twin))
+        return image, *(laid_over(image, damaged) if self.align else (damaged, Given()))
 
     def comparison(self) -> Comparison:
-        """The four views of the picture; only those that were not seen lately cost a forward pass."""
-        pair, clean = self.pair(), self.clean()
-        distorted = self.damage(clean[None], seed=self.seed)[0]
-        seen = {"clean": clean, "distorted": distorted}
+        """The views of the picture; only those that were not seen lately cost a forward pass."""
+        pair = self.pair()
+        clean, distorted, damage = self.seen()
+        seen = {"distorted": distorted} if clean is None else {"clean": clean, "distorted": distorted}
         views = {f"teacher_{name}": _look(pair.teacher, image) for name, image in seen.items()}
         if pair.student is not pair.teacher:
             views |= {f"student_{name}": _look(pair.student, image) for name, image in seen.items()}
-        return assemble(clean, distorted, views, self.damage, self.seed)
+        return assemble(clean, distorted, views, damage, self.seed)
+
+    def _load(self, file: str | None) -> Picture:
+        return pictures.load_picture(file, self.size, self.crop)
 
 
 def whole(name: str, value: Any, end: int = 2**64) -> int:
@@ -181,7 +226,7 @@ def whole(name: str, value: Any, end: int = 2**64) -> int:
     return number
 
 
-def _look(backbone: ex.Backbone, image: Float[Tensor, "3 height width"]) -> View:
+def _look(backbone: ex.Backbone, image: Picture) -> View:
     def now() -> View:
         with CORES.share():
             return look(backbone, image)

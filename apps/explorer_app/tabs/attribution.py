@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from explorer.errors import InputError
 from explorer.evaluation.features import Told, share_of
 from explorer.inspection.attribution import METHODS, Baseline, Settings, attribute_views
 from explorer.inspection.attribution_quality import quality
@@ -102,14 +103,14 @@ def explained(question: Question, method: str, judge: bool = False, progress: To
 
 
 def _explain(question: Question, method: str, judge: bool, progress: Told) -> Payload:
-    both, clean = question.pair(), question.clean()
+    both, (clean, distorted, damage) = question.pair(), question.seen()
+    if clean is None:
+        raise InputError("what is explained is the resemblance with the clean picture, and here is none: give a pair")
     patch = clean.shape[1] // both.teacher.grid.rows
     # From a blur, 16 steps miss a hundredth of the score; from the mean colour they miss more than all of it.
     baseline: Baseline = "blur" if method == "integrated_gradients" else "mean"
     settings = Settings(steps=16, patch=_OCCLUSION_PATCHES * patch, baseline=baseline)
-    views = attribute_views(
-        both.teacher, both.student, clean, question.damage, method=method, settings=settings, seed=question.seed
-    )
+    views = attribute_views(both.teacher, both.student, clean, distorted, method=method, settings=settings)
     judged, each = {}, _SAMPLES + _NEIGHBOURS
     if judge:
         progress(0, each * len(views))
@@ -123,7 +124,7 @@ def _explain(question: Question, method: str, judge: bool, progress: Told) -> Pa
         )
     weights = both.teacher.source, both.student.source
     return attribution_scene(
-        views, judged, distortion=question.damage, weights=weights, seed=question.seed, link=question.link()
+        views, judged, distortion=damage, weights=weights, seed=question.seed, link=question.link()
     )
 
 

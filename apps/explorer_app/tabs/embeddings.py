@@ -25,7 +25,7 @@ from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import PHOTOS, Source, photo_path, picture_set, source_of, thumbnails, title
-from explorer_app.service.question import Question
+from explorer_app.service.question import SYNTHETIC, Question
 from explorer_app.tabs.shared import (
     MADE,
     Field,
@@ -90,7 +90,7 @@ def build(page: Page) -> Follows:
     for each in drawn:
         page.redraw_after(each)
     stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
-    clicked = view.open(open_point, made, [column.photo, column.picture, column.catalogue], **QUICK)
+    clicked = view.open(open_point, made, [column.photo, column.picture, column.catalogue, column.way], **QUICK)
     of_clicked: dict[str, Any] = {"inputs": [column.photo, column.picture], "outputs": [column.file, column.crop]}
     kept = clicked.success(lambda photo, path: (path, crop_of(None if photo else path)), **of_clicked, **QUICK)
     page.redraw_after(kept.then(lambda: (gr.Tabs(selected=OPENS), OPENS), outputs=[page.tabs, page.shown], **AT_ONCE))
@@ -125,16 +125,16 @@ def draw_linked(link: dict[str, str] | None, shown: str, made: Made | None, *inp
 
 
 def open_point(event: gr.EventData, made: Made) -> list[Any]:
-    """(photo, picture, catalogue) of the left column for the picture that was clicked."""
+    """(photo, picture, catalogue, way) of the left column for the picture that was clicked."""
     name = str(event._data["name"])
     source = PHOTOS if made.example else made.of[1][0]
     if source == PHOTOS:
-        return [name, photo_path(name), name]
+        return [name, photo_path(name), name, SYNTHETIC]
     with refused():
         images, _ = picture_set(source, None)
         if name not in images.names:
             raise InputError(f"'{name}' is not there any more")
-        return [None, to_pil(images[images.names.index(name)][0]), None]
+        return [None, to_pil(images[images.names.index(name)][0]), None, SYNTHETIC]
 
 
 def embed(
@@ -142,7 +142,9 @@ def embed(
 ) -> PairEmbedding:
     """The features of pictures in the four views."""
     both = question.pair()
-    return embed_pair(both, images, question.damage, question.seed, **_layers(both, kind, layer), progress=progress)
+    return embed_pair(
+        both, images, question.done_here(), question.seed, **_layers(both, kind, layer), progress=progress
+    )
 
 
 def project(embedding: PairEmbedding, method: str, components: int, seed: int) -> Projection:
@@ -246,6 +248,7 @@ def _offer(question: Question, source: Source, kind: Kind, layer: int, method: s
     """What Compute would do, and how long it would take at most: features may be kept from before."""
     try:
         with told():
+            question.done_here()
             count = len(picture_set(source, question.size, _MOST_PICTURES)[0])
     except ToldError as error:
         return f"{html.escape(str(error))}."

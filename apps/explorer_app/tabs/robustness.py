@@ -119,7 +119,7 @@ def measure(zipped: Path | None, chosen: str, count: int, values: str, *column: 
         yield [*[gr.skip()] * 3, bar("getting ready")]
         with told():
             question = Question.read(*column)
-            strengths = strengths_of(question.damage.spec, numbers(values))
+            strengths = strengths_of(question.done_here().spec, numbers(values))
             source = source_of(chosen, zipped)
             images, note = picture_set(source, question.size)
             taken = _taken(images, int(count))
@@ -188,7 +188,9 @@ def show_maps(event: gr.EventData, swept: Strengths | None, *column: Any) -> lis
     try:
         with told():
             damage = swept.distortions[int(event._data["index"])]
-            asked = replace(Question.read(*column), damage=damage)
+            asked = Question.read(*column)
+            asked.done_here()
+            asked = replace(asked, damage=damage)
             of = f'<p class="quiet">The picture of the left column under {html.escape(damage.spec)}.</p>'
             return [attention_scene(asked.comparison(), asked.link()), of]
     except ToldError as error:
@@ -218,7 +220,7 @@ def _offer(question: Question, source: Source, count: int, values: str) -> str:
     """What Measure would do, and how long it would take."""
     try:
         with told():
-            strengths = len(strengths_of(question.damage.spec, numbers(values)).values)
+            strengths = len(strengths_of(question.done_here().spec, numbers(values)).values)
             count = min(count, len(picture_set(source, question.size)[0]))
     except ToldError as error:
         return f"{html.escape(str(error))}."

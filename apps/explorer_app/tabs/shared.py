@@ -161,7 +161,8 @@ def asks_for(link: dict[str, str] | None, tab: str) -> bool:
 
 def settings(question: Question) -> Any:
     """What decides a result that is made of many pictures; it changes when the student has learned more."""
-    return replace(question, picture=None, photo=None, layer=None, crop=CENTRED), question.version()
+    of_pictures = replace(question, picture=None, photo=None, layer=None, crop=CENTRED, twin=None, align=True)
+    return of_pictures, question.version()
 
 
 def mark(made: Made | None, now: Any, offer: str) -> str:

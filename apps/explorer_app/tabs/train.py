@@ -248,7 +248,7 @@ def _resume(own: list[str], name: str | None, *column: Any) -> Iterator[list[Any
 def _watched(question: Question) -> Watched:
     if not question.picture:
         raise InputError("there is no picture in the left column to be watched: choose one")
-    spec = question.damage.spec
+    spec = question.done_here().spec
     return Watched(path=question.picture, distortion=spec, seed=question.seed, photo=question.photo, crop=question.crop)
 
 
