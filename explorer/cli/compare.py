@@ -6,8 +6,9 @@ The picture is clean, and damaged here; or it is damaged already, with its clean
 import argparse
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.cli.parts import (
@@ -25,6 +26,7 @@ from explorer.cli.parts import (
     progress,
     write,
 )
+from explorer.cli.results import progress_bar
 from explorer.errors import InputError
 from explorer.version import __version__
 
@@ -50,7 +52,7 @@ examples:
   {PROGRAM} compare cat.jpg --student s14-noise --html cat.html
   {PROGRAM} compare cat.jpg --distortion "gaussian_noise:3 + patch_mask(fraction=0.5, patch=16)" --json cat.json
   {PROGRAM} compare night.jpg --clean day.jpg --student s14-noise
-  {PROGRAM} compare night.jpg --no-clean --student s14-noise
+  {PROGRAM} compare night.jpg --no-clean --student s14-noise --nearest photos
   {PROGRAM} compare cat.jpg --backbone clip-b16 --size 448 --out cat-448.png --force
 """
 
@@ -71,6 +73,9 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--student", metavar="PAIR", help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder; none: untouched"
+    )
+    parser.add_argument(
+        "--nearest", metavar="PICTURES", help="also tell the nearest of these clean pictures: photos, a folder or a zip"
     )
     parser.add_argument("--layer", type=int, default=-1, help="block, negative from the last (default: %(default)s)")
     parser.add_argument("--head", type=head_choice, default="mean", help="number, mean or max (default: %(default)s)")
@@ -111,15 +116,33 @@ def _compare(options: argparse.Namespace) -> None:
     student = _student(options, backbone)
     with progress(f"looking at {options.image.name} with {backbone.name}"):
         comparison = compare(backbone, clean, damage, student, seed=options.seed, align=not options.no_align)
+    nearest = _nearest(options, backbone, comparison) if options.nearest else {}
     with progress("drawing"):
         write(figure_file, _figure_bytes(comparison, options))
     if options.json:
-        write(options.json, _numbers_bytes(comparison, backbone, options))
+        write(options.json, _numbers_bytes(comparison, backbone, options, nearest))
     if options.html:
         with progress("making the page"):
             write(options.html, _page_bytes(comparison, options))
     _print_comparison(comparison, backbone)
+    for view, found in nearest.items():
+        told = ", ".join(f"{each['name']} {each['cosine']:.2f}" for each in found)
+        print(f"{view.replace('_', ', ')}, is nearest to: {told}")
     print_written(figure_file, options.json, options.html)
+
+
+def _nearest(
+    options: argparse.Namespace,
+    teacher: "explorer.models.backbones.Backbone",
+    comparison: "explorer.inspection.comparison.Comparison",
+) -> dict[str, list[dict[str, Any]]]:
+    from explorer.data.sources import load_images
+    from explorer.inspection.neighbours import nearest_pictures
+
+    images = load_images(options.nearest, size=teacher.image_size)
+    with progress_bar("pictures") as told:
+        found = nearest_pictures(teacher, comparison, images, progress=told)
+    return {view: [asdict(each) for each in neighbours] for view, neighbours in found.items()}
 
 
 def _student(
@@ -170,6 +193,7 @@ def _numbers_bytes(
     comparison: "explorer.inspection.comparison.Comparison",
     backbone: "explorer.models.backbones.Backbone",
     options: argparse.Namespace,
+    nearest: dict[str, Any],
 ) -> bytes:
     from explorer.system.files import readable
 
@@ -184,6 +208,7 @@ def _numbers_bytes(
         "version": __version__,
     }
     numbers = comparison.numbers(options.layer, options.head)
+    made_from |= {"nearest": nearest} if nearest else {}
     return (json.dumps({**numbers, **made_from}, indent=1, allow_nan=False) + "\n").encode()
 
 

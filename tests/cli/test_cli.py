@@ -319,11 +319,15 @@ def test_compare_takes_pictures_that_are_damaged_already(run: Run, photos: Tenso
     assert "your picture, moved 7 px down onto the clean one\n" in done.stdout
     assert "against the reference" in done.stdout
     assert "<title>night.jpg: your picture</title>" in (tmp_path / "pair.html").read_text(encoding="utf-8")
-    alone = run("compare", "night.jpg", "--no-clean", *common)
+    alone = run("compare", "night.jpg", "--no-clean", *common, "--nearest", ".")
     assert alone.returncode == 0, alone.stderr
     assert "nothing is measured against a truth" in alone.stdout
     assert "against the teacher" in alone.stdout
-    assert json.loads((tmp_path / "numbers.json").read_text())["reference"] is None
+    assert "teacher, distorted, is nearest to: night.jpg 1.00, " in alone.stdout
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["reference"] is None
+    nearest = numbers["nearest"]["student_distorted"][0]
+    assert (nearest["name"], nearest["label"], nearest["cosine"]) == ("night.jpg", None, pytest.approx(1))
     assert (tmp_path / "night-compare.png").is_file()
 
 
