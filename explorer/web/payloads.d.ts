@@ -22,7 +22,7 @@ interface Common { version: 1; message?: string | null; about?: Facts; link?: Li
 // ---------------------------------------------------------------- pictures with maps over them
 export interface Pane { id: string; who: Who; view: "clean" | "distorted"; title: string; reference: boolean; picture: string }
 /** Grid in patches, size in px, both (rows, cols); 256 RGB triples for each colour map. */
-export interface Pictures<P> extends Common { grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; panes: P[]; damage?: string }
+export interface Pictures<P> extends Common { grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; panes: P[]; damage?: string; moved?: string }
 
 /** attention: [layer, head, patch]. */
 export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: Encoded | null }> &
@@ -39,7 +39,7 @@ export type AttributionPayload = Pictures<Pane & { heatmap: Encoded; numbers: Me
 /** A payload with its pictures loaded, before a view has read its arrays. */
 export interface Comparison<P> extends Grid {
   height: number; width: number; panes: (P & { title: string; image: HTMLImageElement | null })[]; byId: Record<string, P>; reference: P;
-  tables: Record<string, Uint32Array>; untouched: boolean; damage: string; message: string | null; link: Link | null; payload: Pictures<P>;
+  tables: Record<string, Uint32Array>; untouched: boolean; damage: string; moved: string; message: string | null; link: Link | null; payload: Pictures<P>;
 }
 
 // ---------------------------------------------------------------- recovery
