@@ -15,6 +15,7 @@ from explorer.cli.results import (
     pair_of,
     progress_bar,
     shared_arguments,
+    twins_argument,
 )
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ examples:
   {PROGRAM} sweep s14-noise --values 0.1,0.3,0.5 --limit 100 --csv noise.csv --figure noise.png
   {PROGRAM} sweep s14-noise --distortion "gaussian_blur(kernel=37)"         another one than it was trained on
   {PROGRAM} sweep s14-noise --parameter severity                           ImageNet-C, 1 to 5
+  {PROGRAM} sweep s14-noise --images night/ --clean day/                   real pairs: one point
 """
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     shared_arguments(parser, limit=64)
+    twins_argument(parser)
     parser.add_argument("--distortion", metavar="SPEC", help="one operator (default: the first that was learned)")
     parser.add_argument(
         "--values", type=numbers_list, metavar="A,B,…", help="strengths (default: seven, weak to strong)"
@@ -44,12 +47,12 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
 def _sweep(options: argparse.Namespace) -> None:
     check_options(options)
     pair = pair_of(options)
-    images = images_of(options, options.images, options.split, pair)
-    from explorer.evaluation.sweeping import strengths_of, sweep_steps
+    images = images_of(options, options.images, options.split, pair, options.clean)
+    from explorer.evaluation.sweeping import strengths_for, sweep_steps
 
-    learned = next((step.name for branch in pair.distortion.branches for step in branch), "gaussian_noise")
-    distortion = options.distortion or learned
-    strengths = strengths_of(distortion, options.values, options.parameter)
+    learned = next((step.name for branch in pair.distortion.branches for step in branch), None)
+    distortion = options.distortion or (learned if images.clean is None else None)
+    strengths = strengths_for(images, distortion, options.values, options.parameter)
     with progress_bar("pictures") as told:
         for swept in sweep_steps(pair, images, strengths, seed=options.seed, batch_size=options.batch_size):
             told(swept.pictures, swept.total)

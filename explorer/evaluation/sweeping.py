@@ -19,7 +19,7 @@ from explorer.analysis.measures import AGREEMENT, NEIGHBOURS
 from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
-from explorer.distortions import DISTORTIONS, Distortion
+from explorer.distortions import DISTORTIONS, Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
 from explorer.errors import InputError
@@ -89,7 +89,7 @@ class Sweep:
 def sweep(
     pair: Pair,
     images: ImageSet | PictureData,
-    distortion: str = "gaussian_noise",
+    distortion: str | None = None,
     values: Sequence[int | float] | None = None,
     *,
     parameter: str | None = None,
@@ -100,9 +100,11 @@ def sweep(
     """Agreement of teacher and student with the clean teacher, by strength of one distortion.
 
     Args:
-        images: any pictures; with labels, the accuracy of the nearest neighbour is measured, too.
+        images: any pictures; with labels, the accuracy of the nearest neighbour is measured, too. Pictures with clean
+            twins (`load_images(…, clean=…)`) are damaged already, by one strength: then there is one point, and
+            `distortion`, `values` and `parameter` are left as they are.
         distortion: one operator, such as "gaussian_noise", or with other parameters fixed, such as
-            "gaussian_blur(kernel=37)".
+            "gaussian_blur(kernel=37)"; None for Gaussian noise.
         values: strengths; None for the operator's own seven.
         parameter: what `values` are: a parameter of the operator, or "severity" (ImageNet-C, 1 to 5); None for the
             parameter that says how strong it is, see `DISTORTIONS`.
@@ -111,10 +113,12 @@ def sweep(
         batch_size: pictures in a forward pass; None for 8 on processors, where more are slower, and 32 on GPUs.
 
     Raises:
-        ValueError: no pictures, several operators, or values that the parameter does not allow.
+        ValueError: no pictures, several operators, values that the parameter does not allow, or a distortion for
+            pictures that are damaged already.
         ImageError: a picture is damaged, as in `embed`.
     """
-    strengths = strengths_of(distortion, values, parameter)
+    images = image_set(images) if len(images) else images
+    strengths = strengths_for(images, distortion, values, parameter)
     return deque(sweep_steps(pair, images, strengths, seed=seed, gallery=gallery, batch_size=batch_size), maxlen=1)[0]
 
 
@@ -136,8 +140,6 @@ def sweep_steps(
     if not len(images):
         raise InputError("there are no pictures to measure on")
     images = image_set(images)
-    if images.clean is not None:
-        raise InputError("these pictures are damaged already, by one strength: evaluate or embed_pair measures them")
     images.check()
     empty = Sweep(
         **vars(strengths),
@@ -152,7 +154,7 @@ def sweep_steps(
         weights=pair.weights,
     )
     size = pictures_at_once(batch_size, pair.teacher.device)
-    clean = _Gallery(pair.teacher, images, gallery)
+    clean = _Gallery(pair.teacher, images.clean or images, gallery)
     return _measured(pair, images.resized(pair.teacher.image_size), empty, clean, size, progress)
 
 
@@ -164,6 +166,25 @@ class Strengths:
     parameter: str
     values: tuple[int | float, ...]
     distortions: tuple[Distortion, ...]
+
+
+def strengths_for(
+    images: ImageSet | PictureData,
+    distortion: str | None = None,
+    values: Sequence[int | float] | None = None,
+    parameter: str | None = None,
+) -> Strengths:
+    """The distortions of a sweep over these pictures: the one that they came with, or those of `strengths_of`.
+
+    Raises:
+        ValueError: as `strengths_of`, or a distortion for pictures that are damaged already.
+    """
+    if not isinstance(images, ImageSet) or images.clean is None:
+        return strengths_of(distortion or "gaussian_noise", values, parameter)
+    asked = {"distortion": distortion, "values": values, "parameter": parameter}
+    if given := [name for name, value in asked.items() if value is not None]:
+        raise InputError(f"these pictures are damaged already, by one strength: leave out {' and '.join(given)}")
+    return Strengths(operator=Given().spec, parameter="damage", values=(1,), distortions=(Given(),))
 
 
 def strengths_of(
@@ -219,12 +240,13 @@ def _measured(
 
     def measure(part: slice) -> tuple[Tensor, dict[str, list[tuple[Alignment, Tensor]]]]:
         numbers = range(part.start, part.stop)
-        clean = images.stack(numbers).to(pair.teacher.device)
+        clean = (images.clean or images).stack(numbers).to(pair.teacher.device)
         reference = _seen(pair.teacher, clean)
         found: dict[str, list[tuple[Alignment, Tensor]]] = {name: [] for name in networks}
         told(part, 1)
         for place, damage in enumerate(empty.distortions):
-            damaged = damage(clean, seed=empty.seed, indices=numbers)
+            given = isinstance(damage, Given)
+            damaged = images.stack(numbers).to(clean) if given else damage(clean, seed=empty.seed, indices=numbers)
             for name, backbone in networks.items():
                 seen = _seen(backbone, damaged)
                 found[name].append((alignment(reference, seen), seen.embedding.cpu()))

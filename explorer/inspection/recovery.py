@@ -15,7 +15,7 @@ from torch import Tensor
 
 from explorer.analysis import metrics
 from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
-from explorer.distortions import Distortion
+from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.operators import NONE
 from explorer.errors import InputError
@@ -52,7 +52,7 @@ class Recovery:
         teacher: sees the clean picture.
         image: RGB in [0, 1], of the teacher's image size.
         distortion: a spec such as "gaussian_noise(sigma=0.3)", or a `Distortion`; "none": the student, too, sees the
-            clean picture.
+            clean picture. Or the damaged picture itself, of the same size.
         seed: of the distortion.
         student: as it is before it learns; None: an untouched copy of the teacher.
         called: what the teacher and the student are called where they are shown.
@@ -70,15 +70,20 @@ class Recovery:
         self,
         teacher: Backbone,
         image: Float[Tensor, "3 height width"],
-        distortion: str | Distortion,
+        distortion: str | Distortion | Float[Tensor, "3 height width"],
         seed: int = 0,
         *,
         student: Backbone | None = None,
         called: tuple[str, str] = ("teacher", "student"),
     ) -> None:
         self.clean, self.called = image, called
-        self.distortion, self.seed, self.weights = parse_distortion(distortion), seed, teacher.source
-        self.distorted = self.distortion(image[None], seed=seed)[0]
+        self.seed, self.weights = seed, teacher.source
+        self.distortion: Distortion = Given()
+        if isinstance(distortion, Tensor):
+            self.distorted = distortion
+        else:
+            self.distortion = parse_distortion(distortion)
+            self.distorted = self.distortion(image[None], seed=seed)[0]
         self.grid: Grid = teacher.grid
         self._seen = _look(teacher, self.clean)
         self.reference = self._moment(0, self._seen)

@@ -116,13 +116,13 @@ def sweep_scene(
         caption: what this is, in one line.
         link: query parameters that reopen this view.
     """
-    entry = DISTORTIONS[sweep.operator]
-    unit = next((one.unit for one in entry.parameters if one.name == sweep.parameter), "")
+    entry = DISTORTIONS.get(sweep.operator)  # None for pictures that came damaged
+    unit = next((one.unit for one in entry.parameters if one.name == sweep.parameter), "") if entry else ""
     low, high = sweep.trained_range or (None, None)
     return {
         "version": 1,
         "operator": sweep.operator,
-        "label": entry.label,
+        "label": entry.label if entry else sweep.distortions[0].label,
         "parameter": {"name": sweep.parameter, "unit": "ImageNet-C" if sweep.parameter == SEVERITY else unit},
         "values": list(sweep.values),
         "specs": [damage.spec for damage in sweep.distortions],

@@ -1,6 +1,7 @@
 """The left column's three ways: damage that is done here, a photo that is damaged already, and a real pair."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from explorer.errors import InputError
 from explorer.inspection.comparison import NO_REFERENCE, SWAPPED
 from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.question import DAMAGED, PAIR, SYNTHETIC, Question
+from explorer_app.tabs.train import _watched
 from tests.real_damage import cut, dim
 
 
@@ -77,6 +79,19 @@ def test_a_pair_that_does_not_fit_is_told_in_one_sentence(files, twin, words):
     with pytest.raises(InputError, match=words) as told:
         question(files["day"], twin=twin and files[twin]).seen()
     assert "\n" not in str(told.value)
+
+
+def test_a_run_watches_a_pair_and_no_damaged_photo_alone(files):
+    watched = _watched(question(files["day"], twin=files["night"]))
+    teacher = ex.load_backbone("vit_tiny_patch16_224", image_size=112, source="random", device="cpu")
+    recovery = watched.recovery(teacher, 112)
+    clean, damaged, _ = replace(question(files["day"], twin=files["night"]), size=112).seen()
+    assert torch.equal(recovery.clean, clean)
+    assert torch.equal(recovery.distorted, damaged)
+    with pytest.raises(InputError, match="do not show the same scene"):
+        _watched(question(files["day"], twin=files["other"]))
+    with pytest.raises(InputError, match="beside what the teacher sees in a clean picture"):
+        _watched(question(files["night"], DAMAGED))
 
 
 def test_a_damaged_photo_has_no_clean_one_and_no_damage_of_here(files):

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from explorer import DistillConfig, distill, evaluate, load_images, sweep
+from explorer import DistillConfig, distill, evaluate, load_images, save_page, sweep
 from explorer.data.image import to_pil
 from explorer.data.sets import ImageSet
 from explorer.evaluation.embedding import VIEWS, embed_pair, is_embedded
 from explorer.models.pairs import Pair
+from explorer.plots.evaluation import plot_sweep
 from tests.real_damage import dim
 from tests.small import pair, picture_set
 
@@ -68,6 +70,25 @@ def test_features_of_pairs_are_kept_by_their_content(
     assert not is_embedded(both, _without_twins(images))
 
 
+def test_a_sweep_of_pairs_has_one_point(both: Pair, images: ImageSet, tmp_path: Path) -> None:
+    assert images.clean is not None
+    swept = sweep(both, images)
+    frame = swept.frame()
+    assert frame[["network", "value", "distortion"]].values.tolist() == [
+        ["teacher", 1, "your picture"],
+        ["student", 1, "your picture"],
+    ]
+    reference = both.teacher.trace(images.clean.stack())
+    seen = both.student.trace(images.stack())
+    cosine = torch.nn.functional.cosine_similarity(reference.cls[:, -1], seen.cls[:, -1]).mean()
+    assert frame.cls_cosine[1] == pytest.approx(float(cosine), abs=1e-5)
+    assert swept.rows["student"][0] != swept.rows["teacher"][0]
+    assert swept.gallery == len(images)
+    save_page(swept, tmp_path / "pairs.html")
+    assert "Your picture" in (tmp_path / "pairs.html").read_text(encoding="utf-8")
+    assert plot_sweep(swept).axes
+
+
 def test_what_damages_clean_pictures_itself_refuses_pairs(both: Pair, images: ImageSet, tmp_path: Path) -> None:
     train, test = images.split(0.5)
     assert test.clean is not None
@@ -78,7 +99,7 @@ def test_what_damages_clean_pictures_itself_refuses_pairs(both: Pair, images: Im
     with pytest.raises(ValueError, match="train and test must both have clean twins"):
         evaluate(both, train, test.clean, fit="teacher_clean")
     with pytest.raises(ValueError, match="damaged already, by one strength"):
-        sweep(both, images)
+        sweep(both, images, values=(1, 2))
     with pytest.raises(ValueError, match=r"nothing is done to them: DistillConfig\(distortion='none'\)"):
         distill(both.teacher, images, DistillConfig(steps=1), tmp_path / "run")
 

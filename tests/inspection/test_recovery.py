@@ -50,6 +50,14 @@ def test_moments_are_what_the_backbones_see(backbone: Backbone, other: Backbone,
     assert recovery.attention()[0].max() == recovery.attention()[0, row, col]
 
 
+def test_a_damaged_picture_may_be_given(backbone: Backbone, other: Backbone, picture: Tensor) -> None:
+    distorted = distortion(NOISE)(picture[None], seed=3)[0]
+    made, given = Recovery(backbone, picture, NOISE, seed=3), Recovery(backbone, picture, distorted)
+    assert (given.distortion.spec, given.view) == ("your picture", "distorted")
+    assert torch.equal(made.attention(), given.attention())
+    assert torch.equal(made.add(1, other).attention, given.add(1, other).attention)
+
+
 def test_a_moment_is_not_changed_by_later_steps(backbone: Backbone, picture: Tensor, tmp_path: Path) -> None:
     """The student of a record is the one in training, and what was seen of it is a copy."""
     recovery, seen = Recovery(backbone, picture, NOISE), []

@@ -14,10 +14,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 import explorer as ex
-from explorer.data.image import Size, to_uint8
+from explorer.data.image import Size, to_uint8, upright_size
 from explorer.data.picture_files import told
 from explorer.data.sources import SplitsError, is_split
+from explorer.distortions import Given
 from explorer.errors import InputError
+from explorer.inspection.comparison import check_aspects, laid_over
 from explorer.scenes.evaluation import MOST_THUMBNAILS, sprite
 from explorer.system.files import readable
 from explorer_app.service.cache import BoundedCache
@@ -87,6 +89,23 @@ def load_picture(path: str | None, size: int, crop: float = CENTRED) -> Float[Te
         return ex.load_image(path, size=size, centering=(crop, crop))
     except ValueError as error:  # where uploads are kept is nobody's business
         raise InputError(str(error).replace(f"{Path(path).parent}{os.sep}", "")) from error
+
+
+def load_pair(
+    clean: str | None, damaged: str | None, size: int, crop: float = CENTRED, align: bool = True
+) -> tuple[Float[Tensor, "3 height width"], Float[Tensor, "3 height width"], ex.Distortion]:
+    """The same square of a clean picture file and of its damaged twin, which is laid over it, and what is known of its
+    damage.
+
+    Raises:
+        ValueError: a picture is missing or cannot be read, or the two show other scenes or have other shapes.
+    """
+    picture = load_picture(clean, size, crop)
+    if damaged is None:
+        raise InputError("the damaged picture of the pair is missing: upload it in the left column")
+    twin = load_picture(damaged, size, crop)
+    check_aspects(upright_size(str(clean)), upright_size(damaged))
+    return picture, *(laid_over(picture, twin) if align else (twin, Given()))
 
 
 @cache

@@ -13,10 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import explorer as ex
-from explorer.data.image import upright_size
 from explorer.distortions import Given
 from explorer.errors import InputError
-from explorer.inspection.comparison import Comparison, View, assemble, check_aspects, laid_over, look
+from explorer.inspection.comparison import Comparison, View, assemble, look
 from explorer_app.service import models, pictures
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.cores import CORES
@@ -125,9 +124,13 @@ class Question:
     @property
     def words(self) -> str:
         """Damage and models in one line, without the picture."""
-        given = {DAMAGED: "its own damage", PAIR: "the damage of its twin"}
-        damage = given.get(self.way, f"{self.damage.spec}, seed {self.seed}")
-        return f"{damage} · {self.backbone} at {self.size} px, {self.student}"
+        seed = f", seed {self.seed}" if self.way == SYNTHETIC else ""
+        return f"{self.damaged_by}{seed} · {self.backbone} at {self.size} px, {self.student}"
+
+    @property
+    def damaged_by(self) -> str:
+        """What damages the picture, in words."""
+        return {DAMAGED: "its own damage", PAIR: "the damage of its twin"}.get(self.way, self.damage.spec)
 
     def link(self) -> dict[str, str] | str:
         """The query that `of_link` reads; for an uploaded picture, which nobody else reaches, why there is none."""
@@ -186,16 +189,12 @@ class Question:
         Raises:
             InputError: a picture is missing or cannot be read, or the two show other scenes or have other shapes.
         """
-        image = self._load(self.picture)
+        if self.way == PAIR:
+            return pictures.load_pair(self.picture, self.twin, self.size, self.crop, self.align)
+        image = pictures.load_picture(self.picture, self.size, self.crop)
         if self.way == DAMAGED:
             return None, image, Given()
-        if self.way == SYNTHETIC:
-            return image, self.damage(image[None], seed=self.seed)[0], self.damage
-        if self.twin is None:
-            raise InputError("the damaged picture of the pair is missing: upload it in the left column")
-        damaged = self._load(self.twin)
-        check_aspects(upright_size(str(self.picture)), upright_size(self.twin))
-        return image, *(laid_over(image, damaged) if self.align else (damaged, Given()))
+        return image, self.damage(image[None], seed=self.seed)[0], self.damage
 
     def comparison(self) -> Comparison:
         """The views of the picture; only those that were not seen lately cost a forward pass."""
@@ -206,9 +205,6 @@ class Question:
         if pair.student is not pair.teacher:
             views |= {f"student_{name}": _look(pair.student, image) for name, image in seen.items()}
         return assemble(clean, distorted, views, damage, self.seed)
-
-    def _load(self, file: str | None) -> Picture:
-        return pictures.load_picture(file, self.size, self.crop)
 
 
 def whole(name: str, value: Any, end: int = 2**64) -> int:

@@ -33,7 +33,7 @@ from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import CENTRED, PHOTOS, Source, load_picture, picture_set
+from explorer_app.service.pictures import CENTRED, PHOTOS, Source, load_pair, load_picture, picture_set
 
 SIZES = (112, 224)
 STEPS, BATCH = 60, 8
@@ -48,13 +48,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """The picture that a student is shown while it learns, and how it is damaged."""
+    """The picture that a student is shown while it learns, and how it is damaged: here, or as its twin is."""
 
     path: str
     distortion: str
     seed: int
     photo: str | None = None  # its name among the shipped photos: left out of training
     crop: float = CENTRED
+    twin: str | None = None
+    align: bool = True
+
+    def recovery(self, teacher: ex.Backbone, size: int) -> ex.Recovery:
+        """What is recorded of it.
+
+        Raises:
+            ValueError: a picture is not there any more, or the two do not fit.
+        """
+        if self.twin is None:
+            return ex.Recovery(teacher, load_picture(self.path, size, self.crop), self.distortion, self.seed)
+        clean, distorted, _ = load_pair(self.path, self.twin, size, self.crop, self.align)
+        return ex.Recovery(teacher, clean, distorted)
 
 
 class Run(Session):
@@ -160,8 +173,7 @@ class Run(Session):
         pictures, self.note = _load(self.folder, order, self.config)
         if self.watched is not None and self.recovery is None:
             size = int(self.config.image_size)  # type: ignore[arg-type]
-            picture = load_picture(self.watched.path, size, self.watched.crop)
-            recovery = ex.Recovery(teacher, picture, self.watched.distortion, self.watched.seed)
+            recovery = self.watched.recovery(teacher, size)
             self.recovery, self.scene = recovery, recovery_scene(recovery)
             self.happened()
         self.train(teacher, pictures, self.resumed, lambda records: each(records, CORES.spare))

@@ -22,7 +22,7 @@ from explorer_app.service import first_look, models, pace, runs, students
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import picture_set, source_of
-from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS, Question, whole
+from explorer_app.service.question import DAMAGED, DEFAULT_DISTORTION, PAIR, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
 from explorer_app.tabs.shared import Field, Follows, Made, Page, Tab, choose_pictures, mark, status_and_mark
 
@@ -248,14 +248,25 @@ def _resume(own: list[str], name: str | None, *column: Any) -> Iterator[list[Any
 def _watched(question: Question) -> Watched:
     if not question.picture:
         raise InputError("there is no picture in the left column to be watched: choose one")
-    spec = question.done_here().spec
-    return Watched(path=question.picture, distortion=spec, seed=question.seed, photo=question.photo, crop=question.crop)
+    if question.way == DAMAGED:
+        raise InputError("a run is watched beside what the teacher sees in a clean picture: choose one, or give a pair")
+    if question.way == PAIR:
+        question.seen()  # what does not fit is told before the run
+    return Watched(
+        path=question.picture,
+        distortion=question.damage.spec,
+        seed=question.seed,
+        photo=question.photo,
+        crop=question.crop,
+        twin=question.twin,
+        align=question.align,
+    )
 
 
 def _follow(run: Run, own: list[str], question: Question) -> Iterator[list[Any]]:
     """Everything that happens, a few times a second; whoever goes away ends the run."""
     names = [run.name, *(name for name in own if name != run.name)]
-    made = Made(replace(question, student="", layer=None), f"{question.damage.spec} on {question.backbone}, this run")
+    made = Made(replace(question, student="", layer=None), f"{question.damaged_by} on {question.backbone}, this run")
     version = -1
     try:
         while True:
