@@ -1,19 +1,22 @@
-"""Labels from a file, for pictures that do not lie in one folder for each class: `read_labels`.
+"""Labels of pictures that do not lie in one folder for each class: `read_labels` of a file, `as_classes` of values.
 
-Enters: an `ImageSet` and a CSV file with the columns file and label. Leaves: the same pictures with these labels.
+Enters: an `ImageSet` and a CSV file with the columns file and label; or numbers, or names. Leaves: the same pictures
+with these labels; or labels and their classes.
 """
 
 import csv
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from explorer.data.sets import ImageSet
 from explorer.errors import InputError
+from explorer.system.files import readable
 
+MAX_CLASSES = 100_000
 _DELIMITERS = (",", ";", "\t")  # Excel writes the latter two
 
 
@@ -41,6 +44,35 @@ def read_labels(images: ImageSet, file: str | os.PathLike) -> ImageSet:
     labels = [known[name] for name in images.names]
     classes = tuple(sorted(set(labels)))
     return replace(images, labels=tuple(classes.index(label) for label in labels), classes=classes)
+
+
+def as_classes(values: Sequence[object], names: Sequence[str] = ()) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """Labels, and the names of their classes, of what was kept beside each picture: class numbers or names.
+
+    Args:
+        values: one a picture; None and numbers below 0 are none, and nothing but those gives no labels.
+        names: of the classes, where numbers have names.
+
+    Raises:
+        ValueError: some pictures have a label and others none, or labels are neither numbers nor names.
+    """
+    missing = sum(value is None or (type(value) is int and value < 0) for value in values)
+    if missing == len(values):
+        return None, ()
+    if missing:
+        raise InputError(f"{missing} of {len(values)} pictures have no label; label all or none")
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) == len(values):
+        places = {name: place for place, name in enumerate(sorted(set(texts)))}
+        return tuple(places[name] for name in texts), tuple(map(readable, places))
+    numbers = [value for value in values if type(value) is int]
+    if len(numbers) < len(values):
+        other = next(value for value in values if type(value) is not int)
+        raise InputError(f"expected class numbers or names as labels, the same for all pictures; got {other!r:.80}")
+    last, count = max(numbers), len(names) or MAX_CLASSES
+    if last >= count:
+        raise InputError(f"expected class numbers below {count} as labels; got {last}")
+    return tuple(numbers), tuple(map(readable, names)) or tuple(map(str, range(last + 1)))
 
 
 def _spellings(names: tuple[str, ...]) -> dict[str, str]:

@@ -308,6 +308,10 @@ class Reader:
         """What the picture is made of, undecoded."""
         raise NotImplementedError
 
+    def witness(self, _keys: Sequence[Any], /) -> str | None:
+        """By what a run that is resumed knows the pictures again, where names do not say which they are."""
+        return None
+
     def path(self, _key: Any, /) -> Path | None:
         return None
 

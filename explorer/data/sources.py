@@ -1,4 +1,4 @@
-"""Where sets of pictures come from: the photos that come with the project, folders, zips, torchvision.
+"""Where sets of pictures come from: the photos that come with the project, folders, zips, torchvision, tables.
 
 Enters: where the pictures are, the size wanted. Leaves: an `ImageSet`.
 Deliberately ignored: what is done with the pictures.
@@ -42,7 +42,8 @@ from explorer.data.picture_files import (
     told,
 )
 from explorer.data.sets import Answer, Credit, ImageSet, OnError, PictureData, Reader, in_turn
-from explorer.errors import InputError
+from explorer.data.tables import is_streamed, is_table, table_set
+from explorer.errors import InputError, unknown
 from explorer.system.files import asset_path, cache_dir, readable
 from explorer.system.processes import is_first
 
@@ -80,6 +81,8 @@ def load_images(
     on_error: OnError = "raise",
     clean: str | os.PathLike | None = None,
     labels: str | os.PathLike | None = None,
+    image: str | None = None,
+    label: str | None = None,
 ) -> "ImageSet":
     """A set of pictures, each cut to `size` (see `load_image`) when it is asked for.
 
@@ -92,13 +95,15 @@ def load_images(
             pictures, either flat (no labels) or with one sub-folder per class (links in a folder are followed; a zip
             is read in memory, never extracted, and is what a folder with its content is, except that class folders
             which lie together in a single folder count without it); the name of a torchvision data set, such as
-            "cifar10" or, with its split, "cifar10:test", which is downloaded to the cache; or a torchvision data set of
-            (picture, class number). "photos" always means those of the project ("./photos" is a folder); else a path
-            that exists comes first.
+            "cifar10" or, with its split, "cifar10:test", which is downloaded to the cache; a torchvision data set of
+            (picture, class number); or a `datasets.Dataset` of Hugging Face, or with split= a `DatasetDict`, whose
+            pictures are read as they are stored. "photos" always means those of the project ("./photos" is a folder);
+            else a path that exists comes first. Streams, which hand out their pictures once and in an order of their
+            own, are refused: a run could not be resumed to the same pictures.
         size: pixels a side, or (height, width), or None to keep each picture as it is.
         limit: keep at most so many pictures, taken in turn from each class.
         split: the folder above the classes to take, such as "train", for folders and zips that hold train/ and test/;
-            for the name of a torchvision data set the same as after its colon.
+            for the name of a torchvision data set the same as after its colon; a key of a `DatasetDict`.
         within: follow links in a folder no further than to itself and these folders; None: wherever they lead.
         on_error: "raise": a broken picture is an error when it is met. "skip": each picture is decoded once now, and
             what is broken is left out of the set, and told in its `skipped`.
@@ -118,7 +123,12 @@ def load_images(
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error is 'raise' or 'skip'; got {on_error!r}")
     skip = on_error == "skip"
-    images = _find(source, size, split, within, skip)
+    if is_table(source):
+        images = table_set(_of_splits(source, split), size, image, label)
+    elif image is None and label is None:
+        images = _find(source, size, split, within, skip)
+    else:
+        raise InputError("image= and label= name columns of a datasets.Dataset; leave them out here")
     if images.left_out and is_first():
         _log.warning("%s: left out %s", source, told(images.left_out))
     if clean is not None:
@@ -132,7 +142,7 @@ def load_images(
 
 
 def image_set(images: "ImageSet | PictureData") -> "ImageSet":
-    """Itself, or what `load_images` makes of a data set of (picture, class number), each picture in its own size.
+    """Itself, or what `load_images` makes of a data set, each picture in its own size.
 
     Raises:
         ValueError: it is neither.
@@ -454,6 +464,28 @@ def _without_common_top(found: dict[str, str]) -> dict[str, str]:
     return {name.partition("/")[2]: key for name, key in found.items()} if wrapped else found
 
 
+# Tables.
+def _of_splits(source: Any, split: str | None) -> Any:
+    """The table itself, or that of a split."""
+    if is_streamed(source):
+        raise InputError(_STREAM)
+    if not isinstance(source, dict):
+        if split is not None:
+            raise InputError(f"split='{split}' is for a DatasetDict, and this is a Dataset; leave it out here")
+        return source
+    if split is None:
+        raise SplitsError("the DatasetDict", tuple(source))
+    if split not in source:
+        raise unknown("split", split, source)
+    return source[split]
+
+
+_STREAM = (
+    "a stream hands out its pictures once, and not by number, so that a run could not be resumed to the same pictures; "
+    "give a datasets.Dataset (streaming=False), a folder, or a zip file"
+)
+
+
 # torchvision. Those whose items are (picture, class number) and that can be made from a name.
 TORCHVISION = (
     *("Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "Country211", "DTD", "EuroSAT", "FakeData", "FashionMNIST"),
@@ -461,7 +493,7 @@ TORCHVISION = (
     *("QMNIST", "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "USPS"),
 )
 _ACCEPTED = (
-    'expected "photos", a folder, a zip file, a torchvision data set of (picture, class number), '
+    'expected "photos", a folder, a zip file, a torchvision data set of (picture, class number), a datasets.Dataset, '
     f"or the name of one: {', '.join(TORCHVISION)}"
 )
 

@@ -126,9 +126,9 @@ def embed_pair(
         ValueError: fewer than two pictures, an unknown distortion, block or kind of features.
         ImageError: a picture is damaged, as in `embed`.
     """
+    images = image_set(images).resized(pair.teacher.image_size)  # once, so that their digest is computed once
     if len(images) < 2:
         raise InputError(f"neighbours and distances need at least two pictures; got {len(images)}")
-    images = image_set(images).resized(pair.teacher.image_size)  # once, so that their digest is computed once
     damage = damage_of(pair, images, distortion)
     wanted: dict[str, Any] = {"layers": _layers(kind, layer, keep), "batch_size": batch_size, "workers": workers}
     sources = VIEWS[:2] if pair.student is pair.teacher else VIEWS

@@ -152,9 +152,9 @@ def embed(
         CacheError: the folder named by `cache` cannot be written to, or several processes have none that can.
         MemoryError: not even a single picture fits.
     """
+    images = image_set(images)
     if not len(images):
         raise InputError("there are no pictures to embed")
-    images = image_set(images)
     job = _Job(backbone, images, parse_distortion(distortion), seed, layers, precision, batch_size)
     if cache is False or job.damage.own:
         job.images.check()

@@ -29,6 +29,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from explorer.data.sets import ImageSet
+from explorer.data.sources import image_set
+from explorer.data.tables import is_table
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.operators import NONE
 from explorer.errors import InputError
@@ -89,10 +91,10 @@ def distill(
 
     Args:
         backbone: the teacher, which is not changed; the student begins as its copy.
-        images: an `ImageSet`, any other map-style data set of (picture, label), or pictures as one tensor. Pictures are
-            what `load_image` takes (PIL images, uint8, floats in [0, 1] …), without normalisation. Of an `ImageSet`
-            with clean twins (`load_images(…, clean=…)`) the student sees the damaged pictures and the teacher the clean
-            ones, in crops of the same place; nothing aligns them.
+        images: an `ImageSet`, a `datasets.Dataset`, any other map-style data set of (picture, label), or pictures as
+            one tensor. Pictures are what `load_image` takes (PIL images, uint8, floats in [0, 1] …), without
+            normalisation. Of an `ImageSet` with clean twins (`load_images(…, clean=…)`) the student sees the damaged
+            pictures and the teacher the clean ones, in crops of the same place; nothing aligns them.
         config: what is learned, and how.
         out: the run's folder; it is made.
         resume: go on from the last checkpoint in `out`, if there is one.
@@ -116,6 +118,8 @@ def distill(
             then summed over parts of its batch.
     """
     told = checked(trackers)
+    if is_table(images):
+        images = image_set(images)
     pictures = Tensors(images) if isinstance(images, Tensor) else images
     if len(pictures) == 0:
         raise InputError("there is no picture to learn from")
@@ -349,8 +353,11 @@ class _Run:
 def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> Card:
     names = [str(name) for name in getattr(pictures, "names", range(len(pictures)))]
     twins = {"twins": True} if isinstance(pictures, Twins) else {}
+    witness = pictures.reader.witness(pictures.keys) if isinstance(pictures, ImageSet) else None
+    seen = {} if witness is None else {"witness_sha256": witness}
     return {
         **twins,
+        **seen,
         "pictures": len(training),
         "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
         "size": json.loads(json.dumps(getattr(pictures, "size", None))),
