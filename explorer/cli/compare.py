@@ -39,7 +39,8 @@ Look at one picture clean and distorted, and see what becomes of the attention.
 
 Writes a figure: the picture, the attention maps of the clean and of the distorted one under one colour scale, and
 their difference. Prints how well the distorted view agrees with the reference, which is the teacher on the clean
-picture. Without a trained student the student is the untouched copy of the teacher. A picture that is damaged already
+picture. Without a trained student the student is the untouched copy of the teacher; --student may be given up to four
+times. A picture that is damaged already
 is compared with its clean twin (--clean), onto which it is moved; or, where there is none (--no-clean), student and
 teacher are compared with each other on it, and nothing is measured against a truth. --html writes a page, too: the
 interactive views of attention and patches in one file below 2 MB, which needs neither server nor network.
@@ -50,6 +51,7 @@ examples:
   {PROGRAM} compare cat.jpg --distortion pixel_mask --layer 8 --head 3
   {PROGRAM} compare cat.jpg --student s14-noise
   {PROGRAM} compare cat.jpg --student s14-noise --html cat.html
+  {PROGRAM} compare cat.jpg --student s14-noise --student s14-mixture
   {PROGRAM} compare cat.jpg --distortion "gaussian_noise:3 + patch_mask(fraction=0.5, patch=16)" --json cat.json
   {PROGRAM} compare night.jpg --clean day.jpg --student s14-noise
   {PROGRAM} compare night.jpg --no-clean --student s14-noise --nearest photos
@@ -72,7 +74,10 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-align", action="store_true", help="take IMAGE as it lies, and do not move it onto its clean twin"
     )
     parser.add_argument(
-        "--student", metavar="PAIR", help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder; none: untouched"
+        "--student",
+        metavar="PAIR",
+        action="append",
+        help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder; none: untouched; may be repeated",
     )
     parser.add_argument(
         "--nearest", metavar="PICTURES", help="also tell the nearest of these clean pictures: photos, a folder or a zip"
@@ -99,11 +104,13 @@ def _compare(options: argparse.Namespace) -> None:
     figure_file = _figure_file(options)
     if options.no_align and options.clean is None:
         raise InputError("--no-align needs --clean FILE, onto which IMAGE would be moved otherwise")
+    names = _names(options)
     for kept in (options.image, options.clean):
         check_outputs({"--out": figure_file, "--json": options.json, "--html": options.html}, options.force, keep=kept)
     with progress("loading"):
         from explorer import compare, distortion, load_image
         from explorer.data.image import check_image
+        from explorer.inspection.comparison import network_and_kind
     given = options.no_clean or options.clean is not None
     if given:
         for picture in filter(None, (options.image, options.clean)):
@@ -113,7 +120,7 @@ def _compare(options: argparse.Namespace) -> None:
         damage = distortion(options.distortion)
         clean = load_image(options.image, size=options.size)
     backbone = load(options)
-    student = _student(options, backbone)
+    student = _students(options, names, backbone)
     with progress(f"looking at {options.image.name} with {backbone.name}"):
         comparison = compare(backbone, clean, damage, student, seed=options.seed, align=not options.no_align)
     nearest = _nearest(options, backbone, comparison) if options.nearest else {}
@@ -127,7 +134,7 @@ def _compare(options: argparse.Namespace) -> None:
     _print_comparison(comparison, backbone)
     for view, found in nearest.items():
         told = ", ".join(f"{each['name']} {each['cosine']:.2f}" for each in found)
-        print(f"{view.replace('_', ', ')}, is nearest to: {told}")
+        print(f"{', '.join(network_and_kind(view))}, is nearest to: {told}")
     print_written(figure_file, options.json, options.html)
 
 
@@ -145,15 +152,37 @@ def _nearest(
     return {view: [asdict(each) for each in neighbours] for view, neighbours in found.items()}
 
 
-def _student(
-    options: argparse.Namespace, teacher: "explorer.models.backbones.Backbone"
-) -> "explorer.models.backbones.Backbone | None":
-    if options.student is None:
-        return None
-    with progress(f"loading {options.student}"):
+def _names(options: argparse.Namespace) -> list[str]:
+    """What several students are called: their pairs' names, of a run's folder its last part; none for a single one."""
+    given = options.student or []
+    if len(given) < 2:
+        return []
+    names = [Path(pair).name or pair for pair in given]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"several students need several names; got '{twice}' more than once")
+    if options.html:
+        raise InputError("--html shows one student; got several: leave --html out, or make a page for each of them")
+    with progress("loading"):
+        from explorer.inspection.comparison import check_names
+    check_names(names)
+    return names
+
+
+def _students(
+    options: argparse.Namespace, names: list[str], teacher: "explorer.models.backbones.Backbone"
+) -> "explorer.models.backbones.Backbone | dict[str, explorer.models.backbones.Backbone] | None":
+    students = [_student(pair, teacher) for pair in options.student or []]
+    if names:
+        return dict(zip(names, students, strict=True))
+    return students[0] if students else None
+
+
+def _student(pair: str, teacher: "explorer.models.backbones.Backbone") -> "explorer.models.backbones.Backbone":
+    with progress(f"loading {pair}"):
         from explorer.models.pairs import load_pair
 
-        return load_pair(options.student, teacher=teacher).student
+        return load_pair(pair, teacher=teacher).student
 
 
 def _figure_file(options: argparse.Namespace) -> Path:
@@ -203,7 +232,7 @@ def _numbers_bytes(
         "backbone": backbone.name,
         "weights": backbone.source,
         "weights_sha256": backbone.sha256,
-        "student": options.student and readable(options.student),
+        "student": _told_student(options),
         "image_size": list(backbone.height_width),
         "version": __version__,
     }
@@ -212,22 +241,47 @@ def _numbers_bytes(
     return (json.dumps({**numbers, **made_from}, indent=1, allow_nan=False) + "\n").encode()
 
 
+def _told_student(options: argparse.Namespace) -> str | list[str] | None:
+    """The pair, or several of them, as they were given."""
+    from explorer.system.files import readable
+
+    given = [readable(pair) for pair in options.student or []]
+    return given if len(given) > 1 else given[0] if given else None
+
+
 def _print_comparison(
     comparison: "explorer.inspection.comparison.Comparison", backbone: "explorer.models.backbones.Backbone"
 ) -> None:
+    against = "against the reference" if comparison.clean is not None else "against the teacher"
+    tables = [as_table(_rows(comparison, against, _columns(comparison)))]
+    if comparison.named and comparison.clean is not None:
+        undamaged = {f"{name}_clean": name for name in comparison.students}
+        tables.append(as_table(_rows(comparison, f"{against}, clean", undamaged)))
+    note = f"{comparison.note}\n" if comparison.note else ""
+    told = "\n\n".join(tables)
+    print(f"{backbone.source}\n{comparison.distortion.told(comparison.seed)}\n{note}\n{told}\n")
+
+
+def _columns(comparison: "explorer.inspection.comparison.Comparison") -> dict[str, str]:
+    """Alignment -> heading. Students with names have their clean views in a table of their own."""
+    if comparison.named:
+        return {name: name for name in comparison.networks if name in comparison.alignments}
     student = "student (untouched)" if comparison.untouched else "student"
     columns = {"teacher": "teacher", "student": student, "student_clean": "student clean"}
     if comparison.untouched:
         del columns["student_clean"]
-    columns = {name: heading for name, heading in columns.items() if name in comparison.alignments}
-    against = "against the reference" if comparison.clean is not None else "against the teacher"
-    rows: list[tuple[str, ...]] = [(against, *columns.values())]
+    return {name: heading for name, heading in columns.items() if name in comparison.alignments}
+
+
+def _rows(
+    comparison: "explorer.inspection.comparison.Comparison", corner: str, columns: dict[str, str]
+) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [(corner, *columns.values())]
     for measure in map(MEASURES.__getitem__, AGREEMENT):
         values = [measure.told(comparison.alignments[name].as_dict()[measure.name]) for name in columns]
         nearer = "higher" if measure.better > 0 else "lower"
         rows.append((f"{measure.label} ({nearer} is nearer)", *values))
-    note = f"{comparison.note}\n" if comparison.note else ""
-    print(f"{backbone.source}\n{comparison.distortion.told(comparison.seed)}\n{note}\n{as_table(rows)}\n")
+    return rows
 
 
 COMMAND = Command(

@@ -4,9 +4,11 @@ Enters: a picture, a distortion, two backbones. Leaves: a `Comparison`, which ho
 plots and command line show, so that a change of layer, head or colour needs no further forward pass. The reference is
 the teacher on the clean picture. Where a damaged picture is given and no clean one, there is no reference: then teacher
 and student are compared with each other on the damaged picture alone, and nothing is measured against a truth.
+Several students stand beside the teacher under names of one's own; a single one is called "student".
 """
 
 import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -41,6 +43,10 @@ SWAPPED = (
     "It looks as if the two pictures were swapped: the clean one has the damage, and the damaged one has the details."
 )
 VIEWS = ("teacher_clean", "teacher_distorted", "student_clean", "student_distorted")
+TEACHER, STUDENT = "teacher", "student"
+"""What the teacher is called, and a student without a name of its own."""
+MOST_STUDENTS = 4
+_KINDS = ("clean", "distorted")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,13 +74,15 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """One picture, one distortion, one teacher and one student.
+    """One picture, one distortion, one teacher and one student, or several.
 
     Attributes:
         clean, distorted: the pictures, RGB; the distorted one may leave [0, 1]. None for `clean` where there is none.
         views: a `View` for each name in `VIEWS`, or for the distorted ones alone; the reference is "teacher_clean".
+            Students with names have "noise_clean", "noise_distorted" and so on in the place of "student".
         alignments: "teacher", "student" (their distorted views) and "student_clean" -> agreement with the reference;
-            without a clean picture "student" alone, its agreement with the teacher on the damaged picture.
+            without a clean picture "student" alone, its agreement with the teacher on the damaged picture. Students
+            with names have "noise", "noise_clean" and so on.
         distortion, seed: what damaged the picture; a `Given` where the damage came with it.
         untouched: whether the student is still the untouched copy of the teacher.
     """
@@ -103,13 +111,28 @@ class Comparison:
     def note(self) -> str | None:
         """What has to be known before the numbers are read: that there is no reference, or may be a wrong one."""
         if self.clean is None:
-            return NO_REFERENCE
+            return NO_REFERENCE.replace("the student is", "each student is") if self.named else NO_REFERENCE
         return SWAPPED if isinstance(self.distortion, Given) and self.distortion.swapped else None
 
     @property
-    def weights(self) -> tuple[str, str]:
-        """Where the teacher's and the student's weights came from, a line each."""
-        return self.reference.source, self.views["student_distorted"].source
+    def networks(self) -> tuple[str, ...]:
+        """The teacher, then the students by name."""
+        return networks_of(self.views)
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """The students' names; a single one without a name is "student"."""
+        return self.networks[1:]
+
+    @property
+    def named(self) -> bool:
+        """Whether the students have names of somebody's own."""
+        return self.students != (STUDENT,)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Where the teacher's and each student's weights came from, a line each."""
+        return tuple(self.views[f"{network}_distorted"].source for network in self.networks)
 
     def maps(self, layer: int = -1, head: Head = "mean") -> dict[str, Float[Tensor, "rows cols"]]:
         """The attention map of each view."""
@@ -146,23 +169,28 @@ class Comparison:
         """
         import pandas
 
-        reference, tables = self.reference.trace, []
-        for name, view in self.views.items():
-            if view is not self.reference or name.startswith("student"):
-                pairs = {"view": name, "layer": reference.layers, **_layer_by_layer(reference, view.trace)}
-                tables.append(pandas.DataFrame(pairs))
+        (_, reference), *others = self.views.items()
+        trace, tables = reference.trace, []
+        for name, view in others:
+            pairs = {"view": name, "layer": trace.layers, **_layer_by_layer(trace, view.trace)}
+            tables.append(pandas.DataFrame(pairs))
         return pandas.concat(tables, ignore_index=True)
 
     def numbers(self, layer: int = -1, head: Head = "mean") -> dict[str, Any]:
         """Everything that can be written as JSON: the student's agreement with the reference at the top level, both
         agreements by name, the maps as nested lists (rows of columns), what they were made from, and `note`. Without a
-        clean picture "reference" is None."""
+        clean picture "reference" is None. Where students have names, everything stands by name: "students", "agreement"
+        (as `alignments`) and "attention" (as `views`)."""
         maps = {name: values.tolist() for name, values in self.maps(layer, head).items()}
+        agreements = {name: agreement.as_json() for name, agreement in self.alignments.items()}
         trace = self.reference.trace
+        found: dict[str, Any]
+        if self.named:
+            found = {"students": list(self.students), "agreement": agreements, "attention": maps}
+        else:
+            found = {**agreements[STUDENT], **agreements, **{_MAPS[name]: values for name, values in maps.items()}}
         return {
-            **self.alignments["student"].as_json(),
-            **{name: agreement.as_json() for name, agreement in self.alignments.items()},
-            **{_MAPS[name]: values for name, values in maps.items()},
+            **found,
             "grid": list(trace.grid),
             "layer": trace.layers[trace.position(layer)],
             "head": head,
@@ -180,7 +208,7 @@ def compare(
     teacher: Backbone,
     clean: Source | None,
     damage: str | Distortion | Source,
-    student: Backbone | None = None,
+    student: Backbone | Mapping[str, Backbone] | None = None,
     seed: int = 0,
     *,
     align: bool = True,
@@ -190,6 +218,7 @@ def compare(
         compare(teacher, picture, "gaussian_noise(sigma=0.3)", student)   # damaged here
         compare(teacher, "day.jpg", "night.jpg", student)                 # a real pair
         compare(teacher, None, "night.jpg", student)                      # no clean one: teacher against student
+        compare(teacher, picture, "fog:3", {"noise": a, "mixture": b})    # several students
 
     Args:
         teacher: sees the clean picture as the reference.
@@ -198,7 +227,7 @@ def compare(
         damage: a spec such as "gaussian_noise(sigma=0.3)" or a `Distortion`, which damages the clean picture; or a
             damaged picture of the same scene: a path (as text, it ends like a picture's name), a PIL image, an array, a
             tensor. It is fitted to the teacher's size, and may have another one than the clean picture.
-        student: None for the untouched copy of the teacher.
+        student: None for the untouched copy of the teacher; or up to four students, each with a name of one's own.
         seed: of the distortion.
         align: whether a damaged picture is moved onto the clean one, by whole pixels of the teacher's image size, up to
             an eighth of each side (`Comparison.shift`), and refused where it shows another scene: where the correlation
@@ -207,9 +236,11 @@ def compare(
 
     Raises:
         ValueError: a picture of another size, an unknown distortion, a student of another grid; a damaged picture of
-            another aspect ratio or another scene, or the clean one once more; a distortion without a clean picture.
+            another aspect ratio or another scene, or the clean one once more; a distortion without a clean picture; no
+            students or more than four, or names that would be mistaken for something else.
         ImageError: `clean` or `damage` is no picture that can be read.
     """
+    students = named_students(student)
     if names_damage(clean):
         raise InputError(f"the clean picture comes first, then what damages it; got '{clean}' as the clean picture")
     image = clean if clean is None or isinstance(clean, Tensor) else load_image(clean, teacher.height_width)
@@ -225,9 +256,62 @@ def compare(
             _check_aspects(clean, damage, teacher)
             distorted, damaging = laid_over(image, distorted)
     pictures = {"distorted": distorted} if image is None else {"clean": image, "distorted": distorted}
-    whom = {"teacher": teacher} if student is None else {"teacher": teacher, "student": student}
+    whom = {"teacher": teacher, **students}
     views = {f"{who}_{kind}": look(backbone, seen) for who, backbone in whom.items() for kind, seen in pictures.items()}
     return assemble(image, distorted, views, damaging, seed)
+
+
+def named_students(student: Backbone | Mapping[str, Backbone] | None) -> dict[str, Backbone]:
+    """The students by name, as `compare` takes them: none for the untouched copy; a single one is "student".
+
+    Raises:
+        ValueError: as `check_names`, or something else than a backbone.
+    """
+    if student is None:
+        return {}
+    if not isinstance(student, Mapping):
+        return {STUDENT: student}
+    check_names(student)
+    for name, backbone in student.items():
+        if not isinstance(backbone, Backbone):
+            raise InputError(
+                f"expected a Backbone for the student '{name}', such as pair.student; got {backbone!r:.80}"
+            )
+    return dict(student)
+
+
+def check_names(students: Collection[object]) -> None:
+    """Whether so many students can be compared under these names.
+
+    Raises:
+        ValueError: none or more than four, or names that would be mistaken for something else.
+    """
+    if not 1 <= len(students) <= MOST_STUDENTS:
+        given = ", ".join(map(str, students)) or "none"
+        raise InputError(f"expected 1 to {MOST_STUDENTS} students by name; got {given}: give as many as that")
+    wrong = next((name for name in students if not _is_students_name(name)), None)
+    if wrong is not None:
+        raise InputError(
+            f"a student's name is printable text, neither '{TEACHER}', 'clean' nor 'distorted', and without "
+            f"'_clean' or '_distorted' at its end; got {wrong!r}: give it another name"
+        )
+
+
+def _is_students_name(name: object) -> bool:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        return False
+    return name not in (TEACHER, *_KINDS) and not name.endswith(tuple(f"_{kind}" for kind in _KINDS))
+
+
+def network_and_kind(view: str) -> tuple[str, str]:
+    """Who saw which picture: "student_distorted" -> "student", "distorted"."""
+    network, _, kind = view.rpartition("_")
+    return network, kind
+
+
+def networks_of(views: Iterable[str]) -> tuple[str, ...]:
+    """Who made these views, each once, the teacher first."""
+    return tuple(dict.fromkeys([TEACHER, *(network_and_kind(view)[0] for view in views)]))
 
 
 def names_damage(given: object) -> TypeGuard[str | Distortion]:
@@ -276,14 +360,17 @@ def assemble(
     seed: int,
 ) -> Comparison:
     """A comparison from views that were made before; without a student's views the student is the untouched copy."""
-    untouched = "student_distorted" not in views
+    untouched = networks_of(views) == (TEACHER,)
     if untouched:
-        views = {**views, **{name.replace("teacher", "student"): view for name, view in views.items()}}
-    views = {name: views[name] for name in VIEWS if name in views}
+        views = {**views, **{name.replace(TEACHER, STUDENT): view for name, view in views.items()}}
+    networks = networks_of(views)
+    views = {name: views[name] for name in _names_of_views(networks) if name in views}
     reference = next(iter(views.values())).trace
-    against = {"teacher": "teacher_distorted", "student": "student_distorted", "student_clean": "student_clean"}
+    against = {network: f"{network}_distorted" for network in networks}
     if clean is None:
-        against = {"student": "student_distorted"}
+        del against[TEACHER]
+    else:
+        against |= {f"{student}_clean": f"{student}_clean" for student in networks[1:]}
     return Comparison(
         clean=clean,
         distorted=distorted,
@@ -293,6 +380,10 @@ def assemble(
         seed=seed,
         untouched=untouched,
     )
+
+
+def _names_of_views(networks: Iterable[str]) -> list[str]:
+    return [f"{network}_{kind}" for network in networks for kind in _KINDS]
 
 
 def look(backbone: Backbone, image: Float[Tensor, "3 height width"]) -> View:

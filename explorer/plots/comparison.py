@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.text import Text
 from torch import Tensor
 
 from explorer.analysis.maps import Head
 from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.data.image import to_uint8
 from explorer.errors import InputError
-from explorer.inspection.comparison import Comparison
+from explorer.inspection.comparison import TEACHER, Comparison, network_and_kind
 from explorer.plots.lettering import as_written
 from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
 from explorer.plots.style import (
@@ -46,6 +47,8 @@ from explorer.plots.style import (
 )
 
 _PERCENTILE = 0.995
+_LINE = 0.21  # of the table of numbers, in inches
+_LONGEST = 24  # letters of a student's name that are drawn
 
 
 def plot_comparison(
@@ -58,9 +61,10 @@ def plot_comparison(
 ) -> Figure:
     """One picture seen four ways: rows picture, teacher, student; columns clean, distorted, difference.
 
-    The four maps share one colour scale from 0 on; see `explorer.plots.style.scale_end`. A difference is the distorted
-    view minus the reference (the teacher on the clean picture), both differences under one symmetric scale. Without a
-    clean picture there is no such column, and the only difference is student minus teacher.
+    All maps share one colour scale from 0 on; see `explorer.plots.style.scale_end`. A difference is the distorted view
+    minus the reference (the teacher on the clean picture), all differences under one symmetric scale. Without a clean
+    picture there is no such column, and the only difference is student minus teacher. Students with names have a row
+    each, and their numbers stand in a table below.
 
     Args:
         comparison: made by `explorer.compare`.
@@ -73,16 +77,18 @@ def plot_comparison(
         ValueError: layer, head or colour map that does not exist; opacity out of range.
     """
     maps = {name: to_array(values) for name, values in comparison.maps(layer, head).items()}
-    kinds, whom = _columns(comparison), COLOURS if comparison.clean is not None else ("student",)
+    kinds, networks = _columns(comparison), comparison.networks
+    whom = networks if comparison.clean is not None else comparison.students
     reference = next(iter(maps.values()))
     changes = {name: maps[f"{name}_distorted"] - reference for name in whom}
     end, highest_value = scale_end(*maps.values()), highest(*maps.values())
     scale, symmetric = Normalize(0, end), symmetric_scale(*changes.values())
-    figure, axes = _sheet(3, len(kinds) + 1, comparison.distorted, top=0.88, bottom=0.72)
+    below = _LINE * (len(AGREEMENT) + 2) if comparison.named else 0.0
+    figure, axes = _sheet(len(networks) + 1, len(kinds) + 1, comparison.distorted, top=0.88, bottom=0.72 + below)
     write_title(figure, damage(comparison), caption_of(comparison, layer, head))
     _pictures_row(axes[0], comparison)
     style: dict[str, Any] = {"opacity": opacity, "smooth": smooth}
-    for network, row in zip(COLOURS, axes[1:], strict=True):
+    for network, row in zip(networks, axes[1:], strict=True):
         _row_name(row[0], network, comparison)
         for kind, ax in zip(kinds, row, strict=False):
             heat = draw_map(ax, getattr(comparison, kind), maps[f"{network}_{kind}"], scale, colormap, **style)
@@ -93,8 +99,10 @@ def plot_comparison(
     if comparison.clean is not None:
         _mark_reference(axes[1, 0])
     few = f" (a few: up to {highest_value:.3f})" if highest_value > end else ""
-    bar_below(figure, axes[2, :-1], heat, f"attention probability, all maps{few}")
-    bar_below(figure, axes[2, -1:], change, f"{_compared(comparison)[1]} minus {_compared(comparison)[0]}")
+    bar_below(figure, axes[-1, :-1], heat, f"attention probability, all maps{few}")
+    bar_below(figure, axes[-1, -1:], change, f"{_compared(comparison)[1]} minus {_compared(comparison)[0]}")
+    if comparison.named:
+        _numbers_table(figure, comparison)
     return figure
 
 
@@ -128,8 +136,9 @@ def plot_heads(
     image = ax.imshow(mosaic, cmap=colormap_of(colormap), norm=scale, interpolation="nearest")
     _label_mosaic(ax, *ticks)
     if isinstance(data, Comparison):
-        ax.set_title(view.replace("_", " · "), size=11, weight="bold", color=COLOURS[view.split("_")[0]])
-        as_written([ax.text(0, -0.01, damage(data), size=8, color=QUIET, **inside(ax))])
+        network, kind = network_and_kind(view)
+        title = ax.set_title(f"{network} · {kind}", size=11, weight="bold", color=_colour(network))
+        as_written([title, ax.text(0, -0.01, damage(data), size=8, color=QUIET, **inside(ax))])
     bar_beside(ax, image, "attention probability", extend="max")
     return root_figure(ax)
 
@@ -161,15 +170,14 @@ def plot_similarity(
     """
     maps = {name: to_array(values) for name, values in comparison.similarity(row, col, layer).items()}
     scale = Normalize(min(0.0, lowest(*maps.values())), 1.0)
-    figure, axes = _sheet(len(comparison.views) // 2, 2, comparison.distorted, top=0.88, bottom=0.72)
+    figure, axes = _views_sheet(comparison, bottom=0.72)
     write_title(
         figure,
         f"Patch (row {row}, column {col})",
         f"cosine with its features · {_layer_text(comparison, layer)} · {damage(comparison)}",
     )
-    _four_headings(axes, comparison)
-    for number, (name, ax) in enumerate(zip(comparison.views, axes.flat, strict=True)):
-        picture = getattr(comparison, name.split("_")[1])
+    for number, (name, ax) in enumerate(zip(comparison.views, axes.flat, strict=False)):
+        picture = getattr(comparison, network_and_kind(name)[1])
         heat = draw_map(ax, picture, maps[name], scale, colormap, opacity, smooth)
         _mark_patch(ax, maps[name].shape, row, col, dashed=number > 0)
         if number > 0:
@@ -189,11 +197,10 @@ def plot_pca(comparison: Comparison, layer: int = -1, opacity: float = 1.0) -> F
     Raises:
         ValueError: a layer that does not exist; opacity out of range.
     """
-    figure, axes = _sheet(len(comparison.views) // 2, 2, comparison.distorted, top=0.88, bottom=0.2)
+    figure, axes = _views_sheet(comparison, bottom=0.2)
     write_title(figure, damage(comparison), f"patches in joint PCA colours · {_layer_text(comparison, layer)}")
-    _four_headings(axes, comparison)
-    for (name, colours), ax in zip(comparison.colours(layer).items(), axes.flat, strict=True):
-        extent = draw_grey(ax, getattr(comparison, name.split("_")[1]))
+    for (name, colours), ax in zip(comparison.colours(layer).items(), axes.flat, strict=False):
+        extent = draw_grey(ax, getattr(comparison, network_and_kind(name)[1]))
         ax.imshow(to_array(colours), extent=extent, interpolation="nearest", alpha=fraction(opacity))
     return figure
 
@@ -228,6 +235,15 @@ def _compared(comparison: Comparison) -> tuple[str, str]:
     return ("teacher", "student") if comparison.clean is None else ("reference", "distorted")
 
 
+def _colour(network: str) -> str:
+    """Students are told apart by their names."""
+    return COLOURS["teacher" if network == TEACHER else "student"]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
 def _layer_text(comparison: Comparison, layer: int) -> str:
     trace = comparison.reference.trace
     return f"layer {trace.layers[trace.position(layer)]}"
@@ -259,6 +275,27 @@ def _sheet(
     return figure, axes
 
 
+def _views_sheet(comparison: Comparison, bottom: float) -> tuple[Figure, np.ndarray]:
+    """A pane for each view: columns clean and distorted, a row for each network. Without a clean picture they lie
+    beside each other, at most three in a row."""
+    count = len(comparison.views)
+    columns = 2 if comparison.clean is not None else min(count, 3)
+    figure, axes = _sheet(-(-count // columns), columns, comparison.distorted, top=0.88, bottom=bottom)
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    if comparison.clean is None:
+        for ax, network in zip(axes.flat, comparison.networks, strict=False):
+            text = f"{_short(network)}, distorted"
+            as_written([_tag(ax, text, _colour(network)) if comparison.named else _heading(ax, text)])
+        return figure, axes
+    for ax, kind in zip(axes[0], _columns(comparison), strict=True):
+        _heading(ax, kind)
+    for ax, network in zip(axes[:, 0], comparison.networks, strict=True):
+        _row_name(ax, network, comparison)
+    _mark_reference(axes[0, 0])
+    return figure, axes
+
+
 def write_title(figure: Figure, title: str, caption: str) -> None:
     width, height = figure.get_size_inches()
     place: dict[str, Any] = {"ha": "left", "va": "top"}
@@ -274,34 +311,34 @@ def _pictures_row(axes: np.ndarray, comparison: Comparison) -> None:
     for ax, heading in zip(axes, (*_columns(comparison), "difference"), strict=True):
         _heading(ax, heading)
     _side_name(axes[0], "picture", INK)
-    _numbers_panel(axes[-1], comparison)
+    if comparison.named:
+        _change_panel(axes[-1], comparison)
+    else:
+        _numbers_panel(axes[-1], comparison)
 
 
-def _heading(ax: Axes, text: str) -> None:
-    ax.set_title(text, size=11, color=INK, pad=5)
+def _change_panel(ax: Axes, comparison: Comparison) -> None:
+    """What the damage did to the picture: grey is unchanged."""
+    if comparison.clean is None:
+        ax.patch.set_visible(False)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+        return
+    ax.imshow(to_uint8((comparison.distorted.clamp(0, 1) - comparison.clean + 1) / 2), interpolation="antialiased")
 
 
-def _side_name(ax: Axes, text: str, colour: str) -> None:
-    ax.set_ylabel(text, size=11, color=colour, weight="bold", labelpad=6)
+def _heading(ax: Axes, text: str) -> Text:
+    return ax.set_title(text, size=11, color=INK, pad=5)
+
+
+def _side_name(ax: Axes, text: str, colour: str) -> Text:
+    return ax.set_ylabel(text, size=11, color=colour, weight="bold", labelpad=6)
 
 
 def _row_name(ax: Axes, network: str, comparison: Comparison) -> None:
-    _side_name(ax, network, COLOURS[network])
+    as_written([_side_name(ax, _short(network), _colour(network))])
     if network == "student" and comparison.untouched:
         _tag(ax, "untouched copy of the teacher", COLOURS["student"])
-
-
-def _four_headings(axes: np.ndarray, comparison: Comparison) -> None:
-    """Columns clean and distorted, rows teacher and student; without a clean picture the two beside each other."""
-    if comparison.clean is None:
-        for ax, network in zip(axes[0], COLOURS, strict=True):
-            _heading(ax, f"{network}, distorted")
-        return
-    for ax, kind in zip(axes[0], _columns(comparison), strict=True):
-        _heading(ax, kind)
-    for ax, network in zip(axes[:, 0], COLOURS, strict=True):
-        _row_name(ax, network, comparison)
-    _mark_reference(axes[0, 0])
 
 
 def _numbers_panel(ax: Axes, comparison: Comparison) -> None:
@@ -328,6 +365,41 @@ def _numbers_panel(ax: Axes, comparison: Comparison) -> None:
         ax.text(0.95, y, mark, size=8, color=colour, ha="center", **put)
 
 
+def _numbers_table(figure: Figure, comparison: Comparison) -> None:
+    """A column for each network below the panes, as the panel has them for a student without a name. What is nearest to
+    the reference among the students is bold."""
+    width, height = figure.get_size_inches()
+    alone = comparison.clean is None
+    columns, lines = comparison.students if alone else comparison.networks, len(AGREEMENT) + 1
+    wide = width - 0.58
+    ax = figure.add_axes((0.42 / width, 0.1 / height, wide / width, _LINE * lines / height), facecolor=PAPER)
+    bare(ax)
+    ax.set(xlim=(0, 1), ylim=(lines, 0))
+    ends = np.linspace(0.26, 0.985, len(columns) + 1)[1:]
+    put: dict[str, Any] = {"va": "center"}
+    heading = "against the teacher" if alone else "distorted views; bold: nearest"
+    texts = [ax.text(0.015, 0.5, heading, size=8, color=QUIET, **put)]
+    put["ha"] = "right"
+    for x, network in zip(ends, columns, strict=True):
+        name = _short(network)
+        size = min(9.0, 72 * 0.72 * wide / len(columns) / (0.7 * len(name)))  # a bold letter is about 0.7 em wide
+        texts.append(ax.text(x, 0.5, name, size=size, weight="bold", color=_colour(network), **put))
+    as_written(texts)
+    for line, measure in enumerate(map(MEASURES.__getitem__, AGREEMENT)):
+        ax.text(0.015, line + 1.5, f"{measure.label} {measure.arrow}", size=9, color=INK, va="center")
+        values = {network: comparison.alignments[network].as_json()[measure.name] for network in columns}
+        nearest = set() if alone else _nearest(values, measure.better)
+        for x, network in zip(ends, columns, strict=True):
+            weight = "bold" if network in nearest else "normal"
+            ax.text(x, line + 1.5, number_text(values[network]), size=10, color=INK, weight=weight, **put)
+
+
+def _nearest(values: dict[str, float | None], better: int) -> set[str]:
+    """The students that no other is before, by what is printed."""
+    known = {name: round(value, 2) for name, value in values.items() if name != TEACHER and value is not None}
+    return {name for name, value in known.items() if value == max(known.values(), key=lambda each: better * each)}
+
+
 def _verdict(teacher: float | None, student: float | None, more: bool) -> tuple[str, str]:
     if teacher is None or student is None or number_text(teacher) == number_text(student):
         return "", QUIET
@@ -340,9 +412,9 @@ def _mark_reference(ax: Axes) -> None:
     _tag(ax, "reference", INK)
 
 
-def _tag(ax: Axes, text: str, colour: str) -> None:
+def _tag(ax: Axes, text: str, colour: str) -> Text:
     box = {"facecolor": colour, "edgecolor": "none", "pad": 2.5}
-    ax.text(0.028, 0.966, text, size=8, color="white", weight="bold", **inside(ax), bbox=box)
+    return ax.text(0.028, 0.966, text, size=8, color="white", weight="bold", **inside(ax), bbox=box)
 
 
 def _mark_patch(ax: Axes, grid: tuple[int, ...], row: int, col: int, dashed: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from explorer.analysis.maps import Head
 from explorer.errors import MissingExtraError
-from explorer.inspection.comparison import Comparison
+from explorer.inspection.comparison import TEACHER, Comparison
 from explorer.plots.comparison import caption_of, damage
 from explorer.plots.style import COLOURS, DIVERGING, INK, highest, scale_end, to_array
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def plotly_comparison(
     comparison: Comparison, layer: int = -1, head: Head = "mean", colormap: str = "Viridis"
 ) -> "plotly.graph_objects.Figure":
-    """The six maps of `plot_comparison` as heatmaps that say row, column and value under the pointer.
+    """The maps of `plot_comparison` as heatmaps that say row, column and value under the pointer.
 
     Args:
         comparison: made by `explorer.compare`.
@@ -34,10 +34,11 @@ def plotly_comparison(
     """
     graphs = _plotly()
     maps = {name: to_array(values) for name, values in comparison.maps(layer, head).items()}
-    changes = {name: maps[f"{name}_distorted"] - maps["teacher_clean"] for name in COLOURS}
-    figure = _plotly_panes([f"{name} · {kind}" for name in COLOURS for kind in ("clean", "distorted", "difference")])
-    for row, network in enumerate(COLOURS, start=1):
-        for col, kind in enumerate(("clean", "distorted"), start=1):
+    changes = {name: maps[f"{name}_distorted"] - maps["teacher_clean"] for name in comparison.networks}
+    kinds = ("clean", "distorted", "difference")
+    figure = _plotly_panes([f"{name} · {kind}" for name in comparison.networks for kind in kinds])
+    for row, network in enumerate(comparison.networks, start=1):
+        for col, kind in enumerate(kinds[:2], start=1):
             figure.add_trace(_plotly_heat(graphs, maps[f"{network}_{kind}"], "attention", "coloraxis"), row, col)
         figure.add_trace(_plotly_heat(graphs, changes[network], "difference", "coloraxis2"), row, 3)
     high, change = scale_end(*maps.values()), highest(*map(np.abs, changes.values()))
@@ -52,22 +53,22 @@ def plotly_comparison(
             "colorbar": _bar(bar, "distorted minus reference", 0.845, 0.28),
         },
         **_PLOTLY_LAYOUT,
-        height=680,
+        height=340 * len(comparison.networks),
     )
     return figure
 
 
 def plotly_layers(comparison: Comparison) -> "plotly.graph_objects.Figure":
-    """How far the attention on the distorted picture is from the reference, block by block, teacher and student.
+    """How far the attention on the distorted picture is from the reference, block by block, teacher and students.
 
     Raises:
         ImportError: plotly is not installed.
     """
     graphs = _plotly()
     figure, table = graphs.Figure(), comparison.by_layer()
-    for network, dash in zip(COLOURS, ("solid", "dash"), strict=True):  # told apart without colours, too
+    for network, dash in zip(comparison.networks, _DASHES, strict=False):  # told apart without colours, too
         part = table[table.view == f"{network}_distorted"]
-        line = {"color": COLOURS[network], "dash": dash, "width": 2.5}
+        line = {"color": COLOURS["teacher" if network == TEACHER else "student"], "dash": dash, "width": 2.5}
         hover = f"{network}, layer %{{x}}<br>JS %{{y:.4f}}<extra></extra>"
         figure.add_trace(
             graphs.Scatter(x=part.layer, y=part.attention_js, name=network, line=line, hovertemplate=hover)
@@ -82,6 +83,7 @@ def plotly_layers(comparison: Comparison) -> "plotly.graph_objects.Figure":
 
 # Parts of plotly figures.
 
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _PLOTLY_LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "margin": {"l": 50, "r": 20, "t": 90, "b": 60},
@@ -102,10 +104,11 @@ def _plotly_panes(titles: list[str]) -> "plotly.graph_objects.Figure":
     from plotly.subplots import make_subplots
 
     titles[0] += " (reference)"
-    figure = make_subplots(2, 3, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.08)
+    rows = len(titles) // 3
+    figure = make_subplots(rows, 3, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.16 / rows)
     figure.update_xaxes(constrain="domain", showticklabels=False)
     figure.update_annotations(font_size=13)
-    for number in range(1, 7):  # row 0 is at the top; patches are squares
+    for number in range(1, len(titles) + 1):  # row 0 is at the top; patches are squares
         axis, across = (f"yaxis{number}", f"x{number}") if number > 1 else ("yaxis", "x")
         figure.layout[axis].update(autorange="reversed", scaleanchor=across, constrain="domain", showticklabels=False)
     return figure

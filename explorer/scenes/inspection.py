@@ -16,6 +16,7 @@ from torch import Tensor
 from explorer.analysis.maps import attention_map
 from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
 from explorer.distortions import Distortion, Given
+from explorer.errors import InputError
 from explorer.inspection.attribution import Attribution
 from explorer.inspection.attribution_quality import Quality
 from explorer.inspection.comparison import Comparison
@@ -49,6 +50,9 @@ def attention_scene(comparison: Comparison, link: Link = None, message: str | No
         comparison: see `explorer.compare`.
         link: query parameters that reopen this view, or why none can, in words; None where there are no links.
         message: a notice above the view.
+
+    Raises:
+        ValueError: the students have names; the view shows one student.
     """
     trace = comparison.reference.trace
     scene = _common(comparison, link, message)
@@ -70,6 +74,9 @@ def patch_scene(comparison: Comparison, layer: int = -1, link: Link = None, mess
     patch that it begins with, which the reference looks at most.
 
     Features are scaled to 127 patch by patch and rounded; cosines of them are within 0.01 of the exact ones.
+
+    Raises:
+        ValueError: the students have names; the view shows one student.
     """
     trace = comparison.reference.trace
     position = trace.position(layer)
@@ -148,7 +155,21 @@ def _moved(damage: Distortion) -> str:
     return f"The damaged picture is {damage.moved}."
 
 
+def _check_shown(comparison: Comparison) -> None:
+    """Whether the interactive views can show this.
+
+    Raises:
+        ValueError: its students have names of their own, for which the views have no columns.
+    """
+    if comparison.named:
+        raise InputError(
+            f"the interactive views show one student, given without a name; got {', '.join(comparison.students)}: "
+            f"compare each alone for a page, or draw all of them with explorer.plots.plot_comparison"
+        )
+
+
 def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
+    _check_shown(comparison)
     scene = _pictures(
         comparison.views,
         comparison.clean,

@@ -332,6 +332,41 @@ def test_compare_takes_pictures_that_are_damaged_already(run: Run, photos: Tenso
 
 
 @pytest.mark.weights
+def test_compare_has_a_column_for_each_of_several_students(run: Run, picture: Path, tmp_path: Path) -> None:
+    pairs = ["s14-noise", "s14-mixture"]
+    words = ["compare", picture.name, "--size", "112", "--device", "cpu", "--json", "numbers.json"]
+    done = run(*words, *(word for pair in pairs for word in ("--student", pair)))
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["student"] == numbers["students"] == pairs
+    header, line = (next(line for line in done.stdout.splitlines() if line.startswith(word)) for word in ("aga", "CLS"))
+    assert header.split()[-3:] == ["teacher", *pairs]
+    shown = [f"{numbers['agreement'][name]['cls_cosine']:.3f}" for name in ("teacher", *pairs)]
+    assert line.split()[-3:] == shown
+    assert len(set(shown)) == 3
+    clean = [f"{numbers['agreement'][f'{name}_clean']['cls_cosine']:.3f}" for name in pairs]
+    assert re.search(
+        rf"^against the reference, clean .*(?s:.*)^CLS cosine .* {clean[0]} +{clean[1]}$", done.stdout, re.M
+    )
+    assert (tmp_path / "cat-compare.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("students", "more", "part"),
+    [
+        (["runs/a/noise", "runs/b/noise"], (), "got 'noise' more than once"),
+        (["a", "b"], ("--html", "cat.html"), "--html shows one student"),
+        (["a", "b", "c", "d", "e"], (), "expected 1 to 4 students"),
+        (["a", "runs/teacher"], (), "got 'teacher'"),
+    ],
+)
+def test_students_that_cannot_be_compared_at_once(
+    run: Run, picture: Path, students: list[str], more: tuple[str, ...], part: str
+) -> None:
+    _refused(run("compare", picture.name, *(word for each in students for word in ("--student", each)), *more), part)
+
+
+@pytest.mark.weights
 def test_compare_overwrites_when_told_and_takes_a_folder(run: Run, picture: Path) -> None:
     folder = picture.parent / "figures"
     folder.mkdir()

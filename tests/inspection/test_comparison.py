@@ -1,19 +1,21 @@
 """Four views of one picture: the same numbers as by hand, and small enough to keep."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from explorer import alignment, attention_map, compare, distortion, rollout
+from explorer import alignment, attention_map, compare, distortion, page, rollout, save_page
 from explorer.analysis.maps import pca_rgb
 from explorer.analysis.metrics import cosine, js_divergence
 from explorer.analysis.similarity import patch_similarity
 from explorer.inspection import comparison
 from explorer.inspection.comparison import VIEWS, look
 from explorer.models.backbones import Backbone
+from explorer.scenes.inspection import attention_scene, patch_scene
 from tests.architectures import backbone, peaked
 
 SPEC = "gaussian_noise(sigma=0.3)"
@@ -171,3 +173,97 @@ def test_what_cannot_be_compared(teacher: Backbone, picture: Tensor) -> None:
         compare(teacher, picture, "gausian_noise(sigma=0.3)")
     with pytest.raises(ValueError, match="embedding size differ"):
         compare(teacher, picture, SPEC, student=single("vit_small_patch16_rope_224"))
+
+
+# Several students
+
+
+@pytest.fixture(scope="module")
+def other(teacher: Backbone) -> Backbone:
+    model = single("vit_tiny_patch16_224")
+    peaked(model.module, factor=1.1, seed=7)
+    return model
+
+
+@pytest.fixture(scope="module")
+def several(teacher: Backbone, student: Backbone, other: Backbone, picture: Tensor) -> comparison.Comparison:
+    return compare(teacher, picture, SPEC, student={"my_noise": student, "mixture": other}, seed=3)
+
+
+def test_each_of_several_students_is_seen_as_it_is_alone(
+    several: comparison.Comparison, teacher: Backbone, student: Backbone, other: Backbone, picture: Tensor
+) -> None:
+    assert several.students == ("my_noise", "mixture")
+    assert not several.untouched
+    assert several.weights == (teacher.source, student.source, other.source)
+    assert list(several.views)[:3] == ["teacher_clean", "teacher_distorted", "my_noise_clean"]
+    assert list(several.alignments) == ["teacher", "my_noise", "mixture", "my_noise_clean", "mixture_clean"]
+    maps, similar, table = several.maps(4, 1), several.similarity(2, 7, layer=3), several.by_layer()
+    assert list(several.colours(3)) == list(several.views)
+    assert list(table["view"].unique()) == list(several.views)[1:]
+    for name, model in {"my_noise": student, "mixture": other}.items():
+        alone = compare(teacher, picture, SPEC, student=model, seed=3)
+        for kind in ("clean", "distorted"):
+            torch.testing.assert_close(maps[f"{name}_{kind}"], alone.maps(4, 1)[f"student_{kind}"])
+            torch.testing.assert_close(similar[f"{name}_{kind}"], alone.similarity(2, 7, 3)[f"student_{kind}"])
+            torch.testing.assert_close(several.heads(f"{name}_{kind}"), alone.heads(f"student_{kind}"))
+            found, expected = (each[each["view"].str.endswith(kind)] for each in (table, alone.by_layer()))
+            found, expected = found[found["view"] == f"{name}_{kind}"], expected[expected["view"] == f"student_{kind}"]
+            assert found["patch_cosine"].tolist() == pytest.approx(expected["patch_cosine"].tolist())
+        for ours, theirs in ((name, "student"), (f"{name}_clean", "student_clean")):
+            assert several.alignments[ours].as_dict() == pytest.approx(alone.alignments[theirs].as_dict())
+
+
+def test_numbers_of_several_students_stand_by_name(several: comparison.Comparison) -> None:
+    numbers = json.loads(json.dumps(several.numbers(layer=-2, head=1), allow_nan=False))
+    assert numbers["students"] == ["my_noise", "mixture"]
+    assert "cls_cosine" not in numbers  # nobody knows of which of them
+    assert numbers["agreement"] == {name: each.as_json() for name, each in several.alignments.items()}
+    for name, values in several.maps(10, 1).items():
+        np.testing.assert_allclose(numbers["attention"][name], values, rtol=1e-6)
+
+
+def test_several_students_without_a_clean_picture(
+    teacher: Backbone, student: Backbone, other: Backbone, picture: Tensor
+) -> None:
+    alone = compare(teacher, None, picture, {"noise": student, "mixture": other})
+    assert list(alone.views) == ["teacher_distorted", "noise_distorted", "mixture_distorted"]
+    expected = alignment(teacher.trace(picture[None]), other.trace(picture[None])).as_dict()
+    assert list(alone.alignments) == ["noise", "mixture"]
+    assert "how far each student is from the teacher" in str(alone.note)
+    assert alone.alignments["mixture"].as_dict() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_student_that_is_named_student_is_one_without_a_name(
+    four: comparison.Comparison, teacher: Backbone, student: Backbone, picture: Tensor
+) -> None:
+    assert compare(teacher, picture, SPEC, {"student": student}, seed=3).numbers() == four.numbers()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "expected 1 to 4 students by name; got none"),
+        (list("abcde"), "expected 1 to 4 students by name; got a, b, c, d, e"),
+        *(([name], "a student's name is printable text") for name in ("teacher", "clean", "distorted", " ", "a\nb")),
+        (["noise", "noise_clean"], "without '_clean' or '_distorted' at its end; got 'noise_clean'"),
+    ],
+)
+def test_names_that_would_be_mistaken(teacher: Backbone, picture: Tensor, names: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(teacher, picture, SPEC, dict.fromkeys(names, teacher))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_student_by_name_is_a_backbone(teacher: Backbone, picture: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"expected a Backbone for the student 'noise'.*; got 's14-noise'"):
+        compare(teacher, picture, SPEC, {"noise": "s14-noise"})
+
+
+def test_interactive_views_draw_none_of_several_students_in_silence(
+    several: comparison.Comparison, tmp_path: Path
+) -> None:
+    for draw in (attention_scene, patch_scene, page, lambda each: save_page(each, tmp_path / "page.html")):
+        with pytest.raises(ValueError, match=r"show one student, given without a name; got my_noise, mixture"):
+            draw(several)
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from matplotlib.patches import Circle, Rectangle
 from PIL import Image
 
 from explorer import alignment, compare, load_backbone, metrics, patch_similarity, plots
+from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.inspection.comparison import VIEWS, Comparison
 from explorer.plots.comparison import _verdict
 from explorer.plots.style import CELL, bar_below, colormap_of, empty_figure, symmetric_scale, to_image
@@ -230,6 +231,71 @@ def test_map_scale_can_be_fixed() -> None:
     image, values = torch.rand(3, 8, 8), torch.tensor([[0.0, 0.2], [0.1, 0.3]])
     assert plots.plot_map(image, values).axes[0].images[-1].norm.vmax == pytest.approx(0.3)
     assert plots.plot_map(image, values, high=0.9).axes[0].images[-1].norm.vmax == 0.9
+
+
+# Several students
+
+
+@pytest.fixture(scope="module")
+def several() -> Comparison:
+    image = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    return compare(_tiny(0), image, "gaussian_noise(sigma=0.5)", {"noise": _tiny(1), "my_$mix$": _tiny(2)}, seed=3)
+
+
+def test_each_student_has_a_row_under_one_scale(several: Comparison) -> None:
+    panes = _panes(plots.plot_comparison(several, layer=5, head=1))
+    assert len(panes) == 4 * 3
+    maps = {name: values.numpy() for name, values in several.maps(5, 1).items()}
+    networks = ("teacher", "noise", "my_$mix$")
+    for network, row in zip(networks, (panes[3:6], panes[6:9], panes[9:12]), strict=True):
+        assert row[0].get_ylabel() == network
+        for kind, ax in zip(("clean", "distorted"), row, strict=False):
+            assert np.array_equal(_heat(ax), maps[f"{network}_{kind}"])
+        assert np.array_equal(_heat(row[2]), maps[f"{network}_distorted"] - maps["teacher_clean"])
+    assert len({id(ax.images[-1].norm) for row in range(1, 4) for ax in panes[3 * row : 3 * row + 2]}) == 1
+    assert len({id(panes[place].images[-1].norm) for place in (5, 8, 11)}) == 1
+
+
+def test_numbers_of_each_student_stand_in_a_table(several: Comparison) -> None:
+    figure = plots.plot_comparison(several)
+    table = next(ax for ax in figure.axes if any(text.get_text().startswith("CLS cosine") for text in ax.texts))
+    columns = {text.get_text(): text.get_position()[0] for text in table.texts if text.get_position()[1] == 0.5}
+    assert list(columns)[1:] == ["teacher", "noise", "my_$mix$"]
+    for network, x in list(columns.items())[1:]:
+        shown = [text.get_text() for text in table.texts if text.get_position()[0] == x][1:]
+        assert shown == [f"{getattr(several.alignments[network], name):.2f}" for name in AGREEMENT]
+    bold = {text.get_position() for text in table.texts if text.get_weight() == "bold" and text.get_position()[1] > 1}
+    for line, measure in enumerate(MEASURES[name] for name in AGREEMENT):
+        values = {name: round(getattr(several.alignments[name], measure.name), 2) for name in several.students}
+        best = (max if measure.better > 0 else min)(values.values())
+        assert {x for x, y in bold if y == line + 1.5} == {columns[name] for name in values if values[name] == best}
+
+
+def test_similarity_and_colours_show_each_student(several: Comparison) -> None:
+    similar, colours = several.similarity(1, 4), several.colours()
+    for figure, wanted in ((plots.plot_similarity(several, 1, 4), similar), (plots.plot_pca(several), colours)):
+        for (name, values), ax in zip(wanted.items(), _panes(figure), strict=True):
+            assert np.allclose(_heat(ax), values.numpy()), name
+
+
+def test_plotly_shows_each_student(several: Comparison) -> None:
+    from explorer.plots import interactive
+
+    figure = interactive.plotly_comparison(several)
+    shown = [np.asarray(trace.z) for trace in figure.data]
+    assert len(shown) == 9
+    assert np.allclose(shown[7], several.maps()["my_$mix$_distorted"].numpy())
+    assert [trace.name for trace in interactive.plotly_layers(several).data] == ["teacher", "noise", "my_$mix$"]
+
+
+def test_several_students_without_a_clean_picture_lie_beside_each_other() -> None:
+    students = {name: _tiny(seed) for seed, name in enumerate(("a", "b", "c"), start=1)}
+    alone = compare(_tiny(0), None, torch.rand(3, SIZE, SIZE), students)
+    panes = _panes(plots.plot_similarity(alone, 1, 4))
+    assert [ax.get_subplotspec().rowspan.start for ax in panes] == [0, 0, 0, 1, 1, 1]
+    assert [ax.texts[0].get_text() for ax in panes[:4]] == [f"{name}, distorted" for name in ("teacher", *students)]
+    assert not panes[4].axison
+    assert "bold" not in _texts(plots.plot_comparison(alone))  # nobody knows which is nearest to the truth
 
 
 # overlay
