@@ -1,7 +1,7 @@
 """What visitors may ask for: everything that the machine can do, or what a public page can afford.
 
-Read from the environment once, when the app starts; `vit-explorer app --public` sets it. docs/security.md tells what a
-public page exposes, and what it does not.
+Read from the environment once, when the app starts; `vit-explorer app --public` sets it, and in a Space of Hugging Face
+a page is public unless it is told otherwise. docs/security.md tells what a public page exposes, and what it does not.
 """
 
 import os
@@ -62,7 +62,8 @@ class Limits:
 
 def _from_environment() -> Limits:
     endpoints = _endpoints(os.environ.get(ENDPOINTS_VARIABLE))
-    if os.environ.get(PUBLIC_VARIABLE, "") in ("", "0"):
+    in_space = "1" if "SPACE_ID" in os.environ else "0"
+    if os.environ.get(PUBLIC_VARIABLE, in_space) in ("", "0"):
         return Limits(endpoints=endpoints)
     return Limits(public=True, steps=100, minutes=5, waiting=4, upload="20mb", endpoints=endpoints)
 
