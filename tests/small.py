@@ -2,6 +2,7 @@
 told apart."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,7 +11,10 @@ from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
 from explorer.distortions import distortion
 from explorer.models.backbones import Backbone, load_backbone
-from explorer.models.pairs import Pair
+from explorer.models.pairs import STUDENT, Pair
+from explorer.training.checkpoint import OPTIMIZER
+from explorer.training.config import DistillConfig
+from explorer.training.distillation import distill
 from tests.architectures import peaked
 
 SIZE = 32
@@ -70,3 +74,13 @@ def network(seed: int) -> Backbone:
     loaded = load_backbone("vit_tiny_patch16_224", image_size=SIZE, source="random", device="cpu", seed=seed)
     peaked(loaded.module, factor=4.0, seed=seed)
     return loaded
+
+
+def learned(images: Any, out: Path, steps: int = 4, resume: bool = False) -> bytes:
+    """The student's and the optimizer's files after a short run."""
+    config = DistillConfig(image_size=SIZE, steps=4, batch_size=4, trainable="last:1", probe=2, eval_every=4)
+    records = distill(network(0), images, config, out, resume=resume)
+    for _ in range(steps):
+        next(records)
+    records.close()  # type: ignore[attr-defined]
+    return (out / STUDENT).read_bytes() + (out / OPTIMIZER).read_bytes()

@@ -52,7 +52,7 @@ examples:
 
 
 def _distill_arguments(parser: argparse.ArgumentParser) -> None:
-    sources = "photos (those of the project), a folder, a zip, or a data set of torchvision"
+    sources = "photos (those of the project), a folder, a zip, {000..099}.tar, or a data set of torchvision"
     parser.add_argument("--images", metavar="SOURCE", default="photos", help=f"{sources} (default: %(default)s)")
     parser.add_argument("--split", metavar="NAME", help="the part of --images to take where it holds train/ and test/")
     twins_argument(parser)

@@ -42,7 +42,7 @@ examples:
 
 
 def _fit_probe_arguments(parser: argparse.ArgumentParser) -> None:
-    sources = "photos (those of the project), a folder, a zip, or a data set of torchvision"
+    sources = "photos (those of the project), a folder, a zip, {000..099}.tar, or a data set of torchvision"
     parser.add_argument("images", metavar="IMAGES", help=sources)
     parser.add_argument(
         "--out", metavar="FILE", type=output, required=True, help="write the probe here: FILE.safetensors"

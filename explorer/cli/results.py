@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
     pair_argument(parser)
-    sources = "photos (those of the project), a folder, a zip, or a data set of torchvision"
+    sources = "photos (those of the project), a folder, a zip, {000..099}.tar, or a data set of torchvision"
     parser.add_argument("--images", metavar="SOURCE", default="photos", help=f"{sources} (default: %(default)s)")
     parser.add_argument("--split", metavar="NAME", help="the part of --images to take where it holds train/ and test/")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="a CSV file with the columns file and label")

@@ -32,7 +32,7 @@ _NAMED = 3
 
 _HEIC, _UNREAD, _UNNAMED, _TWICE = "HEIC photo", "unread format", "no suffix", "name twice"
 DEAD, UNREADABLE, OUTSIDE, THUMBS = "dead link", "unreadable folder", "link outside", "thumbnails"
-LINK, ESCAPING = "link in a zip", "name leading out"
+LINK, ESCAPING, DOTTED = "link in an archive", "name leading out", "other part of a sample"
 REASONS = {
     _HEIC: ("HEIC photo", "HEIC photos", 'to read them: pip install "vit-explorer[heic]", which brings pillow-heif'),
     _UNREAD: ("picture of a format that is not read", "pictures of formats that are not read", "save as JPEG or PNG"),
@@ -42,8 +42,9 @@ REASONS = {
     UNREADABLE: ("folder that cannot be read", "folders that cannot be read", ""),
     OUTSIDE: ("link out of the folder", "links out of the folder", "they are not followed here"),
     THUMBS: ("folder of thumbnails", "folders of thumbnails", "rename it if it is a class"),
-    LINK: ("link", "links", "they are not followed in a zip"),
+    LINK: ("link", "links", "they are not followed in archives"),
     ESCAPING: ("name that leads out of the zip", "names that lead out of the zip", ""),
+    DOTTED: ("picture of another part of its sample", "pictures of other parts of their samples", "choose by image=…"),
 }
 """Why something is left out -> how one and several are called, and what to do about it."""
 

@@ -1,4 +1,4 @@
-"""Where sets of pictures come from: the photos that come with the project, folders, zips, torchvision, tables.
+"""Where sets of pictures come from: the photos that come with the project, folders, zips, shards, torchvision, tables.
 
 Enters: where the pictures are, the size wanted. Leaves: an `ImageSet`.
 Deliberately ignored: what is done with the pictures.
@@ -42,6 +42,7 @@ from explorer.data.picture_files import (
     told,
 )
 from explorer.data.sets import Answer, Credit, ImageSet, OnError, PictureData, Reader, in_turn
+from explorer.data.shards import shard_set, shards_of
 from explorer.data.tables import is_streamed, is_table, table_set
 from explorer.errors import InputError, unknown
 from explorer.system.files import asset_path, cache_dir, readable
@@ -72,7 +73,7 @@ class SplitsError(InputError):
 
 
 def load_images(
-    source: str | os.PathLike | PictureData = "photos",
+    source: str | os.PathLike | Sequence[str | os.PathLike] | PictureData = "photos",
     size: Size = 224,
     limit: int | None = None,
     *,
@@ -96,10 +97,12 @@ def load_images(
             is read in memory, never extracted, and is what a folder with its content is, except that class folders
             which lie together in a single folder count without it); the name of a torchvision data set, such as
             "cifar10" or, with its split, "cifar10:test", which is downloaded to the cache; a torchvision data set of
-            (picture, class number); or a `datasets.Dataset` of Hugging Face, or with split= a `DatasetDict`, whose
-            pictures are read as they are stored. "photos" always means those of the project ("./photos" is a folder);
-            else a path that exists comes first. Streams, which hand out their pictures once and in an order of their
-            own, are refused: a run could not be resumed to the same pictures.
+            (picture, class number); a `datasets.Dataset` of Hugging Face, or with split= a `DatasetDict`, whose
+            pictures are read as they are stored; or WebDataset shards, "shards/{000..099}.tar" or a list of tar files,
+            which are gone through once, and then read at any place like a folder. "photos" always means those of the
+            project ("./photos" is a folder); else a path that exists comes first. Streams, which hand out their
+            pictures once and in an order of their own, and shards behind a pipe or an address are refused: a run could
+            not be resumed to the same pictures.
         size: pixels a side, or (height, width), or None to keep each picture as it is.
         limit: keep at most so many pictures, taken in turn from each class.
         split: the folder above the classes to take, such as "train", for folders and zips that hold train/ and test/;
@@ -125,10 +128,16 @@ def load_images(
     skip = on_error == "skip"
     if is_table(source):
         images = table_set(_of_splits(source, split), size, image, label)
+    elif shards := shards_of(source):
+        if split is not None:
+            raise InputError(f"split='{split}' is not for shards; name those of the split")
+        images = shard_set(shards, size, image, label)
     elif image is None and label is None:
         images = _find(source, size, split, within, skip)
     else:
-        raise InputError("image= and label= name columns of a datasets.Dataset; leave them out here")
+        raise InputError(
+            "image= and label= name columns of a datasets.Dataset, or parts of shards; leave them out here"
+        )
     if images.left_out and is_first():
         _log.warning("%s: left out %s", source, told(images.left_out))
     if clean is not None:
@@ -493,8 +502,8 @@ TORCHVISION = (
     *("QMNIST", "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "USPS"),
 )
 _ACCEPTED = (
-    'expected "photos", a folder, a zip file, a torchvision data set of (picture, class number), a datasets.Dataset, '
-    f"or the name of one: {', '.join(TORCHVISION)}"
+    'expected "photos", a folder, a zip file, shards (.tar), a torchvision data set of (picture, class number), a '
+    f"datasets.Dataset, or the name of one: {', '.join(TORCHVISION)}"
 )
 
 

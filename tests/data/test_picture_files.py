@@ -150,7 +150,7 @@ def test_what_a_zip_leaves_out_is_named(tmp_path: Path, caplog: pytest.LogCaptur
     images = load_images(path)
     assert len(images) == 1
     leading_out = [(name, "name leading out") for name in ("../up.png", "/root.png", "C:/c.png")]
-    others = [("a/b.png", "name twice"), ("a/bare", "no suffix"), ("a/link.png", "link in a zip")]
+    others = [("a/b.png", "name twice"), ("a/bare", "no suffix"), ("a/link.png", "link in an archive")]
     assert left_out(images) == sorted(leading_out + others)
     assert len(caplog.messages) == 1
     assert "3 names that lead out of the zip ('../up.png', '/root.png', 'C:/c.png')" in caplog.text

@@ -1,6 +1,7 @@
 """Tables of Hugging Face `datasets` are what the same pictures in a folder are; what cannot be read is told."""
 
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,7 @@ from explorer.data.image import ImageError
 from explorer.data.sets import ImageSet
 from explorer.data.sources import SplitsError
 from explorer.evaluation.embedding import embed_pair
-from explorer.models.pairs import STUDENT
-from explorer.training.checkpoint import OPTIMIZER
-from tests.small import CLASSES, NOISE, SIZE, network, pair, picture_folder
+from tests.small import CLASSES, NOISE, SIZE, learned, network, pair, picture_folder
 from tests.together import run_together
 
 datasets = pytest.importorskip("datasets")
@@ -212,16 +211,6 @@ def test_features_are_those_of_the_folder_and_kept_as_such(table: Any, images: I
     assert [file.parent.name for file in tmp_path.glob("*/*.json")] == [found.key]
 
 
-def learned(images: Any, out: Path, steps: int = 4, resume: bool = False) -> bytes:
-    """The student's and the optimizer's files after a short run."""
-    config = DistillConfig(image_size=SIZE, steps=4, batch_size=4, trainable="last:1", probe=2, eval_every=4)
-    records = distill(network(0), images, config, out, resume=resume)
-    for _ in range(steps):
-        next(records)
-    records.close()  # type: ignore[attr-defined]
-    return (out / STUDENT).read_bytes() + (out / OPTIMIZER).read_bytes()
-
-
 def test_a_run_learns_what_it_learns_of_the_folder_and_goes_on_exactly(
     table: Any, images: ImageSet, tmp_path: Path
 ) -> None:
@@ -233,19 +222,23 @@ def test_a_run_learns_what_it_learns_of_the_folder_and_goes_on_exactly(
         learned(table.shuffle(seed=0), tmp_path / "parts", steps=1, resume=True)
 
 
-def test_two_processes_share_a_table_and_import_the_package_when_they_have_one(
+def test_two_processes_share_a_table_or_a_shard_and_import_the_package_when_they_have_a_table(
     table: Any, folder: Path, images: ImageSet, tmp_path: Path
 ) -> None:
     table.save_to_disk(tmp_path / "table")
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for number, file in enumerate(sorted(folder.rglob("*.png"))):
+            archive.add(file, f"{number}.png")
     code = f"""
 import sys
 from explorer import embed, load_images
 from tests.small import network
-load_images({str(folder)!r}).check()
+backbone = network(0)
+print(embed(backbone, load_images({str(tmp_path / "0.tar")!r}), batch_size=2, cache={str(tmp_path / "a")!r}).key)
 print("datasets" in sys.modules)
 import datasets
 table = datasets.load_from_disk({str(tmp_path / "table")!r})
-print(embed(network(0), table, batch_size=2, cache={str(tmp_path / "cache")!r}).key)
+print(embed(backbone, table, batch_size=2, cache={str(tmp_path / "b")!r}).key)
 """
     key = embed(network(0), images, batch_size=2, cache=False).key
-    assert [printed.split() for printed in run_together("-c", code)] == [["False", key]] * 2
+    assert [printed.split() for printed in run_together("-c", code)] == [[key, "False", key]] * 2
