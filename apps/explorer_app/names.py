@@ -14,7 +14,7 @@ GIVE_NAMES = """() => {
       if (name) thumbnail.setAttribute("aria-label", name);
     }
     for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img");
-    const lines = document.querySelectorAll(".line-mark:not([aria-live])");
+    const lines = document.querySelectorAll(":is(.line-mark, .said):not([aria-live])");
     for (const line of lines) line.setAttribute("aria-live", "polite");
     for (const told of document.querySelectorAll(".sr-only[role='status'][aria-atomic]")) {
       told.removeAttribute("role"); // Gradio's own says "common.complete"; what came of it is told by the views

@@ -50,7 +50,7 @@ def build() -> gr.Blocks:
         share = _build_header()
         shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
         opened_by, linked = gr.State(None), gr.Button(visible="hidden", elem_id="linked")
-        zipped = gr.State(None)
+        zipped, probed = gr.State(None), gr.State(None)
         broken_link = gr.HTML(visible=False, elem_id="link-notice")
         problem = gr.HTML(notice(), elem_id="notice")
         with gr.Row(equal_height=False):
@@ -58,7 +58,7 @@ def build() -> gr.Blocks:
                 column = build_sidebar()
                 weights = gr.Markdown(elem_id="weights")
             with gr.Column(scale=7, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
-                page = Page(column, problem, tabs, shown, opened_by, linked.click, blocks.load, zipped)
+                page = Page(column, problem, tabs, shown, opened_by, linked.click, blocks.load, zipped, probed)
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
         build_sheet_bar()
         build_tour()

@@ -96,8 +96,27 @@ CSS = """
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }
 input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important; }
-#embedding-buttons button, #sweep-buttons button, #attribution-buttons button { flex: 0 0 auto; min-width: 120px; }
+#embedding-buttons button, #sweep-buttons button, #attribution-buttons button, #probe-buttons button {
+  flex: 0 0 auto; min-width: 120px; }
 #strength-view { min-height: 90vh; }
+.seen-said { margin: 0; font-size: 15px; }
+.said > [data-testid="status-tracker"] { display: none; }
+.seen-cards { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr));
+              margin: 4px 0 12px; }
+.seen-card { display: grid; gap: 8px; align-content: start; }
+.seen-title.seen-title { margin: 0; font-weight: 600; }
+.seen-title small { margin-left: 6px; padding: 0 7px; border: 1px solid; border-radius: 9px; font-size: 12px; }
+.seen-card img { width: 100%; max-width: 240px; aspect-ratio: 1; border-radius: 6px; margin: 0; }
+#seen table, #seen tbody, #seen tr, #seen th, #seen td { border: 0; background: none; }
+.seen-card table { width: 100%; max-width: 420px; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+#seen th, #seen td { padding: 3px 0; text-align: left; font-weight: 400; line-height: 1.3; }
+#seen th { width: 38%; overflow-wrap: anywhere; padding-right: 8px; }
+#seen td:last-child { width: 56px; text-align: right; white-space: nowrap; }
+.seen-card i { display: block; height: 12px; min-width: 1px; border-radius: 3px; background: var(--vx-muted); }
+#seen .as-reference th, #seen .as-reference td { font-weight: 600; }
+.seen-card .as-reference i { background: var(--vx-closer); }
+#seen:has(.seen-card) ~ #probe-files button { flex: 0 0 auto; }
+#seen:not(:has(.seen-card)) ~ #probe-files { display: none; }
 #run-buttons { scroll-margin-top: 8px; }
 #strength-status:not(:has(.progress)):not(:has(.quiet)) ~ #strength-view { display: none; }
 #strength-status:has(.progress) ~ #strength-view .vx-empty { visibility: hidden; }
@@ -174,6 +193,8 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
   #header p { font-size: 12px; line-height: 1.3; }
   .example .quiet { font-size: 11px; }
   #attribution-form > .form { flex-direction: column; }
+  .seen-card { grid-template-columns: 112px minmax(0, 1fr); }
+  .seen-title { grid-column: 1 / -1; }
   #tour { right: 8px; bottom: 64px; }
   /* While the sheet is open all of what it changes fits above it. */
   #sidebar[data-open] ~ div .vx-stage.vx-stage { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px;

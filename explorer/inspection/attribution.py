@@ -176,9 +176,10 @@ def attribute_views(
     method: str = "integrated_gradients",
     settings: Settings = DEFAULTS,
     seed: int = 0,
+    student_toward: Toward | None = None,
 ) -> dict[str, Attribution]:
     """Clean teacher, distorted teacher and distorted student, all towards the same: by default what the clean teacher
-    sees.
+    sees; or towards one class, as the probe of each reads it.
 
     Args:
         teacher, student: of one image size and one embedding size.
@@ -188,6 +189,7 @@ def attribute_views(
             the same rule), for all three views.
         method, settings: of all views alike, so that their heatmaps can stand under one scale.
         seed: of the distortion.
+        student_toward: the student's own, where it is another one: (its probe, the same label).
 
     Returns:
         "teacher_clean", "teacher_distorted", "student_distorted" -> `Attribution`.
@@ -204,11 +206,12 @@ def attribute_views(
         goal = _own_goal(networks["teacher"], clean, method, settings, owner="the clean teacher's")
     else:
         goal = goal_of(toward, networks["teacher"])
-    views = {}
+    own = goal if student_toward is None else goal_of(student_toward, networks["student"])
+    goals, views = {"teacher": goal, "student": own}, {}
     for name in ("teacher_clean", "teacher_distorted", "student_distorted"):
         who, kind = name.split("_")
         picture = one_picture(networks[who], pictures[kind])
-        views[name] = _explain(networks[who], picture, goal, method, settings)
+        views[name] = _explain(networks[who], picture, goals[who], method, settings)
     return views
 
 
@@ -360,7 +363,7 @@ def goal_of(toward: Toward, backbone: Backbone, words: str | None = None) -> _Go
         )
     probe, label = toward[0].probe if isinstance(toward[0], PictureProbe) else toward[0], toward[1]
     return _Goal(
-        toward=(probe, label), words=f"the probe's score for {label!r}", score=_probe_score(probe, label, backbone)
+        toward=(probe, label), words=f"probe's score for {label!r}", score=_probe_score(probe, label, backbone)
     )
 
 

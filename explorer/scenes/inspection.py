@@ -120,7 +120,8 @@ def attribution_scene(
         pane["heatmap"] = floats(view.by_patch())
         pane["numbers"] = {name: value for name, value in numbers.items() if math.isfinite(value or 0)}
         pane["verdict"] = quality.verdict if quality else None
-    return {**scene, "method": clean.method, "signed": clean.signed, "towards": clean.towards}
+    label = str(clean.toward[1]) if isinstance(clean.toward, tuple) else None
+    return {**scene, "method": clean.method, "signed": clean.signed, "towards": clean.towards, "label": label}
 
 
 def recovery_scene(recovery: Recovery) -> Payload:

@@ -12,7 +12,7 @@ import { createLook, LOOK_DEFAULTS } from "./look.js";
 import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, damageOf, readPayload, trackPatches } from "./panes.js";
-import { tellScore } from "./sayings.js";
+import { tellClass, tellScore } from "./sayings.js";
 
 const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_distorted"];
 /** Names and explanations of the numbers, in the order of the table. */
@@ -24,6 +24,7 @@ const NUMBERS = {
   infidelity: ["infidelity", "The same error, mean and squared, in squared units of the score: 0 is best; it cannot be compared between views."],
   sensitivity: ["sensitivity", "By how much the map changes, at most, under noise that nobody sees: 0 is best, above 1 it changes completely."],
 };
+const OF_A_CLASS = "How much the view speaks for this class, before the softmax: the map explains this number.";
 
 /** Builds the view inside `root`; see the methods at the end. */
 export function createAttributionView(root, options = {}) {
@@ -49,7 +50,7 @@ export function createAttributionView(root, options = {}) {
 
   // ------------------------------------------------------------ reading the payload
   /** @param {AttributionPayload} payload @param {any} next */
-  function readAttribution({ method, signed, towards }, next) {
+  function readAttribution({ method, signed, towards, label = null }, next) {
     const patches = next.rows * next.cols;
     for (const id of PANE_IDS) {
       const pane = next.byId[id];
@@ -57,7 +58,7 @@ export function createAttributionView(root, options = {}) {
       if (map?.values.length !== patches) throw new Error(`it has no map of "${id}" that fits the grid`);
       pane.map = scaledSlice(map, 0, patches);
     }
-    return Object.assign(next, { method: method.replaceAll("_", " "), signed, towards });
+    return Object.assign(next, { method: method.replaceAll("_", " "), signed, towards, label });
   }
 
   function adopt(next) {
@@ -75,14 +76,16 @@ export function createAttributionView(root, options = {}) {
 
   function tellData() {
     const [clean, teacher, student] = PANE_IDS.map((id) => data.byId[id].numbers.target);
+    if (data.label !== null) return tellClass(data.label, { clean, teacher, student }, data.untouched);
     return tellScore(data.damage, { clean, teacher, student }, data.untouched);
   }
 
   /** The numbers that are known, as [name, explanation, text of each pane]. @type {() => [string, string, string[]][]} */
   function knownNumbers() {
     const found = PANE_IDS.map((id) => data.byId[id]);
+    const meaning = data.label === null ? NUMBERS.target[1] : OF_A_CLASS;
     const known = Object.entries(NUMBERS).filter(([id]) => found.some((pane) => Number.isFinite(pane.numbers[id])));
-    return known.map(([id, [name, help]]) => [name, id === "target" ? `${help} It is the ${data.towards}.` : help, found.map((pane) => formatValue(pane.numbers[id]))]);
+    return known.map(([id, [name, help]]) => [name, id === "target" ? `${meaning} It is the ${data.towards}.` : help, found.map((pane) => formatValue(pane.numbers[id]))]);
   }
 
   function tableOfNumbers() {
@@ -107,7 +110,7 @@ export function createAttributionView(root, options = {}) {
       pane.setLook(state.opacity, state.smooth);
     }
     const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
-    const meaning = data.signed ? "above 0 (red) speaks for the clean teacher's view, below 0 (blue) against it" : "brighter patches matter more, this method has no sign";
+    const meaning = data.signed ? `above 0 (red) speaks for ${data.label === null ? "the clean teacher's view" : `\u201c${data.label}\u201d`}, below 0 (blue) against it` : "brighter patches matter more, this method has no sign";
     bar.set(`one scale for all three maps: ${data.method}; ${meaning}${beyond}`, table, low, top, data.signed);
     look.refresh();
     look.colours.node.hidden = data.signed;

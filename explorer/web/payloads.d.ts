@@ -34,7 +34,7 @@ export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | 
 
 /** heatmap: [row, col], above 0 for the clean teacher's view and, where `signed`, below 0 against it. */
 export type AttributionPayload = Pictures<Pane & { heatmap: Encoded; numbers: Measured; verdict: string | null }> &
-  { method: string; signed: boolean; towards: string };
+  { method: string; signed: boolean; towards: string; label?: string | null };
 
 /** A payload with its pictures loaded, before a view has read its arrays. */
 export interface Comparison<P> extends Grid {

@@ -1,5 +1,7 @@
 // What a view shows, in one plain sentence made from its numbers; "" where they are missing. No page is needed.
 
+import { formatValue } from "./format.js";
+
 /** @typedef {{ teacher?: Record<string, number>, student?: Record<string, number> }} Numbers of the damaged view */
 
 const COPIED = ". The student is its untouched copy.";
@@ -46,6 +48,14 @@ export function tellScore(damage, { clean = NaN, teacher = NaN, student = NaN },
   const back = (student - teacher) / lost;
   if (back < -0.005) return `${told}; the student loses even more.`;
   return `${told}; the student wins ${back < 0.005 ? "nothing" : back > 0.995 ? "all of it" : `${share(back)} of it`} back.`;
+}
+
+/** What a probe's score for a class is in each view; it has no scale of its own. @type {(label: string, scores: { clean?: number, teacher?: number, student?: number }, untouched: boolean) => string} */
+export function tellClass(label, { clean = NaN, teacher = NaN, student = NaN }, untouched) {
+  if (!Number.isFinite(clean) || !Number.isFinite(teacher)) return "";
+  const told = `For \u201c${label}\u201d the teacher scores ${formatValue(clean)} in the clean picture and ${formatValue(teacher)} in the damaged one`;
+  if (untouched) return told + COPIED;
+  return Number.isFinite(student) ? `${told}; the student scores ${formatValue(student)} there.` : `${told}.`;
 }
 
 /** What the steps of a run brought. @type {(before: number | undefined, now: number | undefined, step: number, who?: string) => string} */

@@ -262,10 +262,22 @@ def test_towards_a_class_of_a_probe_of_pictures(tiny: Backbone, picture: Tensor)
     found = attribution(tiny, picture, (probe, "dog"), "saliency")
     expected = attribution(tiny, picture, (probe.probe, "dog"), "saliency")
     assert torch.equal(found.heatmap, expected.heatmap)
-    assert found.towards == "the probe's score for 'dog'"
+    assert found.towards == "probe's score for 'dog'"
     scores = probe.probe.estimator.decision_function(tiny.trace(picture[None]).embedding.numpy())[0]
     assert found.target == pytest.approx(scores[1])
     assert quality(tiny, found, samples=2, neighbours=1).infidelity >= 0
+
+
+def test_the_student_s_view_goes_towards_the_class_of_its_own_probe(tiny: Backbone, picture: Tensor) -> None:
+    features = np.random.default_rng(0).normal(size=(2, 9, tiny.dim))
+    names = ["cat", "dog", "frog"] * 3
+    teacher, student = (probe_of(tiny, rows, names) for rows in features)
+    toward, own = (teacher, "dog"), (student, "dog")
+    views = attribute_views(tiny, tiny, picture, "none", toward, "saliency", student_toward=own)
+    expected = {"teacher_clean": toward, "teacher_distorted": toward, "student_distorted": own}
+    for name, goal in expected.items():
+        assert torch.equal(views[name].heatmap, attribute(tiny, picture, goal, "saliency"))
+    assert views["student_distorted"].target != pytest.approx(views["teacher_distorted"].target)
 
 
 # Towards itself.

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser
 
 from explorer import Section, save_page
 from explorer.distortions import distortion
+from explorer.evaluation.probes import fit_on_features
 from explorer.inspection.attribution import Attribution, Settings, attribute_views
 from explorer.inspection.attribution_quality import Quality
 from explorer.scenes.inspection import attribution_scene
@@ -56,6 +57,13 @@ def test_the_scene_holds_the_numbers_of_the_views(views: dict[str, Attribution])
     assert ["Distortion", f"{NOISE}, seed 3"] in scene["about"]
     pictures = [pane["picture"] for pane in scene["panes"]]
     assert pictures[0] != pictures[1] == pictures[2]
+
+
+def test_the_class_that_was_asked_for_is_told(views: dict[str, Attribution]) -> None:
+    assert scene_of(views)["label"] is None
+    probe = fit_on_features("linear", np.eye(192)[:4], ["cat", "dog"] * 2)
+    asked = {name: replace(view, toward=(probe, "dog"), towards="so") for name, view in views.items()}
+    assert (scene_of(asked)["label"], scene_of(asked)["towards"]) == ("dog", "so")
 
 
 def test_a_map_that_was_not_judged_has_no_verdict(views: dict[str, Attribution]) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import fixtures
@@ -195,6 +196,20 @@ def test_each_number_has_one_place(open_view, signed):
     assert page.get_by_role("rowheader", name="score", exact=True).is_visible()
     page.locator(".vx-help", has_text="score").first.focus()
     assert page.get_by_role("tooltip").inner_text().endswith(f"It is the {signed['towards']}.")
+
+
+def test_towards_a_class_it_is_the_class_that_is_told(open_view, signed):
+    page = watch(open_view, {**signed, "label": "wild <cat>", "towards": "probe's score for 'wild <cat>'"})
+    clean, teacher, student = (number(cell) for cell in table(page)["score"])
+    said = page.locator(".vx-saying").inner_text()
+    assert said.startswith("For “wild <cat>” the teacher scores ")
+    told = [number(word) for word in re.findall(r"[-\u2212]?[0-9.]+[0-9]", said)]
+    assert told == pytest.approx([clean, teacher, student])
+    assert page.get_by_role("img", name="above 0 (red) speaks for “wild <cat>”").is_visible()
+    page.locator(".vx-help", has_text="score").first.focus()
+    tip = page.get_by_role("tooltip").inner_text()
+    assert tip.startswith("How much the view speaks for this class")
+    assert tip.endswith("It is the probe's score for 'wild <cat>'.")
 
 
 def test_what_was_not_asked_for_has_no_row(open_view, signed, unsigned):

@@ -1,8 +1,10 @@
 """What a tab is to the page, and what the tabs have in common."""
 
 import html
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from explorer_app.service.question import Question
 
 MADE = "made"
 """Class of the elements that are dimmed while they show what is old."""
+CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
+"""JavaScript that begins the download of the hidden button of this id."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Page:
         opened: the event after which this tab is open.
         load: the event of a page that opens.
         zipped: path of the zip file of pictures that was uploaded last, in whichever tab; None before.
+        probed: the probes that were fitted last, as the Predict tab has them; None before.
         redrawn: events after which the open tab is drawn again, and settings of that.
     """
 
@@ -43,6 +48,7 @@ class Page:
     linked: Any
     load: Any
     zipped: gr.State
+    probed: gr.State
     opened: Any = None
     redrawn: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
 
@@ -91,6 +97,19 @@ class Made:
     words: str
     said: str = ""
     example: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted(Made):
+    """Probes that were fitted in the Predict tab.
+
+    Attributes:
+        key: by which `service.probes` keeps them.
+        classes: what they tell apart.
+    """
+
+    key: str = ""
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,3 +218,13 @@ def status_and_mark(name: str) -> tuple[gr.HTML, gr.HTML]:
     """Two parts in one place above what a tab shows: a `bar` or a `notice`, and while there is none, a `mark`."""
     status = gr.HTML(elem_id=f"{name}-status", elem_classes="line-status")
     return status, gr.HTML(elem_id=f"{name}-mark", elem_classes="line-mark")
+
+
+def saved_files() -> str:
+    """The folder where files wait for being downloaded; gone when the app ends."""
+    return _saved().name
+
+
+@cache
+def _saved() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()

@@ -1,11 +1,9 @@
 """Train tab: a student learns while its view of the picture in the left column recovers beside the teacher's."""
 
 import html
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,18 @@ from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import picture_set, source_of
 from explorer_app.service.question import DAMAGED, DEFAULT_DISTORTION, PAIR, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
-from explorer_app.tabs.shared import Field, Follows, Made, Page, Tab, choose_pictures, mark, status_and_mark
+from explorer_app.tabs.shared import (
+    CLICK,
+    Field,
+    Follows,
+    Made,
+    Page,
+    Tab,
+    choose_pictures,
+    mark,
+    saved_files,
+    status_and_mark,
+)
 
 HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
@@ -48,7 +57,6 @@ IN_SIGHT = """() => {
   if (matchMedia("(max-width: 760px)").matches) document.querySelector("#run-buttons").scrollIntoView();
 }"""
 """JavaScript: on a narrow page the form hides what it begins."""
-CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 
 
 def build(page: Page) -> Follows:
@@ -325,7 +333,7 @@ def _student_file(current: str | None) -> Any:
     with refused():
         if folder is None:
             raise InputError("there is no student yet: start a run on this page first")
-        target = export_pair(folder, Path(_saved().name, f"{current}.zip"))
+        target = export_pair(folder, Path(saved_files(), f"{current}.zip"))
     return gr.DownloadButton(value=str(target))
 
 
@@ -335,16 +343,10 @@ def _animation_file(current: str | None) -> Any:
     with refused():
         if recovery is None or run is None:
             raise InputError("there is no recording: start a run on this page first")
-        target = Path(_saved().name, f"{run.name}.gif")
+        target = Path(saved_files(), f"{run.name}.gif")
         with atomic_path(target) as part:
             part.write_bytes(ex.animate_recovery(recovery))
     return gr.DownloadButton(value=str(target))
-
-
-@cache
-def _saved() -> tempfile.TemporaryDirectory[str]:
-    """Where files wait for being downloaded; gone when the app ends."""
-    return tempfile.TemporaryDirectory()
 
 
 def _ranges(spec: str, strength: str) -> list[Any]:
