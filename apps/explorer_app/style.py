@@ -126,8 +126,9 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
                  pointer-events: none; }
 .block.example > [data-testid="status-tracker"] { display: none; }
 .example .quiet { min-height: 0; font-size: 13px; line-height: 1.2; }
-#way .wrap { gap: 4px; flex-wrap: nowrap; }
-#way label { flex: 1 0 auto; min-width: 0; padding: 5px 7px; font-size: 12.5px; justify-content: center; }
+#way .wrap { gap: 4px; }
+#way { padding: 6px; }
+#way label { flex: 1 0 auto; min-width: 0; padding: 5px; font-size: 12px; justify-content: center; }
 #way label.selected { background: var(--button-primary-background-fill); color: var(--button-primary-text-color); }
 #way label:focus-within { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 #way label input { position: absolute; opacity: 0; }
