@@ -20,7 +20,6 @@ from explorer_app.service.question import DAMAGED, PAIR, SYNTHETIC, Question
 from explorer_app.tabs.train import _watched
 from tests.real_damage import cut, dim
 
-
 CUT_OFF = """() => Math.max(0, ...[...document.querySelectorAll("#way label")].map(
   (each) => each.getBoundingClientRect().right - document.querySelector("#way").getBoundingClientRect().right + 4))"""
 
