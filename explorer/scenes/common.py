@@ -34,6 +34,7 @@ def about(
     seed: int,
     clean: bool = True,
     called: str = "teacher",
+    names: Sequence[str] = (),
 ) -> list[list[str]]:
     """What a picture has to say when it stands alone, as [term, text]: the views show it where they leave the app.
 
@@ -43,11 +44,14 @@ def about(
         seed: of the distortion.
         clean: whether there is a clean picture, and so a reference.
         called: what the teacher is called.
+        names: of several students; none for a single one.
     """
     teacher, *students = weights
     reference = f"the {called} on the clean picture" if clean else "none: nothing is measured against a truth"
     told = [["Reference", reference], [called.capitalize(), teacher]]
-    told += [["Student", "the untouched copy of the teacher" if one == teacher else one] for one in students]
+    terms = [f"Student {name}" for name in names] or ["Student"] * len(students)
+    sources = ["the untouched copy of the teacher" if one == teacher else one for one in students]
+    told += [list(each) for each in zip(terms, sources, strict=True)]
     damage = f"{distortion}, seed {seed}" if isinstance(distortion, str) else distortion.told(seed)
     return [*told, ["Distortion", damage], ["Made with", _versions()]]
 

@@ -16,10 +16,9 @@ from torch import Tensor
 from explorer.analysis.maps import attention_map
 from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
 from explorer.distortions import Distortion, Given
-from explorer.errors import InputError
 from explorer.inspection.attribution import Attribution
 from explorer.inspection.attribution_quality import Quality
-from explorer.inspection.comparison import Comparison
+from explorer.inspection.comparison import Comparison, network_and_kind
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.models.trace import Grid
 from explorer.scenes.common import (
@@ -50,9 +49,6 @@ def attention_scene(comparison: Comparison, link: Link = None, message: str | No
         comparison: see `explorer.compare`.
         link: query parameters that reopen this view, or why none can, in words; None where there are no links.
         message: a notice above the view.
-
-    Raises:
-        ValueError: the students have names; the view shows one student.
     """
     trace = comparison.reference.trace
     scene = _common(comparison, link, message)
@@ -74,9 +70,6 @@ def patch_scene(comparison: Comparison, layer: int = -1, link: Link = None, mess
     patch that it begins with, which the reference looks at most.
 
     Features are scaled to 127 patch by patch and rounded; cosines of them are within 0.01 of the exact ones.
-
-    Raises:
-        ValueError: the students have names; the view shows one student.
     """
     trace = comparison.reference.trace
     position = trace.position(layer)
@@ -156,21 +149,7 @@ def _moved(damage: Distortion) -> str:
     return f"The damaged picture is {damage.moved}."
 
 
-def _check_shown(comparison: Comparison) -> None:
-    """Whether the interactive views can show this.
-
-    Raises:
-        ValueError: its students have names of their own, for which the views have no columns.
-    """
-    if comparison.named:
-        raise InputError(
-            f"the interactive views show one student, given without a name; got {', '.join(comparison.students)}: "
-            f"compare each alone for a page, or draw all of them with explorer.plots.plot_comparison"
-        )
-
-
 def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
-    _check_shown(comparison)
     scene = _pictures(
         comparison.views,
         comparison.clean,
@@ -180,6 +159,7 @@ def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
         comparison.weights,
         comparison.seed,
         link,
+        comparison.students if comparison.named else (),
     )
     return {**scene, "untouched_student": comparison.untouched, "message": message or comparison.note}
 
@@ -193,17 +173,18 @@ def _pictures(
     weights: Sequence[str],
     seed: int,
     link: Link,
+    names: Sequence[str] = (),
 ) -> Payload:
     pictures = {"clean": None if clean is None else picture_of(clean), "distorted": picture_of(distorted)}
     panes = []
     for name in views:
-        who, view = name.split("_")
+        who, view = network_and_kind(name)
         panes.append(
             {
                 "id": name,
                 "who": who,
                 "view": view,
-                "title": _TITLES[name],
+                "title": _TITLES.get(name) or f"{who} · {view}",
                 "reference": name == "teacher_clean",
                 "picture": pictures[view],
             }
@@ -217,7 +198,7 @@ def _pictures(
         "untouched_student": weights[0] == weights[1],
         "damage": distortion.label,
         "moved": _moved(distortion),
-        "about": about(weights, distortion, seed, clean is not None),
+        "about": about(weights, distortion, seed, clean is not None, names=names),
         "message": None,
         "link": link,
     }

@@ -95,8 +95,7 @@ def page(
             for the last and as many others as `MOST_BYTES` has room for. Attention is there of all of them.
 
     Raises:
-        ValueError: an unknown view, nothing to show, blocks that have no room in `MOST_BYTES`, or a comparison of
-            students with names, for which the views have no columns.
+        ValueError: an unknown view, nothing to show, or blocks that have no room in `MOST_BYTES`.
     """
     chosen = dict(settings or {})
     if isinstance(shown, Comparison):

@@ -16,8 +16,7 @@ import { createPane, damageOf, readPayload, trackPatches } from "./panes.js";
 import { tellKept } from "./sayings.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
 
-const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_clean", "student_distorted"];
-const MODELS = ["teacher", "student"];
+const KINDS = ["clean", "distorted"];
 const WAYS = ["mean", "max"]; // to join heads
 const OUTLINED_MASS = 0.6;
 /** @type {Record<string, any>} */
@@ -29,6 +28,7 @@ const ATTENTION_DEFAULTS = {
   outline: false,
   overview: "student_distorted",
 };
+const WITH_REFERENCE = "Agreement with the reference under the damage";
 const SIGNS = { "": "", same: "=", closer: "\u2713", farther: "\u2717" };
 /** @type {Measure} */
 const SHOWN_JS = { id: "shown_js", title: "JS, map shown", better: -1, help: "Jensen-Shannon divergence, in nats, between the distorted map that you see now and the reference map (both made to sum to one). Follows layer, head and map." };
@@ -40,6 +40,10 @@ export function createAttentionView(root, options = {}) {
   let maps = {};
   let differences = {};
   let shownJs = {};
+  let networks = []; // the teacher and each student: those whose panes are there
+  let panes = {}; // one for each view
+  let deltas = {}; // one for each network
+  let placed = []; // the cells that hold them
 
   // ------------------------------------------------------------ elements
   const life = createLife(root, options, {
@@ -48,15 +52,14 @@ export function createAttentionView(root, options = {}) {
     forget: () => (data = null), state, refresh,
   });
   const { shell, change } = life;
-  const panes = Object.fromEntries(PANE_IDS.map((id) => [id, createPane(id)]));
   const inputs = { clean: createPane("picture_clean"), distorted: createPane("picture_distorted") };
-  const deltas = { teacher: createPane("difference_teacher"), student: createPane("difference_student") };
-  const everyPane = [...Object.values(inputs), ...Object.values(panes), ...Object.values(deltas)];
+  const everyPane = () => [...Object.values(inputs), ...Object.values(panes), ...Object.values(deltas)];
   const numbers = make("div", { class: "vx-numbers" });
   const saying = make("p", { class: "vx-saying", role: "status" }); // what a change came to, also for those who hear it
   const bar = createColourBar();
   const deltaBar = createColourBar();
   const cell = (area, child) => make("div", { class: "vx-cell", style: `grid-area: ${area}` }, child);
+  const barCell = cell("bar", bar.node);
   const stage = make(
     "div",
     { class: "vx-stage" },
@@ -64,12 +67,7 @@ export function createAttentionView(root, options = {}) {
     cell("pc", inputs.clean.node),
     cell("pd", inputs.distorted.node),
     cell("nums", numbers),
-    ...MODELS.flatMap((who) => [
-      cell(`${who[0]}c`, panes[`${who}_clean`].node),
-      cell(`${who[0]}d`, panes[`${who}_distorted`].node),
-      cell(`${who[0]}x`, deltas[who].node),
-    ]),
-    cell("bar", bar.node),
+    barCell,
     cell("dbar", deltaBar.node),
   );
 
@@ -134,9 +132,27 @@ export function createAttentionView(root, options = {}) {
     if (!data.byId[state.overview]) state.overview = data.panes.at(-1).id;
   }
 
+  /** A row or column of panes for each network. */
+  function build() {
+    if (String(networks) === String(data.networks)) return;
+    for (const each of placed) each.remove();
+    ({ networks } = data);
+    panes = Object.fromEntries(networks.flatMap((who) => KINDS.map((kind) => [`${who}_${kind}`, createPane(`${who}_${kind}`)])));
+    deltas = Object.fromEntries(networks.map((who) => [who, createPane(`difference_${who}`)]));
+    placed = networks.flatMap((who, i) => [
+      ...KINDS.map((kind) => cell(`${areaOf(i)}${kind[0]}`, panes[`${who}_${kind}`].node)),
+      cell(`${areaOf(i)}x`, deltas[who].node),
+    ]);
+    barCell.before(...placed);
+  }
+
   /** What changes with the payload alone: pictures, titles, choices, the table of numbers. */
   function dress() {
-    for (const id of PANE_IDS) {
+    build();
+    stage.classList.toggle("vx-several", data.named);
+    stage.style.setProperty("--vx-across", String(networks.length + 1));
+    for (const [width, areas] of Object.entries(areasOf(networks.length, data.hasClean))) stage.style.setProperty(`--vx-${width}`, areas);
+    for (const id of Object.keys(panes)) {
       const pane = data.byId[id];
       panes[id].node.parentNode.hidden = !pane;
       if (pane) panes[id].dress(pane.title, pane.reference, pane.image, data, { grey: true, damage: damageOf(data, pane.view) });
@@ -148,10 +164,10 @@ export function createAttentionView(root, options = {}) {
       pane.heat.hidden = true;
       pane.box.setAttribute("aria-label", `The ${view} picture`);
     }
-    for (const who of MODELS) {
+    for (const who of networks) {
       const distorted = data.byId[`${who}_distorted`];
       deltas[who].node.parentNode.hidden = !distorted || distorted === data.reference;
-      deltas[who].dress(`${who[0].toUpperCase()}${who.slice(1)} · difference`, false, distorted?.image ?? null, data, { grey: true, damage: data.damage });
+      deltas[who].dress(`${data.named && who !== "teacher" ? who : who[0].toUpperCase() + who.slice(1)} · difference`, false, distorted?.image ?? null, data, { grey: true, damage: data.damage });
     }
     head.fill(headChoices(WAYS, data.heads));
     source.fill([
@@ -181,7 +197,7 @@ export function createAttentionView(root, options = {}) {
 
   function repaint() {
     const { rows, cols } = data;
-    maps = Object.fromEntries(PANE_IDS.filter((id) => data.byId[id]).map((id) => [id, mapOf(data.byId[id])]));
+    maps = Object.fromEntries(data.panes.map((pane) => [pane.id, mapOf(pane)]));
     const reference = maps[data.reference.id] ?? Object.values(maps)[0];
     const top = scaleEnd(Object.values(maps));
     const table = data.tables[state.colours];
@@ -193,7 +209,7 @@ export function createAttentionView(root, options = {}) {
     paintDifferences(reference);
     const highest = largest(Object.values(maps));
     const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
-    bar.set(`one scale for all ${data.hasClean ? "four " : ""}maps: ${describeMap()}${beyond}`, table, 0, top);
+    bar.set(`one scale for all ${data.hasClean && !data.named ? "four " : ""}maps: ${describeMap()}${beyond}`, table, 0, top);
     refreshControls();
     refreshNumbers();
     refreshTiles();
@@ -202,7 +218,7 @@ export function createAttentionView(root, options = {}) {
   function paintDifferences(reference) {
     differences = {};
     shownJs = {};
-    for (const who of MODELS) {
+    for (const who of networks) {
       const map = maps[`${who}_distorted`];
       if (!map || map === reference) continue;
       differences[who] = map.map((value, i) => value - reference[i]);
@@ -243,6 +259,8 @@ export function createAttentionView(root, options = {}) {
   let rowsOfNumbers = {};
 
   function buildNumbers() {
+    setText(saying, `${tellKept(data.damage, data.numbers, data.untouched, data.students)} ${data.moved}`.trim());
+    if (data.named) return buildColumns();
     const { teacher = {}, student = {}, student_clean: clean } = data.numbers;
     const known = data.measures.filter(({ id }) => Number.isFinite(teacher[id]) || Number.isFinite(student[id]));
     const kinds = data.hasClean ? ["teacher", "student", "verdict", "clean"] : ["student"];
@@ -255,10 +273,29 @@ export function createAttentionView(root, options = {}) {
     };
     const heads = data.hasClean ? [columnName("teacher"), columnName("student"), make("td")] : [columnName("student")];
     if (clean) heads.push(make("th", { scope: "col", class: "vx-n-clean", text: "student, clean" }));
-    setText(saying, `${tellKept(data.damage, data.numbers, data.untouched)} ${data.moved}`.trim());
-    const caption = data.hasClean ? "Agreement with the reference under the damage" : "Agreement of the student with the teacher; no truth is known";
+    const caption = data.hasClean ? WITH_REFERENCE : "Agreement of the student with the teacher; no truth is known";
     numbers.replaceChildren(createTable("", [caption], heads, [...known, SHOWN_JS].map(rowOf)));
     for (const { id } of known) rowsOfNumbers[id](teacher[id], student[id], clean?.[id]);
+  }
+
+  /** A column for each of several students, with a sign for whether it is closer than the teacher. */
+  function buildColumns() {
+    const shown = data.hasClean ? networks : data.students;
+    const known = data.measures.filter(({ id }) => shown.some((who) => Number.isFinite(data.numbers[who]?.[id])));
+    rowsOfNumbers = {};
+    const rowOf = ({ id, title, better, help }) => {
+      const row = shown.map(() => make("td", { class: "vx-n-named" }));
+      rowsOfNumbers[id] = (values) => shown.forEach((who, i) => fillCell(row[i], better, who === "teacher" ? undefined : values.teacher, values[who]));
+      return createRow([createHelp(shell, title, help), createArrow(better)], row);
+    };
+    const caption = data.hasClean ? WITH_REFERENCE : "Agreement of each student with the teacher; no truth is known";
+    numbers.replaceChildren(createTable("vx-columns", [caption], shown.map((who) => columnName(who)), [...known, SHOWN_JS].map(rowOf)));
+    for (const { id } of known) rowsOfNumbers[id](Object.fromEntries(shown.map((who) => [who, data.numbers[who]?.[id]])));
+  }
+
+  function fillCell(node, direction, before, after) {
+    const word = judged(direction, before, after, 0.005);
+    node.replaceChildren(formatFixed(after, 2), make("span", { class: `vx-n-sign vx-${word}`, title: word }, SIGNS[word], make("span", { class: "vx-word", text: ` ${word}` })));
   }
 
   /** @param {any[]} cells */
@@ -273,6 +310,7 @@ export function createAttentionView(root, options = {}) {
   }
 
   function refreshNumbers() {
+    if (data.named) return rowsOfNumbers.shown_js(shownJs);
     rowsOfNumbers.shown_js?.(shownJs.teacher, shownJs.student, maps.student_clean && jensenShannon(maps.student_clean, maps[data.reference.id]));
   }
 
@@ -365,7 +403,7 @@ export function createAttentionView(root, options = {}) {
   const paintHover = life.perFrame(() => {
     if (!data) return;
     const { here } = pointing;
-    for (const pane of everyPane) here ? pane.mark("cursor", here.row, here.col) : pane.unmark("cursor");
+    for (const pane of everyPane()) here ? pane.mark("cursor", here.row, here.col) : pane.unmark("cursor");
     if (!here) return shell.hideTip();
     const { row, col, x, y } = here;
     const at = row * data.cols + col;
@@ -391,7 +429,7 @@ export function createAttentionView(root, options = {}) {
   function makeFigure() {
     const cellOf = (pane, reference = false) => ({ title: pane.title.textContent, reference, draw: pane.drawOn });
     const shown = (pane) => (pane.node.parentNode.hidden ? null : cellOf(pane, !pane.badge.hidden));
-    const models = data.hasClean ? MODELS : ["student"];
+    const models = data.hasClean ? networks : data.students;
     const known = data.measures.filter(({ id }) => models.some((each) => Number.isFinite(data.numbers[each]?.[id])));
     const table = [
       [data.hasClean ? "to the reference:" : "to the teacher:", ...models],
@@ -401,13 +439,18 @@ export function createAttentionView(root, options = {}) {
     return {
       heading: state.map === "rollout" ? "Attention rollout" : `Attention of the ${data.queryKind}`,
       cells: [
-        [shown(inputs.clean), cellOf(inputs.distorted), { table }],
-        ...MODELS.map((who) => [shown(panes[`${who}_clean`]), shown(panes[`${who}_distorted`]), shown(deltas[who])]),
+        [shown(inputs.clean), cellOf(inputs.distorted), data.named ? null : { table }],
+        ...networks.map((who) => [shown(panes[`${who}_clean`]), shown(panes[`${who}_distorted`]), shown(deltas[who])]),
       ],
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: 2 }, { ...deltaBar.shown(), from: 2, span: 1 }],
-      lines: [settingsLine()],
+      lines: [...(data.named ? linesOf(table) : []), settingsLine()],
     };
+  }
+
+  /** The table in words, where it is too wide for a cell. @param {string[][]} table */
+  function linesOf([heading, ...rows]) {
+    return heading.slice(1).map((who, i) => `${who} ${heading[0]} ${rows.map((each) => `${each[0]} ${each[i + 1]}`).join(", ")}`);
   }
 
   function settingsLine() {
@@ -452,10 +495,33 @@ export function createAttentionView(root, options = {}) {
       state.map = readChoice(partial.map, data && !data.hasRollout ? ["attention"] : ["attention", "rollout"], state.map);
       look.read(partial, data?.tables);
       state.outline = readFlag(partial.outline, state.outline);
-      state.overview = readChoice(partial.overview, PANE_IDS.filter((id) => !data || data.byId[id]), state.overview);
+      state.overview = readChoice(partial.overview, data ? data.panes.map((pane) => pane.id) : [String(partial.overview ?? state.overview)], state.overview);
       refresh();
     },
     /** The maps on screen, row by row: one Float32Array for each pane, and `difference_teacher`, `difference_student`. */
-    maps: () => ({ ...maps, difference_teacher: differences.teacher, difference_student: differences.student }),
+    maps: () => ({ ...maps, ...Object.fromEntries(networks.map((who) => [`difference_${who}`, differences[who]])) }),
   };
+}
+
+/** The name of a network's part of the grid; what the style sheet calls t and s are the teacher and a single student. */
+const areaOf = (i) => ["t", "s"][i] ?? `s${i}`;
+
+/** Where the panes of several students lie, by width: rows of models below each other, or columns. @type {(count: number, hasClean: boolean) => Record<string, string>} */
+function areasOf(count, hasClean) {
+  const all = [...Array(count).keys()].map(areaOf);
+  const line = (/** @type {string[]} */ names) => `"${names.join(" ")}"`;
+  const wholeRow = (name, columns) => line(Array(columns).fill(name));
+  const foot = (columns) => ["nums", "over"].map((name) => wholeRow(name, columns));
+  const students = all.slice(1);
+  const across = count + 1;
+  if (!hasClean) {
+    const below = [line(["say", "say"]), line(["pd", "td"]), ...students.map((each) => line([`${each}d`, `${each}x`])), line(["bar", "dbar"]), ...foot(2)].join(" ");
+    const beside = [wholeRow("say", across), line(["pd", ...all.map((each) => `${each}d`)]), line(["dbar", ".", ...students.map((each) => `${each}x`)]), wholeRow("bar", across), ...foot(across)];
+    return { narrow: below, middle: below, wide: beside.join(" ") };
+  }
+  const pairs = all.filter((_, i) => i % 2 === 0).map((each, i) => line([`${each}x`, all[2 * i + 1] ? `${all[2 * i + 1]}x` : "."]));
+  const narrow = [line(["say", "say"]), line(["pc", "pd"]), ...all.map((each) => line([`${each}c`, `${each}d`])), line(["bar", "bar"]), ...pairs, line(["dbar", "dbar"]), ...foot(2)];
+  const middle = [wholeRow("say", 3), line(["pc", "pd", "."]), ...all.map((each) => line([`${each}c`, `${each}d`, `${each}x`])), line(["bar", "bar", "dbar"]), ...foot(3)];
+  const wide = [wholeRow("say", across), ...["c", "d"].map((kind) => line([`p${kind}`, ...all.map((each) => each + kind)])), line(["dbar", ...all.map((each) => `${each}x`)]), wholeRow("bar", across), ...foot(across)];
+  return { narrow: narrow.join(" "), middle: middle.join(" "), wide: wide.join(" ") };
 }

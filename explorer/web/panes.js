@@ -12,7 +12,7 @@ async function loadPicture(source) {
   return image;
 }
 
-/** What both payloads have in common, decoded; resolves once every picture can be drawn without a flicker. @type {<P extends { id: string, picture: string, title?: string, reference?: boolean }>(payload: Pictures<P>) => Promise<Comparison<P>>} */
+/** What both payloads have in common, decoded; resolves once every picture can be drawn without a flicker. @type {<P extends { id: string, who?: string, picture: string, title?: string, reference?: boolean }>(payload: Pictures<P>) => Promise<Comparison<P>>} */
 export async function readPayload(payload) {
   const waiting = new Map();
   for (const { picture } of payload.panes) {
@@ -24,12 +24,17 @@ export async function readPayload(payload) {
   for (const pane of payload.panes) {
     panes.push({ ...pane, title: String(pane.title ?? pane.id), image: (await waiting.get(pane.picture)) ?? null });
   }
+  const networks = [...new Set(panes.map((pane) => pane.who ?? "student"))];
+  const students = networks.filter((who) => who !== "teacher");
   return {
     rows,
     cols,
     height,
     width,
     panes,
+    networks,
+    students,
+    named: students.some((who) => who !== "student"), // several students, under names of somebody's own
     byId: Object.fromEntries(panes.map((pane) => [pane.id, pane])),
     reference: panes.find((pane) => pane.reference) ?? panes[0],
     tables: decodeColormaps(payload.colormaps),

@@ -123,6 +123,9 @@ export function createPatchView(root, options = {}) {
       for (const id of [...panes.keys()]) if (!wanted.includes(id)) panes.delete(id);
       row.replaceChildren(...wanted.map((id) => panes.get(id).node));
     }
+    row.classList.toggle("vx-several", data.named);
+    row.style.setProperty("--vx-networks", data.networks.length);
+    row.style.setProperty("--vx-views", new Set(data.panes.map((pane) => pane.view)).size);
     for (const pane of data.panes) panes.get(pane.id).dress(pane.title, pane.reference, pane.image, data, { damage: damageOf(data, pane.view) });
     mode.fill([
       ["similarity", "similarity to this patch"],
@@ -257,7 +260,8 @@ export function createPatchView(root, options = {}) {
     const others = matches.filter((match) => match.pane !== state.pin.pane);
     for (const match of others) panes.get(match.pane).mark("match", match.row, match.col);
     const far = Object.fromEntries(matches.map(({ pane, distance }) => [pane, distance]));
-    const told = data.byId[state.pin.pane].view === "clean" ? tellFound(far.teacher_distorted, far.student_distorted, data.untouched) : "";
+    const students = data.named ? data.students.map((who) => [who, far[`${who}_distorted`]]) : far.student_distorted;
+    const told = data.byId[state.pin.pane].view === "clean" ? tellFound(far.teacher_distorted, students, data.untouched) : "";
     result.replaceChildren(make("p", { class: "vx-saying", text: told }), tableOfMatches(matches));
     drawThreads(others);
   }
@@ -382,16 +386,23 @@ export function createPatchView(root, options = {}) {
     const headings = { similarity: "Cosine similarity to one patch", attention: "What one patch attends to", pca: "PCA colours of the patches" };
     return {
       heading: headings[state.mode],
-      cells: [data.panes.map((pane) => ({ title: pane.title, reference: pane.reference, draw: panes.get(pane.id).drawOn }))],
+      cells: rowsOfFigure().map((each) => each.map((pane) => ({ title: pane.title, reference: pane.reference, draw: panes.get(pane.id).drawOn }))),
       aspect: data.height / data.width,
-      bars: [{ ...bar.shown(), from: 0, span: data.panes.length }],
+      bars: [{ ...bar.shown(), from: 0, span: rowsOfFigure()[0].length }],
       lines: [...table, settings.join(" · ")],
       over: (context, places) => markFigure(context, places, matches),
     };
   }
 
+  /** All panes beside each other; of several students a row for each picture. */
+  function rowsOfFigure() {
+    if (!data.named) return [data.panes];
+    return [...new Set(data.panes.map((pane) => pane.view))].map((view) => data.panes.filter((pane) => pane.view === view));
+  }
+
   function markFigure(context, places, matches) {
-    const placeOf = (id) => places[data.panes.findIndex((pane) => pane.id === id)];
+    const drawn = rowsOfFigure().flat();
+    const placeOf = (id) => places[drawn.findIndex((pane) => pane.id === id)];
     const middle = ({ pane, row: atRow, col: atCol }) => {
       const { x, y, width, height } = placeOf(pane);
       return [x + ((atCol + 0.5) / data.cols) * width, y + ((atRow + 0.5) / data.rows) * height];
@@ -437,10 +448,16 @@ export function createPatchView(root, options = {}) {
 
   function readPin(value) {
     if (value === null || value === "") return null;
-    const [pane, atRow, atCol] = typeof value === "string" ? value.split(",") : [value.pane, value.row, value.col];
+    const [pane, atRow, atCol] = typeof value === "string" ? partsOf(value) : [value.pane, value.row, value.col];
     const spot = readSpot(atRow, atCol);
     const place = spot && { pane: String(pane), ...spot };
     return (data ? fit(place, null) : place) ?? state.pin;
+  }
+
+  /** "pane,row,col"; names of students may have commas, too. */
+  function partsOf(text) {
+    const parts = text.split(",");
+    return [parts.slice(0, -2).join(","), ...parts.slice(-2)];
   }
 
   // ------------------------------------------------------------ the face of the view

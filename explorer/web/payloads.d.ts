@@ -4,7 +4,8 @@
 export interface Encoded { dtype: "int8" | "uint8" | "uint16" | "int32" | "float32"; shape: number[]; data: string; scale?: number }
 export type Numbers = Int8Array | Uint8Array | Uint16Array | Int32Array | Float32Array;
 export interface Decoded { values: Numbers; shape: number[]; scale: number }
-export type Who = "teacher" | "student";
+/** "teacher", "student", or the name of one of several students. */
+export type Who = string;
 export type Head = number | "mean" | "max";
 export type Spot = { row: number; col: number };
 export type Grid = { rows: number; cols: number };
@@ -26,7 +27,7 @@ export interface Pictures<P> extends Common { grid: [number, number]; size: [num
 
 /** attention: [layer, head, patch]. */
 export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: Encoded | null }> &
-  { layers: number[]; heads: number; query_kind?: string; numbers?: Partial<Record<Who | "student_clean", Measured>>; measures?: Measure[] };
+  { layers: number[]; heads: number; query_kind?: string; numbers?: Record<string, Measured>; measures?: Measure[] };
 
 /** patches: [patch, dim]; rows: [patch, patch], what each attends to; pca: [patch, 3], RGB. */
 export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | null; pca?: Encoded | null }> &
@@ -38,7 +39,7 @@ export type AttributionPayload = Pictures<Pane & { heatmap: Encoded; numbers: Me
 
 /** A payload with its pictures loaded, before a view has read its arrays. */
 export interface Comparison<P> extends Grid {
-  height: number; width: number; panes: (P & { title: string; image: HTMLImageElement | null })[]; byId: Record<string, P>; reference: P;
+  height: number; width: number; panes: (P & { title: string; image: HTMLImageElement | null })[]; byId: Record<string, P>; reference: P; networks: Who[]; students: Who[]; named: boolean;
   tables: Record<string, Uint32Array>; untouched: boolean; damage: string; moved: string; message: string | null; link: Link | null; payload: Pictures<P>;
 }
 

@@ -2,28 +2,31 @@
 
 import { formatValue } from "./format.js";
 
-/** @typedef {{ teacher?: Record<string, number>, student?: Record<string, number> }} Numbers of the damaged view */
+/** @typedef {Record<string, Record<string, number> | undefined>} Numbers of the damaged view: teacher, student or students by name */
 
 const COPIED = ". The student is its untouched copy.";
 const share = (value) => `${Math.round(100 * Math.max(0, value))} %`;
 
-/** What the damage costs the teacher and what the student keeps. @type {(damage: string, numbers: Numbers, untouched: boolean) => string} */
-export function tellKept(damage, { teacher, student }, untouched) {
-  const [left, kept] = [teacher?.cls_cosine ?? NaN, student?.cls_cosine ?? NaN];
+/** What the damage costs the teacher and what each student keeps. @type {(damage: string, numbers: Numbers, untouched: boolean, students?: string[]) => string} */
+export function tellKept(damage, numbers, untouched, students = ["student"]) {
+  const cosineOf = (who) => numbers[who]?.cls_cosine ?? NaN;
+  const left = cosineOf("teacher");
   if (!Number.isFinite(left)) return "";
   const lost = damage === "no damage"
     ? "Nothing is damaged: the teacher agrees with itself"
     : `${damage || "The damage"} costs the teacher ${share(1 - Math.max(0, left))} of its agreement with the clean view`;
   if (untouched) return lost + COPIED;
-  return Number.isFinite(kept) ? `${lost}; the student keeps ${share(kept)} (cosine of the class tokens).` : `${lost}.`;
+  const kept = students.filter((who) => Number.isFinite(cosineOf(who))).map((who) => `${who === "student" ? "the student" : who} keeps ${share(cosineOf(who))}`);
+  return kept.length ? `${lost}; ${kept.join(", ")} (cosine of the class tokens).` : `${lost}.`;
 }
 
-/** Where a patch of the clean picture is found again in the damaged one, by distances in patches. @type {(teacher: number | undefined, student: number | undefined, untouched: boolean) => string} */
+/** Where a patch of the clean picture is found again in the damaged one, by distances in patches; several students as [name, distance]. @type {(teacher: number | undefined, student: number | [string, number][] | undefined, untouched: boolean) => string} */
 export function tellFound(teacher, student, untouched) {
   if (teacher == null || student == null) return "";
   const where = (distance) => (distance < 0.5 ? "in its place" : distance < 1.5 ? "one patch away" : `${Math.round(distance)} patches away`);
   const found = `Under the damage the teacher finds this patch ${where(teacher)}`;
-  return untouched ? found + COPIED : `${found}, the student ${where(student)}.`;
+  const others = Array.isArray(student) ? student : [["the student", student]];
+  return untouched ? found + COPIED : `${found}, ${others.map(([who, distance]) => `${who} ${where(distance)}`).join(", ")}.`;
 }
 
 /** How many damaged pictures are still nearest to their own clean one. @type {(teacher: number | undefined, student: number | undefined, untouched: boolean) => string} */
