@@ -1,9 +1,11 @@
-"""Who looks at it: a backbone and its student."""
+"""Who looks at it: a backbone, its student, and other students beside that."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
 
+from explorer.inspection.comparison import MOST_STUDENTS
 from explorer_app.events import MODEL_QUEUE, PRIVATE, QUICK, refused
 from explorer_app.service import checkpoints, models
 from explorer_app.service.errors import ToldError, notice, told
@@ -28,8 +30,18 @@ def build_student() -> gr.Dropdown:
 
 
 def build_model(pair: gr.Dropdown) -> dict[str, Any]:
-    """Folded away: the backbone of teacher and student, the size at which both look, and a visitor's own weights."""
-    with gr.Accordion("Model: backbone, size", open=False, elem_id="more-model") as looking:
+    """Folded away: other students, the backbone of all of them, the size at which they look, and a visitor's own
+    weights."""
+    with gr.Accordion("Models: more students, backbone, size", open=False, elem_id="more-model") as looking:
+        beside = gr.Dropdown(
+            _others(models.DEFAULT_BACKBONE),
+            multiselect=True,
+            max_choices=MOST_STUDENTS - 1,
+            allow_custom_value=True,
+            label="More students beside it",
+            info="In Attention and Patches.",
+            elem_id="beside",
+        )
         backbone = gr.Dropdown(
             models.aliases(),
             value=models.DEFAULT_BACKBONE,
@@ -70,9 +82,10 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
     seen = gr.State(models.DEFAULT_BACKBONE)
     # timm and its names take seconds to be there, which the first page does not wait for.
     looking.expand(lambda names: gr.Dropdown(models.backbones(names)), own, backbone, **QUICK)
+    own_students.change(lambda *now: gr.Dropdown(_others(*now)), [backbone, own_students], beside, **QUICK)
     brought.expand(lambda: gr.Dropdown(list(models.architectures())), outputs=architecture, **QUICK)
     backbone.change(lambda name: gr.Radio(info=models.about_size(name)), backbone, size, **QUICK)
-    asked, answered = [backbone, size, seen, own_students], [backbone, pair, problem]
+    asked, answered = [backbone, size, seen, own_students], [backbone, pair, beside, problem]
     # Each choice is answered, in turn: the last one wins, whatever became of those before.
     fitted = backbone.input(
         choose_backbone, asked, answered, trigger_mode="multiple", show_progress_on=problem, **MODEL_QUEUE
@@ -80,19 +93,20 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
     fitted.then(None, js=_IN_VIEW, **PRIVATE)
     given, changed = [checkpoint, architecture, size, own], [own, *answered]
     taken = checkpoint.upload(take_checkpoint, given, changed, **MODEL_QUEUE)
-    parts = {"backbone": backbone, "pair": pair, "size": size, "seen": seen}
+    parts = {"backbone": backbone, "pair": pair, "beside": beside, "size": size, "seen": seen}
     return {**parts, "students": own_students, "recalled": recalled, "chosen": [fitted, taken]}
 
 
 def choose_backbone(name: str, size: int, seen: str, own: list[str]) -> list[Any]:
-    """The backbone, its students and no complaint; one that cannot be loaded leaves those that are seen, and why."""
+    """The backbone, its students, none beside them, and no complaint; one that cannot be loaded leaves those that are
+    seen, and why."""
     try:
         with told():
             models.load_backbone(name, size)
     except ToldError as error:
         kept = ToldError(f"'{name}' cannot be shown; the maps are still those of the backbone before. {error}")
-        return [seen, gr.skip(), notice(kept)]
-    return [name, fit_students(name, own), notice()]
+        return [seen, gr.skip(), gr.skip(), notice(kept)]
+    return [name, fit_students(name, own), fit_beside(name, own), notice()]
 
 
 def take_checkpoint(file: str, architecture: str, size: int, own: list[str]) -> list[Any]:
@@ -100,9 +114,19 @@ def take_checkpoint(file: str, architecture: str, size: int, own: list[str]) -> 
     with refused(title="This checkpoint cannot be used", duration=None):
         name = checkpoints.take_in(file, architecture, size)
     names = [name, *own]
-    return [names, gr.Dropdown(models.backbones(names), value=name), fit_students(name, []), notice()]
+    fitted = [fit_students(name, []), fit_beside(name, [])]
+    return [names, gr.Dropdown(models.backbones(names), value=name), *fitted, notice()]
 
 
 def fit_students(backbone: str, own: list[str], chosen: str | None = None) -> gr.Dropdown:
     """The students of a backbone, the visitor's own among them, of which one is chosen."""
     return gr.Dropdown(models.offered_students(backbone, own), value=chosen or models.default_student(backbone))
+
+
+def fit_beside(backbone: str, own: list[str], chosen: Sequence[str] = ()) -> gr.Dropdown:
+    """The students of a backbone that can be shown beside another one, of which some are chosen."""
+    return gr.Dropdown(_others(backbone, own), value=list(chosen))
+
+
+def _others(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
+    return [each for each in models.offered_students(backbone, own) if each[1] != models.UNTOUCHED]

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from explorer_app.column.distortion import build_damage, build_distortion, show_distortion
-from explorer_app.column.model import build_model, build_student, fit_students
+from explorer_app.column.model import build_model, build_student, fit_beside, fit_students
 from explorer_app.column.picture import build_picture, crop_of
 from explorer_app.events import QUICK
 from explorer_app.service import models
@@ -20,6 +20,7 @@ class Sidebar:
     Attributes:
         file: path of the picture. Events take it in place of `picture`, which Gradio marks as awaited whenever it is
             among their inputs: the clock of an element that is rebuilt meanwhile then ticks for ever.
+        beside: other students that are shown at once.
         way: where the damage comes from.
         twin: path of the picture's damaged twin.
         align: whether that is moved onto it.
@@ -43,6 +44,7 @@ class Sidebar:
     controls: list[Any]
     backbone: gr.Dropdown
     pair: gr.Dropdown
+    beside: gr.Dropdown
     size: gr.Radio
     seed: gr.Number
     layer: gr.State
@@ -55,7 +57,7 @@ class Sidebar:
     def inputs(self) -> list[Any]:
         """What `Question.read` takes, in its order."""
         models = [self.backbone, self.pair, self.size]
-        given = [self.way, self.twin, self.align]
+        given = [self.way, self.twin, self.align, self.beside]
         return [self.file, self.photo, self.spec, *models, self.seed, self.layer, self.crop, *given]
 
     @property
@@ -70,6 +72,7 @@ class Sidebar:
             self.spec.change,
             self.seed.change,
             self.pair.input,
+            self.beside.input,
             self.size.input,
         ]
 
@@ -77,7 +80,8 @@ class Sidebar:
     def described(self) -> list[Any]:
         """What `describe` sets, in its order."""
         shown = [self.photo, self.file, self.picture, self.catalogue, self.crop]
-        return [*shown, self.backbone, self.pair, self.size, self.seed, self.layer, *self.controls]
+        models = [self.backbone, self.pair, self.beside, self.size]
+        return [*shown, *models, self.seed, self.layer, *self.controls]
 
 
 def build_sidebar() -> Sidebar:
@@ -96,7 +100,7 @@ def build_sidebar() -> Sidebar:
 
 def describe(asked: Question, own: list[str]) -> list[Any]:
     """The column as it asks a question, with these students of the visitor's own."""
-    student = fit_students(asked.backbone, own, asked.student)
+    students = [fit_students(asked.backbone, own, asked.student), fit_beside(asked.backbone, own, asked.beside)]
     size = gr.Radio(value=asked.size, info=models.about_size(asked.backbone))  # it may be folded, and hear of no change
     shown = [asked.photo, asked.picture, asked.picture, asked.photo, crop_of(None)]
-    return [*shown, asked.backbone, student, size, asked.seed, asked.layer, *show_distortion(asked.damage)]
+    return [*shown, asked.backbone, *students, size, asked.seed, asked.layer, *show_distortion(asked.damage)]

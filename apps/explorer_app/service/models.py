@@ -105,6 +105,19 @@ def _learned(card: dict[str, Any]) -> str:
     return spec if len(spec) <= LONGEST_SPEC else f"{len(ex.distortion(spec).branches)} kinds of damage"
 
 
+def called(pair: str) -> str:
+    """What a student is called where several are shown."""
+    return f"yours {pair[4:8]}" if students.folder_of(pair) else pair
+
+
+def version_of(pair: str) -> str | None:
+    """What changes when the student of this name has learned more; None for the untouched copy, and what is unknown."""
+    try:
+        return str(card_of(pair)["student_sha256"])
+    except ValueError:
+        return None
+
+
 def default_student(backbone: str) -> str:
     """The student that is shown of a backbone, unless somebody chooses."""
     names = [name for _, name in offered_students(backbone)]

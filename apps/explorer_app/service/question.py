@@ -5,7 +5,7 @@ picture, and the same question is answered from memory.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from torch import Tensor
 import explorer as ex
 from explorer.distortions import Given
 from explorer.errors import InputError
-from explorer.inspection.comparison import Comparison, View, assemble, look
+from explorer.inspection.comparison import MOST_STUDENTS, STUDENT, TEACHER, Comparison, View, assemble, look
 from explorer_app.service import models, pictures
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.cores import CORES
@@ -48,6 +48,7 @@ class Question:
         way: one of `WAYS`; the picture is the clean one, but for "damaged".
         twin: path of its damaged twin, for "pair".
         align: whether the twin is moved onto it.
+        beside: names of other students of the backbone, which `together` shows beside the student.
     """
 
     picture: str | None
@@ -62,6 +63,7 @@ class Question:
     way: str = SYNTHETIC
     twin: str | None = None
     align: bool = True
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -78,12 +80,13 @@ class Question:
         way: str = SYNTHETIC,
         twin: str | None = None,
         align: bool = True,
+        beside: Iterable[str] | None = (),
     ) -> "Question":
         """From what a page or a program hands over, in this order.
 
         Raises:
-            InputError: there is no such distortion, size, crop or way, the seed is no whole number from 0, or the
-                server has forgotten the page.
+            InputError: there is no such distortion, size, crop or way, the seed is no whole number from 0, there are
+                too many students, or the server has forgotten the page.
         """
         if distortion is None:
             raise InputError(FORGOTTEN)
@@ -96,7 +99,10 @@ class Question:
         if not 0 <= place <= 1:
             raise InputError(f"crop is a number from 0 to 1; got {crop}")
         student = student or models.UNTOUCHED
-        given = (way, twin if way == PAIR else None, align or way != PAIR)
+        others = tuple(dict.fromkeys(name for name in beside or () if name != student))
+        if len(others) >= MOST_STUDENTS:
+            raise InputError(f"{MOST_STUDENTS} students are shown at once at most; got {1 + len(others)}")
+        given = (way, twin if way == PAIR else None, align or way != PAIR, others)
         return cls(picture, photo, damage, backbone, student, side, whole("seed", seed), layer, place, *given)
 
     @classmethod
@@ -108,8 +114,10 @@ class Question:
         """
         photo, backbone = query.get("photo", DEFAULT_PHOTO), query.get("backbone", models.DEFAULT_BACKBONE)
         student = query["pair"] if "pair" in query else models.default_student(backbone)
-        if student not in (name for _, name in models.offered_students(backbone, [student])):
-            raise InputError(f"'{backbone}' has no student '{student}'")
+        beside = [name for name in query.get("beside", "").split(",") if name]
+        offered = [name for _, name in models.offered_students(backbone, [student, *beside])]
+        if unknown := [name for name in (student, *beside) if name not in offered]:
+            raise InputError(f"'{backbone}' has no student '{unknown[0]}'")
         return cls.read(
             pictures.photo_path(photo),
             photo,
@@ -119,6 +127,7 @@ class Question:
             query.get("size", models.SIZES[0]),
             whole("seed", query.get("seed"), SEEDS),
             whole("layer", query["layer"]) if "layer" in query else None,
+            beside=beside,
         )
 
     @property
@@ -137,11 +146,12 @@ class Question:
         if self.photo is None or self.way != SYNTHETIC:
             return "No link leads to a picture of your own: it stays between you and this server."
         told = {"photo": self.photo, "distortion": self.damage.spec, "backbone": self.backbone, "pair": self.student}
-        return {**told, "size": str(self.size), "seed": str(self.seed)}
+        others = {"beside": ",".join(self.beside)} if self.beside else {}
+        return {**told, **others, "size": str(self.size), "seed": str(self.seed)}
 
     def is_settled(self) -> bool:
         """Whether the student is the backbone's; between two events of a page it may still be the one of before."""
-        return self.student == models.UNTOUCHED or models.card_of(self.student)["backbone"] == self.backbone
+        return self._has(self.student)
 
     def is_ready(self) -> bool:
         """Whether the backbone need not be waited for."""
@@ -168,10 +178,11 @@ class Question:
         """What changes when the student of this name has learned more; None for the untouched copy, and what is
         unknown.
         """
-        try:
-            return str(models.card_of(self.student)["student_sha256"])
-        except ValueError:
-            return None
+        return models.version_of(self.student)
+
+    def versions(self) -> tuple[str | None, ...]:
+        """The same, of all students that are shown at once."""
+        return tuple(map(models.version_of, (self.student, *self.beside)))
 
     def done_here(self) -> ex.Distortion:
         """How pictures are distorted here.
@@ -197,13 +208,29 @@ class Question:
         return image, self.damage(image[None], seed=self.seed)[0], self.damage
 
     def comparison(self) -> Comparison:
-        """The views of the picture; only those that were not seen lately cost a forward pass."""
+        """Teacher and student on the picture; only views that were not seen lately cost a forward pass."""
         pair = self.pair()
+        student = {} if pair.student is pair.teacher else {STUDENT: pair.student}
+        return self._seen_by({TEACHER: pair.teacher, **student})
+
+    def together(self) -> Comparison:
+        """The same with all students at once, by their names, where there are others of this backbone beside it."""
+        others = list(filter(self._has, self.beside))
+        if not others:
+            return self.comparison()
+        teacher = self.teacher()
+        students = {models.called(name): models.load_student(name, teacher) for name in (self.student, *others)}
+        return self._seen_by({TEACHER: teacher, **{name: one or teacher for name, one in students.items()}})
+
+    def _has(self, student: str) -> bool:
+        """Whether it is a student of this backbone."""
+        return student == models.UNTOUCHED or models.card_of(student)["backbone"] == self.backbone
+
+    def _seen_by(self, networks: dict[str, ex.Backbone]) -> Comparison:
         clean, distorted, damage = self.seen()
         seen = {"distorted": distorted} if clean is None else {"clean": clean, "distorted": distorted}
-        views = {f"teacher_{name}": _look(pair.teacher, image) for name, image in seen.items()}
-        if pair.student is not pair.teacher:
-            views |= {f"student_{name}": _look(pair.student, image) for name, image in seen.items()}
+        looks = [(f"{who}_{kind}", network, image) for who, network in networks.items() for kind, image in seen.items()]
+        views = {name: _look(network, image) for name, network, image in looks}
         return assemble(clean, distorted, views, damage, self.seed)
 
 

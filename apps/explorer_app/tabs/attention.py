@@ -30,6 +30,6 @@ TAB = Tab(
     label="Attention",
     help=HELP,
     build=build,
-    depends=lambda question: (replace(question, layer=None), question.version()),
-    draw=lambda question: attention_scene(question.comparison(), question.link()),
+    depends=lambda question: (replace(question, layer=None), question.versions()),
+    draw=lambda question: attention_scene(question.together(), question.link()),
 )

@@ -195,7 +195,7 @@ def _key(question: Question, toward: str, probed: Fitted | None) -> str:
 
 def _of(question: Question, toward: str, probed: Fitted | None) -> Any:
     asked = (toward, probed.key if probed else "") if toward else None
-    return replace(question, layer=None), question.version(), asked
+    return replace(question, layer=None, beside=()), question.version(), asked
 
 
 def _words(question: Question, toward: str) -> str:

@@ -12,6 +12,7 @@ import gradio as gr
 import explorer as ex
 from explorer.data.image import to_pil
 from explorer.evaluation.features import is_embedded
+from explorer.inspection.comparison import STUDENT, TEACHER, network_and_kind
 from explorer.inspection.neighbours import Neighbour, nearest_pictures
 from explorer_app.events import QUICK
 from explorer_app.service.background import Background
@@ -22,7 +23,6 @@ from explorer_app.service.question import DAMAGED, Question
 from explorer_app.tabs.shared import MADE, Page, bar, choose_pictures, status_and_mark
 
 QUEUE: dict[str, Any] = {"concurrency_id": "nearest", "concurrency_limit": 2, **QUICK}
-ROWS = {"teacher_distorted": "To the teacher", "student_distorted": "To the student"}
 UNKNOWN = "These are as the teacher sees them clean; the numbers are centred cosines. Nobody knows what is right."
 _SIDE, _WATCH_SECONDS, _MOST_PICTURES = 96, 0.4, 5000
 
@@ -67,7 +67,7 @@ def _find(shown: str, zipped: Path | None, chosen: str, *column: Any, asked: boo
                 return
             yield [gr.skip(), bar("looking for what it resembles"), ""]
             work = Background(
-                lambda progress: nearest_pictures(teacher, question.comparison(), images, progress=progress)
+                lambda progress: nearest_pictures(teacher, question.together(), images, progress=progress)
             )
             for done, total in work.watch(_WATCH_SECONDS):
                 yield [gr.skip(), bar("looking for what it resembles", done, total, work.left), ""]
@@ -80,8 +80,10 @@ def _find(shown: str, zipped: Path | None, chosen: str, *column: Any, asked: boo
 def _rows(found: dict[str, tuple[Neighbour, ...]], images: ex.ImageSet) -> str:
     """A row of pictures for each view, with their names and cosines."""
     rows = []
-    for view, title_of in ROWS.items():
-        figures = "".join(_figure(each, images) for each in found[view])
+    for view, neighbours in found.items():
+        network = network_and_kind(view)[0]
+        title_of = html.escape(f"To the {network}" if network in (TEACHER, STUDENT) else f"To {network}")
+        figures = "".join(_figure(each, images) for each in neighbours)
         rows.append(f'<section aria-label="{title_of}"><h4>{title_of}</h4><div>{figures}</div></section>')
     return "".join(rows)
 

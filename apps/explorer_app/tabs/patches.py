@@ -27,7 +27,7 @@ def build(page: Page) -> gr.HTML:
 
 def draw(question: Question) -> Any:
     """One layer at a time; the last where the backbone has none of this number."""
-    comparison, layer = question.comparison(), question.layer
+    comparison, layer = question.together(), question.layer
     chosen = -1 if layer is None or layer >= len(comparison.reference.trace.layers) else layer
     return patch_scene(comparison, chosen, question.link())
 
@@ -42,6 +42,6 @@ TAB = Tab(
     label="Patches",
     help=HELP,
     build=build,
-    depends=lambda question: (question, question.version()),
+    depends=lambda question: (question, question.versions()),
     draw=draw,
 )

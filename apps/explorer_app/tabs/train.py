@@ -133,7 +133,7 @@ def follow(
             picture_set(source_of(chosen, zipped), size)
     except ToldError as error:
         offer = f"{html.escape(str(error))}."
-    now = replace(question, student="", layer=None)
+    now = _watching(question)
     return [mark(made if made is not None and made.of != now else None, now, offer)]
 
 
@@ -271,10 +271,15 @@ def _watched(question: Question) -> Watched:
     )
 
 
+def _watching(question: Question) -> Question:
+    """What of the left column a run depends on."""
+    return replace(question, student="", layer=None, beside=())
+
+
 def _follow(run: Run, own: list[str], question: Question) -> Iterator[list[Any]]:
     """Everything that happens, a few times a second; whoever goes away ends the run."""
     names = [run.name, *(name for name in own if name != run.name)]
-    made = Made(replace(question, student="", layer=None), f"{question.damaged_by} on {question.backbone}, this run")
+    made = Made(_watching(question), f"{question.damaged_by} on {question.backbone}, this run")
     version = -1
     try:
         while True:

@@ -1,0 +1,87 @@
+"""Several students at once in the page: what is asked, and what the Attention and the Patches tab show."""
+
+import pytest
+from playwright.sync_api import expect
+from visiting import Open
+
+from explorer.errors import InputError
+from explorer_app.service import pictures
+from explorer_app.service.models import UNTOUCHED
+from explorer_app.service.question import DEFAULT_PHOTO, Question
+from explorer_app.tabs.shared import settings
+
+NAMES = ("s14-noise", "s14-mixture", UNTOUCHED)
+
+
+def question(student: str, *beside: str, backbone: str = "s14") -> Question:
+    photo = pictures.photo_path(DEFAULT_PHOTO)
+    return Question.read(photo, DEFAULT_PHOTO, "fog:3", backbone, student, 224, 0, beside=beside)
+
+
+def test_the_student_itself_is_not_beside_itself_and_four_are_the_most():
+    assert question("s14-noise", "s14-noise", "s14-blur", "s14-blur").beside == ("s14-blur",)
+    with pytest.raises(InputError, match="4 students are shown at once at most; got 5"):
+        question("s14-noise", "s14-blur", "s14-mask", "s14-mixture", "s14-common")
+
+
+def test_a_link_tells_the_others_and_refuses_those_of_another_backbone():
+    asked = question("s14-noise", "s14-mask", "s14-mixture")
+    link = asked.link()
+    assert isinstance(link, dict)
+    assert link["beside"] == "s14-mask,s14-mixture"
+    assert Question.of_link(link) == asked
+    assert "beside" not in question("s14-noise").link()
+    with pytest.raises(InputError, match="'s14' has no student 'clip-b16-mixture'"):
+        Question.of_link({**link, "beside": "clip-b16-mixture"})
+
+
+def test_what_one_student_decides_does_not_change_with_those_beside_it():
+    alone, several = question("s14-noise"), question("s14-noise", "s14-mask")
+    assert settings(alone) == settings(several)
+    assert alone != several
+    assert several.versions() == (alone.version(), question("s14-mask").version())
+
+
+@pytest.mark.weights
+def test_each_student_is_seen_as_it_is_alone():
+    together = question(*NAMES).together()
+    assert together.students == NAMES
+    for name in NAMES:
+        alone = question(name).comparison()
+        assert together.alignments[name].as_json() == alone.alignments["student"].as_json()
+        assert together.maps()[f"{name}_clean"].equal(alone.maps()["student_clean"])
+    assert question("s14-noise").together().students == ("student",)
+    left = question("s14-noise", "clip-b16-mixture").together()
+    assert left.students == ("student",), "one of the backbone before, between two events of the page"
+
+
+@pytest.mark.browser
+@pytest.mark.weights
+def test_students_stand_beside_each_other(open_page: Open):
+    visit = open_page()
+    page, before = visit.page, visit.numbers()
+    visit.unfold("more-model")
+    for name in ("s14-mixture", "s14-mask"):
+        page.locator("#beside input").click()
+        page.get_by_role("option", name=f"{name}: trained on").click()
+        expect(page.locator(f'#attention-view .vx-box[data-pane="{name}_distorted"]')).to_be_visible(timeout=30_000)
+        visit.settle()
+    head = page.locator("#attention-view .vx-table thead").first
+    for name in ("teacher", "s14-noise", "s14-mixture", "s14-mask"):
+        expect(head).to_contain_text(name)
+    assert visit.numbers() != before
+    maps = [visit.heat(f"{name}_distorted") for name in ("teacher", "s14-noise", "s14-mixture", "s14-mask")]
+    assert len(set(maps)) == 4
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+
+    visit.open_tab("Patches")
+    patches = page.locator("#patch-view .vx-box:visible")
+    expect(patches).to_have_count(8, timeout=30_000)
+    visit.open_tab("Attention")
+    page.keyboard.press("Escape")
+    while (chosen := page.locator("#beside .token-remove:visible")).count():
+        chosen.first.click()
+        visit.settle()
+    expect(page.locator('#attention-view .vx-box[data-pane="student_distorted"]')).to_be_visible(timeout=30_000)
+    expect(page.locator("#attention-view")).to_contain_text("the student keeps")
+    assert visit.notice() == ""
