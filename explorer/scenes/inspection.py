@@ -143,10 +143,11 @@ def moment_scene(moment: Moment) -> Payload:
     }
 
 
-def _moved(damage: Distortion) -> str:
+def _moved(damage: Distortion) -> Payload:
+    """A sentence on it, where a damaged picture was moved onto the clean one."""
     if not isinstance(damage, Given) or not any(damage.shift or ()):
-        return ""
-    return f"The damaged picture is {damage.moved}."
+        return {}
+    return {"moved": f"The damaged picture is {damage.moved}."}
 
 
 def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
@@ -197,7 +198,7 @@ def _pictures(
         "panes": panes,
         "untouched_student": weights[0] == weights[1],
         "damage": distortion.label,
-        "moved": _moved(distortion),
+        **_moved(distortion),
         "about": about(weights, distortion, seed, clean is not None, names=names),
         "message": None,
         "link": link,

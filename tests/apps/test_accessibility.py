@@ -30,8 +30,15 @@ def looked_at(browser: Browser, app: Served) -> Iterator[Visit]:
     visit.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1440, "dark"),
+        (390, "light"),
+        pytest.param(1440, "light", marks=pytest.mark.slow),
+        pytest.param(390, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_no_tab_shuts_anybody_out(looked_at: Visit, axe: str, width: int, scheme: str) -> None:
     page = looked_at.page
     page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", scheme == "dark")

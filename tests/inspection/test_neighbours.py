@@ -55,6 +55,7 @@ def test_what_is_refused(tiny: ex.Backbone, gallery: ImageSet) -> None:
         ex.nearest_pictures(other, compared, gallery)
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_a_student_finds_the_clean_picture_that_its_teacher_misses(photos: Tensor) -> None:
     both, images = ex.load_pair("s14-noise"), ex.load_images("photos", size=224)
