@@ -8,6 +8,8 @@ from playwright.sync_api import Locator, expect
 from serving import ROOT
 from visiting import Open, Visit
 
+from tests.nightly import left
+
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
 SCREENS = {"1440 x 1000": {"width": 1440, "height": 1000}, "390 x 844": {"width": 390, "height": 844}}
@@ -126,7 +128,7 @@ def told() -> dict[tuple[str, str], list[int]]:
     return {(row[0], screen): [int(n) for n in row[at].split("+")] for row in rows for screen, at in places.items()}
 
 
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("screen", left(SCREENS, to_the_night=("1440 x 1000",)))
 def test_the_tasks_of_a_visitor_take_no_more_than_is_told(
     open_page: Open, told: dict[tuple[str, str], list[int]], screen: str
 ) -> None:

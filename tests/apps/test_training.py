@@ -208,6 +208,7 @@ def test_two_visitors_take_turns_and_who_leaves_makes_room(open_page: Open, app:
     assert step(other) == 5
 
 
+@pytest.mark.slow
 def test_one_zip_of_pictures_is_there_in_three_tabs(open_page: Open, packed: Path) -> None:
     visit = open_page(width=390, height=844)
     page = on_train_tab(visit, steps=5)
