@@ -40,10 +40,10 @@ Look at one picture clean and distorted, and see what becomes of the attention.
 Writes a figure: the picture, the attention maps of the clean and of the distorted one under one colour scale, and
 their difference. Prints how well the distorted view agrees with the reference, which is the teacher on the clean
 picture. Without a trained student the student is the untouched copy of the teacher; --student may be given up to four
-times. A picture that is damaged already
-is compared with its clean twin (--clean), onto which it is moved; or, where there is none (--no-clean), student and
-teacher are compared with each other on it, and nothing is measured against a truth. --html writes a page, too: the
-interactive views of attention and patches in one file below 2 MB, which needs neither server nor network.
+times. A picture that is damaged already is compared with its clean twin (--clean), onto which it is moved; or, where
+there is none (--no-clean), student and teacher are compared with each other on it, and nothing is measured against a
+truth. --html writes a page, too: the interactive views of attention and patches in one file below 2 MB, which needs
+neither server nor network.
 
 examples:
   {PROGRAM} compare cat.jpg

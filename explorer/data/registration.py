@@ -89,14 +89,12 @@ def look_swapped(clean: Float[Tensor, "3 height width"], damaged: Float[Tensor, 
     under 15 px of motion, 12 % under noise of sigma 0.1, and 1 % as JPEG of quality 8. Given the right way round it is
     said of 4 % under ImageNet-C's snow 3, and of 1 % at most under 21 others.
     """
-    details = [_finest(picture) for picture in (clean, damaged)]
-    (finest, _), (others, _) = details
-    if max(finest, others) < _TWICE * min(finest, others):
-        return False
-    rich, share = (0, details[0][1]) if finest > others else (1, details[1][1])
-    if _SCENE < share < _NOISE:
-        return False
-    return (rich == 0) == (share >= _NOISE)
+    (own, share), (others, others_share) = _finest(clean), _finest(damaged)
+    if own >= _TWICE * others:
+        return share >= _NOISE  # the clean one has noise
+    if others >= _TWICE * own:
+        return others_share <= _SCENE  # the damaged one has the scene's details
+    return False
 
 
 def _finest(image: Float[Tensor, "3 height width"]) -> tuple[float, float]:

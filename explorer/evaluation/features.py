@@ -265,7 +265,7 @@ class _Job:
         arrays = {name: values.astype(np.float32) for name, values in tensors.items()}
         tried = [0, len(self.images) - 1]
         now = self._computed(self.images.stack(tried), tried)
-        same = all(_close(arrays[name][tried], now[name]) for name in now)
+        same = all(close(arrays[name][tried], now[name]) for name in now)
         return _features(arrays, self.layers, self.key) if same else None
 
     def in_memory(self, workers: int, progress: Told | None) -> Features:
@@ -374,7 +374,8 @@ def _features(arrays: dict[str, np.ndarray], layers: tuple[int, ...], key: str) 
     )
 
 
-def _close(kept: np.ndarray, now: np.ndarray) -> bool:
+def close(kept: Float[np.ndarray, "*picture dim"], now: Float[np.ndarray, "*picture dim"]) -> bool:
+    """Whether the same backbone saw the same pictures, maybe in another precision or on another processor."""
     norms = np.linalg.norm(kept, axis=-1) * np.linalg.norm(now, axis=-1)
     return kept.shape == now.shape and bool(np.all((kept * now).sum(axis=-1) > (1 - _CLOSE) * norms))
 

@@ -30,7 +30,7 @@ from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation.evaluation import draw_seed
-from explorer.evaluation.features import Told, embed
+from explorer.evaluation.features import Told, close, embed
 from explorer.evaluation.probes import Probe, fit_on_features, linear_probe
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, load_backbone
@@ -47,7 +47,6 @@ MAX_BYTES = 512 << 20
 _FORMAT = 1
 _ABOUT = "probe"
 _NUMBERS = ("weights", "bias", "mean", "scale")
-_CLOSE = 5e-3  # cosine distance; half precision and another processor's arithmetic stay far below
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -364,9 +363,7 @@ def _check_backbone(
 ) -> None:
     weights, size = about["weights"], tuple(about["image_size"])
     if backbone.sha256 == weights["sha256"] and backbone.height_width == size:
-        own = _sample(backbone).double()
-        alike = own.shape == sample.shape and torch.cosine_similarity(own, sample.double(), dim=0) > 1 - _CLOSE
-        if alike:
+        if close(sample.double().numpy(), _sample(backbone).double().numpy()):
             return
         raise InputError(
             f"'{os.fspath(file)}' was fitted on '{backbone.name}', {backbone.source}; the backbone at hand says to be "

@@ -117,7 +117,6 @@ def sweep(
             pictures that are damaged already.
         ImageError: a picture is damaged, as in `embed`.
     """
-    images = image_set(images) if len(images) else images
     strengths = strengths_for(images, distortion, values, parameter)
     return deque(sweep_steps(pair, images, strengths, seed=seed, gallery=gallery, batch_size=batch_size), maxlen=1)[0]
 

@@ -38,7 +38,7 @@ def build_nearest(page: Page) -> None:
         found = gr.HTML(elem_id="nearest-found", elem_classes=MADE, padding=False)
     column.way.change(lambda way: gr.Column(visible=way == DAMAGED), column.way, panel, **QUICK)
     inputs, outputs = [page.shown, page.zipped, chosen, *column.inputs], [found, status, line]
-    find.click(lambda *asked: (yield from _find(*asked)), inputs, outputs, **QUEUE)
+    find.click(_find, inputs, outputs, **QUEUE)
     for event in (*column.changes, page.zipped.change, chosen.change):
         event(find_ready, inputs, outputs, trigger_mode="always_last", **QUEUE)
     for done in (*column.chosen, page.opened):

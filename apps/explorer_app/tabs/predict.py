@@ -184,8 +184,7 @@ def _is_quick(question: Question, source: Source, labels: Path | None) -> bool:
 
 def _drawn(question: Question, seen: probes.Seen) -> str:
     """The views beside each other, each with the classes that are likeliest to it."""
-    shown = question.comparison()
-    pictures = {"clean": shown.clean, "distorted": shown.distorted}
+    pictures = dict(zip(("clean", "distorted"), question.seen()[:2], strict=True))
     reference = likeliest(seen.classes, next(iter(seen.chances.values())), 1)[0][0]
     cards = "".join(
         _card(view, seen, picture_of(pictures[view.split("_")[1]]), reference)  # type: ignore[arg-type]
