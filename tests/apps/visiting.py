@@ -69,14 +69,17 @@ class Visit:
         self.page.wait_for_function(SHOWN, arg=VIEWS[view])
 
     def settle(self) -> None:
-        """Until nothing is awaited from the server, and has not been for a while; an event stream may linger."""
+        """Until nothing is awaited from the server, and has not been for a while; an event stream may linger.
+
+        An open stream is mostly a handler at work, which others follow once it is done: it gets five seconds of quiet.
+        """
         quiet, known = 0, -1
         for _ in range(WAIT_MS // 50):
             self.page.wait_for_timeout(50)
             busy = [request for request in self.awaited if "/queue/data" not in request.url]
             quiet = 0 if busy or known != len(self.requests) else quiet + 1
             known = len(self.requests)
-            if quiet >= (30 if self.awaited else 8):
+            if quiet >= (100 if self.awaited else 8):
                 return
         raise TimeoutError(f"still awaited: {[request.url for request in self.awaited]}")
 
