@@ -49,7 +49,11 @@ export interface Moment { step: number; attention: Encoded; patches: Encoded; ag
 export interface TrainingRecord {
   step: number; steps: number; losses?: Measured; alignment?: Measured | null; eta_seconds?: number; images_per_second?: number;
 }
+/** A run beside the one that is shown: without moments where it saw another picture, or none is recorded; `why` tells it. */
+export interface BesideRun { name: string; records?: TrainingRecord[]; before?: Measured | null; moments?: Moment[]; why?: string | null }
+/** differs: settings that are not the same in all runs, each with its value in this one and in those beside it. */
 export interface RecoveryPayload extends Common {
+  beside?: BesideRun[]; differs?: [string, string[]][];
   grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; key?: string; run?: string | null;
   pictures?: { clean: string; distorted: string }; reference?: Moment; moments?: Moment[]; records?: TrainingRecord[];
   called?: [string, string]; view?: "clean" | "distorted";

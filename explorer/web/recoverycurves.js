@@ -1,6 +1,6 @@
 // Curves over the steps of a training: losses, and agreement with the teacher.
 
-/** @import { TrainingRecord } from "./payloads" */
+/** @import { Measured, TrainingRecord } from "./payloads" */
 import { extentOf } from "./arrays.js";
 import { make, setText } from "./elements.js";
 import { formatFixed } from "./format.js";
@@ -10,6 +10,7 @@ const LOSS_NAMES = { loss: "total", cls: "class token", patch: "patches" };
 const PLOT = { height: 178, left: 40, right: 12, top: 12, bottom: 24 };
 const SMOOTHED_FROM = 31; // records; fewer are drawn as they are
 const DRAWN_POINTS = 400; // of one curve: no screen shows more
+const MARKERS = ["circle", "square", "diamond", "triangle"]; // of runs beside each other
 const finiteOrNaN = (value) => (Number.isFinite(value) ? value : NaN);
 
 /** One curve for each loss: {name, label, look, points: [[step, value], ...], smoothed}; NaN where there is no number. @param {{ records: TrainingRecord[] }} run */
@@ -27,8 +28,7 @@ export function lossSeries({ records }) {
 
 /** Held-out pictures where they were evaluated, and this picture at each moment. */
 export function agreementSeries({ records, before, moments }) {
-  const evaluated = records.filter((record) => record.alignment).map((record) => [record.step, record.alignment]);
-  const heldOut = before ? [[0, before], ...evaluated] : evaluated;
+  const heldOut = heldOutOf({ records, before });
   const seen = moments.map((moment) => [moment.step, moment.agreement]);
   const curve = (key, short, points, who) => ({
     name: `${who} ${key}`,
@@ -42,6 +42,23 @@ export function agreementSeries({ records, before, moments }) {
     curve("cls_cosine", "CLS", [heldOut, seen][i], who),
     curve("patch_cosine", "patch", [heldOut, seen][i], who),
   ]);
+}
+
+/** One measure of the held-out pictures, a curve for each run. @param {{ name: string, records: TrainingRecord[], before: Measured | null }[]} runs @param {string} measure */
+export function besideSeries(runs, measure) {
+  return runs.map((run, i) => ({
+    name: `${i} ${run.name}`,
+    label: run.name,
+    look: `run${i}`,
+    points: heldOutOf(run).map(([step, values]) => [step, finiteOrNaN(values[measure])]),
+    high: 1,
+    marker: MARKERS[i],
+  }));
+}
+
+function heldOutOf({ records, before }) {
+  const evaluated = records.filter((record) => record.alignment).map((record) => [record.step, record.alignment]);
+  return before ? [[0, before], ...evaluated] : evaluated;
 }
 
 /** Curves over steps, with a line at the step that is shown. `choose(step)` is called on a click. */
@@ -187,6 +204,8 @@ export function pathOf(points, { x, y }) {
 
 function dot(kind, x, y) {
   if (kind === "square") return `M${x - 3} ${y - 3}h6v6h-6z`;
+  if (kind === "diamond") return `M${x} ${y - 4.5}l4.5 4.5l-4.5 4.5l-4.5 -4.5z`;
+  if (kind === "triangle") return `M${x} ${y - 4}l4 7h-8z`;
   return `M${x - 3.5} ${y}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0`;
 }
 

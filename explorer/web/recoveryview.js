@@ -15,13 +15,14 @@ import { judged, mapOfHeads } from "./maps.js";
 import { changedSettings, createActions } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, framePatch, readPayload, readSpot, spotAt, spotOn, trackPatches } from "./panes.js";
-import { agreementSeries, createChart, lossSeries } from "./recoverycurves.js";
+import { agreementSeries, besideSeries, createChart, lossSeries } from "./recoverycurves.js";
 import { tellLearned } from "./sayings.js";
 import { readChoice, readFlag, readNumber } from "./settings.js";
 
 const ROWS = ["attention", "similarity"];
 const WAYS = ["mean"]; // to join heads
-const COLUMNS = ["reference", "before", "student"];
+const BESIDE = ["beside0", "beside1", "beside2"]; // other runs, at the step of the one that is shown
+const COLUMNS = ["reference", "before", "student", ...BESIDE];
 /** @type {Record<string, any>} */
 const RECOVERY_DEFAULTS = { head: "mean", pin: null, wipe: 0, ...LOOK_DEFAULTS };
 const PLAY_MS = 4000; // from the first moment to the last
@@ -57,6 +58,8 @@ export function createRecoveryView(root, options = {}) {
     return view;
   });
   const bars = { attention: createColourBar(), similarity: createColourBar() };
+  const differences = createDifferences();
+  status.node.append(differences.node);
   const maps = make("div", { class: "vx-recoverymaps" }, ...ROWS.map((what) =>
     make("div", { class: "vx-triple" }, ...COLUMNS.map((id) => panes[`${what}_${id}`].node), bars[what].node)));
 
@@ -100,12 +103,14 @@ export function createRecoveryView(root, options = {}) {
   const charts = {
     losses: createChart(life, "Losses", choose),
     agreement: createChart(life, "Agreement with the teacher on the clean picture", choose),
+    cls_cosine: createChart(life, "CLS cosine, held-out pictures", choose),
+    patch_cosine: createChart(life, "Patch cosine, held-out pictures", choose),
   };
   const table = createAgreementTable(shell);
   const saying = make("p", { class: "vx-saying" });
   const hint = make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys: what resembles this patch of the clean picture? A ring marks its best match. Click, Enter or Space pins the patch, Escape lets it go." });
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
-  const side = make("div", { class: "vx-part vx-recoveryside" }, make("div", { class: "vx-charts" }, charts.losses.node, charts.agreement.node), saying, table.node);
+  const side = make("div", { class: "vx-part vx-recoveryside" }, make("div", { class: "vx-charts" }, ...Object.values(charts).map(({ node }) => node)), saying, table.node);
   const more = make("div", { class: "vx-part vx-recoverymore" }, hint, controls, actions.node);
   shell.body.append(status.node, scrub, maps, side, more);
 
@@ -151,16 +156,24 @@ export function createRecoveryView(root, options = {}) {
   function readRun(payload, base) {
     const already = data?.base === base ? known : new Map();
     const kept = new Map();
-    for (const moment of base.reference ? payload.moments ?? [] : []) {
-      const old = already.get(moment.step);
+    /** @param {{ moments?: Moment[] }} of @param {string} whose @returns {any[]} */
+    const readMoments = ({ moments = [] }, whose) => (base.reference ? moments : []).map((moment) => {
+      const key = `${moment.step} ${whose}`;
+      const old = already.get(key);
       const fresh = old?.source !== moment.attention.data;
       if (fresh) stats.decoded += 1;
-      kept.set(moment.step, fresh ? readMoment(moment, base.rows * base.cols) : old);
-    }
+      kept.set(key, fresh ? readMoment(moment, base.rows * base.cols) : old);
+      return kept.get(key);
+    });
+    const moments = readMoments(payload, "");
+    const beside = (payload.beside ?? []).slice(0, BESIDE.length).map((run) => ({ records: [], before: null, ...run, moments: readMoments(run, run.name) }));
     known = kept;
     return {
       base,
-      moments: [...kept.values()],
+      moments,
+      beside,
+      near: beside.filter((run) => run.moments.length), // those that saw the same picture
+      differs: payload.differs ?? [],
       run: payload.run ?? null,
       state: readChoice(payload.state, STATES, null),
       message: payload.message ?? null,
@@ -251,7 +264,9 @@ export function createRecoveryView(root, options = {}) {
 
   // ------------------------------------------------------------ values
   function chosenMoments() {
-    return { reference: data.base.reference, before: data.moments[0], student: data.moments[indexNow()] };
+    const student = data.moments[indexNow()];
+    const others = data.near.map(({ moments }, i) => [BESIDE[i], moments.findLast(({ step }) => step <= student.step) ?? moments[0]]);
+    return { reference: data.base.reference, before: data.moments[0], student, ...Object.fromEntries(others) };
   }
 
   /** Cosine of one patch of the reference with every patch of the reference, before, and now. */
@@ -261,11 +276,14 @@ export function createRecoveryView(root, options = {}) {
     return Object.fromEntries(moments.map(([id, { features }]) => [id, cosinesTo(features, reference.features, row * cols + col)]));
   }
 
+  /** The panes of a row that are shown. */
+  const columns = () => COLUMNS.slice(0, COLUMNS.length - BESIDE.length + data.near.length);
+
   /** Where the scale for all steps ends, so that scrubbing does not change what a colour means. */
   function attentionTop() {
     const tops = (data.tops ??= new Map()); // sought once for each head, and not at each step of the scrubber
     if (!tops.has(state.head)) {
-      tops.set(state.head, scaleEnd([data.base.reference, ...data.moments].map((moment) => attentionMap(moment, state.head))));
+      tops.set(state.head, scaleEnd([data.base.reference, ...data.moments, ...data.near.flatMap(({ moments }) => moments)].map((moment) => attentionMap(moment, state.head))));
     }
     return tops.get(state.head);
   }
@@ -276,7 +294,7 @@ export function createRecoveryView(root, options = {}) {
   function paintRow(what, values, high) {
     const { rows, cols, tables } = data.base;
     const paint = (canvas, map) => paintMap(canvas, map, rows, cols, 0, high, tables[state.colours], state.smooth);
-    for (const id of COLUMNS) {
+    for (const id of columns()) {
       shown[`${what}_${id}`] = values[id];
       paint(panes[`${what}_${id}`].heat, values[id]);
     }
@@ -310,7 +328,8 @@ export function createRecoveryView(root, options = {}) {
     const here = hovered ?? query;
     const { cols } = data.base;
     const at = here.row * cols + here.col;
-    for (const [id, pane] of Object.entries(panes)) {
+    for (const id of ROWS.flatMap((what) => columns().map((column) => `${what}_${column}`))) {
+      const pane = panes[id];
       const origin = id.endsWith("reference");
       const kind = !origin ? "same" : state.pin ? "pin" : "cursor";
       for (const other of ["same", "pin", "cursor"]) if (other !== kind) pane.unmark(other);
@@ -337,7 +356,7 @@ export function createRecoveryView(root, options = {}) {
 
   function announce({ pane, row, col }, at) {
     const what = pane.split("_")[0];
-    const values = COLUMNS.map((id) => `${panes[`${what}_${id}`].title.textContent} ${tellValue(`${what}_${id}`, at)}`);
+    const values = columns().map((id) => `${panes[`${what}_${id}`].title.textContent} ${tellValue(`${what}_${id}`, at)}`);
     shell.announce(`row ${row}, column ${col}. ${what}: ${values.join(", ")}`);
   }
 
@@ -346,17 +365,18 @@ export function createRecoveryView(root, options = {}) {
     refreshPlay();
     if (!filled()) return markCharts(data?.records.at(-1)?.step ?? 0);
     const index = indexNow();
-    const first = data.moments[0];
-    const { step } = data.moments[index];
+    const { before: first, student: latest, ...others } = chosenMoments();
+    const { step } = latest;
     scrubber.set(index, data.moments.length - 1);
     for (const what of ROWS) {
       entitle(panes[`${what}_before`], `Before \u00b7 step ${first.step}`);
       entitle(panes[`${what}_student`], `${capital(data.called[1])} \u00b7 step ${step}`);
+      data.near.forEach(({ name }, i) => entitle(panes[`${what}_${BESIDE[i]}`], `${name} \u00b7 step ${others[BESIDE[i]].step}`));
     }
     markCharts(step);
-    const [before, now] = [first, data.moments[index]].map(({ agreement }) => agreement.cls_cosine);
+    const [before, now] = [first, latest].map(({ agreement }) => agreement.cls_cosine);
     setText(saying, data.view === "clean" ? "" : tellLearned(before, now, step, data.called[1]));
-    table.set(data.measures, first, data.moments[index], data.called[1]);
+    table.set(data.measures, [["before", first], [data.called[1], latest], ...data.near.map(({ name }, i) => [name, others[BESIDE[i]]])]);
     paintAttention();
     repaint();
   }
@@ -369,9 +389,18 @@ export function createRecoveryView(root, options = {}) {
   function refreshRun() {
     status.set(data);
     shell.body.classList.toggle("vx-curvesonly", !filled());
+    shell.body.classList.toggle("vx-besides", data.beside.length > 0);
     for (const node of [scrub, maps, more, saying, table.node]) node.hidden = !filled();
+    maps.style.setProperty("--vx-columns", columns().length);
+    for (const what of ROWS) for (const id of BESIDE) panes[`${what}_${id}`].node.hidden = !columns().includes(id);
+    differences.set(data);
     charts.losses.draw(lossSeries(data), data.steps);
     charts.agreement.draw(agreementSeries(data), data.steps);
+    charts.agreement.node.hidden = data.beside.length > 0;
+    for (const measure of ["cls_cosine", "patch_cosine"]) {
+      charts[measure].node.hidden = !data.beside.length;
+      charts[measure].draw(besideSeries([{ ...data, name: "this run" }, ...data.beside], measure), data.steps);
+    }
   }
 
   /** What changes with settings or payload, but not with the pointer. */
@@ -431,11 +460,14 @@ export function createRecoveryView(root, options = {}) {
   /** As many of the recorded steps as there is room for, the one that is shown among them. */
   function makePage() {
     const all = data.payload.moments ?? [];
-    const room = Math.max(2, Math.floor(PAGE_CHARACTERS / Math.max(...all.map((moment) => JSON.stringify(moment).length))));
+    const largest = Math.max(...all.map((moment) => JSON.stringify(moment).length));
+    const room = Math.max(2, Math.floor(PAGE_CHARACTERS / (largest * (1 + data.near.length))));
     const kept = all.length <= room ? new Set(all.keys()) : new Set(Array.from({ length: room }, (_, i) => Math.round((i * (all.length - 1)) / (room - 1))));
     const moments = all.filter((moment, i) => kept.has(i) || (filled() && moment.step === data.moments[indexNow()].step));
     const ended = ["finished", "stopped", "failed"].includes(data.state);
-    const payload = { ...data.payload, moments, state: ended ? data.state : null };
+    const near = (run) => run.moments && new Set(moments.map(({ step }) => run.moments.findLast((moment) => moment.step <= step) ?? run.moments[0]));
+    const beside = data.payload.beside?.map((run) => ({ ...run, moments: near(run) && [...near(run)] }));
+    const payload = { ...data.payload, moments, ...(beside && { beside }), state: ended ? data.state : null };
     const facts = moments.length < all.length ? [["Steps", `${moments.length} of the ${all.length} recorded`]] : [];
     return { title: `A ${data.called[1]} learns to see`, payload, state: { ...snapshot(), index: null, playing: false }, facts };
   }
@@ -451,16 +483,17 @@ export function createRecoveryView(root, options = {}) {
     };
     return {
       heading: `A ${data.called[1]} learns to see: step ${step} of ${data.steps}`,
-      cells: ROWS.map((what) => COLUMNS.map((id) => cellOf(what, id))),
+      cells: ROWS.map((what) => columns().map((id) => cellOf(what, id))),
       aspect: data.base.height / data.base.width,
       bars: [
-        { ...bars.attention.shown(), text: `attention, ${nameOfHead(state.head)}: one scale for all steps`, from: 0, span: 1.5 },
-        { ...bars.similarity.shown(), text: `cosine with row ${query.row}, col ${query.col} of the clean picture`, from: 1.5, span: 1.5 },
+        { ...bars.attention.shown(), text: `attention, ${nameOfHead(state.head)}: one scale for all steps`, from: 0, span: columns().length / 2 },
+        { ...bars.similarity.shown(), text: `cosine with row ${query.row}, col ${query.col} of the clean picture`, from: columns().length / 2, span: columns().length / 2 },
       ],
       lines: [
         `${capital(data.called[1])}: step ${step}${wiped}`,
         `Agreement of this picture before: ${numbers(data.moments[0].agreement)}`,
         `Agreement of this picture at step ${step}: ${numbers(agreement)}`,
+        ...data.near.map(({ name }, i) => `${name}: ${numbers(chosenMoments()[BESIDE[i]].agreement)}`),
       ],
       over: markFigure,
     };
@@ -488,7 +521,7 @@ export function createRecoveryView(root, options = {}) {
 
   function makeNumbers() {
     const { rows, cols } = data.base;
-    const grids = (what) => Object.fromEntries(COLUMNS.map((id) => [id, tableOf(shown[`${what}_${id}`], rows, cols)]));
+    const grids = (what) => Object.fromEntries(columns().map((id) => [id, tableOf(shown[`${what}_${id}`], rows, cols)]));
     const { step, agreement } = data.moments[indexNow()];
     return {
       run: data.run,
@@ -502,6 +535,8 @@ export function createRecoveryView(root, options = {}) {
       recorded_steps: data.moments.map((moment) => moment.step),
       before: data.before,
       records: data.records,
+      beside: data.beside.map(({ name, before, records }) => ({ name, before, records })),
+      differs: data.differs,
     };
   }
 
@@ -550,7 +585,7 @@ export function createRecoveryView(root, options = {}) {
       if (!wanted) halt();
       else if (!playing) start();
     },
-    /** Cosine with the patch at (row, col) of the reference: {reference, before, student: Float32Array}, row by row. */
+    /** Cosine with the patch at (row, col) of the reference: {reference, before, student, beside0…: Float32Array}, row by row. */
     similarity,
     /** The maps on screen, by pane: `attention_student` and so on. */
     maps: () => ({ ...shown }),
@@ -653,31 +688,54 @@ function timeLeft(seconds) {
   return minutes < 60 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
 }
 
-/** This picture's agreement, before and at the step that is shown. */
+/** This picture's agreement, before and at the step that is shown: of this student, and of those beside it. */
 function createAgreementTable(shell) {
-  const names = [make("span"), make("span")];
   const node = make("div");
-  let shown = null; // the measures that the table has columns for
+  let shown = null; // the measures that the table has columns for, and how many rows
+  let names = [];
   let cells = [];
-  const build = (measures) => {
+  const build = (measures, count) => {
     const heads = measures.map(({ title, better, help }) => columnName(createHelp(shell, title, help), createArrow(better)));
+    names = Array.from({ length: count }, () => make("span"));
     cells = names.map(() => measures.map(() => make("td")));
     const rows = names.map((name, i) => createRow([name], cells[i]));
     node.replaceChildren(createTable("vx-agreement", ["This picture\u2019s agreement with the reference"], heads, rows));
-    shown = JSON.stringify(measures);
   };
-  const set = (measures, first, now, who) => {
-    if (shown !== JSON.stringify(measures)) build(measures);
-    setText(names[0], `before, step ${first.step}`);
-    setText(names[1], `${who}, step ${now.step}`);
-    measures.forEach(({ id, better }, i) => {
-      const [before, after] = [first.agreement[id], now.agreement[id]];
-      const word = judged(better, before, after, 0.0005).replace("same", "");
-      setText(cells[0][i], formatFixed(before, 3));
-      cells[1][i].className = word && `vx-${word}`;
-      if (cells[1][i].textContent === `${formatFixed(after, 3)} ${word}`) return;
-      cells[1][i].replaceChildren(`${formatFixed(after, 3)} `, make("span", { class: "vx-sr", text: word }));
+  /** moments: [who, moment] for each row; the others are judged by the first one. */
+  const set = (measures, moments) => {
+    const key = JSON.stringify([measures, moments.length]);
+    if (shown !== key) build(measures, moments.length);
+    shown = key;
+    const first = moments[0][1].agreement;
+    moments.forEach(([who, { step, agreement }], row) => {
+      setText(names[row], `${who}, step ${step}`);
+      measures.forEach(({ id, better }, i) => {
+        const cell = cells[row][i];
+        const word = row ? judged(better, first[id], agreement[id], 0.0005).replace("same", "") : "";
+        cell.className = word && `vx-${word}`;
+        if (cell.textContent === `${formatFixed(agreement[id], 3)} ${word}`) return;
+        cell.replaceChildren(`${formatFixed(agreement[id], 3)} `, make("span", { class: "vx-sr", text: word }));
+      });
     });
+  };
+  return { node, set };
+}
+
+/** The settings in which runs beside each other differ, and why one of them shows no maps. */
+function createDifferences() {
+  const node = make("div", { class: "vx-differences", hidden: true });
+  let shown = "";
+  /** @param {{ beside: import("./payloads").BesideRun[]; differs: [string, string[]][] }} run */
+  const set = ({ beside, differs }) => {
+    node.hidden = !beside.length;
+    const key = JSON.stringify([differs, beside.map(({ name, why }) => [name, why])]);
+    if (key === shown) return;
+    shown = key;
+    const heads = ["this run", ...beside.map(({ name }) => name)].map((name) => columnName(name));
+    const rows = differs.map(([name, values]) => createRow([name], values));
+    const reasons = beside.filter(({ why }) => why).map(({ name, why }) => make("p", { class: "vx-hint", text: `${name}: curves only, since ${why}.` }));
+    const alike = make("p", { class: "vx-hint", text: "The runs have the same settings." });
+    node.replaceChildren(rows.length ? createTable("vx-settings", ["What differs"], heads, rows) : alike, ...reasons);
   };
   return { node, set };
 }

@@ -18,7 +18,7 @@ import torch
 import explorer as ex
 from explorer.models.pairs import STUDENT, PairError, export_pair, read_card
 from explorer_app import endpoints
-from explorer_app.service import models, pictures, runs, students
+from explorer_app.service import beside, models, pictures, runs, students
 from explorer_app.service.limits import Limits
 from explorer_app.service.runs import Run, Runs, Watched
 from explorer_app.tabs import train
@@ -74,20 +74,22 @@ def test_a_run_ends_with_a_student_that_can_be_looked_at(manager: Runs) -> None:
 
 def test_a_run_that_a_link_tells_is_only_looked_at_by_others(manager: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "RUNS", manager)
+    monkeypatch.setattr(beside, "RUNS", manager)
     run = manager.start(BACKBONE, config(400), watched=watched())
     wait(run, lambda each: students.folder_of(each.name) is not None and bool(each.moments))
     by_link = SimpleNamespace(query_params={"view": "train", "run": run.name})
-    payload, current, _, kept, *buttons = train.restore([], by_link)  # type: ignore[arg-type]
+    payload, current, _, kept, *buttons, _ = train.restore([], by_link)  # type: ignore[arg-type]
     assert (payload["run"], current, kept) == (None, run.name, []), "this browser does not take it for its own"
     assert "The run of the link" in payload["message"]
     assert "It goes on" in payload["message"]
-    assert [button.interactive for button in buttons] == [True, False, False, True, True], "neither stopped nor resumed"
+    allowed = [button.interactive for button in buttons]
+    assert allowed == [True, False, False, True, True, False], "neither stopped, resumed nor repeated"
     manager.stop(run)
     wait(run, ended)
     assert train.TAB.told(run.name) == {"run": run.name}
-    payload, *_, start, stop, resume, _, _ = train.restore([run.name], by_link)  # type: ignore[arg-type]
+    payload, *_, start, stop, resume, _, _, repeat, _ = train.restore([run.name], by_link)  # type: ignore[arg-type]
     assert payload["run"] == run.name
-    assert [start.interactive, stop.interactive, resume.interactive] == [True, False, True]
+    assert [each.interactive for each in (start, stop, resume, repeat)] == [True, False, True, True]
     assert train.TAB.told(train.EXAMPLE) == {}
 
 

@@ -192,6 +192,31 @@ def test_animation_and_student_are_downloaded_and_the_student_comes_back(trained
     assert trained.complaints == []
 
 
+def test_a_run_is_repeated_with_one_thing_changed_and_stands_beside_the_other(trained: Visit) -> None:
+    trained.open()
+    page = on_train_tab(trained, steps=5)
+    begin(page)
+    wait_for(page, "step 5 of 5")
+    trained.settle()
+    trained.choose("changed", "without the patch features (weight 0)")
+    page.locator("#repeat-run").click()
+    expect(page.locator("#recovery-view .vx-settings tbody")).to_have_text(
+        re.compile(r"^patch\s*0\s*1$"), timeout=PATIENCE
+    )
+    wait_for(page, "step 5 of 5")
+    trained.settle()
+    titles = page.locator("#recovery-view .vx-pane:visible .vx-title").all_inner_texts()
+    assert [text for text in titles if "patch 1" in text] == ["patch 1 · step 5"] * 2
+    assert trained.heat("attention_beside0", "train") != trained.heat("attention_student", "train")
+    listed = page.locator("#runs-beside label")
+    ticked = listed.filter(has_text="patch 1 · CLS").locator("input")
+    expect(ticked).to_be_checked()
+    assert listed.filter(has_text=f"steps {STEPS}").count() == 2, "so are the run before, and the student from its file"
+    ticked.uncheck()
+    expect(page.locator("#recovery-view .vx-settings")).to_have_count(0)
+    assert trained.complaints == []
+
+
 @pytest.mark.slow
 def test_two_visitors_take_turns_and_who_leaves_makes_room(open_page: Open, app: Served, browser: Browser) -> None:
     first = Visit(browser, app.url).open()

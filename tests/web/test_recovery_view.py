@@ -22,6 +22,7 @@ ROWS = ("attention", "similarity")
 COLUMNS = ("reference", "before", "student")
 MEASURED = "(fields) => Object.fromEntries(fields.map((name) => [name, view.state()[name]]))"
 UPDATE = "(payload) => view.update(payload)"
+SCALE_END = "Number(document.querySelector('.vx-bar .vx-ticks :last-child').textContent)"
 
 
 @pytest.fixture(scope="module")
@@ -514,6 +515,89 @@ def test_nothing_and_nonsense(open_view, run):
     assert page.locator("#root > *").count() == 0
 
 
+# ---------------------------------------------------------------- runs beside it
+
+
+def beside(run: dict) -> list[dict]:
+    """One that was recorded less often and stayed further away, and one that watched another picture."""
+    slower = fixtures.recovery_payload(moments=6, every=8)
+    for moment in slower["moments"]:
+        values = np.roll(decode(moment["attention"]), 3, axis=1)
+        scale = values.max() / 255
+        moment["attention"] = fixtures.encode((values / scale).round().astype(np.uint8), float(scale))
+    records = [record for record in slower["records"] if record["alignment"]]
+    kept = {"records": records, "before": slower["before"]}
+    return [
+        {"name": "patch 0", "moments": slower["moments"], **kept},
+        {"name": "b1c3", "why": "it watched another picture", **kept},
+    ]
+
+
+def with_others(run: dict) -> dict:
+    return {**run, "beside": beside(run), "differs": [["patch", ["1", "0", "1"]], ["seed", ["0", "0", "7"]]]}
+
+
+def test_runs_stand_beside_at_the_same_step_under_one_scale(open_view, run):
+    page = watch(open_view, with_others(run))
+    other = beside(run)[0]["moments"]
+    everything = [attention(moment) for moment in [run["reference"], *run["moments"], *other]]
+    assert page.evaluate(SCALE_END) == pytest.approx(scale_end(*everything), rel=0.01)
+    query = busiest(run)
+    for step, theirs in ((20, 2), (24, 3), (4, 0)):  # theirs are of every 8th
+        page.evaluate("(step) => view.set({ step })", step)
+        maps = shown(page)
+        assert {name for name in maps if "beside" in name} == {"attention_beside0", "similarity_beside0"}
+        np.testing.assert_allclose(maps["attention_beside0"], attention(other[theirs]), atol=1e-7)
+        values = decode(other[theirs]["patches"]).astype(float)
+        reference = decode(run["reference"]["patches"]).astype(float)[query["row"] * 16 + query["col"]]
+        expected = values @ reference / np.linalg.norm(values, axis=1) / np.linalg.norm(reference)
+        np.testing.assert_allclose(maps["similarity_beside0"], expected, atol=1e-5)
+        caption = page.locator(".vx-pane", has=page.locator('[data-pane="attention_beside0"]')).locator(".vx-title")
+        assert caption.inner_text() == f"patch 0 · step {8 * theirs}"
+    rows = page.locator(".vx-agreement tbody tr").all_inner_texts()
+    assert [text.split("\t")[0] for text in rows] == ["before, step 0", "student, step 4", "patch 0, step 0"]
+
+
+def test_what_sets_runs_apart_is_told_and_their_curves_lie_in_one_chart(open_view, run):
+    page = watch(open_view, with_others(run))
+    table = page.locator(".vx-settings")
+    assert table.locator("thead").inner_text().split() == ["this", "run", "patch", "0", "b1c3"]
+    assert [row.split() for row in table.locator("tbody tr").all_inner_texts()] == [
+        ["patch", "1", "0", "1"],
+        ["seed", "0", "0", "7"],
+    ]
+    assert "b1c3: curves only, since it watched another picture." in page.locator(".vx-differences").inner_text()
+    charts = page.locator(".vx-chart:visible")
+    assert charts.locator(".vx-charttitle").all_inner_texts() == [
+        "Losses",
+        "CLS cosine, held-out pictures",
+        "Patch cosine, held-out pictures",
+    ]
+    legend = charts.nth(1).locator("li").all_inner_texts()
+    assert [" ".join(each.split()[:-1]) for each in legend] == ["this run", "patch 0", "b1c3"]
+    assert "patch 0: from 0.580 at step 0 to 0.840 at step 32" in charts.nth(1).locator("svg").last.get_attribute(
+        "aria-label"
+    )
+    page.evaluate(UPDATE, run)  # alone again
+    page.wait_for_function("() => document.querySelector('.vx-differences').hidden")
+    assert "Agreement with the teacher" in page.locator(".vx-chart:visible").last.inner_text()
+    assert page.locator('[data-pane="attention_beside0"]').is_hidden()
+    assert set(shown(page)) >= {"attention_student"}
+
+
+def test_what_is_saved_has_the_runs_beside(open_view, run):
+    page = watch(open_view, with_others(run))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save figure").click()
+    assert Image.open(download.value.path()).width == 2 * (56 + 4 * 276 - 16)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save numbers").click()
+    content = json.loads(Path(download.value.path()).read_text())
+    assert set(content["attention"]) == {*COLUMNS, "beside0"}
+    assert [each["name"] for each in content["beside"]] == ["patch 0", "b1c3"]
+    assert content["differs"][0] == ["patch", ["1", "0", "1"]]
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -541,16 +625,17 @@ def test_figure_and_numbers_are_saved(open_view, run):
 # ---------------------------------------------------------------- looks
 
 
+@pytest.mark.parametrize("others", [False, True])
 @pytest.mark.parametrize("width", [390, 700, 950, 1050, 1440])
-def test_no_width_overflows(open_view, run, width):
-    page = watch(open_view, run, viewport={"width": width, "height": 900})
+def test_no_width_overflows(open_view, run, width, others):
+    page = watch(open_view, with_others(run) if others else run, viewport={"width": width, "height": 900})
     page.evaluate("view.set({ wipe: 40, pin: '3,3' })")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     spilled = page.evaluate(
         """(selector) => [...document.querySelectorAll(selector)].filter((node) =>
           node.getBoundingClientRect().right > innerWidth - 15 || node.scrollWidth > node.clientWidth + 1
         ).map((node) => node.className)""",
-        ".vx-run, .vx-scrub, .vx-triple, .vx-chart, .vx-agreement, .vx-controls",
+        ".vx-run, .vx-scrub, .vx-triple, .vx-chart:not([hidden]), .vx-agreement, .vx-settings, .vx-controls",
     )
     assert spilled == []
     sizes = page.evaluate("""() => [...document.querySelectorAll(".vx *")].filter((node) => node.textContent.trim())

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ class Run(Session):
         note: a sentence about the pictures that it learns from, or nothing.
         called: what its visitor calls the zip file of pictures, if there is one.
         scene: what the recovery view shows that does not change while the student learns.
+        beside: names of its visitor's other runs that are shown beside it.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Run(Session):
         self.name = folder.name
         self.note, self.called = "", _ZIP
         self.scene: Payload = {}
+        self.beside: tuple[str, ...] = ()
         self.version = 0
         self.happened = self._tell
         self._scenes: dict[int, tuple[ex.Moment, Payload]] = {}
@@ -100,6 +103,12 @@ class Run(Session):
         """Whether it ended before its last step, with a checkpoint to go on from."""
         kept = students.folder_of(self.name) is not None and (self.folder / _ORDER).is_file()
         return kept and self.state in ("stopped", "failed")
+
+    @property
+    def learned_from(self) -> str:
+        """What its pictures are called, if that is known."""
+        order = _order(self.folder)
+        return str(order.get("called", order.get("pictures", "not known")))
 
     @property
     def moments(self) -> list[Payload]:
@@ -142,8 +151,11 @@ class Run(Session):
         if earlier.recovery is not None and earlier.watched == self.watched:
             self.recovery, self.scene = earlier.recovery, earlier.scene
 
-    def keep_order(self, pictures: Source) -> None:
+    def keep_order(self, pictures: Source, called: str | None = None) -> None:
         """Make the folder, with what is needed to load the same pictures when the run is resumed.
+
+        Args:
+            called: what a zip file was called by its visitor; None for the name that it has.
 
         Raises:
             OSError: it cannot be written.
@@ -151,7 +163,7 @@ class Run(Session):
         try:
             with students.kept_secret("runs"):
                 self._claim.enter_context(claimed(self.folder))
-                _keep_order(self.folder, pictures, self.watched)
+                _keep_order(self.folder, pictures, self.watched, called)
         except OSError:
             self.leave()
             raise
@@ -168,7 +180,7 @@ class Run(Session):
         """Load what was asked for, and train until the end, a stop, or when the time for one run is over."""
         self._deadline = time.monotonic() + 60 * LIMITS.minutes
         teacher = models.load_backbone(self.backbone, self.config.image_size)
-        order = json.loads((self.folder / _ORDER).read_text(encoding="utf-8"))
+        order = _order(self.folder)
         self.called = order.get("called", _ZIP)
         pictures, self.note = _load(self.folder, order, self.config)
         if self.watched is not None and self.recovery is None:
@@ -222,9 +234,17 @@ class Runs:
         atexit.register(self.close)
 
     def start(
-        self, backbone: str, config: ex.DistillConfig, pictures: Source = PHOTOS, watched: Watched | None = None
+        self,
+        backbone: str,
+        config: ex.DistillConfig,
+        pictures: Source = PHOTOS,
+        watched: Watched | None = None,
+        called: str | None = None,
     ) -> Run:
         """Ask for a new run.
+
+        Args:
+            called: what a zip file of pictures was called by its visitor; None for the name that it has.
 
         Raises:
             ValueError: more than visitors may ask for (see `limits`), too many runs wait, or a zip file is not there.
@@ -234,8 +254,31 @@ class Runs:
         LIMITS.check_run(config)
         self._check_waiting()
         run = Run(students.new_folder(), backbone, config, watched)
-        run.keep_order(pictures)
+        run.keep_order(pictures, called)
         return self._enter(run)
+
+    def repeat(
+        self, name: str, change: Callable[[ex.DistillConfig], ex.DistillConfig], watched: Watched | None = None
+    ) -> Run:
+        """Ask for a new run with the settings of another one but for a change, beside which it is shown.
+
+        Args:
+            watched: the picture that is watched, where it is not known any more which one the other one watched.
+
+        Raises:
+            ValueError: there is no such run, it is not known what it learned from, or as for `start`.
+            OSError: as for `start`.
+        """
+        earlier = self.remembered(name)
+        order = _order(earlier.folder) if earlier is not None else {}
+        if earlier is None or not order:
+            raise InputError("it is not known here what this run learned from: set the form, and press Start")
+        chosen = order["pictures"]
+        pictures = earlier.folder / _ZIP if chosen == _ZIP else chosen
+        config = change(earlier.config)
+        run = self.start(earlier.backbone, config, pictures, earlier.watched or watched, order.get("called"))
+        run.beside = (name, *earlier.beside)
+        return run
 
     def resume(self, name: str, watched: Watched | None = None) -> Run:
         """Ask for a run to go on from its last checkpoint.
@@ -258,6 +301,7 @@ class Runs:
             run = Run(folder, card["backbone"], config, watched, resumed=True)
             if earlier is not None:
                 run.go_on_from(earlier)
+                run.beside = earlier.beside
             return self._enter(run)
 
     def stop(self, run: Run) -> None:
@@ -286,8 +330,9 @@ class Runs:
     def remembered(self, name: str) -> Run | None:
         """A run by its name: as it is known here, or else what its folder tells of it; None if it cannot be read."""
         folder = students.folder_of(name)
-        if name in self._known or folder is None:
-            return self._known.get(name)
+        known = self._known.get(name)
+        if known is not None or folder is None:
+            return known
         try:
             card, _, history = read_pair(folder)
             run = Run(folder, card["backbone"], ex.DistillConfig.from_dict(card["config"]), None)
@@ -296,6 +341,10 @@ class Runs:
             return None
         run.history, run.before = list(history), card["metrics"].get("before")
         run.state = "finished" if card["step"] >= run.config.steps else "stopped"
+        with self._lock:
+            self._known[name] = run
+            self._known.move_to_end(name, last=False)  # it can be read again, and is the first to be forgotten
+            self._forget()
         return run
 
     def close(self) -> None:
@@ -315,13 +364,17 @@ class Runs:
             self._waiting.append(run)
             self._known[run.name] = run
             self._known.move_to_end(run.name)
-            ended = [name for name, known in self._known.items() if known.ended]
-            for name in ended[: max(0, len(self._known) - _REMEMBERED)]:
-                del self._known[name]
+            self._forget()
             if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, daemon=True)
                 self._worker.start()
         return run
+
+    def _forget(self) -> None:
+        """Runs that ended, the first ones first, where there are too many."""
+        ended = [name for name, known in self._known.items() if known.ended]
+        for name in ended[: max(0, len(self._known) - _REMEMBERED)]:
+            del self._known[name]
 
     def _work(self) -> None:
         _let_others_go_first()
@@ -363,11 +416,17 @@ def _let_others_go_first() -> None:
         os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + _NICENESS)
 
 
-def _keep_order(folder: Path, pictures: Source, watched: Watched | None) -> None:
+def _order(folder: Path) -> dict[str, Any]:
+    """What `_keep_order` wrote; nothing, where a student was brought as a file."""
+    file = folder / _ORDER
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def _keep_order(folder: Path, pictures: Source, watched: Watched | None, name: str | None) -> None:
     """What is needed to load the same pictures when the run is resumed."""
     called = {}
     if isinstance(pictures, Path):
-        called = {"called": readable(pictures.name)}
+        called = {"called": name or readable(pictures.name)}
         folder.mkdir()
         shutil.copyfile(pictures, folder / _ZIP)
         pictures = _ZIP

@@ -16,7 +16,7 @@ from explorer.models.pairs import export_pair
 from explorer.system.files import atomic_path
 from explorer_app.browser_view import REMEMBER, browser_view
 from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
-from explorer_app.service import first_look, models, pace, runs, students
+from explorer_app.service import beside, first_look, models, pace, runs, students
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.limits import LIMITS
 from explorer_app.service.pictures import picture_set, source_of
@@ -40,7 +40,8 @@ The **teacher** stays as it is and sees clean pictures; the **student**, its cop
 the same: the same class token (*CLS* among the numbers), the same patch features (*patch*), the same attention
 (*attention*). The picture in the left column is not learned from; it shows how far the student has come. Similarity is
 that of the patch under the pointer. Runs take their turn; one that was stopped, also by closing this page, can be
-resumed.
+resumed. What a level brings is seen by leaving it out: **Repeat** makes the run that is shown again with one thing
+changed, on the same picture, and both stand side by side at the same step.
 """
 FIXED, VARYING = "as in the left column", "varying"
 TRAINABLE = [
@@ -70,6 +71,18 @@ def build(page: Page) -> Follows:
         resume = gr.Button("Resume", elem_id="resume-run", interactive=False, min_width=90)
     status, line = status_and_mark("run")
     view = browser_view("recoveryview", "recovery-view")
+    with gr.Row(elem_id="repeating", equal_height=True):
+        changed = gr.Dropdown(
+            list(beside.CHANGES), value=list(beside.CHANGES)[1], label="Repeat the run that is shown", elem_id="changed"
+        )
+        repeat = gr.Button("Repeat", elem_id="repeat-run", interactive=False, min_width=90, scale=0)
+    others = gr.CheckboxGroup(
+        [],
+        label="Your other runs, and what sets them apart",
+        info=f"Choose up to {beside.MOST}: they stand beside the one that is shown.",
+        elem_id="runs-beside",
+        visible=False,
+    )
     with gr.Row():
         # Of the run above: a shipped student is in the project's folder already.
         saving: dict[str, Any] = {"size": "sm", "min_width": 120, "interactive": False}
@@ -81,12 +94,14 @@ def build(page: Page) -> Follows:
         student_file = gr.DownloadButton("student", visible="hidden", elem_id="student-file")
         animation_file = gr.DownloadButton("animation", visible="hidden", elem_id="animation-file")
     current, made = gr.State(None), gr.State(None)  # None is a page of which it is not known yet if it has a run
-    follows = [view, current, made, own, start, stop, resume, student, animation]
+    follows = [view, current, made, own, start, stop, resume, student, animation, repeat, others]
     runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "trigger_mode": "once", **QUICK}
     start.click(None, js=IN_SIGHT, **PRIVATE)
     begun = start.click(_start, [own, page.zipped, *form, *column.inputs], [status, *follows], **runs_on)
     resumed = resume.click(_resume, [own, current, *column.inputs], [status, *follows], **runs_on)
-    for ended in (begun, resumed):
+    again = repeat.click(_repeat, [own, current, made, changed, *column.inputs], [status, *follows], **runs_on)
+    others.input(_put_beside, [own, current, others], [view, others], **QUICK)
+    for ended in (begun, resumed, again):
         offered = [page.shown, own, current, column.backbone, column.pair]
         page.redraw_after(ended.then(_offer, offered, column.pair, **PRIVATE))
     stop.click(_stop, current, stop, **AT_ONCE)
@@ -188,12 +203,12 @@ def restore(recalled: Any, request: gr.Request) -> list[Any]:
     shared = dict(request.query_params).get("run") if request else None
     run = RUNS.remembered(shared) if shared else None
     if run is not None and run.name not in kept:
-        return [_of_others(run), run.name, None, kept, *_buttons(run, own=False)]
+        return [_of_others(run), run.name, None, kept, *_buttons(run, own=False), _listed(kept, None)]
     run = run or (RUNS.remembered(kept[0]) if kept else None)
     if run is None:
-        return [None, NO_RUN, None, kept, *_buttons(None)]
+        return [None, NO_RUN, None, kept, *_buttons(None), _listed(kept, None)]
     _await_end(run)
-    return [run.payload(RUNS.ahead(run)), run.name, None, kept, *_buttons(run)]
+    return [beside.payload_of(run), run.name, None, kept, *_buttons(run), _listed(kept, run)]
 
 
 def _of_others(run: Run) -> Any:
@@ -237,9 +252,9 @@ def _start(
             question = Question.read(*column)
             run = RUNS.start(question.backbone, config, source, _watched(question))
     except ToldError as error:
-        yield [notice(error), *[gr.skip()] * 9]
+        yield _told(error)
         return
-    yield from _follow(run, own, question)
+    yield from _follow(run, own, _made(question))
 
 
 def _resume(own: list[str], name: str | None, *column: Any) -> Iterator[list[Any]]:
@@ -248,9 +263,45 @@ def _resume(own: list[str], name: str | None, *column: Any) -> Iterator[list[Any
             question = Question.read(*column)
             run = RUNS.resume(name or "", _watched(question))
     except ToldError as error:
-        yield [notice(error), *[gr.skip()] * 9]
+        yield _told(error)
         return
-    yield from _follow(run, own, question)
+    yield from _follow(run, own, _made(question))
+
+
+def _repeat(own: list[str], name: str | None, made: Made | None, changed: str, *column: Any) -> Iterator[list[Any]]:
+    """The run that is shown, with one thing changed; it watches the same picture, whatever the left column shows."""
+    try:
+        with told():
+            question = Question.read(*column)
+            earlier = RUNS.find(name)
+            known = earlier is not None and earlier.watched is not None
+            run = RUNS.repeat(name or "", beside.CHANGES[changed], None if known else _watched(question))
+    except ToldError as error:
+        yield _told(error)
+        return
+    yield from _follow(run, own, made or _made(question))
+
+
+def _put_beside(own: list[str], name: str | None, chosen: list[str]) -> list[Any]:
+    """(view, list): the latest choices, as many as there is room for."""
+    run = RUNS.remembered(name or "")
+    if run is None:
+        return [gr.skip(), gr.skip()]
+    run.beside = tuple(chosen[-beside.MOST :])
+    run.happened()  # for whoever follows it
+    return [beside.payload_of(run) if run.ended else gr.skip(), _listed(own, run)]
+
+
+def _listed(own: list[str], run: Run | None) -> gr.CheckboxGroup:
+    """The visitor's other runs; those beside the one that is shown are ticked."""
+    choices = beside.listed(own, run)
+    names = [name for _, name in choices]
+    value = [name for name in run.beside if name in names] if run is not None else []
+    return gr.CheckboxGroup(choices, value=value, visible=bool(choices))
+
+
+def _told(error: ToldError) -> list[Any]:
+    return [notice(error), *[gr.skip()] * 11]
 
 
 def _watched(question: Question) -> Watched:
@@ -276,17 +327,21 @@ def _watching(question: Question) -> Question:
     return replace(question, student="", layer=None, beside=())
 
 
-def _follow(run: Run, own: list[str], question: Question) -> Iterator[list[Any]]:
+def _made(question: Question) -> Made:
+    return Made(_watching(question), f"{question.damaged_by} on {question.backbone}, this run")
+
+
+def _follow(run: Run, own: list[str], made: Made) -> Iterator[list[Any]]:
     """Everything that happens, a few times a second; whoever goes away ends the run."""
     names = [run.name, *(name for name in own if name != run.name)]
-    made = Made(_watching(question), f"{question.damaged_by} on {question.backbone}, this run")
-    version = -1
+    version, others = -1, _listed(names, run)
     try:
         while True:
             ended = run.ended
-            yield ["", run.payload(RUNS.ahead(run)), run.name, made, names, *_buttons(run)]
+            yield ["", beside.payload_of(run), run.name, made, names, *_buttons(run), others]
             if ended:
                 return
+            others = gr.skip()  # it is the visitor's to change
             time.sleep(_REST_SECONDS)
             version = run.wait(version, _POLL_SECONDS)
     finally:
@@ -294,7 +349,7 @@ def _follow(run: Run, own: list[str], question: Question) -> Iterator[list[Any]]
 
 
 def _buttons(run: Run | None, own: bool = True) -> list[gr.Button]:
-    """Start, Stop, Resume, Save student and Save animation as a run allows them; others' is only looked at."""
+    """Start, Stop, Resume, Save student, Save animation and Repeat as a run allows them; others' is only looked at."""
     goes_on = own and run is not None and not run.ended
     kept = run is not None and students.folder_of(run.name) is not None
     possible = (
@@ -303,6 +358,7 @@ def _buttons(run: Run | None, own: bool = True) -> list[gr.Button]:
         own and run is not None and run.resumable,
         kept,
         run is not None and bool(run.moments),
+        own and kept and not goes_on,
     )
     return [gr.Button(interactive=each) for each in possible]
 
