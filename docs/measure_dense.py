@@ -1,5 +1,5 @@
 """What patch features are worth under damage, and what patches and attention bring beyond the embedding, on pictures
-with masks; writes docs/dense.md and docs/dense.jpg:
+with masks; writes docs/dense.md, and RUNS/dense.jpg, which shows pictures of COCO and is not for sharing:
 
     python docs/measure_dense.py COCO IMAGES RUNS
 
@@ -34,8 +34,10 @@ brackets its 95 % bootstrap interval over the test pictures (`ex.evaluate_dense`
 patch takes the class of the nearest patches of the teacher's **clean** training pictures; nothing is learned.
 
 Both students learned from the same {pictures:,} other pictures without labels: {steps} steps of {batch} at {learned}
-px, `{mixture}`, by the recipe of `DistillConfig`, one at all three levels, one at the level of the global embedding
-alone. The last column is their paired difference, and the interval of it.
+px, by the recipe of `DistillConfig`, one at all three levels, one at the level of the global embedding alone, under
+`{mixture}`.
+The last column is their paired difference, and the interval of it. The command leaves the masks of a few pictures, side
+by side, in RUNS/dense.jpg (`plots.plot_segmentation`): the pictures are not ours to share.
 """
 
 
@@ -57,7 +59,7 @@ def main() -> None:
     }
     (HERE / "dense.md").write_text(_page(found, pairs["three levels"]), encoding="utf-8")
     image = plots.to_image(plots.plot_segmentation(found[DAMAGES["noise"]]["three levels"]))
-    image.convert("RGB").save(HERE / "dense.jpg", quality=85)
+    image.convert("RGB").save(options.runs / "dense.jpg", quality=85)
 
 
 def _run(runs: Path, name: str) -> Path:
@@ -96,8 +98,6 @@ def _page(found: dict[str, dict[str, DenseEvaluation]], pair: ex.Pair) -> str:
             ours, alone = (getattr(students[name], protocol) for name in STUDENTS)
             lines.append(f"| `{damage}` | {' | '.join(_cells(ours, alone))} |")
         lines.append("")
-    shown = f"Test pictures under `{DAMAGES['noise']}`, their masks, and those of the linear probe in the four views"
-    lines += [f"![masks](dense.jpg)\n\n{shown}, with the student of three levels.\n"]
     return "\n".join(lines)
 
 
