@@ -110,7 +110,7 @@ def _compare(options: argparse.Namespace) -> None:
     with progress("loading"):
         from explorer import compare, distortion, load_image
         from explorer.data.image import check_image
-        from explorer.inspection.comparison import network_and_kind
+        from explorer.models.students import network_and_kind
     given = options.no_clean or options.clean is not None
     if given:
         for picture in filter(None, (options.image, options.clean)):
@@ -162,7 +162,7 @@ def _names(options: argparse.Namespace) -> list[str]:
     if twice is not None:
         raise InputError(f"several students need several names; got '{twice}' more than once")
     with progress("loading"):
-        from explorer.inspection.comparison import check_names
+        from explorer.models.students import check_names
     check_names(names)
     return names
 

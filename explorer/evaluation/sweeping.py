@@ -1,12 +1,13 @@
-"""How teacher and student hold up as the damage grows: `sweep`.
+"""How teacher and students hold up as the damage grows: `sweep`.
 
-Enters: a pair, pictures, an operator and the strengths of it. Leaves: a `Sweep`, one row for each strength and network.
-Pictures come in batches and all strengths of a batch are measured together, so that memory stays bounded, the clean
-pictures are looked at once, and the whole curve can be seen from the first batch on, getting more exact.
+Enters: a pair, or several of one teacher, pictures, an operator and the strengths of it. Leaves: a `Sweep`, one row for
+each strength and network. Pictures come in batches and all strengths of a batch are measured together, so that memory
+stays bounded, the clean pictures are looked at once, and the whole curve can be seen from the first batch on, getting
+more exact.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from explorer.evaluation.features import Told, embed
 from explorer.evaluation.probes import nearest
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
+from explorer.models.students import named_pairs
 from explorer.models.trace import Trace
 from explorer.system.memory import Parts, pictures_at_once
 
@@ -42,15 +44,14 @@ class Sweep:
         operator, parameter: what was varied; the parameter may be "severity".
         values: the strengths.
         distortions: a `Distortion` for each of them.
-        rows: "teacher" and "student" -> for each strength, a number for each measure of `AGREEMENT` and
-            `NEIGHBOURS`, None where it could not be measured (no labels, one picture only).
+        rows: "teacher" and "student", or the names of several students -> for each strength, a number for each measure
+            of `AGREEMENT` and `NEIGHBOURS`, None where it could not be measured (no labels, one picture only).
         ceiling: share of the clean pictures whose nearest other one has the same label, for the teacher; or None.
         gallery: among how many clean pictures neighbours were sought.
-        trained_on: what the student was trained on.
-        trained_range: smallest and largest strength of this operator in it; None if it was never trained on.
+        learned: each student -> what it was trained on.
         pictures, total: how many pictures were measured so far, and will be in the end.
         seed: of the distortion.
-        weights: those of teacher and student, a line each.
+        weights: those of teacher and students, a line each.
     """
 
     operator: str
@@ -60,34 +61,52 @@ class Sweep:
     rows: dict[str, tuple[dict[str, float | None], ...]]
     ceiling: float | None
     gallery: int
-    trained_on: Distortion
-    trained_range: tuple[int | float, int | float] | None
+    learned: dict[str, Distortion]
     pictures: int
     total: int
     seed: int
-    weights: tuple[str, str]
+    weights: tuple[str, ...]
+
+    @property
+    def trained_on(self) -> Distortion:
+        """What the student was trained on, or the first of several."""
+        return next(iter(self.learned.values()))
+
+    @property
+    def trained_range(self) -> tuple[int | float, int | float] | None:
+        """`range_of` the student, or the first of several."""
+        return self.range_of(next(iter(self.learned)))
 
     @property
     def never_trained(self) -> bool:
-        """Whether the student never met this operator."""
-        return all(step.name != self.operator for branch in self.trained_on.branches for step in branch)
+        """Whether no student ever met this operator."""
+        learned = (branch for damage in self.learned.values() for branch in damage.branches)
+        return all(step.name != self.operator for branch in learned for step in branch)
+
+    def range_of(self, student: str) -> tuple[int | float, int | float] | None:
+        """Smallest and largest strength of this operator in what a student was trained on; None if there is none."""
+        return _trained_range(self.learned[student], self.operator, self.parameter)
 
     def frame(self) -> "pandas.DataFrame":
-        """One row for each network and strength: network ("teacher" or "student"), value, distortion, trained_on
-        (whether the student was trained on this strength of it), and a column for each measure."""
+        """One row for each network and strength: network ("teacher", "student" or a student's name), value, distortion,
+        trained_on (whether this student, or the first one for the teacher, was trained on this strength of it), and a
+        column for each measure."""
         import pandas
 
-        low, high = self.trained_range or (float("inf"), float("-inf"))
+        never = (float("inf"), float("-inf"))
+        ranges = {name: self.range_of(name) or never for name in self.learned}
+        ranges["teacher"] = self.trained_range or never
         rows = [
             {"network": network, "value": value, "distortion": damage.spec, "trained_on": low <= value <= high, **row}
             for network, found in self.rows.items()
+            for low, high in [ranges[network]]
             for value, damage, row in zip(self.values, self.distortions, found, strict=True)
         ]
         return pandas.DataFrame(rows)
 
 
 def sweep(
-    pair: Pair,
+    pair: Pair | Mapping[str, Pair],
     images: ImageSet | PictureData,
     distortion: str | None = None,
     values: Sequence[int | float] | None = None,
@@ -100,6 +119,7 @@ def sweep(
     """Agreement of teacher and student with the clean teacher, by strength of one distortion.
 
     Args:
+        pair: or up to four pairs of the same teacher, each with a name of one's own for its student.
         images: any pictures; with labels, the accuracy of the nearest neighbour is measured, too. Pictures with clean
             twins (`load_images(…, clean=…)`) are damaged already, by one strength: then there is one point, and
             `distortion`, `values` and `parameter` are left as they are.
@@ -113,8 +133,8 @@ def sweep(
         batch_size: pictures in a forward pass; None for 8 on processors, where more are slower, and 32 on GPUs.
 
     Raises:
-        ValueError: no pictures, several operators, values that the parameter does not allow, or a distortion for
-            pictures that are damaged already.
+        ValueError: no pictures, several operators, values that the parameter does not allow, a distortion for pictures
+            that are damaged already, or pairs of several teachers or without proper names.
         ImageError: a picture is damaged, as in `embed`.
     """
     strengths = strengths_for(images, distortion, values, parameter)
@@ -122,7 +142,7 @@ def sweep(
 
 
 def sweep_steps(
-    pair: Pair,
+    pair: Pair | Mapping[str, Pair],
     images: ImageSet | PictureData,
     strengths: "Strengths",
     *,
@@ -140,21 +160,23 @@ def sweep_steps(
         raise InputError("there are no pictures to measure on")
     images = image_set(images)
     images.check()
+    pairs = named_pairs(pair)
+    first = next(iter(pairs.values()))
     empty = Sweep(
         **vars(strengths),
         rows={},
         ceiling=None,
         gallery=0,
-        trained_on=pair.distortion,
-        trained_range=_trained_range(pair.distortion, strengths.operator, strengths.parameter),
+        learned={name: each.distortion for name, each in pairs.items()},
         pictures=0,
         total=len(images),
         seed=seed,
-        weights=pair.weights,
+        weights=(first.weights[0], *(each.weights[1] for each in pairs.values())),
     )
-    size = pictures_at_once(batch_size, pair.teacher.device)
-    clean = _Gallery(pair.teacher, images.clean or images, gallery)
-    return _measured(pair, images.resized(pair.teacher.image_size), empty, clean, size, progress)
+    size = pictures_at_once(batch_size, first.teacher.device)
+    clean = _Gallery(first.teacher, images.clean or images, gallery)
+    networks = {"teacher": first.teacher, **{name: each.student for name, each in pairs.items()}}
+    return _measured(networks, images.resized(first.teacher.image_size), empty, clean, size, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,11 +247,15 @@ def _trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[
 
 
 def _measured(
-    pair: Pair, images: ImageSet, empty: Sweep, gallery: "_Gallery", batch_size: int, progress: Told | None
+    whom: dict[str, Backbone],
+    images: ImageSet,
+    empty: Sweep,
+    gallery: "_Gallery",
+    batch_size: int,
+    progress: Told | None,
 ) -> Iterator[Sweep]:
-    networks = {"teacher": pair.teacher}
-    if pair.student is not pair.teacher:
-        networks["student"] = pair.student
+    teacher = whom["teacher"]
+    networks = {name: backbone for name, backbone in whom.items() if name == "teacher" or backbone is not teacher}
     cells = {name: [_Cell() for _ in empty.values] for name in networks}
     views = 1 + len(networks) * len(empty.values)  # of each picture
 
@@ -239,8 +265,8 @@ def _measured(
 
     def measure(part: slice) -> tuple[Tensor, dict[str, list[tuple[Alignment, Tensor]]]]:
         numbers = range(part.start, part.stop)
-        clean = (images.clean or images).stack(numbers).to(pair.teacher.device)
-        reference = _seen(pair.teacher, clean)
+        clean = (images.clean or images).stack(numbers).to(teacher.device)
+        reference = _seen(teacher, clean)
         found: dict[str, list[tuple[Alignment, Tensor]]] = {name: [] for name in networks}
         told(part, 1)
         for place, damage in enumerate(empty.distortions):
@@ -259,7 +285,7 @@ def _measured(
             for cell, (agreement, seen) in zip(cells[name], measured, strict=True):
                 cell.add(agreement, seen)
         rows = {name: tuple(cell.numbers(gallery) for cell in found) for name, found in cells.items()}
-        rows.setdefault("student", rows["teacher"])
+        rows = {name: rows.get(name, rows["teacher"]) for name in whom}  # an untouched copy sees what the teacher sees
         ceiling = gallery.neighbours(gallery.queries())["nearest_label"]
         yield replace(empty, rows=rows, ceiling=ceiling, gallery=len(gallery.features), pictures=part.stop)
 

@@ -8,7 +8,7 @@ Several students stand beside the teacher under names of one's own; a single one
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -27,6 +27,7 @@ from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.models.backbones import Backbone
+from explorer.models.students import KINDS, STUDENT, TEACHER, check_names, networks_of
 from explorer.models.trace import Trace
 from explorer.system.precision import outside_autocast
 
@@ -43,10 +44,6 @@ SWAPPED = (
     "It looks as if the two pictures were swapped: the clean one has the damage, and the damaged one has the details."
 )
 VIEWS = ("teacher_clean", "teacher_distorted", "student_clean", "student_distorted")
-TEACHER, STUDENT = "teacher", "student"
-"""What the teacher is called, and a student without a name of its own."""
-MOST_STUDENTS = 4
-_KINDS = ("clean", "distorted")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -280,40 +277,6 @@ def named_students(student: Backbone | Mapping[str, Backbone] | None) -> dict[st
     return dict(student)
 
 
-def check_names(students: Collection[object]) -> None:
-    """Whether so many students can be compared under these names.
-
-    Raises:
-        ValueError: none or more than four, or names that would be mistaken for something else.
-    """
-    if not 1 <= len(students) <= MOST_STUDENTS:
-        given = ", ".join(map(str, students)) or "none"
-        raise InputError(f"expected 1 to {MOST_STUDENTS} students by name; got {given}: give as many as that")
-    wrong = next((name for name in students if not _is_students_name(name)), None)
-    if wrong is not None:
-        raise InputError(
-            f"a student's name is printable text, neither '{TEACHER}', 'clean' nor 'distorted', and without "
-            f"'_clean' or '_distorted' at its end; got {wrong!r}: give it another name"
-        )
-
-
-def _is_students_name(name: object) -> bool:
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        return False
-    return name not in (TEACHER, *_KINDS) and not name.endswith(tuple(f"_{kind}" for kind in _KINDS))
-
-
-def network_and_kind(view: str) -> tuple[str, str]:
-    """Who saw which picture: "student_distorted" -> "student", "distorted"."""
-    network, _, kind = view.rpartition("_")
-    return network, kind
-
-
-def networks_of(views: Iterable[str]) -> tuple[str, ...]:
-    """Who made these views, each once, the teacher first."""
-    return tuple(dict.fromkeys([TEACHER, *(network_and_kind(view)[0] for view in views)]))
-
-
 def names_damage(given: object) -> TypeGuard[str | Distortion]:
     """Whether this says how to damage a picture; text that ends like a picture's name is a picture."""
     return isinstance(given, Distortion) or (isinstance(given, str) and not is_picture(given))
@@ -383,7 +346,7 @@ def assemble(
 
 
 def _names_of_views(networks: Iterable[str]) -> list[str]:
-    return [f"{network}_{kind}" for network in networks for kind in _KINDS]
+    return [f"{network}_{kind}" for network in networks for kind in KINDS]
 
 
 def look(backbone: Backbone, image: Float[Tensor, "3 height width"]) -> View:

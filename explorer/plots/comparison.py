@@ -18,7 +18,8 @@ from explorer.analysis.maps import Head
 from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.data.image import to_uint8
 from explorer.errors import InputError
-from explorer.inspection.comparison import TEACHER, Comparison, network_and_kind
+from explorer.inspection.comparison import Comparison
+from explorer.models.students import TEACHER, network_and_kind
 from explorer.plots.lettering import as_written
 from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
 from explorer.plots.style import (

@@ -21,7 +21,7 @@ from explorer.evaluation.evaluation import Evaluation
 from explorer.evaluation.projection import Projection
 from explorer.evaluation.sweeping import Sweep
 from explorer.plots.lettering import as_written
-from explorer.plots.style import COLOURS, INK, QUIET, empty_figure, own_axes, root_figure
+from explorer.plots.style import COLOURS, INK, QUIET, STUDENTS, empty_figure, own_axes, root_figure
 
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
 MARKERS = {
@@ -71,24 +71,26 @@ def plot_projection(projection: Projection, arrows: bool = True, ax: Axes | None
 
 
 def plot_sweep(sweep: Sweep) -> Figure:
-    """Four curves by strength; the band marks what the student was trained on."""
+    """Four curves by strength; the band marks what the student was trained on, where there is one."""
+    looks = dict(zip(sweep.rows, zip((COLOURS["teacher"], *STUDENTS), "osD^v", strict=True), strict=False))
     figure = empty_figure((11.0, 2.9))
     figure.set_layout_engine("constrained")
     for ax, name in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
         for who, rows in sweep.rows.items():
             values = [np.nan if row[name] is None else row[name] for row in rows]
-            ax.plot(sweep.values, values, color=COLOURS[who], marker="o" if who == "teacher" else "s", ms=4, label=who)
+            colour, marker = looks[who]
+            ax.plot(sweep.values, values, color=colour, marker=marker, ms=4, label=who)
         if name == "nearest_label" and sweep.ceiling is not None:
             ax.axhline(sweep.ceiling, color=QUIET, ls=":", lw=1)
-        if sweep.trained_range is not None:
+        if sweep.trained_range is not None and len(sweep.learned) == 1:
             low, high = sweep.trained_range
             ax.axvspan(low, max(high, low + 0.004 * np.ptp(sweep.values)), color=COLOURS["student"], alpha=0.18, lw=0)
         ax.set_title(MEASURES[name].label, loc="left", size=10)
         as_written([ax.set_xlabel(f"{sweep.operator}: {sweep.parameter}", size=8)])
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, fontsize=8)
-    if sweep.never_trained:
+    as_written(figure.axes[0].legend(frameon=False, fontsize=8).get_texts())
+    if sweep.never_trained and len(sweep.learned) == 1:
         words = f"never trained on: the student learned {sweep.trained_on.spec}"
         as_written([figure.suptitle(words, size=9, color=QUIET)])
     return figure

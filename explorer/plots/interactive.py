@@ -10,7 +10,8 @@ import numpy as np
 
 from explorer.analysis.maps import Head
 from explorer.errors import MissingExtraError
-from explorer.inspection.comparison import TEACHER, Comparison
+from explorer.inspection.comparison import Comparison
+from explorer.models.students import TEACHER
 from explorer.plots.comparison import caption_of, damage
 from explorer.plots.style import COLOURS, DIVERGING, INK, highest, scale_end, to_array
 

@@ -6,7 +6,6 @@ Deliberately ignored: what the pictures mean, and how a program reacts when one 
 import base64
 import io
 import math
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -118,7 +117,8 @@ def sweep_scene(
     """
     entry = DISTORTIONS.get(sweep.operator)  # None for pictures that came damaged
     unit = next((one.unit for one in entry.parameters if one.name == sweep.parameter), "") if entry else ""
-    low, high = sweep.trained_range or (None, None)
+    learned = [_learned(sweep, name) for name in sweep.learned]
+    named = len(learned) > 1
     return {
         "version": 1,
         "operator": sweep.operator,
@@ -127,7 +127,8 @@ def sweep_scene(
         "values": list(sweep.values),
         "specs": [damage.spec for damage in sweep.distortions],
         "series": [_curve(sweep, untouched, MEASURES[name]) for name in CURVES],
-        "trained": {"spec": sweep.trained_on.spec, "low": low, "high": high},
+        "trained": None if named else learned[0],
+        **({"learned": learned} if named else {}),
         "never_trained": sweep.never_trained and not untouched,
         "untouched_student": untouched,
         "pictures": sweep.pictures,
@@ -139,6 +140,12 @@ def sweep_scene(
         "message": None,
         "link": link,
     }
+
+
+def _learned(sweep: Sweep, student: str) -> Payload:
+    """What a student was trained on, and the weakest and strongest of these strengths in it."""
+    low, high = sweep.range_of(student) or (None, None)
+    return {"name": student, "spec": sweep.learned[student].spec, "low": low, "high": high}
 
 
 def _drawn(count: int) -> list[int]:
@@ -177,17 +184,19 @@ def _view(view: str, embedding: PairEmbedding, projection: Projection, drawn: li
 
 def _curve(sweep: Sweep, untouched: bool, measure: Measure) -> Payload:
     name = measure.name
-    curves: dict[str, Any] = {
-        who: [_number(row[name]) for row in sweep.rows[who]] if sweep.rows else [None] * len(sweep.values)
-        for who in ("teacher", "student")
-    }
+    teacher, *students = (
+        [_number(row[name]) for row in sweep.rows[who]] if sweep.rows else [None] * len(sweep.values)
+        for who in ("teacher", *sweep.learned)
+    )
+    several = {"students": dict(zip(sweep.learned, students, strict=True))} if len(students) > 1 else {}
     return {
         **measure_of(measure),
         "low": measure.low,
         "high": measure.high,
         "reference": sweep.ceiling if name == "nearest_label" else measure.best,
-        "teacher": curves["teacher"],
-        "student": None if untouched else curves["student"],
+        "teacher": teacher,
+        "student": None if untouched or several else students[0],
+        **several,
         "why": "these pictures have no labels" if name == "nearest_label" and sweep.ceiling is None else None,
     }
 

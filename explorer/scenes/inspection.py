@@ -18,8 +18,9 @@ from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
 from explorer.distortions import Distortion, Given
 from explorer.inspection.attribution import Attribution
 from explorer.inspection.attribution_quality import Quality
-from explorer.inspection.comparison import Comparison, network_and_kind
+from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Moment, Recovery
+from explorer.models.students import network_and_kind
 from explorer.models.trace import Grid
 from explorer.scenes.common import (
     Link,

@@ -79,11 +79,14 @@ export interface EmbeddingPayload extends Common {
 /** One measure over all strengths; null where it is not known (yet). */
 export interface Series extends Measure {
   low?: number | null; high?: number | null; why?: string | null;
-  reference?: number | null; teacher: (number | null)[] | null; student: (number | null)[] | null;
+  reference?: number | null; teacher: (number | null)[] | null; student?: (number | null)[] | null;
+  students?: Record<string, (number | null)[] | null>;
 }
+/** What a student learned: a spec, and the weakest and strongest of these strengths in it. */
+export interface Learned { name?: string; spec: string; low?: number | null; high?: number | null }
 export interface SweepPayload extends Common {
   operator: string; label: string; parameter: { name: string; unit: string }; values: number[]; specs: string[]; series: Series[];
-  trained?: { spec: string; low?: number | null; high?: number | null } | null; never_trained?: boolean; pictures?: number | null;
+  trained?: Learned | null; learned?: Learned[]; never_trained?: boolean; pictures?: number | null;
   seed?: number | null; chosen?: number | null; progress?: { done: number; total: number } | null; caption?: string;
 }
 

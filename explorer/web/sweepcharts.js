@@ -1,7 +1,7 @@
 // The charts of the sweep view: on the page, and on the canvas of a figure.
 
 import { createHelp, make, setText } from "./elements.js";
-import { describeCurve, gapAt, numberAt, tellStrength, WHO } from "./sweepdata.js";
+import { describeCurve, gapAt, numberAt, tellStrength } from "./sweepdata.js";
 import { dotPath, geometryOf, PLOT } from "./sweepgeometry.js";
 
 function setPath(node, path) {
@@ -9,21 +9,22 @@ function setPath(node, path) {
 }
 
 /** A short stretch of a curve, as legends and read-outs show it. */
-export function createSample(who, width = 26) {
+export function createSample(look, width = 26) {
   return make(
     "svg:svg",
-    { class: `vx-sample vx-by-${who}`, viewBox: `0 0 ${width} 12`, width, height: 12, "aria-hidden": "true" },
+    { class: `vx-sample vx-by-${look}`, viewBox: `0 0 ${width} 12`, width, height: 12, "aria-hidden": "true" },
     make("svg:path", { class: "vx-stroke", d: width > 12 ? `M0 6H${width}` : "" }),
-    make("svg:path", { class: "vx-dots", d: dotPath(who, width / 2, 6) }),
+    make("svg:path", { class: "vx-dots", d: dotPath(look, width / 2, 6) }),
   );
 }
 
-/** One measure: its name, what it is at the strength that is pointed at (or else chosen), and the curves. */
-export function createSweepChart(shell, { id, title, help, better }) {
+/** One measure: its name, what it is at the strength that is pointed at (or else chosen), and a curve for each network,
+ * whose looks are given by name. */
+export function createSweepChart(shell, { id, title, help, better }, looks) {
   const direction = make("span", { class: "vx-direction", text: better > 0 ? "\u2191 higher is better" : "\u2193 lower is better" });
   const name = help ? createHelp(shell, title, help) : make("span", { text: title });
-  const readout = createReadout();
-  const parts = createPlotParts();
+  const readout = createReadout(looks);
+  const parts = createPlotParts(looks);
   const svg = make(
     "svg:svg",
     { class: "vx-plot vx-sweepplot", role: "application", "aria-roledescription": "chart", tabindex: 0, height: PLOT.height, "data-series": id },
@@ -37,7 +38,7 @@ export function createSweepChart(shell, { id, title, help, better }) {
   const draw = (data, series, { chosen, cursor }) => {
     const shown = cursor ?? chosen;
     readout.set(data, series, shown);
-    const curves = WHO.map((who) => describeCurve(data, series, who)).filter(Boolean).join("; ");
+    const curves = data.who.map((who) => describeCurve(data, series, who)).filter(Boolean).join("; ");
     svg.setAttribute("aria-label", `${title} over ${data.parameter.name}. ${series.missing ?? curves}`);
     const width = svg.clientWidth;
     if (!width) return; // not on screen; the observer calls when it is
@@ -68,20 +69,21 @@ export function distanceBelow([first, ...others]) {
   return under ? under.top - here.bottom + PLOT.top : 0;
 }
 
-function createReadout() {
+function createReadout(looks) {
+  const who = Object.keys(looks);
   const strength = make("span", { class: "vx-sweepat" });
-  const values = Object.fromEntries(WHO.map((who) => [who, make("span", { class: "vx-sweepvalue" })]));
-  const pairs = Object.fromEntries(WHO.map((who) => [who, make("span", { class: "vx-sweeppair", title: who }, createSample(who, 12), make("span", { class: "vx-sr", text: who }), values[who])]));
-  const gap = make("span", { class: "vx-sweepgap" });
-  const node = make("span", { class: "vx-sweepreadout" }, strength, pairs.teacher, pairs.student, gap);
+  const values = Object.fromEntries(who.map((name) => [name, make("span", { class: "vx-sweepvalue" })]));
+  const pairs = Object.fromEntries(who.map((name) => [name, make("span", { class: "vx-sweeppair", title: name }, createSample(looks[name], 12), make("span", { class: "vx-sr", text: name }), values[name])]));
+  const gap = make("span", { class: "vx-sweepgap" }); // of a single student
+  const node = make("span", { class: "vx-sweepreadout" }, strength, ...Object.values(pairs), gap);
   const set = (data, series, index) => {
     const nothing = index === null || series.missing !== null;
     setText(strength, index === null ? "" : `${tellStrength(data, index)}:`);
-    for (const who of WHO) {
-      pairs[who].hidden = nothing || series[who] === null;
-      setText(values[who], nothing ? "" : numberAt(series[who], index));
+    for (const name of who) {
+      pairs[name].hidden = nothing || series.curves[name] === null;
+      setText(values[name], nothing ? "" : numberAt(series.curves[name], index));
     }
-    const { text, word } = nothing ? { text: "", word: "" } : gapAt(series, index);
+    const { text, word } = nothing || who.length > 2 ? { text: "", word: "" } : gapAt(series, index, who[1]);
     setText(gap, text && `gap ${text} ${word}`);
     gap.className = `vx-sweepgap${word === "better" ? " vx-closer" : word === "worse" ? " vx-farther" : ""}`;
     if (series.missing !== null) setText(strength, "");
@@ -90,7 +92,7 @@ function createReadout() {
 }
 
 /** The elements of one plot, and how they follow its geometry: they stay, only their shapes change. */
-function createPlotParts() {
+function createPlotParts(looks) {
   const path = (name) => make("svg:path", { class: name });
   const one = {
     band: path("vx-sweepband"),
@@ -102,8 +104,8 @@ function createPlotParts() {
     rings: path("vx-sweepring"),
   };
   const grid = make("svg:g", { class: "vx-plotgrid" });
-  const curves = Object.fromEntries(WHO.map((who) => [who, { line: path("vx-stroke"), dots: path("vx-dots") }]));
-  const groups = WHO.map((who) => make("svg:g", { class: `vx-by-${who}`, "data-who": who }, curves[who].line, curves[who].dots));
+  const curves = Object.fromEntries(Object.keys(looks).map((who) => [who, { line: path("vx-stroke"), dots: path("vx-dots") }]));
+  const groups = Object.entries(looks).map(([who, look]) => make("svg:g", { class: `vx-by-${look}`, "data-who": who }, curves[who].line, curves[who].dots));
   const why = make("svg:text", { class: "vx-sweepmissing", "text-anchor": "middle" });
   const pills = { chosen: createPill("vx-pill-chosen"), cursor: createPill("vx-pill-cursor") };
   const nodes = [one.join, one.band, grid, one.trained, one.reference, one.cursorLine, one.chosenLine, ...groups, one.rings, why, pills.chosen.node, pills.cursor.node];
@@ -114,9 +116,9 @@ function createPlotParts() {
     if (key !== gridKey) grid.replaceChildren(...gridNodes(geometry));
     gridKey = key;
     for (const name of ["band", "trained", "reference", "cursorLine", "chosenLine", "rings"]) setPath(one[name], geometry[name]);
-    for (const who of WHO) {
-      setPath(curves[who].line, geometry[who].line);
-      setPath(curves[who].dots, geometry[who].dots);
+    for (const [who, { line, dots }] of Object.entries(geometry.curves)) {
+      setPath(curves[who].line, line);
+      setPath(curves[who].dots, dots);
     }
     setText(why, geometry.missing ?? "");
     why.setAttribute("x", geometry.middle.x);
@@ -153,7 +155,10 @@ function createPill(name) {
   return { node, set };
 }
 
-const INK = { text: "#1f2328", muted: "#57606a", grid: "#d1d9e0", teacher: "#0072B2", student: "#D55E00" };
+const INK = {
+  text: "#1f2328", muted: "#57606a", grid: "#d1d9e0",
+  teacher: "#0072B2", student: "#D55E00", student2: "#00805c", student3: "#a84f83", student4: "#57606a",
+};
 
 /** One chart on a canvas, on white, with its numbers at the chosen strength above it. */
 export function paintChart(context, data, series, { x, y, width, height, chosen }) {
@@ -163,27 +168,27 @@ export function paintChart(context, data, series, { x, y, width, height, chosen 
   context.save();
   context.translate(x, y);
   context.font = `400 12px ${font}`;
-  paintKey(context, series, chosen);
+  paintKey(context, data, series, chosen);
   context.translate(0, key);
-  paintPlot(context, geometry);
+  paintPlot(context, geometry, data.looks);
   paintTexts(context, geometry);
   context.restore();
 }
 
-function paintKey(context, series, chosen) {
+function paintKey(context, { who: names, looks }, series, chosen) {
   let x = 2;
   context.textAlign = "left";
-  for (const who of WHO.filter((each) => series[each] && series.missing === null)) {
-    context.fillStyle = INK[who];
-    context.fill(new Path2D(dotPath(who, x + 4, 8)));
-    const text = chosen === null ? who : `${who} ${numberAt(series[who], chosen)}`;
+  for (const who of names.filter((each) => series.curves[each] && series.missing === null)) {
+    context.fillStyle = INK[looks[who]];
+    context.fill(new Path2D(dotPath(looks[who], x + 4, 8)));
+    const text = chosen === null ? who : `${who} ${numberAt(series.curves[who], chosen)}`;
     context.fillStyle = INK.text;
     context.fillText(text, x + 13, 12);
     x += 26 + context.measureText(text).width;
   }
 }
 
-function paintPlot(context, { width, bottom, yTicks, places, band, trained, reference, teacher, student, chosenLine }) {
+function paintPlot(context, { width, bottom, yTicks, places, band, trained, reference, curves, chosenLine }, looks) {
   const stroke = (path, colour, thickness, dash = []) => {
     context.strokeStyle = colour;
     context.lineWidth = thickness;
@@ -198,9 +203,10 @@ function paintPlot(context, { width, bottom, yTicks, places, band, trained, refe
   stroke(trained, INK.student, 4);
   stroke(reference, INK.teacher, 1.5, [1.5, 3.5]);
   stroke(chosenLine, INK.text, 1.5);
-  for (const [who, curve, dash] of [["teacher", teacher, []], ["student", student, [6, 3]]]) {
-    stroke(curve.line, INK[who], 2, dash);
-    context.fillStyle = INK[who];
+  for (const [who, curve] of Object.entries(curves)) {
+    const ink = INK[looks[who]];
+    stroke(curve.line, ink, 2, who === "teacher" ? [] : [6, 3]);
+    context.fillStyle = ink;
     context.fill(new Path2D(curve.dots));
     stroke(curve.dots, "#ffffff", 1);
   }

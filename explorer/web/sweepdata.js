@@ -5,7 +5,7 @@ import { clamp } from "./arrays.js";
 import { formatFixed, MINUS } from "./format.js";
 import { tellKept } from "./sayings.js";
 
-export const WHO = ["teacher", "student"];
+const LOOKS = ["teacher", "student", "student2", "student3", "student4"]; // colour, dash and shape of a curve
 export const UNTOUCHED = "The student is still the untouched copy of the teacher: one curve stands for both.";
 const NO_LABELS = "these pictures have no labels";
 
@@ -19,15 +19,22 @@ export function readSweep(payload) {
   const untouched = Boolean(payload.untouched_student);
   const parameter = { name: String(payload.parameter?.name ?? "strength"), unit: String(payload.parameter?.unit ?? "") };
   const operator = String(payload.operator ?? "distortion");
+  const learners = (payload.learned ?? []).map((each) => ({ name: String(each.name), ...readTrained(each) }));
+  const students = learners.length ? learners.map(({ name }) => name) : ["student"];
+  const who = ["teacher", ...students];
   return {
     key: JSON.stringify([operator, parameter.name, values]),
     operator,
+    who,
+    students,
+    learners, // what each of several students learned
+    looks: Object.fromEntries(who.map((name, i) => [name, LOOKS[i]])),
     label: String(payload.label ?? operator),
     parameter,
     values,
     order: values.map((_, i) => i).sort((a, b) => values[a] - values[b]),
     specs: Array.isArray(payload.specs) ? payload.specs : [],
-    series: payload.series.map((each) => readSeries(each, payload, untouched)),
+    series: payload.series.map((each) => readSeries(each, payload, untouched, who)),
     trained: readTrained(payload.trained),
     neverTrained: Boolean(payload.never_trained),
     untouched,
@@ -42,12 +49,12 @@ export function readSweep(payload) {
   };
 }
 
-/** @param {Series} each @param {SweepPayload} payload @param {boolean} untouched */
-function readSeries(each, payload, untouched) {
+/** @param {Series} each @param {SweepPayload} payload @param {boolean} untouched @param {string[]} names */
+function readSeries(each, payload, untouched, names) {
   if (!each || typeof each !== "object") throw new Error("one of its measures (series) is no object");
   const title = String(each.title ?? each.id ?? "a measure");
   const read = (who) => {
-    const curve = each[who] ?? null;
+    const curve = (who === "teacher" ? each.teacher : each.students ? each.students[who] : each.student) ?? null;
     if (curve === null) return null;
     if (!Array.isArray(curve) || curve.length !== payload.values.length) {
       throw new Error(`the ${who}'s ${title} has ${curve.length ?? "no"} values for ${payload.values.length} strengths`);
@@ -55,16 +62,16 @@ function readSeries(each, payload, untouched) {
     if (!curve.every((value) => value === null || Number.isFinite(value))) throw new Error(`the ${who}'s ${title} holds something else than numbers and null`);
     return curve;
   };
-  const [teacher, student] = [read("teacher"), untouched ? null : read("student")];
+  const curves = Object.fromEntries(names.map((who) => [who, untouched && who !== "teacher" ? null : read(who)]));
   const reference = Number.isFinite(each.reference) ? each.reference : null;
-  const measured = [...(teacher ?? []), ...(student ?? [])].filter(Number.isFinite);
+  /** @type {any[]} */
+  const measured = Object.values(curves).flatMap((curve) => curve ?? []).filter(Number.isFinite);
   return {
     id: String(each.id ?? title),
     title,
     better: each.better < 0 ? -1 : 1,
     help: String(each.help ?? ""),
-    teacher,
-    student,
+    curves,
     reference,
     low: Math.min(...[each.low, reference, ...measured].filter(Number.isFinite), Infinity),
     high: Math.max(...[each.high, reference, ...measured].filter(Number.isFinite), -Infinity),
@@ -74,7 +81,7 @@ function readSeries(each, payload, untouched) {
 
 /** Why a measure has no number at all. @param {Series} each @param {SweepPayload} payload @returns {string} */
 function whyMissing(each, payload) {
-  const others = payload.series.some((other) => WHO.some((who) => other?.[who]?.some?.(Number.isFinite)));
+  const others = payload.series.some((other) => [other?.teacher, other?.student, ...Object.values(other?.students ?? {})].some((curve) => curve?.some?.(Number.isFinite)));
   if (each.why) return String(each.why).startsWith("not measured") ? String(each.why) : `not measured: ${each.why}`;
   if (payload.progress && !others) return "not measured yet";
   return each.id === "nearest_label" ? `not measured: ${NO_LABELS}` : "not measured";
@@ -106,8 +113,9 @@ export function tellStrength({ parameter, values }, index) {
   return `${parameter.name} ${formatStrength(values[index])}`;
 }
 
-/** {text: "+0.042", word: "better"}: what the student is ahead of the teacher, or behind. */
-export function gapAt({ teacher, student, better }, index) {
+/** {text: "+0.042", word: "better"}: what a student is ahead of the teacher, or behind. */
+export function gapAt({ curves, better }, index, who) {
+  const [teacher, student] = [curves.teacher, curves[who]];
   const gap = Number.isFinite(teacher?.[index]) && Number.isFinite(student?.[index]) ? student[index] - teacher[index] : NaN;
   if (Number.isNaN(gap)) return { text: "", word: "" };
   if (Math.abs(gap) < 0.0005) return { text: "0.000", word: "equal" };
@@ -119,35 +127,42 @@ export const numberAt = (curve, index) => formatFixed(curve?.[index] ?? NaN, 3);
 /** All measures at one strength, to be read aloud. */
 export function describeStrength(data, index) {
   const parts = data.series.map((each) => {
-    const known = WHO.filter((who) => Number.isFinite(each[who]?.[index])).map((who) => `${who} ${numberAt(each[who], index)}`);
-    const { text, word } = gapAt(each, index);
-    return `${each.title} ${[...known, text && `gap ${text}, ${word}`].filter(Boolean).join(", ") || "not measured"}`;
+    const known = data.who.filter((who) => Number.isFinite(each.curves[who]?.[index])).map((who) => {
+      const { text, word } = who === "teacher" ? { text: "", word: "" } : gapAt(each, index, who);
+      return `${who} ${numberAt(each.curves[who], index)}${text && `, gap ${text}, ${word}`}`;
+    });
+    return `${each.title} ${known.join(", ") || "not measured"}`;
   });
   return `${tellStrength(data, index)}: ${parts.join("; ")}`;
 }
 
 export function describeCurve(data, each, who) {
-  const measured = data.order.filter((i) => Number.isFinite(each[who]?.[i]));
+  const measured = data.order.filter((i) => Number.isFinite(each.curves[who]?.[i]));
   if (!measured.length) return "";
-  const tell = (i) => `${numberAt(each[who], i)} at ${formatStrength(data.values[i])}`;
+  const tell = (i) => `${numberAt(each.curves[who], i)} at ${formatStrength(data.values[i])}`;
   return measured.length === 1 ? `${who}: ${tell(measured[0])}` : `${who}: from ${tell(measured[0])} to ${tell(measured.at(-1))}`;
 }
 
 /** What the strongest damage that the student was trained on, or else the strongest of all, costs both. */
 export function sayingOf(data) {
   const cosines = data.series.find(({ id }) => id === "cls_cosine");
-  const known = data.order.filter((i) => Number.isFinite(cosines?.teacher?.[i]));
+  const known = data.order.filter((i) => Number.isFinite(cosines?.curves.teacher?.[i]));
   const within = known.filter((i) => data.trained?.low !== null && data.values[i] <= (data.trained?.high ?? -Infinity));
   const at = (within.length ? within : known).at(-1);
   if (at === undefined) return "";
-  const numbers = Object.fromEntries(WHO.map((who) => [who, { cls_cosine: cosines[who]?.[at] }]));
-  return tellKept(`${data.label}, ${tellStrength(data, at)},`, numbers, data.untouched);
+  const numbers = Object.fromEntries(data.who.map((who) => [who, { cls_cosine: cosines.curves[who]?.[at] }]));
+  return tellKept(`${data.label}, ${tellStrength(data, at)},`, numbers, data.untouched, data.students);
 }
 
 export function trainedText(data) {
-  const { trained, parameter } = data;
-  const range = trained.low === trained.high ? formatStrength(trained.low) : `${formatStrength(trained.low)} to ${formatStrength(trained.high)}`;
-  return `student trained at ${parameter.name} ${range}${isBeyond(data) ? ", outside this axis" : ""}`;
+  return `student ${rangeText(data.trained, data)}${isBeyond(data) ? ", outside this axis" : ""}`;
+}
+
+const rangeText = ({ low, high }, { parameter }) => `trained at ${parameter.name} ${low === high ? formatStrength(low) : `${formatStrength(low)} to ${formatStrength(high)}`}`;
+
+/** One of several students, and what it learned of this. */
+export function learnerText(learner, data) {
+  return `${learner.name}, ${learner.low === null ? "never trained on this" : rangeText(learner, data)}`;
 }
 
 export function isBeyond({ trained, values, order }) {
@@ -168,7 +183,8 @@ export function samplesText({ pictures, seed, caption }) {
 }
 
 export function figureLines(data, chosen) {
-  const look = "Teacher: blue line, circles. Student: orange dashes, squares. Dotted: the teacher on clean pictures.";
+  const student = data.learners.length ? `${data.learners.map((each) => learnerText(each, data)).join("; ")}.` : "Student: orange dashes, squares.";
+  const look = `Teacher: blue line, circles. ${student} Dotted: the teacher on clean pictures.`;
   return [
     data.untouched ? UNTOUCHED : look,
     [wasTrainedHere(data) && `Shaded: ${trainedText(data)}.`, wasNeverTrained(data) && `${neverText(data)}.`, chosen !== null && `Line: ${tellStrength(data, chosen)}.`].filter(Boolean).join(" "),

@@ -2,7 +2,7 @@
 // from here. No page is needed.
 
 import { ticksWithin, tickText } from "./scales.js";
-import { formatStrength, isBeyond, wasTrainedHere, WHO } from "./sweepdata.js";
+import { formatStrength, isBeyond, wasTrainedHere } from "./sweepdata.js";
 
 export const PLOT = { height: 204, left: 40, right: 16, top: 16, bottom: 44, inset: 8 };
 const CLOSEST = 14; // px; strengths closer together than this could not be told apart, nor hit with a finger
@@ -25,8 +25,7 @@ export function geometryOf(data, series, { width, height, chosen = null, cursor 
     axis: { x: (PLOT.left + width - PLOT.right) / 2, y: height - 6, text: axisText(data, places, width) },
     ...(missing ? { band: "", trained: "" } : bandOf(data, places, bottom)),
     reference: missing || series.reference === null ? "" : `M${PLOT.left} ${y(series.reference)}H${width - PLOT.right}`,
-    teacher: curveOf(data, series.teacher, "teacher", places, y),
-    student: curveOf(data, series.student, "student", places, y),
+    curves: Object.fromEntries(data.who.map((who) => [who, curveOf(data, series.curves[who], data.looks[who], places, y)])),
     rings: ringsOf(series, cursor ?? chosen, places, y),
     chosenLine: chosen === null || missing ? "" : `M${places.xs[chosen]} ${PLOT.top - 6}V${bottom}`,
     cursorLine: pointer === null || missing ? "" : `M${places.xs[pointer]} ${PLOT.top - 6}V${bottom}`,
@@ -100,7 +99,7 @@ function bandOf(data, places, bottom) {
 }
 
 /** A line through neighbours that are both known, and a dot for each number. */
-function curveOf({ order }, curve, who, { xs }, y) {
+function curveOf({ order }, curve, look, { xs }, y) {
   let line = "";
   let dots = "";
   let joined = false;
@@ -108,20 +107,23 @@ function curveOf({ order }, curve, who, { xs }, y) {
     const known = Number.isFinite(curve[at]);
     if (known) {
       line += `${joined ? "L" : "M"}${xs[at]} ${y(curve[at])}`;
-      dots += dotPath(who, xs[at], y(curve[at]));
+      dots += dotPath(look, xs[at], y(curve[at]));
     }
     joined = known;
   }
   return { line, dots };
 }
 
-export function dotPath(who, x, y) {
-  if (who === "student") return `M${round(x - 3.25)} ${round(y - 3.25)}h6.5v6.5h-6.5z`;
+export function dotPath(look, x, y) {
+  if (look === "student") return `M${round(x - 3.25)} ${round(y - 3.25)}h6.5v6.5h-6.5z`;
+  if (look === "student2") return `M${x} ${round(y - 4.75)}l4.75 4.75l-4.75 4.75l-4.75 -4.75z`;
+  if (look === "student3") return `M${x} ${round(y - 4.5)}l4.25 7.5h-8.5z`;
+  if (look === "student4") return `M${x} ${round(y + 4.5)}l4.25 -7.5h-8.5z`;
   return `M${round(x - 4.5)} ${y}a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0`; // wider than the square: both are seen where they meet
 }
 
 function ringsOf(series, index, { xs }, y) {
   if (index === null) return "";
-  const known = WHO.filter((who) => Number.isFinite(series[who]?.[index]));
-  return known.map((who) => `M${round(xs[index] - 7)} ${y(series[who][index])}a7 7 0 1 0 14 0a7 7 0 1 0 -14 0`).join("");
+  const known = Object.values(series.curves).filter((curve) => Number.isFinite(curve?.[index]));
+  return known.map((curve) => `M${round(xs[index] - 7)} ${y(curve[index])}a7 7 0 1 0 14 0a7 7 0 1 0 -14 0`).join("");
 }

@@ -1,7 +1,7 @@
 // How teacher and student hold up as one distortion grows: four measures over the same axis of strengths.
 //
-// Enters: the sweep payload (strengths, one curve of the teacher and one of the student for each measure, where the
-// student was trained), complete each time and many times while it is measured. Leaves: the strength that somebody
+// Enters: the sweep payload (strengths, one curve of the teacher and one of each student for each measure, where the
+// students were trained), complete each time and many times while it is measured. Leaves: the strength that somebody
 // chooses, through onEvent("strength", {index, value, spec}). It measures nothing itself, and draws no number that
 // has not come yet.
 
@@ -11,7 +11,7 @@ import { createLife } from "./life.js";
 import { createActions } from "./page.js";
 import { readFlag, readNumber } from "./settings.js";
 import { createSample, createSweepChart, distanceBelow, paintChart } from "./sweepcharts.js";
-import { describeStrength, figureLines, formatStrength, gapAt, neverText, numberAt, progressText, readSweep, samplesText, sayingOf, tellStrength, trainedText, UNTOUCHED, wasNeverTrained, wasTrainedHere, WHO } from "./sweepdata.js";
+import { describeStrength, figureLines, formatStrength, gapAt, learnerText, neverText, numberAt, progressText, readSweep, samplesText, sayingOf, tellStrength, trainedText, UNTOUCHED, wasNeverTrained, wasTrainedHere } from "./sweepdata.js";
 
 const WIDE = 760; // px; from here on the numbers are open from the start
 const EMPTY = "Press Measure to see how teacher and student hold up as the damage grows.";
@@ -88,11 +88,11 @@ export function createSweepView(root, options = {}) {
 
   /** New elements, only for other strengths or measures than before. */
   function dress() {
-    const wanted = JSON.stringify([data.key, data.series.map(({ id, title, help, better }) => [id, title, help, better])]);
+    const wanted = JSON.stringify([data.key, data.who, data.series.map(({ id, title, help, better }) => [id, title, help, better])]);
     if (wanted === dressed) return;
     dressed = wanted;
     for (const chart of charts) observer.unobserve(chart.svg);
-    charts = data.series.map((each) => createSweepChart(shell, each));
+    charts = data.series.map((each) => createSweepChart(shell, each, data.looks));
     stage.replaceChildren(...charts.map((chart) => chart.node));
     for (const chart of charts) observer.observe(chart.svg);
     table?.node.remove();
@@ -225,7 +225,7 @@ export function createSweepView(root, options = {}) {
     }));
     const rows = Array.from({ length: Math.ceil(cells.length / 2) }, (_, i) => cells.slice(2 * i, 2 * i + 2));
     return {
-      heading: `${data.label}: how teacher and student hold up`,
+      heading: `${data.label}: how ${data.learners.length ? "teacher and students" : "teacher and student"} hold up`,
       cells: rows,
       aspect: 0.86,
       bars: [],
@@ -237,7 +237,7 @@ export function createSweepView(root, options = {}) {
     const { operator, label, parameter, values, specs, trained, neverTrained, untouched, pictures, seed, caption } = data;
     return {
       operator, label, parameter, values, specs,
-      series: data.series.map(({ id, title, better, teacher, student, reference }) => ({ id, title, better, teacher, student, reference })),
+      series: data.series.map(({ id, title, better, curves, reference }) => ({ id, title, better, ...curves, reference })),
       trained, never_trained: neverTrained, untouched_student: untouched, pictures, seed, caption,
       complete: data.progress === null,
     };
@@ -320,12 +320,20 @@ function createLegend() {
     return make("svg:svg", { class: `vx-sample vx-by-${kind}`, ...size, "aria-hidden": "true" }, ...shapes);
   };
   const teacher = entry(createSample("teacher"), "teacher, frozen");
-  const student = entry(createSample("student"), "student");
   const reference = entry(box("reference", make("svg:path", { class: "vx-sweepreference", d: "M0 6H26" })), "teacher on the clean pictures");
   const trained = entry(box("trained", make("svg:path", { class: "vx-sweepband", d: "M4 0H22V12H4z" }), make("svg:path", { class: "vx-sweeptrained", d: "M4 11H22" })), "");
-  const node = make("ul", { class: "vx-legend vx-sweeplegend" }, ...[teacher, student, reference, trained].map(({ item }) => item));
+  const node = make("ul", { class: "vx-legend vx-sweeplegend" }, teacher.item, reference.item, trained.item);
+  let named = "";
+  let students = [];
   const set = (data) => {
-    student.item.hidden = !data.series.some((each) => each.student);
+    const words = data.learners.length ? data.learners.map((each) => learnerText(each, data)) : ["student"];
+    if (named !== words.join()) {
+      for (const { item } of students) item.remove();
+      students = words.map((text, i) => entry(createSample(data.looks[data.students[i]]), text));
+      teacher.item.after(...students.map(({ item }) => item));
+      named = words.join();
+    }
+    students.forEach(({ item }, i) => (item.hidden = !data.series.some((each) => each.curves[data.students[i]])));
     reference.item.hidden = !data.series.some((each) => each.reference !== null && each.missing === null);
     trained.item.hidden = !wasTrainedHere(data);
     setText(trained.words, trained.item.hidden ? "" : trainedText(data));
@@ -334,7 +342,7 @@ function createLegend() {
   return { node, set };
 }
 
-/** Strengths as columns; below each measure's name its rows of teacher and student. */
+/** Strengths as columns; below each measure's name its rows of teacher and students. */
 function createNumbers(data, choose) {
   const arrow = (better) => make("span", { class: "vx-direction", text: better > 0 ? "\u2191" : "\u2193", "aria-label": better > 0 ? "higher is better" : "lower is better" });
   const columns = data.order.map((i) => {
@@ -342,28 +350,28 @@ function createNumbers(data, choose) {
     return make("th", { scope: "col" }, make("button", { class: "vx-sweepcolumn", type: "button", ...words, onclick: () => choose(i) }));
   });
   const parts = data.series.map(({ title, better }) => {
-    const rows = Object.fromEntries(WHO.map((who) => [who, data.order.map(() => make("td"))]));
-    const name = (who) => make("th", { scope: "row" }, createSample(who, 12), who);
-    const lines = Object.fromEntries(WHO.map((who) => [who, make("tr", {}, name(who), ...rows[who])]));
+    const rows = Object.fromEntries(data.who.map((who) => [who, data.order.map(() => make("td"))]));
+    const name = (who) => make("th", { scope: "row" }, createSample(data.looks[who], 12), who);
+    const lines = Object.fromEntries(data.who.map((who) => [who, make("tr", {}, name(who), ...rows[who])]));
     const why = make("td", { class: "vx-sweepwhy", colspan: data.order.length + 1 });
     const missing = make("tr", {}, why);
     const group = make("th", { scope: "rowgroup", colspan: data.order.length + 1 }, title, arrow(better));
-    return { rows, lines, why, missing, body: make("tbody", {}, make("tr", { class: "vx-sweepgroup" }, group), lines.teacher, lines.student, missing) };
+    return { rows, lines, why, missing, body: make("tbody", {}, make("tr", { class: "vx-sweepgroup" }, group), ...Object.values(lines), missing) };
   });
   const heading = make("thead", {}, make("tr", {}, make("th", { scope: "col", text: data.parameter.name }), ...columns));
   const grid = make("table", { class: "vx-table vx-sweeptable", style: `--vx-strengths: ${data.values.length}` }, heading, ...parts.map(({ body }) => body));
-  const node = make("div", { class: "vx-scroll", tabindex: 0, role: "group", "aria-label": "Numbers of teacher and student" }, grid);
+  const node = make("div", { class: "vx-scroll", tabindex: 0, role: "group", "aria-label": `Numbers of ${data.who.join(", ")}` }, grid);
 
   const set = ({ series, order }) => {
     series.forEach((each, i) => {
       const { rows, lines, why, missing } = parts[i];
       missing.hidden = each.missing === null;
       setText(why, each.missing ?? "");
-      for (const who of WHO) {
-        lines[who].hidden = each.missing !== null || each[who] === null;
-        order.forEach((at, column) => setText(rows[who][column], numberAt(each[who], at)));
+      for (const who of data.who) {
+        lines[who].hidden = each.missing !== null || each.curves[who] === null;
+        order.forEach((at, column) => setText(rows[who][column], numberAt(each.curves[who], at)));
+        if (who !== "teacher") order.forEach((at, column) => judge(rows[who][column], gapAt(each, at, who)));
       }
-      order.forEach((at, column) => judge(rows.student[column], gapAt(each, at)));
     });
   };
   const mark = (chosen) => {

@@ -4,10 +4,13 @@ import pytest
 from playwright.sync_api import expect
 from visiting import Open
 
+import explorer as ex
 from explorer.errors import InputError
+from explorer.evaluation.sweeping import strengths_of
 from explorer_app.service import pictures
 from explorer_app.service.models import UNTOUCHED
 from explorer_app.service.question import DEFAULT_PHOTO, Question
+from explorer_app.tabs import robustness
 from explorer_app.tabs.shared import settings
 
 NAMES = ("s14-noise", "s14-mixture", UNTOUCHED)
@@ -35,10 +38,9 @@ def test_a_link_tells_the_others_and_refuses_those_of_another_backbone():
         Question.of_link({**link, "beside": "clip-b16-mixture"})
 
 
-def test_what_one_student_decides_does_not_change_with_those_beside_it():
+def test_what_is_measured_changes_with_those_beside_it():
     alone, several = question("s14-noise"), question("s14-noise", "s14-mask")
-    assert settings(alone) == settings(several)
-    assert alone != several
+    assert settings(alone) != settings(several)
     assert several.versions() == (alone.version(), question("s14-mask").version())
 
 
@@ -53,6 +55,17 @@ def test_each_student_is_seen_as_it_is_alone():
     assert question("s14-noise").together().students == ("student",)
     left = question("s14-noise", "clip-b16-mixture").together()
     assert left.students == ("student",), "one of the backbone before, between two events of the page"
+
+
+@pytest.mark.weights
+def test_a_sweep_measures_each_as_it_does_alone():
+    strengths, images = strengths_of("fog", (2,), "severity"), ex.load_images("photos")
+    *_, several = robustness.sweep(question(*NAMES), images, 8, strengths)
+    assert list(several.rows) == ["teacher", *NAMES]
+    for name in NAMES:
+        *_, alone = robustness.sweep(question(name), images, 8, strengths)
+        assert several.rows[name] == alone.rows["student"]
+    assert robustness.scene(several, question(*NAMES), "")["learned"][1]["name"] == "s14-mixture"
 
 
 @pytest.mark.browser
@@ -77,6 +90,14 @@ def test_students_stand_beside_each_other(open_page: Open):
     visit.open_tab("Patches")
     patches = page.locator("#patch-view .vx-box:visible")
     expect(patches).to_have_count(8, timeout=30_000)
+    visit.open_tab("Robustness")
+    expect(page.locator("#sweep-mark")).to_contain_text("Measure takes about")
+    page.locator("#sweep-count").get_by_label("16").check()
+    page.locator("#sweep-values textarea").fill("0.3")
+    page.locator("#measure-sweep").click()
+    legend = page.locator("#sweep-view .vx-sweeplegend")
+    expect(legend).to_contain_text("s14-mask, never trained on this", timeout=120_000)
+    expect(legend).to_contain_text("s14-noise, trained at sigma 0.1 to 0.5")
     visit.open_tab("Attention")
     page.keyboard.press("Escape")
     while (chosen := page.locator("#beside .token-remove:visible")).count():

@@ -1,5 +1,6 @@
 """A sweep: the same numbers as `alignment` strength by strength, whole or in batches, and what it varies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ from explorer import DISTORTIONS, ImageError, alignment, distortion, evaluate, s
 from explorer.analysis.measures import AGREEMENT
 from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
+from explorer.errors import InputError
 from explorer.evaluation.embedding import embed_pair
 from explorer.evaluation.sweeping import strengths_of, sweep_steps
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
-from tests.small import break_some, pair, picture_folder, picture_set
+from explorer.scenes.evaluation import sweep_scene
+from tests.small import break_some, network, pair, picture_folder, picture_set
 
 VALUES = (0.0, 0.2, 0.6)
 
@@ -187,3 +190,31 @@ def test_data_sets_are_measured_as_what_load_images_makes_of_them(both: Pair, im
     ):
         with pytest.raises(ImageError, match=r"picture 0 of list: .*expected \[0, 1\]"):
             measure()
+
+
+def test_several_students_stand_beside_one_teacher(both: Pair, images: ImageSet) -> None:
+    learned = distortion("gaussian_noise(sigma=0.2..0.6)")
+    other = Pair(teacher=both.teacher, student=network(5), distortion=learned, card={})
+    untouched = Pair(teacher=both.teacher, student=both.teacher, distortion=distortion("none"), card={})
+    several = sweep({"a": both, "b": other, "copy": untouched}, images, "gaussian_noise", VALUES, seed=3)
+    assert list(several.rows) == ["teacher", "a", "b", "copy"]
+    for name, one in (("a", both), ("b", other)):
+        alone = sweep(one, images, "gaussian_noise", VALUES, seed=3)
+        assert several.rows[name] == alone.rows["student"]
+        assert several.rows["teacher"] == alone.rows["teacher"]
+        assert several.range_of(name) == alone.trained_range
+    assert several.rows["copy"] == several.rows["teacher"]
+    assert several.range_of("b") == (0.2, 0.6)
+    assert len(several.weights) == 4
+    table = several.frame().set_index(["network", "value"])["trained_on"]
+    assert list(table["b"]) == [False, True, True]
+    scene = sweep_scene(several)
+    assert [each["name"] for each in scene["learned"]] == ["a", "b", "copy"]
+    assert scene["learned"][1] == {"name": "b", "spec": learned.spec, "low": 0.2, "high": 0.6}
+    assert scene["trained"] is scene["series"][0]["student"] is None
+    assert scene["series"][0]["students"]["b"] == [row["cls_cosine"] for row in several.rows["b"]]
+    assert not scene["never_trained"]
+    with pytest.raises(InputError, match="one teacher"):
+        sweep({"a": both, "b": replace(other, teacher=network(9))}, images, "gaussian_noise", VALUES)
+    with pytest.raises(InputError, match="name"):
+        sweep({"teacher": both}, images, "gaussian_noise", VALUES)

@@ -11,7 +11,7 @@ import pytest
 import sweep_fixtures as fixtures
 from opening import Opener, events, next_frame, number
 from PIL import Image
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 from test_recovery_view import contrast
 
 pytestmark = pytest.mark.browser
@@ -479,6 +479,56 @@ def test_a_field_of_the_wrong_kind_breaks_nothing(open_view, sweep, name):
     plot(page, "cls_cosine").click(position={"x": strength_px(page, sweep, 0.2), "y": 60})
     assert chosen(page) == 2
     assert len(points(page, "nearest_label", "student")) == 7
+
+
+# ---------------------------------------------------------------- several students
+
+
+def test_several_students_have_a_curve_each(open_view, sweep):
+    names = ("noise", "a mixture", "fog 3", "fourth")
+    several = copy.deepcopy(sweep) | {"trained": None}
+    several["learned"] = [{"name": name, "spec": "gaussian_noise", "low": 0.1, "high": 0.5} for name in names]
+    several["learned"][2] |= {"spec": "fog:3", "low": None, "high": None}
+    for each in several["series"]:
+        own = each.pop("student")
+        each["students"] = {name: [round(value - 0.02 * i, 4) for value in own] for i, name in enumerate(names)}
+    page = watch(open_view, several)
+    legend = page.locator(".vx-sweeplegend li:visible").all_inner_texts()
+    assert legend[0] == "teacher, frozen"
+    assert legend[1:3] == [f"{name}, trained at sigma 0.1 to 0.5" for name in names[:2]]
+    assert legend[3] == "fog 3, never trained on this"
+    found = plot(page, "cls_cosine").locator("[data-who]")
+    looks = found.evaluate_all("(groups) => groups.map((each) => [each.dataset.who, each.getAttribute('class')])")
+    assert [who for who, _ in looks] == ["teacher", *names]
+    assert len({look for _, look in looks}) == 5
+    inks = (
+        page.locator(".vx-sweepplot")
+        .first.locator("[data-who] .vx-dots")
+        .evaluate_all("(dots) => dots.map((each) => getComputedStyle(each).fill)")
+    )
+    assert len(set(inks)) == 5
+    for name in names:
+        line = plot(page, "cls_cosine").locator(f'[data-who="{name}"] .vx-stroke').get_attribute("d") or ""
+        heights = [float(y) for y in re.findall(r"[ML][\d.-]+ ([\d.-]+)", line)]
+        series = several["series"][0]["students"][name]
+        expected = [TOP + (1 - value) * (HEIGHT - TOP - BOTTOM) for value in series]
+        np.testing.assert_allclose(heights, expected, atol=0.03)
+    page.evaluate("view.set({ chosen: 3, numbers: true })")
+    texts = readout(page, "cls_cosine")
+    assert texts[1:6] == [f"{value:.3f}" for value in (0.702, 0.897, 0.877, 0.857, 0.837)]
+    assert texts[6] == "", "one gap would be that of one student"
+    rows = [row.split() for row in page.locator(".vx-sweeptable tbody").first.locator("tr").all_inner_texts()[1:6]]
+    assert [row[-4] for row in rows] == ["0.702", "0.897", "0.877", "0.857", "0.837"]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save numbers").click()
+    saved = json.loads(Path(download.value.path()).read_text())["series"][0]
+    assert saved["fourth"] == several["series"][0]["students"]["fourth"]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save figure").click()
+    assert Image.open(download.value.path()).width > 600
+    page.evaluate(UPDATE, sweep)  # one student again
+    expect(page.locator(".vx-sweeplegend")).to_contain_text("student trained at sigma 0.3")
+    assert plot(page, "cls_cosine").locator("[data-who]").count() == 2
 
 
 # ---------------------------------------------------------------- files

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.inspection.comparison import MOST_STUDENTS
+from explorer.models.students import MOST_STUDENTS
 from explorer_app.events import MODEL_QUEUE, PRIVATE, QUICK, refused
 from explorer_app.service import checkpoints, models
 from explorer_app.service.errors import ToldError, notice, told

@@ -6,7 +6,7 @@ picture, and the same question is answered from memory.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from jaxtyping import Float
@@ -15,7 +15,8 @@ from torch import Tensor
 import explorer as ex
 from explorer.distortions import Given
 from explorer.errors import InputError
-from explorer.inspection.comparison import MOST_STUDENTS, STUDENT, TEACHER, Comparison, View, assemble, look
+from explorer.inspection.comparison import Comparison, View, assemble, look
+from explorer.models.students import MOST_STUDENTS, STUDENT, TEACHER
 from explorer_app.service import models, pictures
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.cores import CORES
@@ -173,6 +174,13 @@ class Question:
             return ex.Pair(teacher=teacher, student=teacher, distortion=ex.distortion("none"), card={})
         card = models.card_of(self.student)
         return ex.Pair(teacher=teacher, student=student, distortion=ex.distortion(card["distortion"]), card=card)
+
+    def pairs(self) -> ex.Pair | dict[str, ex.Pair]:
+        """The same, or the pairs of all students by their names, where there are others of this backbone beside it."""
+        others = list(filter(self._has, self.beside))
+        if not others:
+            return self.pair()
+        return {models.called(name): replace(self, student=name, beside=()).pair() for name in (self.student, *others)}
 
     def version(self) -> str | None:
         """What changes when the student of this name has learned more; None for the untouched copy, and what is

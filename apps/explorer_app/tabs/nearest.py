@@ -12,8 +12,8 @@ import gradio as gr
 import explorer as ex
 from explorer.data.image import to_pil
 from explorer.evaluation.features import is_embedded
-from explorer.inspection.comparison import STUDENT, TEACHER, network_and_kind
 from explorer.inspection.neighbours import Neighbour, nearest_pictures
+from explorer.models.students import STUDENT, TEACHER, network_and_kind
 from explorer_app.events import QUICK
 from explorer_app.service.background import Background
 from explorer_app.service.errors import ToldError, notice, told

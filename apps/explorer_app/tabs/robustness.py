@@ -22,7 +22,7 @@ from explorer_app.service.background import Background
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import ToldError, notice, told
-from explorer_app.service.models import UNTOUCHED
+from explorer_app.service.models import UNTOUCHED, called
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import Source, picture_set, source_of, title
 from explorer_app.service.question import Question
@@ -106,7 +106,7 @@ def follow(
     source = source_of(chosen, zipped)
     offer = _offer(question, source, int(count), values)
     examples = (made is None and not asks_for(link, "robustness")) or (made is not None and made.example)
-    shipped = first_look.sweep_of(question.student) if examples else None
+    shipped = first_look.sweep_of(question.student) if examples and not question.beside else None
     if shipped is None or (made is not None and made.of == question.version()):
         return [mark(made, _of(question, source, count, values), offer), *[gr.skip()] * 3]
     made = Made(question.version(), f"{shipped['label']}, {shipped['caption']}", example=True)
@@ -158,12 +158,11 @@ def sweep(
     question: Question, images: ex.ImageSet, count: int, strengths: Strengths, progress: Told | None = None
 ) -> Iterator[Sweep]:
     """The sweep after each batch, of so many of the pictures."""
-    pair = question.pair()
     taken = _taken(images, count)
     # all as a gallery only if that costs nothing
-    gallery = images if len(images) <= _LARGEST_GALLERY and is_embedded(pair.teacher, images) else None
+    gallery = images if len(images) <= _LARGEST_GALLERY and is_embedded(question.teacher(), images) else None
     steps = sweep_steps(
-        pair, taken, strengths, seed=question.seed, gallery=gallery, batch_size=_BATCH, progress=progress
+        question.pairs(), taken, strengths, seed=question.seed, gallery=gallery, batch_size=_BATCH, progress=progress
     )
     yield from each(steps, CORES.share)
 
@@ -192,7 +191,7 @@ def show_maps(event: gr.EventData, swept: Strengths | None, *column: Any) -> lis
             asked.done_here()
             asked = replace(asked, damage=damage)
             of = f'<p class="quiet">The picture of the left column under {html.escape(damage.spec)}.</p>'
-            return [attention_scene(asked.comparison(), asked.link()), of]
+            return [attention_scene(asked.together(), asked.link()), of]
     except ToldError as error:
         return [gr.skip(), notice(error)]
 
@@ -200,9 +199,10 @@ def show_maps(event: gr.EventData, swept: Strengths | None, *column: Any) -> lis
 def scene(swept: Sweep, question: Question, note: str) -> dict[str, Any]:
     """What the view shows."""
     pictures = f"{swept.pictures} pictures, neighbours among {swept.gallery}, seed {swept.seed}"
-    parts = (pictures, f"{question.backbone} at {question.size} px", question.student, note)
+    students = ", ".join(map(called, (question.student, *question.beside)))
+    parts = (pictures, f"{question.backbone} at {question.size} px", students, note)
     caption = " · ".join(part for part in parts if part)
-    running, untouched = swept.pictures < swept.total, question.student == UNTOUCHED
+    running, untouched = swept.pictures < swept.total, question.student == UNTOUCHED and not question.beside
     return sweep_scene(swept, running=running, untouched=untouched, caption=caption)
 
 
@@ -224,7 +224,7 @@ def _offer(question: Question, source: Source, count: int, values: str) -> str:
             count = min(count, len(picture_set(source, question.size)[0]))
     except ToldError as error:
         return f"{html.escape(str(error))}."
-    networks = 1 if question.student == UNTOUCHED else 2
+    networks = 1 + sum(student != UNTOUCHED for student in (question.student, *question.beside))
     seconds = count * (1 + networks * strengths) * seconds_a_picture(question.teacher())
     what = html.escape(f"{question.words}: {strengths} strength{'s' * (strengths > 1)}, {count} {title(source)}")
     return f"<b>Measure</b> takes about {in_words(seconds)} for {what}."

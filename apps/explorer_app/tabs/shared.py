@@ -181,7 +181,7 @@ def asks_for(link: dict[str, str] | None, tab: str) -> bool:
 def settings(question: Question) -> Any:
     """What decides a result that is made of many pictures; it changes when the student has learned more."""
     of_pictures = replace(question, picture=None, photo=None, layer=None, crop=CENTRED, twin=None, align=True)
-    return replace(of_pictures, beside=()), question.version()
+    return of_pictures, question.versions()
 
 
 def mark(made: Made | None, now: Any, offer: str) -> str:
