@@ -9,8 +9,9 @@ infidelity and sensitivity are Captum's (an optional dependency, imported when i
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any, Literal
 
@@ -113,6 +114,8 @@ class Attribution:
         return reduce(self.heatmap, "(r a) (c b) -> r c", how, r=rows, c=cols)
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever is switched off around
+@outside_autocast()
 def attribute(
     backbone: Backbone,
     image: Float[Tensor, "*one 3 height width"],
@@ -145,10 +148,10 @@ def attribute(
         ImportError: the method needs captum, which is not installed.
     """
     settings = Settings(steps=steps, internal_batch_size=internal_batch_size, baseline=baseline, patch=patch)
-    return attribution(backbone, image, toward, method, settings).heatmap
+    return _heatmap(_asked(backbone, image, toward, method, settings), method)
 
 
-@torch.inference_mode(False)  # gradients are needed, whatever is switched off around
+@torch.inference_mode(False)
 @outside_autocast()
 def attribution(
     backbone: Backbone,
@@ -158,11 +161,7 @@ def attribution(
     settings: Settings = DEFAULTS,
 ) -> Attribution:
     """As `attribute`, with the score and the numbers by which to judge the heatmap."""
-    _method(method)
-    frozen = frozen_copy(backbone)
-    picture = one_picture(frozen, image)
-    goal = _own_goal(frozen, picture, method, settings) if toward is None else goal_of(toward, frozen)
-    return _explain(frozen, picture, goal, method, settings)
+    return _explain(_asked(backbone, image, toward, method, settings), method)
 
 
 @torch.inference_mode(False)
@@ -202,16 +201,18 @@ def attribute_views(
     clean = one_picture(networks["teacher"], image)
     distorted = damage if isinstance(damage, Tensor) else parse_distortion(damage)(clean, seed=seed)
     pictures = {"clean": clean, "distorted": distorted}
+    reference = Problem(networks["teacher"], clean, settings)
     if toward is None:
-        goal = _own_goal(networks["teacher"], clean, method, settings, owner="the clean teacher's")
+        goal = _own_goal(reference, method, owner="the clean teacher's")
     else:
         goal = goal_of(toward, networks["teacher"])
+    reference.goal = goal
     own = goal if student_toward is None else goal_of(student_toward, networks["student"])
-    goals, views = {"teacher": goal, "student": own}, {}
-    for name in ("teacher_clean", "teacher_distorted", "student_distorted"):
+    goals, views = {"teacher": goal, "student": own}, {"teacher_clean": _explain(reference, method)}
+    for name in ("teacher_distorted", "student_distorted"):
         who, kind = name.split("_")
         picture = one_picture(networks[who], pictures[kind])
-        views[name] = _explain(networks[who], picture, goals[who], method, settings)
+        views[name] = _explain(Problem(networks[who], picture, settings, goals[who]), method)
     return views
 
 
@@ -227,54 +228,101 @@ class _Goal:
     score: Score
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    backbone: Backbone
-    picture: Float[Tensor, "1 3 height width"]
-    baseline: Float[Tensor, "1 3 height width"]
+    """A frozen model and a picture, and what is asked; picture and baseline are looked at once."""
+
     goal: _Goal
-    settings: Settings
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        picture: Float[Tensor, "1 3 height width"],
+        settings: Settings,
+        goal: _Goal | None = None,
+    ) -> None:
+        self.backbone, self.picture, self.settings = backbone, picture, settings
+        self.baseline = _baseline(picture, settings.baseline)
+        self._recorded: tuple[Tensor, list[Tensor]] | None = None
+        if goal is not None:
+            self.goal = goal
+
+    @cached_property
+    def embedding(self) -> Float[Tensor, "1 dim"]:
+        """That of the picture."""
+        with torch.no_grad():
+            return _embed(self.backbone, self.picture)
+
+    @cached_property
+    def start(self) -> Float[Tensor, "1 dim"]:
+        """That of the baseline."""
+        with torch.no_grad():
+            return _embed(self.backbone, self.baseline)
+
+    @property
+    def target(self) -> float:
+        """The score of the picture."""
+        return self.goal.score(self.embedding).item()
+
+    def record(self) -> None:
+        """Look at the picture so that `recorded` has it."""
+        with torch.enable_grad(), AttentionCapture(rows="all") as capture:
+            embedding = _embed(self.backbone, self.picture.clone().requires_grad_())
+        self.backbone.check_calls(capture.seen)
+        calls = self.backbone.reader.calls.of(range(self.backbone.depth))
+        self.embedding = embedding.detach()
+        self._recorded = embedding, [capture.kept[number] for number in calls]
+
+    def recorded(self) -> tuple[Float[Tensor, "1 dim"], list[Float[Tensor, "1 head token token"]]]:
+        """The picture's embedding and the attention of all blocks, both differentiable; handed out, as it is large."""
+        if self._recorded is None:
+            self.record()
+        found, self._recorded = self._recorded, None
+        assert found is not None
+        return found
 
     def score(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
         """The score of each picture; differentiable where gradients are on."""
         return self.goal.score(_embed(self.backbone, pictures))
 
-    def at(self, pictures: Float[Tensor, "1 3 height width"]) -> float:
-        """The score of one picture as a number."""
-        with torch.no_grad():
-            return self.score(pictures).item()
+
+def _asked(backbone: Backbone, image: Tensor, toward: Toward | None, method: str, settings: Settings) -> Problem:
+    _method(method)
+    frozen = frozen_copy(backbone)
+    problem = Problem(frozen, one_picture(frozen, image), settings)
+    problem.goal = _own_goal(problem, method) if toward is None else goal_of(toward, frozen)
+    return problem
 
 
-def problem_of(backbone: Backbone, picture: Tensor, goal: _Goal, settings: Settings) -> Problem:
-    baseline = _baseline(picture, settings.baseline)
-    return Problem(backbone=backbone, picture=picture, baseline=baseline, goal=goal, settings=settings)
-
-
-def _explain(backbone: Backbone, picture: Tensor, goal: _Goal, method: str, settings: Settings) -> Attribution:
-    problem = problem_of(backbone, picture, goal, settings)
-    target, start = problem.at(picture), problem.at(problem.baseline)
+def _heatmap(problem: Problem, method: str) -> Float[Tensor, "rows cols"]:
     how = WAYS[method]
-    if how.one_gradient and isinstance(goal.toward, Tensor) and abs(1 - target) < _NO_SLOPE:
+    heatmap = how.run(problem).detach().to(problem.picture.dtype)
+    if how.one_gradient and isinstance(problem.goal.toward, Tensor) and abs(1 - problem.target) < _NO_SLOPE:
         raise InputError(
             f"'{method}' takes the gradient of a cosine at the picture; this picture already has the embedding that it "
             f"is asked for, where the cosine is 1 and flat: the heatmap would be rounding. Use toward=None, which "
             f"measures from the baseline, or {_and_others(method)}"
         )
-    heatmap = how.run(problem).detach().to(picture.dtype)
     if not torch.isfinite(heatmap).all():
-        raise InputError(f"the gradients of '{backbone.name}' are not finite here, so that '{method}' shows nothing")
+        name = problem.backbone.name
+        raise InputError(f"the gradients of '{name}' are not finite here, so that '{method}' shows nothing")
+    return heatmap
+
+
+def _explain(problem: Problem, method: str) -> Attribution:
+    heatmap, goal = _heatmap(problem, method), problem.goal
+    target, start = problem.target, goal.score(problem.start).item()
     summing = method == "integrated_gradients"
     return Attribution(
         heatmap=heatmap,
         method=method,
-        image=picture[0],
-        grid=backbone.grid,
+        image=problem.picture[0],
+        grid=problem.backbone.grid,
         target=target,
         baseline_target=start,
         completeness=heatmap.sum().item() - (target - start) if summing else None,
         toward=goal.toward,
         towards=goal.words,
-        settings=settings,
+        settings=problem.settings,
     )
 
 
@@ -367,15 +415,16 @@ def goal_of(toward: Toward, backbone: Backbone, words: str | None = None) -> _Go
     )
 
 
-def _own_goal(
-    backbone: Backbone, picture: Tensor, method: str, settings: Settings, owner: str = "the picture's own"
-) -> _Goal:
-    with torch.no_grad():
-        own = _embed(backbone, picture)[0]
-        if not WAYS[method].one_gradient:
-            return _Goal(toward=own, words=f"cosine with {owner} embedding", score=_cosine(own))
-        # The cosine with itself has no slope. That with the way from "nothing" to it has one, and stays comparable.
-        way = own - _embed(backbone, _baseline(picture, settings.baseline))[0]
+def _own_goal(problem: Problem, method: str, owner: str = "the picture's own") -> _Goal:
+    how = WAYS[method]
+    if how.run is _gradient_attention:
+        _readout_tokens(problem.backbone)
+        problem.record()  # so that one pass serves both
+    own = problem.embedding[0]
+    if not how.one_gradient:
+        return _Goal(toward=own, words=f"cosine with {owner} embedding", score=_cosine(own))
+    # The cosine with itself has no slope. That with the way from "nothing" to it has one, and stays comparable.
+    way = own - problem.start[0]
     return _Goal(toward=way, words=f"cosine with the way from the baseline's to {owner} embedding", score=_cosine(way))
 
 
@@ -467,31 +516,32 @@ def _gradient_attention(problem: Problem) -> Float[Tensor, "rows cols"]:
 
     Equation 5: A' = mean over heads of (dy/dA * A)+; equation 6: R = R + A' R from the identity on; then the class
     token's row. Where the embedding is made from class and distillation token together, the mean of both rows.
+
+    As only these rows are asked for, they are followed from the last block to the first, r = r + r A', in the order in
+    which the backward pass comes to the blocks: no gradient is kept, and no matrix multiplied by another.
     """
-    readout = _readout_tokens(problem.backbone)
-    attention, gradients = _attention_and_gradients(problem)
-    relevance = torch.eye(attention[0].shape[-1], device=attention[0].device, dtype=attention[0].dtype)
-    for values, slope in zip(attention, gradients, strict=True):
-        step = (values.detach() * slope)[0].clamp_min(0).mean(dim=0)
-        relevance = relevance + step @ relevance
-    row = relevance[:readout, problem.backbone.prefix :].mean(dim=0)
-    return rearrange(row, "(r c) -> r c", r=problem.backbone.grid.rows)
+    readout, backbone = _readout_tokens(problem.backbone), problem.backbone
+    embedding, attention = problem.recorded()
+    with torch.enable_grad():
+        score = problem.goal.score(embedding).sum()
+    rows = torch.eye(attention[0].shape[-1], device=score.device, dtype=score.dtype)[:readout]
+    per_block = backbone.reader.calls.per_block  # parallel attentions stand side by side as heads
+    first, waiting, met = attention[:per_block], dict(enumerate(attention)), []
 
+    def meet(number: int, slope: Float[Tensor, "1 head token token"]) -> None:
+        nonlocal rows
+        met.append((waiting.pop(number).detach() * slope)[0].clamp_min_(0))
+        if len(met) == per_block:
+            rows = rows + rows @ torch.cat(met).mean(dim=0)
+            met.clear()
 
-def _attention_and_gradients(problem: Problem) -> tuple[list[Tensor], list[Tensor]]:
-    with torch.enable_grad(), AttentionCapture(rows="all") as capture:
-        score = problem.score(problem.picture.clone().requires_grad_()).sum()
-    problem.backbone.check_calls(capture.seen)
-    calls = problem.backbone.reader.calls
-    attention = [capture.kept[number] for number in calls.of(range(problem.backbone.depth))]
-    gradients = torch.autograd.grad(score, attention)
-    return _by_block(attention, calls.per_block), _by_block(gradients, calls.per_block)
-
-
-def _by_block(matrices: Sequence[Tensor], per_block: int) -> list[Tensor]:
-    """Parallel attentions of one block, side by side as its heads."""
-    firsts = range(0, len(matrices), per_block)
-    return [torch.cat(tuple(matrices[first : first + per_block]), dim=1) for first in firsts]
+    hooks = [each.register_hook(partial(meet, number)) for number, each in enumerate(attention)]
+    torch.autograd.grad(score, first)
+    for hook in hooks:
+        hook.remove()
+    if waiting:
+        raise InputError(f"the attention of {len(waiting)} calls does not reach the embedding of '{backbone.name}'")
+    return rearrange(rows[:, backbone.prefix :].mean(dim=0), "(r c) -> r c", r=backbone.grid.rows)
 
 
 def _readout_tokens(backbone: Backbone) -> int:

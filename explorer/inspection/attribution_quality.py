@@ -21,7 +21,6 @@ from explorer.inspection.attribution import (
     frozen_copy,
     goal_of,
     one_picture,
-    problem_of,
 )
 from explorer.models.backbones import Backbone
 from explorer.system.precision import outside_autocast
@@ -89,7 +88,7 @@ def quality(
         )
     frozen = frozen_copy(backbone)
     picture = one_picture(frozen, explained.image)
-    problem = problem_of(frozen, picture, goal_of(explained.toward, frozen, explained.towards), explained.settings)
+    problem = Problem(frozen, picture, explained.settings, goal_of(explained.toward, frozen, explained.towards))
     done = 0
 
     def told(more: int) -> None:
@@ -178,7 +177,7 @@ def _sensitivity(
     def heatmap_of(picture: Tensor) -> Tensor:
         if torch.equal(picture, problem.picture):
             return explained.heatmap
-        heatmap = run(problem_of(problem.backbone, picture, problem.goal, problem.settings)).detach()
+        heatmap = run(Problem(problem.backbone, picture, problem.settings, problem.goal)).detach()
         told(1)
         return heatmap
 

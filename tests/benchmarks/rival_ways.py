@@ -103,8 +103,21 @@ def _rows(seen: Subject) -> Way:
 
 
 def _gradient(seen: Subject) -> Way:
+    """Towards the way from the baseline to the picture's own embedding."""
+
     def run() -> Tensor:
         return ex.attribute(seen.backbone, seen.images[0], method="gradient_attention")
+
+    return Way(run=run, module=seen.backbone.module, maps=lambda _: 1)
+
+
+def _gradient_toward(seen: Subject) -> Way:
+    """Towards an embedding that is known, such as the clean teacher's."""
+    with torch.no_grad():
+        toward = seen.backbone.trace(seen.images[:1].flip(-1), layers=-1, attention=None).embedding[0]
+
+    def run() -> Tensor:
+        return ex.attribute(seen.backbone, seen.images[0], toward, method="gradient_attention")
 
     return Way(run=run, module=seen.backbone.module, maps=lambda _: 1)
 
@@ -152,5 +165,6 @@ WAYS: Mapping[str, Callable[[Subject], Way]] = {
     **({} if "fast-vit-rollout" in MISSING else _FAST),
     CLS: _rows,
     'attribute(method="gradient_attention")': _gradient,
+    'attribute(toward=embedding, method="gradient_attention")': _gradient_toward,
     **({} if "daam-timm-vit" in MISSING else {"daam-timm-vit": _daam}),
 }
