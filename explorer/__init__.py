@@ -19,6 +19,7 @@ from explorer.version import __version__
 if TYPE_CHECKING:
     from explorer.analysis.maps import attention_map, pca_rgb, rollout
     from explorer.analysis.metrics import top_mass
+    from explorer.analysis.norms import TokenNorms, token_norms
     from explorer.analysis.similarity import Alignment, alignment, patch_similarity
     from explorer.data.image import ImageError, load_image
     from explorer.data.masks import SegmentedSet, load_segmented
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOME = {
     "analysis.maps": ("attention_map", "pca_rgb", "rollout"),
     "analysis.metrics": ("top_mass",),
+    "analysis.norms": ("TokenNorms", "token_norms"),
     "analysis.similarity": ("Alignment", "alignment", "patch_similarity"),
     "data.image": ("ImageError", "load_image"),
     "data.masks": ("SegmentedSet", "load_segmented"),
@@ -120,6 +122,7 @@ __all__ = [
     "Segmentation",
     "SegmentedSet",
     "Sweep",
+    "TokenNorms",
     "Trace",
     "UnsupportedModelError",
     "WeightsError",
@@ -156,6 +159,7 @@ __all__ = [
     "rollout",
     "save_page",
     "sweep",
+    "token_norms",
     "top_mass",
     "wrap_backbone",
 ]

@@ -174,6 +174,7 @@ class Backbone:
             embedding=embedding,
             cls=tokens.prefix[:, :, 0] if has_class_token else None,
             patches=tokens.patches,
+            norms=tokens.norms,
             attention=captured,
             layers=chosen,
             grid=self.grid,

@@ -15,12 +15,18 @@ from torch import Tensor, nn
 
 class Tokens(NamedTuple):
     """What a forward pass leaves: the final tokens, and for every chosen block its prefix and its patch tokens, all
-    with the model's final norm applied.
+    with the model's final norm applied; and how large they were before it (see `norms_of`).
     """
 
     final: Float[Tensor, "batch token dim"]
     prefix: Float[Tensor, "batch layer prefix dim"]
     patches: Float[Tensor, "batch layer patch dim"]
+    norms: Float[Tensor, "batch layer token"]
+
+
+def norms_of(*parts: Float[Tensor, "batch layer _ dim"]) -> Float[Tensor, "batch layer token"]:
+    """The L2 norm of each token, outside of autograd; parts follow each other."""
+    return torch.cat([torch.linalg.vector_norm(part.detach(), dim=-1) for part in parts], dim=2)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ class TimmReader:
         )
         pairs = [pair if isinstance(pair, tuple) else (pair, pair[:, :0]) for pair in intermediates]
         after, before = (torch.stack(part, dim=1) for part in zip(*pairs, strict=True))
-        return Tokens(final, model.norm(before), model.norm(after))  # as norm=True would, but for all blocks at once
+        normed = model.norm(before), model.norm(after)  # as norm=True would, but for all blocks at once
+        return Tokens(final, *normed, norms_of(before, after))
 
     def embedding(self, module: nn.Module, final: Tensor) -> Tensor:
         """The global embedding."""

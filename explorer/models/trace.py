@@ -53,6 +53,8 @@ class Trace:
         layers: the block that each entry of the layer axis came from.
         grid: rows and columns of the patches.
         prefix: how many tokens stand before the patches (class, distillation, register tokens).
+        norms: the L2 norm of every token, those before the patches first, after each traced block and before the
+            model's final norm; outside of autograd. None where somebody made the trace without.
         query_kind: what the one row of attention="cls" is: the class token's row; the row of the model's attention
             pooling; or, for models that average their patches, the mean of all rows.
     """
@@ -64,6 +66,7 @@ class Trace:
     layers: tuple[int, ...]
     grid: Grid
     prefix: int
+    norms: Float[Tensor, "batch layer token"] | None = None
     query_kind: QueryKind = "class token"
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ from explorer.errors import InputError
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, CaptureError, ImageSize, as_height_width, unwrapped
 from explorer.models.capture import AttentionCapture
-from explorer.models.readers import Calls, Tokens
+from explorer.models.readers import Calls, Tokens, norms_of
 from explorer.models.trace import Grid
 from explorer.models.weights import check_finite, state_digest
 
@@ -135,7 +135,8 @@ class OwnReader:
         normed = {number: norm(seen[number]) for number in {*blocks, len(seen) - 1}}
         parts = slice(prefix), slice(prefix, None)
         before, after = (torch.stack([normed[number][:, part] for number in blocks], dim=1) for part in parts)
-        return Tokens(normed[len(seen) - 1], before, after)
+        norms = norms_of(torch.stack([seen[number] for number in blocks], dim=1))
+        return Tokens(normed[len(seen) - 1], before, after, norms)
 
     def embedding(self, module: nn.Module, final: Tensor) -> Tensor:
         """The global embedding."""
