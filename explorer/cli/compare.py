@@ -26,7 +26,7 @@ from explorer.cli.parts import (
     progress,
     write,
 )
-from explorer.cli.results import progress_bar
+from explorer.cli.results import progress_bar, students_names
 from explorer.errors import InputError
 from explorer.version import __version__
 
@@ -104,7 +104,7 @@ def _compare(options: argparse.Namespace) -> None:
     figure_file = _figure_file(options)
     if options.no_align and options.clean is None:
         raise InputError("--no-align needs --clean FILE, onto which IMAGE would be moved otherwise")
-    names = _names(options)
+    names = students_names(options.student or [])
     for kept in (options.image, options.clean):
         check_outputs({"--out": figure_file, "--json": options.json, "--html": options.html}, options.force, keep=kept)
     with progress("loading"):
@@ -150,21 +150,6 @@ def _nearest(
     with progress_bar("pictures") as told:
         found = nearest_pictures(teacher, comparison, images, progress=told)
     return {view: [asdict(each) for each in neighbours] for view, neighbours in found.items()}
-
-
-def _names(options: argparse.Namespace) -> list[str]:
-    """What several students are called: their pairs' names, of a run's folder its last part; none for a single one."""
-    given = options.student or []
-    if len(given) < 2:
-        return []
-    names = [Path(pair).name or pair for pair in given]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"several students need several names; got '{twice}' more than once")
-    with progress("loading"):
-        from explorer.models.students import check_names
-    check_names(names)
-    return names
 
 
 def _students(

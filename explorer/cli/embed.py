@@ -17,16 +17,20 @@ from explorer.cli.results import (
     pair_of,
     progress_bar,
     shared_arguments,
+    students_names,
     twins_argument,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    import explorer.models.pairs
+
 
 _EMBED_HELP = f"""\
 Where pictures lie: a table of their places on a map that is fitted on the clean pictures as the teacher sees them, in
-four views, and how far the damage moves each of them in feature space.
+four views, and how far the damage moves each of them in feature space. --student puts up to three other students of
+the same teacher beside the one of PAIR.
 
 Features are kept in your cache folder; with several GPUs: accelerate launch -m explorer embed …; with several
 processes on CPUs: torchrun --nproc_per_node 2 -m explorer embed …
@@ -34,6 +38,7 @@ processes on CPUs: torchrun --nproc_per_node 2 -m explorer embed …
 examples:
   {PROGRAM} embed s14-noise --csv places.csv
   {PROGRAM} embed s14-noise --method umap --figure places.png
+  {PROGRAM} embed s14-noise --student s14-mixture --distortion fog:3
   {PROGRAM} embed s14-noise --images night/ --clean day/      pictures that are damaged already: night/1.jpg, day/1.png
   {PROGRAM} embed runs/noise --images pictures/ --distortion "pixel_mask(fraction=0.5)" --json places.json
 """
@@ -41,6 +46,9 @@ examples:
 
 def _embed_arguments(parser: argparse.ArgumentParser) -> None:
     shared_arguments(parser)
+    parser.add_argument(
+        "--student", metavar="PAIR", action="append", default=[], help="another one, beside it; may be repeated"
+    )
     distortion_argument(parser)
     twins_argument(parser)
     parser.add_argument("--method", choices=("pca", "umap"), default="pca", help="(default: %(default)s)")
@@ -50,14 +58,16 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _embed(options: argparse.Namespace) -> None:
     check_options(options)
+    names = students_names([options.pair, *options.student])
     pair = pair_of(options)
+    pairs = _beside(options, names, pair) if names else pair
     images = images_of(options, options.images, options.split, pair, options.clean)
     from explorer.evaluation.embedding import embed_pair
     from explorer.system.processes import is_first
 
     with progress_bar("views") as told:
         embedding = embed_pair(
-            pair,
+            pairs,
             images,
             options.distortion,
             options.seed,
@@ -78,7 +88,20 @@ def _embed(options: argparse.Namespace) -> None:
     about = {"method": options.method, "distortion": embedding.distortion.spec, "seed": embedding.seed}
     measures = embedding.measures
     about["measures"] = json.loads(measures.to_json(orient="records"))
-    deliver(options, pair, (images,), embedding.named(projection.frame()), about, draw, shown=measures)
+    deliver(options, pairs, (images,), embedding.named(projection.frame()), about, draw, shown=measures)
+
+
+def _beside(
+    options: argparse.Namespace, names: list[str], pair: "explorer.models.pairs.Pair"
+) -> "dict[str, explorer.models.pairs.Pair]":
+    """The pair and the others, by name."""
+    from explorer.models.pairs import load_pair
+
+    others = []
+    for student in options.student:
+        with progress(f"loading {student}"):
+            others.append(load_pair(student, teacher=pair.teacher))
+    return dict(zip(names, [pair, *others], strict=True))
 
 
 COMMAND = Command(

@@ -25,12 +25,14 @@ from explorer.cli.parts import (
     size,
     write,
 )
+from explorer.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
     import explorer.models.pairs
+    import explorer.models.students
 
 
 def shared_arguments(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
@@ -91,6 +93,20 @@ def pair_of(options: argparse.Namespace) -> "explorer.models.pairs.Pair":
         return load_pair(options.pair, image_size=options.size, device=options.device)
 
 
+def students_names(given: Sequence[str]) -> list[str]:
+    """What several students are called: their pairs' names, of a run's folder its last part; none for a single one."""
+    if len(given) < 2:
+        return []
+    names = [Path(pair).name or pair for pair in given]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"several students need several names; got '{twice}' more than once")
+    with progress("loading"):
+        from explorer.models.students import check_names
+    check_names(names)
+    return names
+
+
 def images_of(
     options: argparse.Namespace,
     source: str,
@@ -121,7 +137,7 @@ def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
 
 def deliver(
     options: argparse.Namespace,
-    pair: "explorer.models.pairs.Pair",
+    pair: "explorer.models.students.Pairs",
     sets: "Sequence[explorer.data.sets.ImageSet]",
     table: "pandas.DataFrame",
     about: dict[str, Any],
@@ -129,12 +145,18 @@ def deliver(
     shown: "pandas.DataFrame | None" = None,
 ) -> None:
     """Print the table, write what was asked for, and say what was left out."""
+    from explorer.models.students import named_pairs
     from explorer.system.files import readable
 
-    teacher = pair.teacher
-    model = {"pair": readable(options.pair), "backbone": teacher.name, "weights": teacher.source}
-    model |= {"weights_sha256": teacher.sha256, "student_sha256": pair.student.sha256}
-    print(f"{teacher.source}\n{pair.student.source}, {teacher.image_size} px\n")
+    pairs = named_pairs(pair)
+    teacher, several = next(iter(pairs.values())).teacher, len(pairs) > 1
+    given, digests = readable(options.pair), {name: one.student.sha256 for name, one in pairs.items()}
+    model: dict[str, Any] = {"pair": given, "backbone": teacher.name, "weights": teacher.source}
+    model |= {"weights_sha256": teacher.sha256, "student_sha256": digests if several else next(iter(digests.values()))}
+    if several:
+        model["pair"] = [given, *map(readable, options.student)]
+    sources = "\n".join([teacher.source, *(one.student.source for one in pairs.values())])
+    print(f"{sources}, {teacher.image_size} px\n")
     print((table if shown is None else shown).to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
     print()
     if options.csv is not None:

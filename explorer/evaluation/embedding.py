@@ -1,11 +1,13 @@
 """Where pictures lie in the eyes of a teacher and a student: `embed_pair`.
 
-Enters: a pair, pictures, a distortion. Leaves: a `PairEmbedding`: the features of four views, how far each damaged
-picture was driven from its clean original, and who its neighbours are. All of it is measured in feature space; a
-projection to two dimensions is only a sketch of it, drawn with one fixed ruler: the clean teacher's.
+Enters: a pair, or several of one teacher by name, pictures, a distortion. Leaves: a `PairEmbedding`: the features of
+each view, how far each damaged picture was driven from its clean original, and who its neighbours are. All of it is
+measured in feature space; a projection to two dimensions is only a sketch of it, drawn with one fixed ruler: the clean
+teacher's.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,27 +24,34 @@ from explorer.evaluation import features as kept
 from explorer.evaluation.features import Kind, Told, embed, share_of
 from explorer.evaluation.probes import nearest, nearest_label_accuracy, retrieval_at_1
 from explorer.evaluation.projection import Projection, project
-from explorer.models.backbones import Layers
-from explorer.models.pairs import Pair
+from explorer.models.backbones import Backbone, Layers
+from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, named_pairs, networks_of
 
 if TYPE_CHECKING:
     import pandas
 
-VIEWS = ("teacher_clean", "teacher_distorted", "student_distorted", "student_clean")
-"""The reference first; then the way of a picture: what the damage does, and what the student makes of it."""
+
+def views_of(students: Iterable[str]) -> tuple[str, ...]:
+    """The reference first; then the way of a picture: what the damage does, and what each student makes of it."""
+    made = (f"{student}_{kind}" for student in students for kind in reversed(KINDS))
+    return (*(f"{TEACHER}_{kind}" for kind in KINDS), *made)
+
+
+VIEWS = views_of([STUDENT])
 REFERENCE = VIEWS[0]
 
 
 @dataclass(frozen=True, eq=False)
 class PairEmbedding:
-    """Features of the same pictures in four views. Made by `embed_pair`.
+    """Features of the same pictures in four views; in more, where there are several students. Made by `embed_pair`.
 
     Attributes:
-        features: each of `VIEWS` -> one row for each picture.
+        features: each of `VIEWS` -> one row for each picture. Students with names have "noise_distorted",
+            "noise_clean" and so on in the place of "student".
         images: the pictures.
         distortion, seed: what damaged them.
         kind, layer: which features these are, as in `Features.of`.
-        weights: those of teacher and student, a line each.
+        weights: those of the teacher and of each student, a line each.
     """
 
     features: dict[str, Float[np.ndarray, "image dim"]]
@@ -51,15 +60,30 @@ class PairEmbedding:
     seed: int
     kind: Kind
     layer: int
-    weights: tuple[str, str]
+    weights: tuple[str, ...]
 
     @property
     def reference(self) -> Float[np.ndarray, "image dim"]:
         """The clean teacher's features."""
         return self.features[REFERENCE]
 
+    @property
+    def students(self) -> tuple[str, ...]:
+        """The students' names; a single one without a name is "student"."""
+        return networks_of(self.features)[1:]
+
+    @property
+    def several(self) -> bool:
+        """Whether the students have names of somebody's own."""
+        return self.students != (STUDENT,)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the only student is the untouched copy of the teacher."""
+        return not self.several and self.features[VIEWS[2]] is self.features[VIEWS[1]]
+
     def project(self, method: Literal["pca", "umap"] = "pca", components: int = 2, seed: int = 0) -> Projection:
-        """The four views in one picture, fitted on the reference; see `explorer.project`."""
+        """All views in one picture, fitted on the reference; see `explorer.project`."""
         names = self.images.labels and [self.images.classes[label] for label in self.images.labels]
         return project(self.features, method, REFERENCE, components=components, labels=names, seed=seed)
 
@@ -96,7 +120,7 @@ class PairEmbedding:
 
 
 def embed_pair(
-    pair: Pair,
+    pair: Pairs,
     images: ImageSet | PictureData,
     distortion: str | Distortion | None = None,
     seed: int = 0,
@@ -111,9 +135,13 @@ def embed_pair(
 ) -> PairEmbedding:
     """Features of the same pictures in the four views of a pair.
 
+        embed_pair(pair, "photos")
+        embed_pair({"noise": a, "mixture": b}, "photos", "fog:3")   # several students
+
     Args:
-        distortion: None for the one that the student was trained on; for pictures with clean twins, which are damaged
-            already, there is nothing else to give.
+        pair: a pair; or up to four of one teacher, each under a name of one's own.
+        distortion: None for the one that the student was trained on, or all students; for pictures with clean twins,
+            which are damaged already, there is nothing else to give.
         seed: of the distortion.
         kind, layer: which features; see `Features.of`.
         keep: blocks that go into the cache, where several will be asked for; None for `layer` alone, and for the
@@ -123,37 +151,40 @@ def embed_pair(
             user's cache holds take no time, and do not count.
 
     Raises:
-        ValueError: fewer than two pictures, an unknown distortion, block or kind of features.
+        ValueError: fewer than two pictures, an unknown distortion, block or kind of features; no distortion where the
+            students were trained on different ones; students of several teachers, none or more than four, or names that
+            would be mistaken for something else.
         ImageError: a picture is damaged, as in `embed`.
     """
-    images = image_set(images).resized(pair.teacher.image_size)  # once, so that their digest is computed once
+    networks = _networks(pair)
+    images = image_set(images).resized(networks[TEACHER].image_size)  # once, so that their digest is computed once
     if len(images) < 2:
         raise InputError(f"neighbours and distances need at least two pictures; got {len(images)}")
     damage = damage_of(pair, images, distortion)
     wanted: dict[str, Any] = {"layers": _layers(kind, layer, keep), "batch_size": batch_size, "workers": workers}
-    sources = VIEWS[:2] if pair.student is pair.teacher else VIEWS
-    jobs = {
-        view: (pair.teacher if "teacher" in view else pair.student, *seen_in(view, images, damage)) for view in sources
-    }
+    looks = {f"{network}_{view}": (backbone, view) for network, backbone in networks.items() for view in KINDS}
+    # An untouched student looks as the teacher does: once for both.
+    jobs = {look: (look[0], *seen_in(look[1], images, damage)) for look in looks.values()}
     kept_by_user = cache is True and progress is not None
     missing = [
-        view
-        for view, (backbone, shown, spec) in jobs.items()
-        if not (kept_by_user and kept.is_embedded(backbone, shown, spec, seed, layers=wanted["layers"]))
+        look
+        for look, job in jobs.items()
+        if not (kept_by_user and kept.is_embedded(*job, seed, layers=wanted["layers"]))
     ]
     found = {}
-    for view, (backbone, shown, spec) in jobs.items():
-        done, total = missing.index(view) * len(images) if view in missing else 0, len(missing) * len(images)
-        told = share_of(progress, done, total) if view in missing else None
+    for look, (backbone, shown, spec) in jobs.items():
+        done, total = missing.index(look) * len(images) if look in missing else 0, len(missing) * len(images)
+        told = share_of(progress, done, total) if look in missing else None
         features = embed(backbone, shown, spec, seed, **wanted, cache=cache, progress=told)
-        found[view] = np.asarray(features.of(kind, backbone.blocks(layer)[0]))  # of all its blocks
-    for view in VIEWS:  # an untouched student sees what the teacher sees
-        found.setdefault(view, found.get(view.replace("student", "teacher"), np.empty((0, 0))))
-    return PairEmbedding({view: found[view] for view in VIEWS}, images, damage, seed, kind, layer, pair.weights)
+        found[look] = np.asarray(features.of(kind, backbone.blocks(layer)[0]))  # of all its blocks
+    _, *students = networks
+    ordered = {view: found[looks[view]] for view in views_of(students)}
+    weights = tuple(backbone.source for backbone in networks.values())
+    return PairEmbedding(ordered, images, damage, seed, kind, layer, weights)
 
 
 def is_embedded(
-    pair: Pair,
+    pair: Pairs,
     images: ImageSet,
     distortion: str | Distortion | None = None,
     seed: int = 0,
@@ -163,23 +194,24 @@ def is_embedded(
     keep: Layers | None = None,
 ) -> bool:
     """Whether `embed_pair` would need no forward passes, or hardly any."""
-    damage = damage_of(pair, images, distortion)
-    layers, images = _layers(kind, layer, keep), images.resized(pair.teacher.image_size)
+    networks, damage = _networks(pair), damage_of(pair, images, distortion)
+    layers, images = _layers(kind, layer, keep), images.resized(networks[TEACHER].image_size)
     return all(
         kept.is_embedded(backbone, *seen_in(view, images, damage), seed, layers=layers)
-        for backbone in dict.fromkeys((pair.teacher, pair.student))
-        for view in VIEWS[:2]
+        for backbone in dict.fromkeys(networks.values())
+        for view in KINDS
     )
 
 
-def damage_of(pair: Pair, images: ImageSet, distortion: str | Distortion | None) -> Distortion:
-    """What damages the pictures: what was asked for, else what the student learned; `Given` where they have twins.
+def damage_of(pair: Pairs, images: ImageSet, distortion: str | Distortion | None) -> Distortion:
+    """What damages the pictures: what was asked for, else what the students learned; `Given` where they have twins.
 
     Raises:
-        ValueError: a distortion for pictures that are damaged already, or an unknown one.
+        ValueError: a distortion for pictures that are damaged already, or an unknown one; none where the students
+            learned different ones.
     """
     if images.clean is None:
-        return parse_distortion(pair.distortion if distortion is None else distortion)
+        return parse_distortion(_learned(pair) if distortion is None else distortion)
     if distortion is not None:
         raise InputError(
             f"these pictures are damaged already; leave out distortion='{distortion}', or their clean twins"
@@ -193,6 +225,23 @@ def seen_in(view: str, images: ImageSet, damage: Distortion) -> tuple[ImageSet, 
     if images.clean is None:
         return images, damage if damaged else "none"
     return images if damaged else images.clean, "none"
+
+
+def _learned(pair: Pairs) -> Distortion:
+    pairs = named_pairs(pair)
+    learned = {one.distortion.spec: one.distortion for one in pairs.values()}
+    if len(learned) > 1:
+        raise InputError(
+            f"the students {', '.join(pairs)} were trained on different damage: say which one they are to see, such as "
+            "distortion='gaussian_noise(sigma=0.3)'"
+        )
+    return next(iter(learned.values()))
+
+
+def _networks(pair: Pairs) -> dict[str, Backbone]:
+    """The teacher, then the students by name."""
+    pairs = named_pairs(pair)
+    return {TEACHER: next(iter(pairs.values())).teacher, **{name: one.student for name, one in pairs.items()}}
 
 
 def _layers(kind: Kind, layer: int, keep: Layers | None) -> Layers | None:

@@ -6,7 +6,6 @@ matplotlib figure. Nothing here computes; colours, and the rule that no window i
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,42 +19,42 @@ from explorer.analysis.measures import CURVES, MEASURES
 from explorer.evaluation.evaluation import Evaluation
 from explorer.evaluation.projection import Projection
 from explorer.evaluation.sweeping import Sweep
+from explorer.models.students import KINDS, MOST_STUDENTS, STUDENT, TEACHER, network_and_kind
 from explorer.plots.lettering import as_written
 from explorer.plots.style import COLOURS, INK, QUIET, STUDENTS, empty_figure, own_axes, root_figure
 
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
-MARKERS = {
-    ("teacher", "clean"): "o",
-    ("teacher", "distorted"): "X",
-    ("student", "clean"): "s",
-    ("student", "distorted"): "D",
-}
+MARKERS = ("oX", "sD", "v^", "pP", "<>")
+"""Clean and distorted, of the teacher and of up to four students."""
+_INKS = (COLOURS["teacher"], *STUDENTS)
 
 
 def plot_projection(projection: Projection, arrows: bool = True, ax: Axes | None = None) -> Figure:
     """The first two axes: a colour for each label, a marker for each view, arrows along the views.
 
     Args:
-        arrows: draw a line from each picture's place in the first view to its place in the next ones.
+        arrows: draw a line from each picture's place in the fitted view to where its damage drives it for the teacher,
+            and on to where each student puts it.
     """
     ax = own_axes(ax, (8.0, 6.4))
     views = list(projection.coordinates)
+    places = _places(views)
     labels = projection.labels or ("",) * len(projection.coordinates[views[0]])
     names = sorted(set(labels), key=str)
     palette = {name: colormaps["tab20"](place % 20) for place, name in enumerate(names)}
     colours = [palette[label] for label in labels]
     if arrows:
-        _draw_ways(ax, projection, views)
+        _draw_ways(ax, projection, places)
     for view in views:
         points = projection.coordinates[view]
-        who, kind = "student" if "student" in view else "teacher", "clean" if "clean" in view else "distorted"
+        place, damaged = places[view], "clean" not in view
         ax.scatter(
             points[:, 0],
             points[:, 1],
             c=colours,
-            s=34 if kind == "distorted" and who == "teacher" else 26,
-            marker=MARKERS[who, kind],
-            edgecolors=COLOURS[who],
+            s=34 if damaged and place == 0 else 26,
+            marker=MARKERS[place][damaged],
+            edgecolors=_INKS[place],
             linewidths=0.7,
             alpha=0.85,
             label=view.replace("_", " "),
@@ -112,13 +111,27 @@ def plot_evaluation(evaluation: Evaluation, ax: Axes | None = None) -> Figure:
     return root_figure(ax)
 
 
-def _draw_ways(ax: Axes, projection: Projection, views: list[str]) -> None:
-    """From the reference to the teacher's distorted view, and on to the student's."""
-    way = [view for view in views if view == projection.fit_on or "distorted" in view]
-    for before, after in pairwise(way):
+def _places(views: list[str]) -> dict[str, int]:
+    """0 for a view of the teacher's, from 1 on for those of students, in their order. A view of another name than ours
+    is the teacher's, unless it tells of a student."""
+    given = {view: network_and_kind(view) for view in views}
+    whose = {
+        view: network if kind in KINDS else STUDENT if STUDENT in view else TEACHER
+        for view, (network, kind) in given.items()
+    }
+    students = list(dict.fromkeys(network for network in whose.values() if network != TEACHER))
+    return {view: 0 if who == TEACHER else 1 + students.index(who) % MOST_STUDENTS for view, who in whose.items()}
+
+
+def _draw_ways(ax: Axes, projection: Projection, places: dict[str, int]) -> None:
+    """From the reference to the teacher's distorted view, and on to that of each student."""
+    before = projection.fit_on
+    for after, place in places.items():
+        if "distorted" not in after or after == before:
+            continue
         ends = np.stack([projection.coordinates[before][:, :2], projection.coordinates[after][:, :2]], axis=1)
-        colour = COLOURS["student" if "student" in after else "teacher"]
-        ax.add_collection(LineCollection(list(ends), colors=colour, linewidths=0.5, alpha=0.3))
+        ax.add_collection(LineCollection(list(ends), colors=_INKS[place], linewidths=0.5, alpha=0.3))
+        before = before if place else after
 
 
 def _legend(ax: Axes, names: list, palette: dict) -> None:

@@ -18,6 +18,7 @@ from explorer.evaluation.embedding import REFERENCE, PairEmbedding
 from explorer.evaluation.probes import own_ranks
 from explorer.evaluation.projection import Projection
 from explorer.evaluation.sweeping import SEVERITY, Sweep
+from explorer.models.students import network_and_kind
 from explorer.scenes.common import Payload, about, measure_of, packed
 
 MOST_DRAWN = 5000
@@ -47,14 +48,14 @@ def embedding_scene(
 
     Args:
         embedding: what was measured.
-        projection: of its four views.
+        projection: of its views.
         sprite: thumbnails of all its pictures, see `sprite`.
         chosen: the name of the picture that is marked.
         pending: what is still being computed.
         caption: what this is, in one line.
         link: query parameters that reopen this view.
     """
-    images = embedding.images
+    images, students = embedding.images, embedding.students if embedding.several else ()
     drawn = _drawn(len(images))
     names = [images.names[index] for index in drawn]
     return {
@@ -74,8 +75,8 @@ def embedding_scene(
         "chosen": names.index(chosen) if chosen in names else None,
         "shown": len(drawn),
         "total": len(images),
-        "untouched_student": embedding.features["student_distorted"] is embedding.features["teacher_distorted"],
-        "about": about(embedding.weights, embedding.distortion, embedding.seed),
+        "untouched_student": embedding.untouched,
+        "about": about(embedding.weights, embedding.distortion, embedding.seed, names=students),
         "caption": caption,
         "message": None,
         "link": link,
@@ -156,13 +157,13 @@ def _drawn(count: int) -> list[int]:
 
 
 def _view(view: str, embedding: PairEmbedding, projection: Projection, drawn: list[int]) -> Payload:
-    who, state = view.split("_")
+    who, state = network_and_kind(view)
     measures = embedding.measures.set_index("view").loc[view].to_dict()
     scene = {
         "id": view,
         "who": who,
         "view": state,
-        "title": _TITLES[view],
+        "title": _TITLES.get(view) or f"{who} · {state}",
         "reference": view == REFERENCE,
         "points": packed(projection.coordinates[view][drawn].astype(np.float32)),
         "displacement": packed(projection.displacement[view][drawn].astype(np.float32)),
