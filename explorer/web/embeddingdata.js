@@ -5,6 +5,10 @@ import { decodeArray } from "./arrays.js";
 import { formatFixed, percent } from "./format.js";
 import { readChoice } from "./settings.js";
 
+// Teacher and students are told apart by shape, clean and distorted by filling; so no colour is needed for that. In
+// three dimensions plotly's x is a letter that many fonts lack.
+const SHAPES = { 2: ["circle", "diamond", "square", "cross", "x"], 3: ["circle", "diamond", "square", "cross", "dot"] };
+
 /** A payload, decoded and checked. Throws in words that people can read. @param {EmbeddingPayload} payload */
 export function readEmbedding(payload) {
   const { views, pictures, components } = payload;
@@ -16,7 +20,9 @@ export function readEmbedding(payload) {
   const labels = pictures.labels ?? null;
   if (labels && labels.length !== count) throw new Error(`it has ${labels.length} labels for ${count} pictures`);
   const classes = labels ? (pictures.classes ?? []).map(String) : [];
-  const read = views.map((view) => readView(view, count, components));
+  const networks = [...new Set(["teacher", ...views.map(({ who }) => String(who))])];
+  const read = views.map((view) => readView(view, count, components, networks));
+  const students = networks.slice(1);
   const indices = names.map((_, index) => index);
   return {
     names,
@@ -29,6 +35,9 @@ export function readEmbedding(payload) {
     labelOf: (index) => (labels && classes[labels[index]]) ?? null,
     measures: payload.measures,
     views: read,
+    students,
+    named: students.some((who) => who !== "student"), // several students, under names of somebody's own
+    legs: [["teacher_clean", "teacher_distorted", 0], ...students.map((who, place) => ["teacher_distorted", `${who}_distorted`, 1 + place])],
     byId: Object.fromEntries(read.map((view) => [view.id, view])),
     reference: read.find(({ reference }) => reference) ?? null,
     ruler: rulerOf(read, components),
@@ -46,8 +55,8 @@ export function readEmbedding(payload) {
   };
 }
 
-/** @param {EmbeddingView} view @param {number} count @param {number} components */
-function readView(view, count, components) {
+/** @param {EmbeddingView} view @param {number} count @param {number} components @param {string[]} networks */
+function readView(view, count, components, networks) {
   const read = (name, shape) => {
     if (!view[name]) throw new Error(`"${view.id}" has no ${name.replace("_", " ")}`);
     const array = decodeArray(view[name]);
@@ -56,13 +65,15 @@ function readView(view, count, components) {
     return array;
   };
   const displacement = /** @type {Float32Array} */ (read("displacement", [count]).values);
+  const network = networks.indexOf(String(view.who));
   const near = view.neighbours != null; // where pictures are left out, so are some neighbours: the server sends none
   const neighbours = near ? read("neighbours", [count, null]) : { values: new Int32Array(0), shape: [count, 0] };
   const k = neighbours.shape[1];
   if (neighbours.values.some((index) => index >= count || index < -1)) throw new Error(`"${view.id}" has neighbours that are not among its pictures`);
   return {
     id: String(view.id),
-    who: view.who === "student" ? "student" : "teacher",
+    network, // 0 for the teacher
+    shape: SHAPES[components][network],
     clean: view.view === "clean",
     title: String(view.title ?? view.id),
     reference: Boolean(view.reference),

@@ -3,7 +3,7 @@
 /** @import { Sprite } from "./payloads" */
 import { columnName, createHelp, createRow, createTable, make, setText } from "./elements.js";
 import { keptText, measuredOf, neighboursOf, tellMeasure } from "./embeddingdata.js";
-import { bothShown, LEGS } from "./embeddingplot.js";
+import { legsOf } from "./embeddingplot.js";
 import { formatFixed, ordinal, withCommas } from "./format.js";
 
 const OWN_HELP = "The place of the picture's own clean original among all clean pictures, ordered by their distance in feature space. 1st: the picture is found again.";
@@ -15,11 +15,10 @@ export function focusMarks(now, index, isChosen, radius, place) {
     const [cx, cy] = place(view, index);
     return make("svg:circle", { class: isChosen ? "vx-ring vx-ring-chosen" : "vx-ring", cx, cy, r: radius + 4 });
   });
-  const legs = now.arrows === "none" ? [] : LEGS.filter((leg) => bothShown(now, leg));
   const byId = Object.fromEntries(now.views.map((view) => [view.id, view]));
-  const paths = legs.map(([from, to, who]) => ({ who, d: arrowPath(place(byId[from], index), place(byId[to], index), radius + 5) })).filter(({ d }) => d);
+  const paths = legsOf(now).map(([from, to, network]) => ({ network, d: arrowPath(place(byId[from], index), place(byId[to], index), radius + 5) })).filter(({ d }) => d);
   const cases = paths.map(({ d }) => make("svg:path", { class: "vx-arrowcase", d }));
-  const arrows = paths.map(({ d, who }) => make("svg:path", { class: "vx-arrow", d, style: `color: ${now.ink[who]}` }));
+  const arrows = paths.map(({ d, network }) => make("svg:path", { class: "vx-arrow", d, style: `color: ${now.ink.networks[network]}` }));
   return [...cases, ...arrows, ...rings];
 }
 
@@ -56,10 +55,19 @@ export async function loadSprite({ image, side, columns }) {
   }
 }
 
+const OUTLINES = {
+  circle: "M2 7a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
+  diamond: "M7 1.5L12.5 7L7 12.5L1.5 7Z",
+  square: "M2.5 2.5H11.5V11.5H2.5Z",
+  cross: "M5 1.5H9V5H12.5V9H9V12.5H5V9H1.5V5H5Z",
+  x: "M9.5 1.7L12.3 4.5L9.8 7L12.3 9.5L9.5 12.3L7 9.8L4.5 12.3L1.7 9.5L4.2 7L1.7 4.5L4.5 1.7L7 4.2Z",
+  dot: "M4.5 7a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0 -5 0Z",
+};
+
 /** The mark of a view as the plot draws it. */
-function glyphOf({ who, clean }, colour) {
-  const d = who === "student" ? "M7 1.5L12.5 7L7 12.5L1.5 7Z" : "M2 7a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z";
-  return make("svg:svg", { class: clean ? "vx-glyph vx-filled" : "vx-glyph", viewBox: "0 0 14 14", width: 14, height: 14, "aria-hidden": "true", style: `color: ${colour}` }, make("svg:path", { d }));
+function glyphOf({ shape, clean }, colour) {
+  const d = OUTLINES[shape];
+  return make("svg:svg", { class: ["vx-glyph", clean && "vx-filled", /cross|x/.test(shape) && "vx-fine"].filter(Boolean).join(" "), viewBox: "0 0 14 14", width: 14, height: 14, "aria-hidden": "true", style: `color: ${colour}` }, make("svg:path", { d }));
 }
 
 /** (picture, side) -> its thumbnail; without a sprite the first letter of its name. */
@@ -84,7 +92,7 @@ export function hoverCard(data, view, index, now) {
   const words = make("div", {},
     make("div", { class: "vx-tiphead", text: data.names[index] }),
     label === null ? "" : make("div", { class: "vx-labelled" }, swatch(now.byLabel ? now.labelInk(index) : null), label),
-    make("div", { class: "vx-labelled" }, glyphOf(view, now.byLabel ? now.ink.text : now.ink[view.who]), view.title),
+    make("div", { class: "vx-labelled" }, glyphOf(view, now.byLabel ? now.ink.text : now.ink.networks[view.network]), view.title),
     make("div", { text: view.reference ? "the reference" : `displacement ${formatFixed(view.displacement[index], 3)}` }));
   return [make("div", { class: "vx-hovercard" }, data.thumb(index, 64), words)];
 }
@@ -120,7 +128,7 @@ export function createChips(name, change) {
   };
   const set = (items, hidden) => {
     off = hidden;
-    const now = JSON.stringify(items.map(({ id, text }) => [id, text]));
+    const now = JSON.stringify(items.map(({ id, text, glyph }) => [id, text, glyph?.shape]));
     if (now !== signature) build(items);
     signature = now;
     for (const item of items) {
@@ -140,7 +148,7 @@ export function measuresTable(shell, data) {
 }
 
 function rowOf(view, cells) {
-  return createRow([make("span", { class: "vx-labelled" }, glyphOf(view, `var(--vx-${view.who})`), view.title)], cells, { "data-view": view.id });
+  return createRow([make("span", { class: "vx-labelled" }, glyphOf(view, `var(--vx-network-${view.network})`), view.title)], cells, { "data-view": view.id });
 }
 
 /** The panel of one picture: how far it moved in each view, and which clean pictures lie next to it there. */

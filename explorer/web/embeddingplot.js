@@ -1,20 +1,15 @@
 // What plotly is asked for: traces, arrows, axes, and what a figure on paper has besides.
 
-export const LEGS = [["teacher_clean", "teacher_distorted", "teacher"], ["teacher_distorted", "student_distorted", "student"]];
 export const MANY_PICTURES = 300; // from here on, arrows are all but see-through
-// Pictures tell teacher and student apart by shape, clean and distorted by filling; so no colour is needed for that.
-export const SHAPES = { teacher: "circle", student: "diamond" };
-// Teacher and student: blue and vermilion of Okabe and Ito. Labels: twelve colours sought for the largest least
-// distance in CIELAB, seen as they are and with protanopia and deuteranopia (Machado et al. 2009), at a contrast of
-// at least 3 with the surface; the most distinct ones come first.
+// Teacher and first student: blue and vermilion of Okabe and Ito. Further students, and twelve labels: colours sought for
+// the largest least distance in CIELAB, seen as they are and with protanopia and deuteranopia (Machado et al. 2009), at a
+// contrast of at least 3 with the surface; the most distinct labels come first.
 export const LIGHT = {
-  teacher: "#0072b2",
-  student: "#d55e00",
+  networks: ["#0072b2", "#d55e00", "#18a884", "#780048", "#6c2400"],
   labels: ["#4b78ff", "#e17800", "#00a578", "#691e3c", "#b478a5", "#0f3c69", "#ff3c69", "#875a00", "#3c1e87", "#4b693c", "#780000", "#5a96e1"],
 };
 export const DARK = {
-  teacher: "#56b4e9",
-  student: "#ff8c42",
+  networks: ["#56b4e9", "#ff8c42", "#78fcd8", "#c000fc", "#fcfc00"],
   labels: ["#6969f0", "#f0e13c", "#e11e69", "#78e1ff", "#c34b2d", "#78ffd2", "#c3b478", "#d28700", "#e187b4", "#b4ff87", "#c32da5", "#6996e1"],
 };
 export const PAPER = { ...LIGHT, dark: false, text: "#1f2328", muted: "#57606a", border: "#d1d9e0", surface: "#ffffff", accent: "#0b63ce" };
@@ -31,12 +26,15 @@ function mixed(hex, ground, share) {
   return `rgb(${[1, 3, 5].map((start) => Math.round(share * at(hex, start) + (1 - share) * at(ground, start)))})`;
 }
 
-const symbolOf = ({ who, clean }) => SHAPES[who] + (clean ? "" : "-open");
+// In three dimensions plotly has no open crosses: there the clean ones are smaller. Diamonds come out larger.
+const symbolOf = ({ shape, clean }, flat) => (shape === "dot" ? "circle" : shape) + (clean || (shape === "cross" && !flat) ? "" : "-open");
+const IN_DEPTH = { circle: 0.62, diamond: 0.52, square: 0.52, cross: 0.52, dot: 0.32 };
+const sizeOf = ({ shape, clean }, size, flat) => size * (flat ? (shape === "dot" ? 0.5 : 1) : IN_DEPTH[shape] * (shape === "cross" && clean ? 0.6 : 1));
 
 /** Arrows below, then one trace for each view, hidden ones too: toggling changes no trace's place. */
 export function tracesOf(data, now) {
   const points = data.views.map((view) => pointTrace(data, now, view));
-  return [...LEGS.map((leg) => arrowTrace(data, now, leg)), ...points];
+  return [...data.legs.map((leg) => arrowTrace(data, now, leg)), ...points];
 }
 
 function columnsOf(data, now, view, indices) {
@@ -60,8 +58,8 @@ function pointTrace(data, now, view) {
     hoverinfo: "skip",
     showlegend: false,
     marker: {
-      symbol: symbolOf(view),
-      size: flat ? size : size * (view.who === "student" ? 0.52 : 0.62), // diamonds come out larger there
+      symbol: symbolOf(view, flat),
+      size: sizeOf(view, size, flat),
       color: ink,
       opacity: flat ? 0.92 : 1,
       line: view.clean ? { width: size < 7 ? 0.4 : 0.75, color: now.ink.surface } : { width: size < 7 ? 1.2 : 1.9, ...(flat ? {} : { color: ink }) },
@@ -72,12 +70,15 @@ function pointTrace(data, now, view) {
   return { ...trace, selectedpoints: positions, selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.1 } } };
 }
 
-/** @type {(now: any, leg: string[]) => boolean} */
-export const bothShown = (now, [from, to]) => [from, to].every((id) => now.views.some((view) => view.id === id));
+const bothShown = (now, [from, to]) => [from, to].every((id) => now.views.some((view) => view.id === id));
+
+/** What the strong arrows of a picture lead along. */
+export const legsOf = (now) => (now.arrows === "none" ? [] : now.legs.filter((leg) => bothShown(now, leg)));
 
 /** All arrows of one leg as one line with gaps. In WebGL and in three dimensions they have no heads. */
 function arrowTrace(data, now, leg) {
-  const [from, to, who] = leg;
+  const [from, to, network] = leg;
+  const ink = now.ink.networks[network];
   const drawn = now.arrows === "all" && bothShown(now, leg);
   const indices = drawn ? now.kept.filter((index) => !now.selected || now.selected.has(index)) : [];
   const ends = drawn && [from, to].map((id) => columnsOf(data, now, data.byId[id], indices));
@@ -94,7 +95,7 @@ function arrowTrace(data, now, leg) {
     connectgaps: false,
     hoverinfo: "skip",
     showlegend: false,
-    line: now.flat ? { width: 1.2, color: translucent(now.ink[who], alpha) } : { width: 2, color: mixed(now.ink[who], now.ink.surface, alpha) },
+    line: now.flat ? { width: 1.2, color: translucent(ink, alpha) } : { width: 2, color: mixed(ink, now.ink.surface, alpha) },
   };
   if (!now.flat || now.many) return trace;
   const radius = markSize(data.count) / 2;
@@ -107,7 +108,7 @@ function arrowTrace(data, now, leg) {
       angleref: "previous",
       standoff: radius,
       size: indices.flatMap(() => [0, radius + 2, 0]),
-      color: translucent(now.ink[who], Math.min(1, alpha + 0.15)),
+      color: translucent(ink, Math.min(1, alpha + 0.15)),
       opacity: 1,
       line: { width: 0 },
     },
@@ -120,11 +121,10 @@ function arrowTrace(data, now, leg) {
 /** In three dimensions the strong arrows and rings on paper are traces. */
 export function focusTraces(data, now, index) {
   const base = { type: "scatter3d", hoverinfo: "skip", showlegend: false };
-  const legs = now.arrows === "none" ? [] : LEGS.filter((leg) => bothShown(now, leg));
-  const lines = legs.map(([from, to, who]) => {
+  const lines = legsOf(now).map(([from, to, network]) => {
     const ends = [from, to].map((id) => columnsOf(data, now, data.byId[id], [index]));
     const joined = Object.fromEntries(["x", "y", "z"].map((name) => [name, ends.flatMap((end) => end[name])]));
-    return { ...base, mode: "lines", ...joined, line: { width: 6, color: now.ink[who] } };
+    return { ...base, mode: "lines", ...joined, line: { width: 6, color: now.ink.networks[network] } };
   });
   const places = now.views.map((view) => columnsOf(data, now, view, [index]));
   const rings = Object.fromEntries(["x", "y", "z"].map((name) => [name, places.flatMap((place) => place[name])]));
@@ -184,11 +184,10 @@ export function paperFocus(data, now) {
     const [xanchor, yanchor] = at(view, index);
     return { type: "circle", xsizemode: "pixel", ysizemode: "pixel", xanchor, yanchor, x0: -radius, x1: radius, y0: -radius, y1: radius, line: { color: now.ink.text, width: 2 } };
   }));
-  const legs = now.arrows === "none" ? [] : LEGS.filter((leg) => bothShown(now, leg));
-  const annotations = now.focused.flatMap((index) => legs.map(([from, to, who]) => {
+  const annotations = now.focused.flatMap((index) => legsOf(now).map(([from, to, network]) => {
     const [ax, ay] = at(data.byId[from], index);
     const [x, y] = at(data.byId[to], index);
-    return { x, y, ax, ay, xref: "x", yref: "y", axref: "x", ayref: "y", text: "", showarrow: true, arrowhead: 2, arrowwidth: 2.5, arrowcolor: now.ink[who], standoff: radius, startstandoff: radius };
+    return { x, y, ax, ay, xref: "x", yref: "y", axref: "x", ayref: "y", text: "", showarrow: true, arrowhead: 2, arrowwidth: 2.5, arrowcolor: now.ink.networks[network], standoff: radius, startstandoff: radius };
   }));
   return { shapes, annotations };
 }
@@ -200,7 +199,7 @@ export const unmarked = (name) => String(name).replace(/[&<>$]/g, (letter) => `&
 export function legendTraces(data, now) {
   const empty = now.flat ? { type: "scatter", x: [null], y: [null] } : { type: "scatter3d", x: [null], y: [null], z: [null] };
   const entry = (name, marker) => ({ ...empty, mode: "markers", name, marker: { size: 10, ...marker }, showlegend: true });
-  const views = now.views.map((view) => entry(view.title, { symbol: symbolOf(view), color: now.byLabel ? now.ink.text : now.ink[view.who], line: { width: view.clean ? 0 : 2 } }));
+  const views = now.views.map((view) => entry(view.title, { symbol: symbolOf(view, now.flat), size: 10 * (view.shape === "dot" ? 0.5 : 1), color: now.byLabel ? now.ink.text : now.ink.networks[view.network], line: { width: view.clean ? 0 : 2 } }));
   const some = data.members.map((indices, label) => [data.classes[label], indices.find((index) => now.kept.includes(index))]).filter(([, index]) => index !== undefined);
   return [...views, ...(now.byLabel ? some.map(([name, index]) => entry(name, { symbol: "square", color: now.labelInk(index) })) : [])];
 }

@@ -1,4 +1,4 @@
-// Where pictures lie: clean ones as a frozen teacher sees them, and where damage carries them, teacher and student.
+// Where pictures lie: clean ones as a frozen teacher sees them, and where damage carries them, teacher and students.
 //
 // Enters: the embedding payload (points in two or three components, distances and neighbours measured in feature space,
 // thumbnails) and plotly.js through options.plotly, or flatplot.js in its place. Leaves: settings through onState, "open" and "select" through
@@ -8,7 +8,7 @@ import { tableOf } from "./arrays.js";
 import { createSelect, make, setText } from "./elements.js";
 import { measuredOf, readEmbedding, tellMeasure } from "./embeddingdata.js";
 import { createChips, createPanel, focusMarks, hoverCard, loadSprite, measuresTable, thumbsOf } from "./embeddingpanel.js";
-import { configOf, DARK, deepProjection, focusTraces, layoutOf, legendTraces, LIGHT, markSize, PAPER, paperFocus, scaleOf, SHAPES, tracesOf, unmarked } from "./embeddingplot.js";
+import { configOf, DARK, deepProjection, focusTraces, layoutOf, legendTraces, LIGHT, markSize, PAPER, paperFocus, scaleOf, tracesOf, unmarked } from "./embeddingplot.js";
 import { counted, formatFixed, withCommas } from "./format.js";
 import { createLife } from "./life.js";
 import { createActions, titleOf } from "./page.js";
@@ -18,14 +18,13 @@ import { readChoice, readNames } from "./settings.js";
 const COLOURINGS = ["label", "view"];
 const ARROWS = ["none", "pointed", "all"];
 const MANY_POINTS = 3000; // from here on, WebGL
-const FEW_PICTURES = 100; // from here on, arrows are drawn only where somebody points, and the last view is off at first
-const AT_FIRST_OFF = ["student_clean"];
+const FEW_PICTURES = 100; // from here on, arrows are drawn only where somebody points, and students' clean views are off at first
 const HOVER_PX = 14;
 const CLICK_PX = 5; // what moves farther is a drag
 const SETTLE_MS = 400;
 const REOPEN_MS = 400; // a double click opens once
 const SKETCH = "Distances in the picture are only a sketch; the numbers beside it are measured in feature space.";
-const HOW_TO_READ = "Arrows lead from the clean picture to where its damage carries it for the teacher, and on to where the student puts it. Point at a mark to see its picture and its neighbours.";
+const HOW_TO_READ = "Arrows lead from the clean picture to where its damage carries it for the teacher, and on to where a student puts it. Point at a mark to see its picture and its neighbours.";
 const WITH_TOOLS = "Click opens the picture. Lasso or box of the tool bar select pictures, a double click or Escape lets them go. With the plot in focus, the left and right arrow keys step through the pictures and Enter opens one.";
 const ALONE = "Drag moves the map, the buttons above it change its scale, a double click takes both back. With the plot in focus, the left and right arrow keys step through the pictures.";
 const WITHOUT_PLOTLY = "The plot is drawn with plotly.js, which could not be loaded";
@@ -129,6 +128,7 @@ export function createEmbeddingView(root, options = {}) {
     if (earlier?.chosen !== next.chosen) pointed = null;
     shell.hideTip();
     if (state.hiddenViews?.size >= next.views.length) state.hiddenViews = new Set();
+    if (earlier && earlier.students.join("\n") !== next.students.join("\n")) state.hiddenViews = null;
     if (earlier && earlier.classes.join("\n") !== next.classes.join("\n")) state.hiddenLabels = new Set();
   }
 
@@ -170,7 +170,8 @@ export function createEmbeddingView(root, options = {}) {
   const arrowing = () => state.arrows ?? (data && data.count <= FEW_PICTURES ? "all" : "pointed");
   const isFlat = () => data.components === 2 || Boolean(plotly?.onlyFlat) || !hasWebgl();
   const isMany = () => isFlat() && !plotly?.onlyFlat && data.count * data.views.length > MANY_POINTS && hasWebgl();
-  const hiddenViews = () => state.hiddenViews ?? new Set(data?.count > FEW_PICTURES ? AT_FIRST_OFF : []);
+  const offAtFirst = () => (data.named || data.count > FEW_PICTURES ? data.views.filter(({ network, clean }) => network && clean) : []);
+  const hiddenViews = () => state.hiddenViews ?? new Set(data ? offAtFirst().map(({ id }) => id) : []);
   const shownViews = () => data.views.filter(({ id }) => !hiddenViews().has(id));
   const isKept = (index) => !state.hiddenLabels.has(data.labelOf(index));
   const keptPictures = () => data.indices.filter(isKept);
@@ -187,11 +188,12 @@ export function createEmbeddingView(root, options = {}) {
       ranges: home?.ranges ?? data.ruler,
       kept: keptPictures(),
       views: shownViews(),
+      legs: data.legs,
       selected: state.selected && new Set(state.selected),
       revision,
       arrows: arrowing(),
       focused: focused(),
-      colourOf: labels ? (view, index) => labelInk(index) : (view) => ink[view.who],
+      colourOf: labels ? (view, index) => labelInk(index) : (view) => ink.networks[view.network],
       labelInk,
       byLabel: labels,
     };
@@ -199,11 +201,12 @@ export function createEmbeddingView(root, options = {}) {
 
   /** What changes with the payload alone. */
   function dress() {
-    colour.fill([["label", data.labels ? "label" : "label (there are none)", !data.labels], ["view", "teacher or student"]]);
+    colour.fill([["label", data.labels ? "label" : "label (there are none)", !data.labels], ["view", data.named ? "teacher or which student" : "teacher or student"]]);
     pending.hidden = !data.pending;
     setText(pending, data.pending ?? "");
     const found = (id) => data.byId[id]?.retrieval ?? undefined;
-    const told = tellNearest(found("teacher_distorted"), found("student_distorted"), data.untouched);
+    const students = data.named ? data.students.map((who) => [who, found(`${who}_distorted`)]) : found("student_distorted");
+    const told = tellNearest(found("teacher_distorted"), students, data.untouched);
     measures.replaceChildren(make("p", { class: "vx-saying", text: told }), measuresTable(shell, data));
     actions.refresh();
   }
@@ -211,7 +214,7 @@ export function createEmbeddingView(root, options = {}) {
   /** What changes with settings or payload, but not with the pointer. */
   function refresh() {
     if (!data) return;
-    for (const who of Object.keys(SHAPES)) shell.body.style.setProperty(`--vx-${who}`, theme[who]);
+    theme.networks.forEach((ink, network) => shell.body.style.setProperty(`--vx-network-${network}`, ink));
     colour.set(colouring());
     arrows.set(arrowing());
     refreshChips();
@@ -224,7 +227,7 @@ export function createEmbeddingView(root, options = {}) {
 
   function refreshChips() {
     const { labelInk, byLabel, ink, kept } = look();
-    viewChips.set(data.views.map((view) => ({ id: view.id, text: view.title, count: kept.length, glyph: view, colour: byLabel ? ink.text : ink[view.who] })), hiddenViews());
+    viewChips.set(data.views.map((view) => ({ id: view.id, text: view.title, count: kept.length, glyph: view, colour: byLabel ? ink.text : ink.networks[view.network] })), hiddenViews());
     labelChips.node.hidden = !data.labels;
     labelChips.set(data.classes.map((name, label) => ({ id: name, text: name, count: data.members[label].length, colour: byLabel ? labelInk(data.members[label][0]) : ink.muted })).filter(({ count }) => count), state.hiddenLabels);
   }
@@ -443,7 +446,7 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   function announce(index) {
-    const moved = data.views.filter(({ reference }) => !reference).map(({ title, displacement }) => `${title} displacement ${formatFixed(displacement[index], 2)}`);
+    const moved = shownViews().filter(({ reference }) => !reference).map(({ title, displacement }) => `${title} displacement ${formatFixed(displacement[index], 2)}`);
     shell.announce([data.names[index], data.labelOf(index), ...moved].filter(Boolean).join(", "));
   }
 
@@ -534,13 +537,15 @@ export function createEmbeddingView(root, options = {}) {
     return `vit-explorer-embedding-${data.method}-${data.components}d`;
   }
 
+  const heading = () => `Where the pictures lie: teacher and student${data.named ? "s" : ""}`;
+
   async function makeFigure() {
     const [width, height, cell] = [1088, 720, 260];
     const image = new Image();
     image.src = await plotly.toImage(paperFigure(), { format: "png", width, height, scale: 2 });
     await image.decode();
     return {
-      heading: "Where the pictures lie: teacher and student",
+      heading: heading(),
       cells: [[{ title: "", draw: (context, x, y) => context.drawImage(image, x, y, width, height) }, null, null, null]],
       aspect: height / cell,
       bars: [],
@@ -600,7 +605,7 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   function makePage() {
-    return { title: titleOf("Where the pictures lie: teacher and student", data.link) };
+    return { title: titleOf(heading(), data.link) };
   }
 
   function makeLink() {

@@ -261,6 +261,7 @@ function paintMark(context, [x, y], { symbol, size, line }, colour) {
     [[0, -far], [far, 0], [0, far], [-far, 0]].forEach(([dx, dy], i) => context[i ? "lineTo" : "moveTo"](x + dx, y + dy));
     context.closePath();
   } else if (symbol.startsWith("square")) context.rect(x - half, y - half, size, size);
+  else if (/^(cross|x)/.test(symbol)) tracePlus(context, x, y, half, symbol.startsWith("x") ? Math.PI / 4 : 0);
   else context.arc(x, y, half, 0, 2 * Math.PI);
   const open = symbol.endsWith("-open");
   context.fillStyle = colour;
@@ -268,6 +269,18 @@ function paintMark(context, [x, y], { symbol, size, line }, colour) {
   context.lineWidth = line?.width ?? 0;
   context.strokeStyle = open ? colour : line?.color ?? colour;
   if (context.lineWidth && (open || line?.width)) context.stroke();
+}
+
+/** A plus with arms of a third of its width, turned. */
+function tracePlus(context, x, y, half, turn) {
+  const [far, near, cos, sin] = [1.1 * half, 0.4 * half, Math.cos(turn), Math.sin(turn)];
+  for (let arm = 0; arm < 4; arm++) {
+    for (const [dx, dy] of [[near, -near], [far, -near], [far, near]]) {
+      const [across, down] = [[dx, dy], [-dy, dx], [-dx, -dy], [dy, -dx]][arm];
+      context[arm || dx !== near ? "lineTo" : "moveTo"](x + cos * across - sin * down, y + sin * across + cos * down);
+    }
+  }
+  context.closePath();
 }
 
 function paintRing(context, frame, { xanchor, yanchor, x1, line }) {
@@ -286,6 +299,6 @@ function paintLegend(context, left, traces, layout) {
     paintMark(context, [left + 6, y], marker, marker.color);
     context.font = `12px ${layout.font.family}`;
     context.fillStyle = layout.font.color;
-    context.fillText(name, left + 18, y + 4);
+    context.fillText(name, left + 18, y + 4, LEGEND_WIDTH - 30);
   });
 }

@@ -29,12 +29,15 @@ export function tellFound(teacher, student, untouched) {
   return untouched ? found + COPIED : `${found}, ${others.map(([who, distance]) => `${who} ${where(distance)}`).join(", ")}.`;
 }
 
-/** How many damaged pictures are still nearest to their own clean one. @type {(teacher: number | undefined, student: number | undefined, untouched: boolean) => string} */
+/** How many damaged pictures are still nearest to their own clean one; several students as [name, share]. @type {(teacher: number | undefined, student: number | [string, number][] | undefined, untouched: boolean) => string} */
 export function tellNearest(teacher = NaN, student = NaN, untouched) {
   if (!Number.isFinite(teacher)) return "";
   const lost = `Damaged, ${share(teacher)} of the pictures are still nearest to their own clean one for the teacher`;
   if (untouched) return lost + COPIED;
-  return Number.isFinite(student) ? `${lost}, and ${share(student)} for the student.` : `${lost}.`;
+  const others = Array.isArray(student) ? student : [["the student", student ?? NaN]];
+  const told = others.filter(([, found]) => Number.isFinite(found)).map(([who, found]) => `${share(found)} for ${who}`);
+  const last = told.pop();
+  return last ? `${[lost, ...told].join(", ")}, and ${last}.` : `${lost}.`;
 }
 
 /** What the damage takes of the score that is explained, and what the student wins back of that. @type {(damage: string, scores: { clean?: number, teacher?: number, student?: number }, untouched: boolean) => string} */

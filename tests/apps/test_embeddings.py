@@ -153,6 +153,39 @@ def test_one_picture_only_is_told_and_the_page_goes_on(map_page: Visit) -> None:
     expect(status).not_to_contain_text("at least two")
 
 
+def test_several_students_share_one_map(browser: Browser, own_app: Served, pictures: Path) -> None:
+    visit = Visit(browser, own_app.url).open()
+    visit.open_tab("Embeddings")
+    visit.choose("embedding-pictures", FOLDER)
+    visit.unfold("more-model").page.locator("#beside input").click()
+    visit.page.get_by_role("option", name="s14-mixture: trained on").click()
+    visit.page.keyboard.press("Escape")
+    line = visit.page.locator("#embedding-mark")
+    expect(line).to_contain_text(f"12 {FOLDER} · ", timeout=30_000)
+    expect(line).to_contain_text("s14-noise · beside s14-mixture")
+    visit.settle()
+    visit.page.locator("#compute-embedding").click()
+    visit.page.wait_for_function(CAPTION, arg="s14 at 224 px, s14-noise, s14-mixture", timeout=90_000)
+    pairs = {name: ex.load_pair(name) for name in ("s14-noise", "s14-mixture")}
+    images = ex.load_images(pictures, size=224)
+    expected = embed_pair(pairs, images, "gaussian_noise(sigma=0.3)").measures.set_index("view")["displacement"]
+    for view in expected.index[1:]:
+        row = visit.page.locator(f'#embedding-view .vx-embedmeasures tr[data-view="{view}"] td').first
+        assert float(row.inner_text()) == pytest.approx(expected[view], abs=6e-4)
+    shown = visit.page.locator("#embedding-view .vx-chip[data-id$=_distorted][aria-pressed=true]")
+    assert shown.count() == 3
+    expect(visit.page.locator('#embedding-view .vx-chip[data-id="s14-mixture_clean"]')).to_have_attribute(
+        "aria-pressed", "false"
+    )
+    visit.page.locator("#beside .token-remove:visible").first.click()
+    expect(line).to_contain_text("Of the settings before: 12", timeout=30_000)
+    visit.settle()
+    visit.page.locator("#compute-embedding").click()
+    expect(visit.page.locator("#embedding-view")).to_contain_text("Student · distorted", timeout=60_000)
+    assert not visit.complaints
+    visit.close()
+
+
 # ---------------------------------------------------------------- Robustness
 
 

@@ -44,6 +44,10 @@ def test_what_is_measured_changes_with_those_beside_it():
     assert several.versions() == (alone.version(), question("s14-mask").version())
 
 
+def test_those_of_another_backbone_are_left_out_until_they_are_chosen_anew():
+    assert question("s14-noise", "clip-b16-mixture", "s14-mask").students == ("s14-noise", "s14-mask")
+
+
 @pytest.mark.weights
 def test_each_student_is_seen_as_it_is_alone():
     together = question(*NAMES).together()

@@ -56,6 +56,22 @@ def test_embed_writes_a_table_a_figure_and_what_it_is_about(run: Run, images: Pa
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_embed_takes_several_students(run: Run, images: Path, tmp_path: Path) -> None:
+    words = ("embed", "s14-noise", "--student", "s14-mixture", "--images", images, *SMALL)
+    refused = run(*words)
+    assert (refused.returncode, "trained on different damage" in refused.stderr) == (2, True)
+    done = run(*words, "--distortion", "gaussian_noise", "--json", "p.json", "--figure", "p.png")
+    assert done.returncode == 0, done.stderr
+    about = json.loads((tmp_path / "p.json").read_text())
+    assert about["pair"] == ["s14-noise", "s14-mixture"]
+    assert len(set(about["student_sha256"].values())) == 2
+    told = {row["view"]: row["displacement"] for row in about["measures"]}
+    views = [f"{name}_{kind}" for name in about["pair"] for kind in ("distorted", "clean")]
+    assert list(told) == ["teacher_clean", "teacher_distorted", *views]
+    assert told["s14-noise_distorted"] != told["s14-mixture_distorted"]
+    assert "s14-mixture_distorted" in done.stdout
+
+
 def test_embed_and_evaluate_take_folders_of_real_pairs(run: Run, images: Path, tmp_path: Path) -> None:
     for file in images.rglob("*.png"):
         night = tmp_path / "night" / file.relative_to(images).with_suffix(".jpg")

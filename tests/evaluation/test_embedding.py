@@ -10,7 +10,7 @@ from explorer.data.sets import ImageSet
 from explorer.distortions import distortion
 from explorer.evaluation.embedding import VIEWS, PairEmbedding, embed_pair, is_embedded
 from explorer.models.pairs import Pair
-from tests.small import NOISE, pair, picture_set
+from tests.small import NOISE, network, pair, picture_set
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,83 @@ def test_progress_runs_over_all_views(both: Pair, images: ImageSet) -> None:
     told: list[tuple[int, int]] = []
     embed_pair(both, images, batch_size=9, cache=False, progress=lambda *now: told.append(now))
     assert told == [(9 * step, 72) for step in range(1, 9)]
+
+
+@pytest.fixture(scope="module")
+def others(both: Pair) -> dict[str, Pair]:
+    """Students of one teacher, one of them untouched, who learned the same."""
+    students = {"teacher's pet": both.student, "mixture_2": network(2), "untouched": both.teacher}
+    return {
+        name: Pair(teacher=both.teacher, student=student, distortion=both.distortion, card={})
+        for name, student in students.items()
+    }
+
+
+def test_several_students_stand_beside_one_teacher(
+    found: PairEmbedding, others: dict[str, Pair], images: ImageSet
+) -> None:
+    together = embed_pair(others, images, seed=5, cache=False)
+    assert together.students == tuple(others)
+    assert together.several
+    assert not found.several
+    assert not together.untouched
+    assert list(together.features) == [
+        *VIEWS[:2],
+        *(f"{name}_{kind}" for name in others for kind in ("distorted", "clean")),
+    ]
+    for view in VIEWS:
+        name = view.replace("student", "teacher's pet")
+        np.testing.assert_allclose(together.features[name], found.features[view], atol=1e-6)
+    damaged = distortion(NOISE)(images.stack(), seed=5)
+    expected = others["mixture_2"].student.trace(damaged).embedding
+    np.testing.assert_allclose(together.features["mixture_2_distorted"], expected, atol=1e-5)
+    assert together.features["untouched_clean"] is together.reference
+    assert together.weights == (found.weights[0], *(one.student.source for one in others.values()))
+    table, alone = together.measures.set_index("view"), found.measures.set_index("view")
+    assert list(table.index) == list(together.features)
+    for column in table.columns:
+        assert table.loc["teacher's pet_distorted", column] == pytest.approx(alone.loc["student_distorted", column])
+    assert len(together.frame()) == len(images) * len(together.features)
+    np.testing.assert_allclose(
+        together.project().coordinates["teacher_distorted"], found.project().coordinates["teacher_distorted"], atol=1e-5
+    )
+
+
+def test_several_students_are_ready_together(
+    both: Pair, others: dict[str, Pair], images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIT_EXPLORER_CACHE", str(tmp_path))
+    embed_pair(both, images, NOISE)
+    assert not is_embedded(others, images, NOISE)
+    told: list[tuple[int, int]] = []
+    embed_pair(others, images, NOISE, progress=lambda *now: told.append(now))
+    assert told[-1] == (36, 36), "the two views of one student, which nobody had seen"
+    assert is_embedded(others, images, NOISE)
+
+
+def test_students_that_learned_different_damage_need_one_to_be_named(
+    both: Pair, others: dict[str, Pair], images: ImageSet
+) -> None:
+    fog = Pair(teacher=both.teacher, student=network(3), distortion=distortion("fog:3"), card={})
+    with pytest.raises(ValueError, match=r"mixture_2, untouched, fog were trained on different damage: .*distortion="):
+        embed_pair({**others, "fog": fog}, images, cache=False)
+    assert embed_pair({"a": fog, "b": fog}, images, cache=False).distortion == fog.distortion
+
+
+def test_names_and_teachers_are_checked(both: Pair, images: ImageSet) -> None:
+    other = Pair(teacher=network(7), student=network(8), distortion=both.distortion, card={})
+    with pytest.raises(ValueError, match=r"that of 'a' is random weights .* and that of 'b'"):
+        embed_pair({"a": both, "b": other}, images)
+    with pytest.raises(ValueError, match="got 'a_clean': give it another name"):
+        embed_pair({"a_clean": both}, images)
+    with pytest.raises(ValueError, match="1 to 4 students by name; got none"):
+        embed_pair({}, images)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_student_by_name_comes_in_a_pair(both: Pair, images: ImageSet) -> None:
+    with pytest.raises(ValueError, match=r"expected a Pair for the student 'a'.*; got Backbone"):
+        embed_pair({"a": both.student}, images)  # type: ignore[dict-item]
 
 
 def test_neighbours_need_two_pictures(both: Pair, images: ImageSet) -> None:

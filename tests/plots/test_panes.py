@@ -57,6 +57,22 @@ def test_a_projection_shows_every_picture_in_every_view(images: ImageSet, arrows
     assert to_png(figure).startswith(b"\x89PNG")
 
 
+def test_each_student_has_a_mark_and_a_way_of_its_own(images: ImageSet) -> None:
+    both = pair()
+    pairs = dict.fromkeys(("a_b", "my student", "c", "d"), both)
+    projection = embed_pair(pairs, images, cache=False).project()
+    ax = plot_projection(projection).axes[0]
+    scatters = [one for one in ax.collections if hasattr(one, "get_sizes") and len(one.get_offsets()) == len(images)]
+    assert len({np.asarray(scatter.get_paths()[0].vertices).tobytes() for scatter in scatters}) == 10
+    edges = [tuple(scatter.get_edgecolor()[0]) for scatter in scatters]
+    assert edges[::2] == edges[1::2]
+    assert len(set(edges)) == 5
+    ways = [np.array(one.get_segments()) for one in ax.collections if one not in scatters]  # type: ignore[attr-defined]
+    for way, name in zip(ways[1:], pairs, strict=True):
+        np.testing.assert_allclose(way[:, 0], projection.coordinates["teacher_distorted"])
+        np.testing.assert_allclose(way[:, 1], projection.coordinates[f"{name}_distorted"])
+
+
 def test_a_sweep_shows_both_curves_and_what_was_trained(images: ImageSet) -> None:
     found = sweep(pair(), images, "gaussian_noise", (0.1, 0.3, 0.5))
     figure = plot_sweep(found)

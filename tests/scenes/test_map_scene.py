@@ -16,7 +16,7 @@ from explorer.evaluation.embedding import VIEWS, PairEmbedding, embed_pair
 from explorer.models.pairs import Pair
 from explorer.scenes import evaluation as map_scene
 from explorer.scenes.evaluation import embedding_scene, sprite, sweep_scene
-from tests.small import NOISE, pair, picture_folder, picture_set
+from tests.small import NOISE, network, pair, picture_folder, picture_set
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,23 @@ def test_the_scene_holds_the_numbers_of_the_map(embedding: PairEmbedding, images
     assert reference["retrieval"] is reference["own_rank"] is None
     for view in others:
         assert (array(view["own_rank"]) == 0).mean() == pytest.approx(view["retrieval"])
+
+
+def test_students_have_their_names_in_the_scene(images: ImageSet) -> None:
+    both = pair()
+    pairs = {"a_b": both, "c": Pair(teacher=both.teacher, student=network(2), distortion=both.distortion, card={})}
+    embedding = embed_pair(pairs, images, cache=False)
+    scene = json.loads(json.dumps(embedding_scene(embedding, embedding.project())))
+    told = [(view["id"], view["who"], view["view"], view["title"]) for view in scene["views"]]
+    assert told[1:4] == [
+        ("teacher_distorted", "teacher", "distorted", "Teacher · distorted"),
+        ("a_b_distorted", "a_b", "distorted", "a_b · distorted"),
+        ("a_b_clean", "a_b", "clean", "a_b · clean"),
+    ]
+    assert [term for term, _ in scene["about"]][:4] == ["Reference", "Teacher", "Student a_b", "Student c"]
+    assert not scene["untouched_student"]
+    for view in scene["views"]:
+        np.testing.assert_array_equal(array(view["neighbours"]), embedding.neighbours(view["id"], 6)[0])
 
 
 def test_thumbnails_stand_where_the_view_looks_for_them(images: ImageSet) -> None:

@@ -1,15 +1,18 @@
 """A saved page, opened from disk in a real browser that has no network: complete, quick, small, and safe."""
 
+import io
 import json
 import re
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from playwright.sync_api import Browser
 
-from explorer import Section, compare, load_pair, page, save_page
+from explorer import Pair, Section, compare, distortion, load_pair, page, save_page
 from explorer.evaluation.embedding import embed_pair
 from explorer.evaluation.sweeping import sweep
 from explorer.inspection.comparison import Comparison
@@ -126,6 +129,28 @@ def test_a_map_from_disk_without_plotly(browser: Browser, tmp_path: Path) -> Non
         with found.expect_download() as download:
             found.get_by_role("button", name="Save figure").click()
         assert Path(download.value.path()).stat().st_size > 20_000
+        assert found.evaluate("window.stolen") is None
+
+
+@pytest.mark.browser
+def test_a_map_of_several_students_from_disk(browser: Browser, tmp_path: Path) -> None:
+    images, teacher = picture_set(tmp_path / "pictures"), network(0)
+    pairs = {
+        name: Pair(teacher=teacher, student=network(seed), distortion=distortion(NOISE), card={})
+        for seed, name in enumerate(("noise", HOSTILE, "mixture, of all", "d"), start=1)
+    }
+    embedding = embed_pair(pairs, images, cache=False)
+    section = Section(view="embeddingview", scenes=(embedding_scene(embedding, embedding.project()),))
+    with opened(browser, save_page(section, tmp_path / "map.html", settings={"colour": "view"})) as found:
+        settle(found)
+        png = found.locator(".vx-embedplot canvas").screenshot()
+        shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
+        for ink in ("0072b2", "d55e00", "18a884", "780048", "6c2400"):
+            colour = [int(ink[start : start + 2], 16) for start in (0, 2, 4)]
+            assert (np.abs(shown - colour).max(-1) < 30).sum() > 20, ink
+        facts = found.locator("#page-facts").inner_text()
+        for name in pairs:
+            assert f"Student {name}" in facts
         assert found.evaluate("window.stolen") is None
 
 

@@ -24,7 +24,7 @@ IDS = ("teacher_clean", "teacher_distorted", "student_distorted", "student_clean
 TRACES = """() => document.querySelector(".vx-embedplot").data.map((trace) => ({
   type: trace.type, meta: trace.meta, visible: trace.visible, customdata: trace.customdata,
   selectedpoints: trace.selectedpoints, symbol: trace.marker?.symbol, ink: trace.marker?.color,
-  x: trace.x, y: trace.y, z: trace.z,
+  x: trace.x, y: trace.y, z: trace.z, size: trace.marker?.size,
 }))"""
 RANGES = (
     """() => ["xaxis", "yaxis"].map((name) => [...document.querySelector(".vx-embedplot")._fullLayout[name].range])"""
@@ -734,3 +734,101 @@ def test_a_finger_opens_a_picture(open_view, payload):
     assert [event["index"] for event in events(page, "open")] == [index]
     controls = page.locator(".vx-select:visible, .vx-button:visible, .vx-chip:visible")
     assert min(controls.evaluate_all("(nodes) => nodes.map((node) => node.offsetHeight)")) >= 40
+
+
+# ---------------------------------------------------------------- several students
+
+STUDENTS = ("my_noise", "mixture, of all", "<b>blur</b>", "a student whose name is as long as names may well be")
+SYMBOLS = ("circle", "diamond", "square", "cross", "x")
+
+
+@pytest.fixture(scope="module")
+def several() -> dict:
+    return embedding_fixtures.embedding_payload(students=STUDENTS)
+
+
+def test_each_student_has_its_mark_its_colour_and_its_arrow(open_view, several):
+    page = show(open_view, several)
+    page.get_by_label("Colour by").select_option("view")
+    drawn = traces(page)
+    networks = ("teacher", *STUDENTS)
+    for who, symbol in zip(networks, SYMBOLS, strict=True):
+        assert [drawn[f"{who}_{kind}"]["symbol"] for kind in ("clean", "distorted")] == [symbol, f"{symbol}-open"]
+        points = measured(several, f"{who}_distorted", "points")
+        np.testing.assert_allclose(np.transpose([drawn[f"{who}_distorted"][axis] for axis in "xy"]), points, atol=1e-7)
+    inks = [set(drawn[f"{who}_distorted"]["ink"]) for who in networks]
+    assert len(set.union(*inks)) == len(networks)
+    assert {view for view, trace in drawn.items() if trace["visible"] and view.endswith("_clean")} == {"teacher_clean"}
+    start = measured(several, "teacher_distorted", "points")[0]
+    for who in STUDENTS:
+        arrow = drawn[f"arrows_{who}_distorted"]
+        end = measured(several, f"{who}_distorted", "points")[0]
+        np.testing.assert_allclose([arrow["x"][:2], arrow["y"][:2]], np.transpose([start, end]), atol=1e-7)
+    assert page.locator(".vx-arrow").count() == 1 + len(STUDENTS)
+    assert page.get_by_label("Colour by").locator("option:checked").inner_text() == "teacher or which student"
+
+
+def test_what_was_measured_is_told_for_each_student(open_view, several):
+    page = show(open_view, several)
+    rows = page.locator(".vx-embedmeasures tbody tr")
+    assert rows.locator("th").all_inner_texts() == [view["title"] for view in several["views"]]
+    assert page.locator(".vx-paneltable tbody tr[data-view]").count() == len(several["views"])
+    glyphs = rows.locator("path").evaluate_all("(all) => all.map((path) => path.getAttribute('d'))")
+    assert len(set(glyphs)) == len(SYMBOLS)
+    said = page.locator(".vx-saying").inner_text()
+    for who in STUDENTS:
+        view = next(each for each in several["views"] if each["id"] == f"{who}_distorted")
+        assert f"{round(100 * view['retrieval'])} % for {who}" in said
+
+
+def test_one_student_comes_back_to_the_map(open_view, payload, several):
+    page = show(open_view, several)
+    page.evaluate("view.set({ hidden_views: [] })")
+    assert state(page, "hidden_views") == []
+    page.evaluate(UPDATE, payload)
+    assert {view for view in traces(page) if not view.startswith("arrows")} == set(IDS)
+    assert "for the student." in page.locator(".vx-saying").inner_text()
+    page.evaluate(UPDATE, several)
+    assert state(page, "hidden_views") == [f"{who}_clean" for who in STUDENTS], "as at first: others are there"
+
+
+def test_students_in_three_dimensions_have_marks_that_plotly_draws(open_view):
+    page = show(open_view, embedding_fixtures.embedding_payload(components=3, students=STUDENTS))
+    drawn = traces(page)
+    symbols = ["circle-open", "diamond-open", "square-open", "cross", "circle-open"]
+    assert [drawn[f"{who}_distorted"]["symbol"] for who in ("teacher", *STUDENTS)] == symbols
+    size = {view: trace["size"] for view, trace in drawn.items()}
+    assert size[f"{STUDENTS[3]}_distorted"] < 0.6 * size["teacher_distorted"], "a dot"
+    assert size[f"{STUDENTS[2]}_clean"] < 0.7 * size[f"{STUDENTS[2]}_distorted"], "no open cross"
+
+
+def test_all_students_are_on_the_figure_and_among_the_numbers(open_view, several):
+    page = show(open_view, several)
+    page.evaluate("view.set({ colour: 'view' })")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save figure").click()
+    image = np.asarray(Image.open(download.value.path()).convert("RGB"), int)
+    for ink in ("0072b2", "d55e00", "18a884", "780048", "6c2400"):
+        colour = [int(ink[start : start + 2], 16) for start in (0, 2, 4)]
+        assert (np.abs(image - colour).max(-1) < 12).sum() > 100, ink
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save numbers").click()
+    content = json.loads(Path(download.value.path()).read_text())
+    assert list(content["views"]) == [view["id"] for view in several["views"]]
+    view = f"{STUDENTS[1]}_clean"
+    np.testing.assert_allclose(
+        content["views"][view]["displacement"], measured(several, view, "displacement"), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("width", [390, 950, 1440])
+def test_names_of_students_overflow_no_width(open_view, several, width):
+    page = show(open_view, several, width=width)
+    page.add_style_tag(content="body { font-family: sans-serif }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    spilled = page.evaluate(
+        """(selector) => [...document.querySelectorAll(selector)].filter((node) =>
+          node.scrollWidth > node.clientWidth + 1).map((node) => node.className)""",
+        ".vx-embedtop, .vx-embedmain, .vx-embedside, .vx-embedpanel, .vx-embedmeasures, .vx-chips",
+    )
+    assert spilled == []

@@ -39,7 +39,7 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
             max_choices=MOST_STUDENTS - 1,
             allow_custom_value=True,
             label="More students beside it",
-            info="In Attention and Patches.",
+            info="In Attention, Patches, Embeddings and Robustness.",
             elem_id="beside",
         )
         backbone = gr.Dropdown(

@@ -16,7 +16,7 @@ import explorer as ex
 from explorer.distortions import Given
 from explorer.errors import InputError
 from explorer.inspection.comparison import Comparison, View, assemble, look
-from explorer.models.students import MOST_STUDENTS, STUDENT, TEACHER
+from explorer.models.students import MOST_STUDENTS, STUDENT, TEACHER, Pairs
 from explorer_app.service import models, pictures
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.cores import CORES
@@ -132,6 +132,11 @@ class Question:
         )
 
     @property
+    def students(self) -> tuple[str, ...]:
+        """Names of the student and of the others of this backbone beside it."""
+        return (self.student, *filter(self._has, self.beside))
+
+    @property
     def words(self) -> str:
         """Damage and models in one line, without the picture."""
         seed = f", seed {self.seed}" if self.way == SYNTHETIC else ""
@@ -175,12 +180,15 @@ class Question:
         card = models.card_of(self.student)
         return ex.Pair(teacher=teacher, student=student, distortion=ex.distortion(card["distortion"]), card=card)
 
-    def pairs(self) -> ex.Pair | dict[str, ex.Pair]:
-        """The same, or the pairs of all students by their names, where there are others of this backbone beside it."""
-        others = list(filter(self._has, self.beside))
-        if not others:
+    def pairs(self) -> Pairs:
+        """The pair; with other students beside it, all pairs by what their students are called.
+
+        Raises:
+            ValueError: as `pair`.
+        """
+        if len(self.students) == 1:
             return self.pair()
-        return {models.called(name): replace(self, student=name, beside=()).pair() for name in (self.student, *others)}
+        return {models.called(name): replace(self, student=name).pair() for name in self.students}
 
     def version(self) -> str | None:
         """What changes when the student of this name has learned more; None for the untouched copy, and what is
@@ -223,11 +231,10 @@ class Question:
 
     def together(self) -> Comparison:
         """The same with all students at once, by their names, where there are others of this backbone beside it."""
-        others = list(filter(self._has, self.beside))
-        if not others:
+        if len(self.students) == 1:
             return self.comparison()
         teacher = self.teacher()
-        students = {models.called(name): models.load_student(name, teacher) for name in (self.student, *others)}
+        students = {models.called(name): models.load_student(name, teacher) for name in self.students}
         return self._seen_by({TEACHER: teacher, **{name: one or teacher for name, one in students.items()}})
 
     def _has(self, student: str) -> bool:

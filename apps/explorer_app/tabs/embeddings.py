@@ -1,4 +1,4 @@
-"""Embeddings tab: where pictures lie to the teacher and to the student, clean and distorted, drawn in the browser."""
+"""Embeddings tab: where pictures lie to the teacher and to its students, clean and distorted, drawn in the browser."""
 
 import hashlib
 import html
@@ -22,7 +22,7 @@ from explorer_app.service import first_look
 from explorer_app.service.background import Background
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.errors import ToldError, notice, told
-from explorer_app.service.models import UNTOUCHED
+from explorer_app.service.models import UNTOUCHED, called
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import PHOTOS, Source, photo_path, picture_set, source_of, thumbnails, title
 from explorer_app.service.question import SYNTHETIC, Question
@@ -44,8 +44,9 @@ from explorer_app.tabs.shared import (
 HELP = """
 Each point is a picture. The map is fitted **once, on the clean pictures as the teacher sees them**, and then used as a
 fixed ruler for the other views: an arrow leads from where a picture lies to where the damage drives it, and on to where
-the student puts it back. Read distances from the numbers, which are measured in feature space, and not from the map.
-Point at a picture to see its neighbours in each view; click it to open it in the Attention tab.
+a student puts it back. Read distances from the numbers, which are measured in feature space, and not from the map.
+Point at a picture to see its neighbours in each view; click it to open it in the Attention tab. Several students
+(*Models: more students*) share one map, each with a mark and a colour of its own.
 """
 FEATURES: list[tuple[str, Kind]] = [
     ("global embedding", "embedding"),
@@ -140,11 +141,9 @@ def open_point(event: gr.EventData, made: Made) -> list[Any]:
 def embed(
     question: Question, images: ex.ImageSet, kind: Kind = "embedding", layer: int = -1, progress: Told | None = None
 ) -> PairEmbedding:
-    """The features of pictures in the four views."""
-    both = question.pair()
-    return embed_pair(
-        both, images, question.done_here(), question.seed, **_layers(both, kind, layer), progress=progress
-    )
+    """The features of pictures in the views of teacher and students."""
+    asked = (question.pairs(), images, question.done_here(), question.seed)
+    return embed_pair(*asked, **_layers(question, kind, layer), progress=progress)
 
 
 def project(embedding: PairEmbedding, method: str, components: int, seed: int) -> Projection:
@@ -213,9 +212,10 @@ def _draw(
 
 
 def _example(question: Question) -> tuple[tuple[dict[str, Any], Made] | None, bool]:
-    """The shipped map of the student and what it is, if there is one; and whether it is what would be computed."""
+    """The shipped map of the student and what it is, if there is one; and whether it is what would be computed. None is
+    shipped of several students."""
     shipped = first_look.map_of(question.student)
-    if shipped is None:
+    if shipped is None or len(question.students) > 1:
         return None, False
     scene, names = shipped.scene, shipped.scene["pictures"]["names"]
     scene = {**scene, "chosen": names.index(question.photo) if question.photo in names else None}
@@ -224,22 +224,22 @@ def _example(question: Question) -> tuple[tuple[dict[str, Any], Made] | None, bo
 
 
 def _is_ready(question: Question, images: ex.ImageSet, kind: Kind, layer: int) -> bool:
-    both = question.pair()
-    return is_embedded(both, images, question.damage, question.seed, **_layers(both, kind, layer))
+    asked = (question.pairs(), images, question.damage, question.seed)
+    return is_embedded(*asked, **_layers(question, kind, layer))
 
 
-def _layers(pair: ex.Pair, kind: Kind, layer: int) -> dict[str, Any]:
+def _layers(question: Question, kind: Kind, layer: int) -> dict[str, Any]:
     """All blocks are kept together as soon as one in the middle is asked for."""
     if kind == "embedding":
         return {"kind": kind}
-    place = min(layer, pair.teacher.depth - 1)
-    return {"kind": kind, "layer": place, "keep": -1 if place == pair.teacher.depth - 1 else "all"}
+    last = question.teacher().depth - 1
+    return {"kind": kind, "layer": min(layer, last), "keep": -1 if layer >= last else "all"}
 
 
 def _caption(source: Source, note: str, question: Question, images: ex.ImageSet, kind: Kind, layer: int) -> str:
     features = kind if kind == "embedding" else f"{kind} of layer {layer}"
     damage = f"{question.damage.spec}, seed {question.seed}"
-    model = f"{question.backbone} at {question.size} px, {question.student}"
+    model = f"{question.backbone} at {question.size} px, {', '.join(map(called, question.students))}"
     parts = (f"{len(images)} {title(source)}", damage, model, features, note)
     return " · ".join(part for part in parts if part)
 
@@ -249,13 +249,16 @@ def _offer(question: Question, source: Source, kind: Kind, layer: int, method: s
     try:
         with told():
             question.done_here()
+            students = question.students
             count = len(picture_set(source, question.size, _MOST_PICTURES)[0])
     except ToldError as error:
         return f"{html.escape(str(error))}."
-    views = 2 if question.student == UNTOUCHED else 4
+    views = 2 + 2 * sum(name != UNTOUCHED for name in students)
+    others = [f"beside {', '.join(map(called, students[1:]))}"] if students[1:] else []
     seconds = in_words(views * count * seconds_a_picture(question.teacher()))
     features = kind if kind == "embedding" else f"{kind} of layer {layer}"
-    what = f"{count} {title(source)} · {question.words} · {features}, {method} in {components}-D: {seconds} at most"
+    shown = f"{features}, {method} in {components}-D: {seconds} at most"
+    what = " · ".join([f"{count} {title(source)}", question.words, *others, shown])
     return f"Press <b>Compute</b> for {html.escape(what)}."
 
 

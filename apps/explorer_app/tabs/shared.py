@@ -179,7 +179,7 @@ def asks_for(link: dict[str, str] | None, tab: str) -> bool:
 
 
 def settings(question: Question) -> Any:
-    """What decides a result that is made of many pictures; it changes when the student has learned more."""
+    """What decides a result that is made of many pictures; it changes when a student has learned more."""
     of_pictures = replace(question, picture=None, photo=None, layer=None, crop=CENTRED, twin=None, align=True)
     return of_pictures, question.versions()
 
