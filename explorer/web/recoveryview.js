@@ -60,8 +60,9 @@ export function createRecoveryView(root, options = {}) {
   const bars = { attention: createColourBar(), similarity: createColourBar() };
   const differences = createDifferences();
   status.node.append(differences.node);
-  const maps = make("div", { class: "vx-recoverymaps" }, ...ROWS.map((what) =>
-    make("div", { class: "vx-triple" }, ...COLUMNS.map((id) => panes[`${what}_${id}`].node), bars[what].node)));
+  const lines = Object.fromEntries(ROWS.map((what) => [what, make("div", { class: "vx-triple" })]));
+  const maps = make("div", { class: "vx-recoverymaps" }, ...Object.values(lines));
+  let placed = 0; // how many panes stand in a row
 
   const icon = make("svg:path");
   const playName = make("span");
@@ -391,8 +392,7 @@ export function createRecoveryView(root, options = {}) {
     shell.body.classList.toggle("vx-curvesonly", !filled());
     shell.body.classList.toggle("vx-besides", data.beside.length > 0);
     for (const node of [scrub, maps, more, saying, table.node]) node.hidden = !filled();
-    maps.style.setProperty("--vx-columns", columns().length);
-    for (const what of ROWS) for (const id of BESIDE) panes[`${what}_${id}`].node.hidden = !columns().includes(id);
+    placePanes();
     differences.set(data);
     charts.losses.draw(lossSeries(data), data.steps);
     charts.agreement.draw(agreementSeries(data), data.steps);
@@ -401,6 +401,13 @@ export function createRecoveryView(root, options = {}) {
       charts[measure].node.hidden = !data.beside.length;
       charts[measure].draw(besideSeries([{ ...data, name: "this run" }, ...data.beside], measure), data.steps);
     }
+  }
+
+  function placePanes() {
+    if (placed === columns().length) return;
+    placed = columns().length;
+    maps.style.setProperty("--vx-columns", placed);
+    for (const what of ROWS) lines[what].replaceChildren(...columns().map((id) => panes[`${what}_${id}`].node), bars[what].node);
   }
 
   /** What changes with settings or payload, but not with the pointer. */

@@ -107,7 +107,7 @@ def test_a_sweep_that_goes_on_and_one_that_has_ended(images: ImageSet) -> None:
     found = sweep(pair(), images, "gaussian_noise", (0.1, 0.3))
     scene = json.loads(json.dumps(sweep_scene(found, chosen=1, running=True, caption="here")))
     assert scene["progress"] == {"done": 18, "total": 18}
-    assert scene["trained"] == {"spec": NOISE, "low": 0.3, "high": 0.3}
+    assert scene["trained"] == {"name": "student", "spec": NOISE, "low": 0.3, "high": 0.3}
     assert not scene["never_trained"]
     assert [series["id"] for series in scene["series"]] == [
         "cls_cosine",

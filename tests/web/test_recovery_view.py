@@ -581,7 +581,7 @@ def test_what_sets_runs_apart_is_told_and_their_curves_lie_in_one_chart(open_vie
     page.evaluate(UPDATE, run)  # alone again
     page.wait_for_function("() => document.querySelector('.vx-differences').hidden")
     assert "Agreement with the teacher" in page.locator(".vx-chart:visible").last.inner_text()
-    assert page.locator('[data-pane="attention_beside0"]').is_hidden()
+    assert page.locator('[data-pane="attention_beside0"]').count() == 0
     assert set(shown(page)) >= {"attention_student"}
 
 
