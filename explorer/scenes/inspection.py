@@ -15,6 +15,7 @@ from torch import Tensor
 
 from explorer.analysis.maps import attention_map
 from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
+from explorer.analysis.norms import token_norms
 from explorer.distortions import Distortion, Given
 from explorer.inspection.attribution import Attribution
 from explorer.inspection.attribution_quality import Quality
@@ -44,7 +45,8 @@ _TITLES = {
 
 
 def attention_scene(comparison: Comparison, link: Link = None, message: str | None = None) -> Payload:
-    """What the attention view shows: pictures, the picture's own attention row of every layer and head, numbers.
+    """What the attention view shows: pictures, the picture's own attention row of every layer and head, norms of patch
+    tokens and the limits above which they stand out from the reference's, numbers.
 
     Args:
         comparison: see `explorer.compare`.
@@ -58,6 +60,9 @@ def attention_scene(comparison: Comparison, link: Link = None, message: str | No
         assert view.trace.attention is not None
         pane["attention"] = quantised(view.trace.attention[0, :, :, 0, view.trace.prefix :], np.uint16)
         pane["rollout"] = None if view.rollout is None else quantised(view.rollout.flatten(), np.uint16)
+        norms = view.trace.norms
+        pane["norms"] = None if norms is None else quantised(norms[0, :, view.trace.prefix :].float(), np.uint16)
+    scene["norm_limits"] = None if trace.norms is None else token_norms(trace).thresholds.tolist()
     scene["layers"] = list(trace.layers)
     scene["heads"] = scene["panes"][0]["attention"]["shape"][1]
     scene["query_kind"] = trace.query_kind

@@ -114,6 +114,7 @@ export function createAttentionView(root, options = {}) {
     for (const pane of next.panes) {
       pane.attention = decodeArray(pane.attention);
       pane.rollout = pane.rollout ? decodeArray(pane.rollout) : null;
+      pane.norms = pane.norms ? decodeArray(pane.norms) : null;
       const [layers, heads, count] = pane.attention.shape;
       if (layers !== next.layers.length || heads !== next.heads || count !== patches) {
         throw new Error(`attention of "${pane.id}" has the shape [${pane.attention.shape}], which does not fit the grid`);
@@ -121,6 +122,7 @@ export function createAttentionView(root, options = {}) {
     }
     next.hasClean = next.panes.some((pane) => pane.view === "clean");
     next.hasRollout = next.panes.every((pane) => pane.rollout);
+    next.limits = next.panes.every((pane) => pane.norms) ? payload.norm_limits ?? null : null;
     return next;
   }
 
@@ -128,7 +130,7 @@ export function createAttentionView(root, options = {}) {
   function settle() {
     state.layer = state.layer === null ? data.layers.at(-1) : listNearest(data.layers, state.layer);
     if (typeof state.head === "number" && state.head >= data.heads) state.head = "mean";
-    if (state.map === "rollout" && !data.hasRollout) state.map = "attention";
+    if (!mapsOf(data).includes(state.map)) state.map = "attention";
     if (!data.byId[state.overview]) state.overview = data.panes.at(-1).id;
   }
 
@@ -173,6 +175,7 @@ export function createAttentionView(root, options = {}) {
     source.fill([
       ["attention", "attention"],
       ["rollout", data.hasRollout ? "rollout" : "rollout (not computed)", !data.hasRollout],
+      ["norms", data.limits ? "norms of tokens" : "norms of tokens (not computed)", !data.limits],
     ]);
     look.dress(data.tables);
     overviewPane.fill(data.panes.map((pane) => [pane.id, pane.title]));
@@ -186,7 +189,9 @@ export function createAttentionView(root, options = {}) {
 
   // ------------------------------------------------------------ maps
   function mapOf(pane) {
-    if (state.map === "rollout") return scaledSlice(pane.rollout, 0, data.rows * data.cols);
+    const patches = data.rows * data.cols;
+    if (state.map === "rollout") return scaledSlice(pane.rollout, 0, patches);
+    if (state.map === "norms") return scaledSlice(pane.norms, data.layers.indexOf(state.layer) * patches, patches);
     return mapOfHeads(pane.attention, state.head, data.layers.indexOf(state.layer));
   }
 
@@ -200,16 +205,20 @@ export function createAttentionView(root, options = {}) {
     maps = Object.fromEntries(data.panes.map((pane) => [pane.id, mapOf(pane)]));
     const reference = maps[data.reference.id] ?? Object.values(maps)[0];
     const top = scaleEnd(Object.values(maps));
+    const normed = state.map === "norms"; // no token is near 0
+    const low = normed ? Math.min(...Object.values(maps).map((map) => Math.min(...map))) : 0;
     const table = data.tables[state.colours];
     for (const [id, map] of Object.entries(maps)) {
-      paintMap(panes[id].heat, map, rows, cols, 0, top, table, state.smooth);
+      const beyond = normed ? map.map((value) => Number(value > limitNow())) : null;
+      paintMap(panes[id].heat, map, rows, cols, low, top, table, state.smooth);
       panes[id].setLook(state.opacity, state.smooth);
-      panes[id].setOutline(state.outline ? topMass(map, OUTLINED_MASS) : null);
+      panes[id].setOutline(state.outline ? beyond ?? topMass(map, OUTLINED_MASS) : null);
+      setText(panes[id].note, beyond ? `${Math.round((100 * beyond.reduce((sum, each) => sum + each, 0)) / beyond.length)} % stand out` : "");
     }
     paintDifferences(reference);
     const highest = largest(Object.values(maps));
     const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
-    bar.set(`one scale for all ${data.hasClean && !data.named ? "four " : ""}maps: ${describeMap()}${beyond}`, table, 0, top);
+    bar.set(`one scale for all ${data.hasClean && !data.named ? "four " : ""}maps: ${describeMap()}${beyond}`, table, low, top);
     refreshControls();
     refreshNumbers();
     refreshTiles();
@@ -222,23 +231,32 @@ export function createAttentionView(root, options = {}) {
       const map = maps[`${who}_distorted`];
       if (!map || map === reference) continue;
       differences[who] = map.map((value, i) => value - reference[i]);
-      shownJs[who] = jensenShannon(map, reference);
+      shownJs[who] = divergence(map, reference);
     }
     const span = largest(Object.values(differences).map((each) => each.map(Math.abs))) || 1;
     for (const [who, difference] of Object.entries(differences)) {
       paintMap(deltas[who].heat, difference, data.rows, data.cols, -span, span, data.tables.difference, state.smooth);
       deltas[who].setLook(state.opacity, state.smooth);
-      deltas[who].note.textContent = `JS ${formatFixed(shownJs[who], 3)}`;
+      deltas[who].note.textContent = state.map === "norms" ? "" : `JS ${formatFixed(shownJs[who], 3)}`;
     }
     deltaBar.set(`difference: ${data.hasClean ? "distorted" : "student"} ${MINUS} ${data.hasClean ? "reference" : "teacher"}`, data.tables.difference, -span, span, true);
     for (const pane of Object.values(panes)) pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${describeMap()}`);
     for (const [who, pane] of Object.entries(deltas)) {
-      pane.box.setAttribute("aria-label", `${pane.title.textContent}: divergence ${formatFixed(shownJs[who], 3)} nats`);
+      const told = state.map === "norms" ? "of norms" : `divergence ${formatFixed(shownJs[who], 3)} nats`;
+      pane.box.setAttribute("aria-label", `${pane.title.textContent}: ${told}`);
     }
   }
 
+  const divergence = (map, reference) => (state.map === "norms" ? NaN : jensenShannon(map, reference)); // norms are no distribution
+
+  /** Above which the norm of a patch stands out, in the block that is shown. */
+  const limitNow = () => data.limits[data.layers.indexOf(state.layer)];
+
   function describeMap() {
     if (state.map === "rollout") return "rollout over all layers";
+    if (state.map === "norms") {
+      return `norm of each patch's token after block ${state.layer}; above ${formatValue(limitNow())} it stands out (upper quartile of the reference + 3 interquartile ranges)`;
+    }
     return `attention of the ${data.queryKind}, block ${state.layer}, ${nameOfHead(state.head)}`;
   }
 
@@ -248,10 +266,10 @@ export function createAttentionView(root, options = {}) {
     source.set(state.map);
     look.refresh();
     outline.set(state.outline);
+    outline.call(state.map === "norms" ? "outline patches that stand out" : "outline the top 60 % of the mass");
     overviewPane.set(state.overview);
-    const rolled = state.map === "rollout"; // it runs through all layers and heads
-    layer.input.disabled = rolled || data.layers.length < 2;
-    head.input.disabled = rolled;
+    layer.input.disabled = state.map === "rollout" || data.layers.length < 2; // it runs through all layers
+    head.input.disabled = state.map !== "attention";
     actions.refresh();
   }
 
@@ -311,7 +329,7 @@ export function createAttentionView(root, options = {}) {
 
   function refreshNumbers() {
     if (data.named) return rowsOfNumbers.shown_js(shownJs);
-    rowsOfNumbers.shown_js?.(shownJs.teacher, shownJs.student, maps.student_clean && jensenShannon(maps.student_clean, maps[data.reference.id]));
+    rowsOfNumbers.shown_js?.(shownJs.teacher, shownJs.student, maps.student_clean && divergence(maps.student_clean, maps[data.reference.id]));
   }
 
   // ------------------------------------------------------------ overview
@@ -422,7 +440,7 @@ export function createAttentionView(root, options = {}) {
 
   // ------------------------------------------------------------ files and links
   function fileName() {
-    const what = state.map === "rollout" ? "rollout" : `layer${state.layer}-head-${state.head}`;
+    const what = { rollout: "rollout", norms: `norms-layer${state.layer}` }[state.map] ?? `layer${state.layer}-head-${state.head}`;
     return `vit-explorer-attention-${what}`;
   }
 
@@ -437,7 +455,7 @@ export function createAttentionView(root, options = {}) {
       [`${SHOWN_JS.title} \u2193`, ...models.map((each) => formatFixed(shownJs[each], 2))],
     ];
     return {
-      heading: state.map === "rollout" ? "Attention rollout" : `Attention of the ${data.queryKind}`,
+      heading: { rollout: "Attention rollout", norms: "Norms of tokens" }[state.map] ?? `Attention of the ${data.queryKind}`,
       cells: [
         [shown(inputs.clean), cellOf(inputs.distorted), data.named ? null : { table }],
         ...networks.map((who) => [shown(panes[`${who}_clean`]), shown(panes[`${who}_distorted`]), shown(deltas[who])]),
@@ -455,7 +473,7 @@ export function createAttentionView(root, options = {}) {
 
   function settingsLine() {
     const parts = [describeMap(), `maps at ${Math.round(100 * state.opacity)} % over the picture`];
-    if (state.outline) parts.push("outlined: the smallest set of patches with 60 % of the mass");
+    if (state.outline) parts.push(`outlined: ${state.map === "norms" ? "the patches that stand out" : "the smallest set of patches with 60 % of the mass"}`);
     return [...parts, ...factsOf(data.link)].join(" · ");
   }
 
@@ -492,7 +510,7 @@ export function createAttentionView(root, options = {}) {
       const block = readNumber(partial.layer, state.layer, 0, 1e6);
       state.layer = layers && block !== null ? listNearest(layers, block) : block;
       state.head = readHead(partial.head ?? state.head, WAYS, data?.heads ?? Infinity, state.head);
-      state.map = readChoice(partial.map, data && !data.hasRollout ? ["attention"] : ["attention", "rollout"], state.map);
+      state.map = readChoice(partial.map, mapsOf(data), state.map);
       look.read(partial, data?.tables);
       state.outline = readFlag(partial.outline, state.outline);
       state.overview = readChoice(partial.overview, data ? data.panes.map((pane) => pane.id) : [String(partial.overview ?? state.overview)], state.overview);
@@ -505,6 +523,11 @@ export function createAttentionView(root, options = {}) {
 
 /** The name of a network's part of the grid; what the style sheet calls t and s are the teacher and a single student. */
 const areaOf = (i) => ["t", "s"][i] ?? `s${i}`;
+
+/** The kinds of maps that can be shown; all, before it is known. */
+function mapsOf(data) {
+  return ["attention", ...(data && !data.hasRollout ? [] : ["rollout"]), ...(data && !data.limits ? [] : ["norms"])];
+}
 
 /** Where the panes of several students lie, by width: rows of models below each other, or columns. @type {(count: number, hasClean: boolean) => Record<string, string>} */
 function areasOf(count, hasClean) {

@@ -81,8 +81,9 @@ export function createSelect({ name, label, change }) {
 export function createCheckbox({ name, label, change }) {
   const input = make("input", { type: "checkbox", class: "vx-checkbox", name });
   input.addEventListener("change", () => change(input.checked));
-  const node = make("label", { class: "vx-check" }, input, make("span", { text: label }));
-  return { node, input, set: (value) => (input.checked = value) };
+  const words = make("span", { text: label });
+  const node = make("label", { class: "vx-check" }, input, words);
+  return { node, input, set: (value) => (input.checked = value), call: (text) => setText(words, text) };
 }
 
 /** The frame of a view: notice, empty state, body, tooltip and live region. */

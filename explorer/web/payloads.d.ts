@@ -25,9 +25,9 @@ export interface Pane { id: string; who: Who; view: "clean" | "distorted"; title
 /** Grid in patches, size in px, both (rows, cols); 256 RGB triples for each colour map. */
 export interface Pictures<P> extends Common { grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; panes: P[]; damage?: string; moved?: string }
 
-/** attention: [layer, head, patch]. */
-export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: Encoded | null }> &
-  { layers: number[]; heads: number; query_kind?: string; numbers?: Record<string, Measured>; measures?: Measure[] };
+/** attention: [layer, head, patch]; norms: [layer, patch], of patch tokens; norm_limits: for each layer, above which they stand out. */
+export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: Encoded | null; norms?: Encoded | null }> &
+  { norm_limits?: number[] | null; layers: number[]; heads: number; query_kind?: string; numbers?: Record<string, Measured>; measures?: Measure[] };
 
 /** patches: [patch, dim]; rows: [patch, patch], what each attends to; pca: [patch, 3], RGB. */
 export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | null; pca?: Encoded | null }> &

@@ -126,7 +126,10 @@ def attention_payload(rows: int = 16, cols: int = 16, layers: int = 12, heads: i
         pane["attention"] = encode((attention / scale).round().astype(np.uint16), float(scale))
         rollout = attention.mean((0, 1))
         pane["rollout"] = encode(rollout.astype(np.float32))
+        norms = 40 + 10 * np.arange(layers)[:, None] + 4 * amount * (1 + logits.mean(1).reshape(layers, -1))
+        pane["norms"] = encode(norms.astype(np.float32))
     payload |= {
+        "norm_limits": [46 + 10 * layer for layer in range(layers)],
         "layers": list(range(layers)),
         "heads": heads,
         "query_kind": "class token",

@@ -401,6 +401,41 @@ def test_update_keeps_what_still_makes_sense(open_view, attention):
     assert events(page, "state") == [], "only people's changes are reported"
 
 
+def test_norms_have_a_scale_of_their_own_and_those_that_stand_out_an_outline(open_view, attention):
+    page = open_view("attentionview", attention)
+    page.get_by_label("Map", exact=True).select_option("norms")
+    page.evaluate("view.set({ layer: 4 })")
+    values = {pane["id"]: decode(pane["norms"])[4] for pane in attention["panes"]}
+    shown = page.evaluate(
+        "Object.fromEntries(Object.entries(view.maps()).map(([id, map]) => [id, Array.from(map ?? [])]))"
+    )
+    for name, expected in values.items():
+        np.testing.assert_allclose(shown[name], expected, rtol=1e-5)
+        pane = page.locator(".vx-pane", has=page.locator(f'[data-pane="{name}"]'))
+        share = round(100 * float((expected > 86).mean()))
+        assert pane.locator(".vx-note").inner_text() == f"{share} % stand out"
+    np.testing.assert_allclose(
+        shown["difference_teacher"], values["teacher_distorted"] - values["teacher_clean"], atol=1e-3
+    )
+    ticks = [number(text) for text in page.locator(".vx-bar").first.locator(".vx-tick").all_inner_texts()]
+    assert ticks[0] == pytest.approx(min(each.min() for each in values.values()), rel=0.01)
+    assert "after block 4; above 86" in page.locator(".vx-barlabel").first.inner_text()
+    assert page.get_by_label("Head", exact=True).is_disabled()
+    assert page.get_by_label("Layer", exact=True).is_enabled()
+    page.get_by_label("outline patches that stand out").check()
+    outline = page.locator('[data-pane="teacher_distorted"] .vx-line').get_attribute("d") or ""
+    assert outline
+    assert page.locator(".vx-table tbody tr").last.locator("td").first.inner_text() == "–", "norms are no distribution"
+    assert page.evaluate("view.link().map") == "norms"
+    other = copy.deepcopy(attention)
+    for pane in other["panes"]:
+        del pane["norms"]
+    page.evaluate("(payload) => view.update(payload)", other)
+    page.wait_for_function("view.state().map === 'attention'")
+    assert page.locator("select[name=map] option:disabled").inner_text() == "norms of tokens (not computed)"
+    assert page.locator('[data-pane="teacher_clean"]').locator("xpath=..").locator(".vx-note").inner_text() == ""
+
+
 def test_rollout_is_off_where_there_is_none(open_view, attention):
     page = open_view("attentionview", attention)
     page.get_by_label("Map", exact=True).select_option("rollout")
