@@ -90,17 +90,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": f"not part of this hub: {self.path}"})
 
     def _places(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """Where a large file is to be uploaded; nowhere, if it is here already."""
-        where = {"upload": f"/large/{wanted['oid']}", "verify": "/verify"}
+        """Where a large file is to be uploaded; nowhere, if it is here already. The repository "full" takes none."""
+        full = self.path.startswith("/user/full.git/")
+        where = {"upload": f"/{'full' if full else 'large'}/{wanted['oid']}", "verify": "/verify"}
         actions = {action: {"href": f"{self.hub.endpoint}{path}"} for action, path in where.items()}
-        return wanted if wanted["oid"] in self.hub.large else {**wanted, "actions": actions}
+        return {**wanted, "actions": actions} if full or wanted["oid"] not in self.hub.large else wanted
 
     def do_PUT(self) -> None:
         self.hub.asked.append(f"PUT {self.path}")
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        digest = hashlib.sha256(content).hexdigest()
-        self.hub.large[digest] = content
-        self._answer(200 if self.path == f"/large/{digest}" else 400, {})
+        if fits := self.path == f"/large/{hashlib.sha256(content).hexdigest()}":
+            self.hub.large[self.path.rpartition("/")[2]] = content
+        self._answer(200 if fits else 403, {})
 
     def _create(self, wanted: dict[str, Any]) -> None:
         repository = f"{wanted.get('organization') or 'user'}/{wanted['name']}"

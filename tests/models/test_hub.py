@@ -44,10 +44,11 @@ for address in sys.argv[3:]:
         ex.load_pair(address)
     except ex.RepositoryError as error:
         told["errors"][address] = str(error)
-try:
-    ex.push_pair(first, "others/student")
-except ex.RepositoryError as error:
-    told["errors"]["push"] = str(error)
+for repository in ("others/student", "user/full"):
+    try:
+        ex.push_pair(first, repository)
+    except ex.RepositoryError as error:
+        told["errors"][f"push {repository}"] = str(error)
 print(json.dumps(told))
 """
 COMMANDS = """
@@ -111,7 +112,7 @@ def test_weights_are_uploaded_as_large_files_each_once(pushed: Pushed) -> None:
         for name, content in files.items()
         if "safetensors" in name
     }
-    sent = [each.removeprefix("PUT /large/") for each in server.asked if each.startswith("PUT")]
+    sent = [each.removeprefix("PUT /large/") for each in server.asked if each.startswith("PUT /large/")]
     assert len(weights) > 3
     assert sorted(sent) == sorted(hashlib.sha256(content).hexdigest() for content in weights)
     assert server.asked.count("POST /verify") == len(sent)
@@ -123,7 +124,11 @@ def test_weights_are_uploaded_as_large_files_each_once(pushed: Pushed) -> None:
         ("hf://user/nothing", "hf://user/nothing could not be fetched: the hub said 404; there is no such repository"),
         ("hf://secret/student", "hf://secret/student could not be fetched: the hub said 401; "),
         (f"hf://user/student@{'0' * 40}", "the hub said 404; there is no such repository, revision or file"),
-        ("push", "hf://others/student was not written: the hub said 403; you may not do this there: log in"),
+        (
+            "push others/student",
+            "hf://others/student was not written: the hub said 403; you may not do this there: log in",
+        ),
+        ("push user/full", "hf://user/full was not written: the hub said 403; you may not do this there: log in"),
     ],
 )
 def test_a_hub_that_refuses_is_told_in_one_line(pushed: Pushed, asked: str, part: str) -> None:
