@@ -16,11 +16,13 @@ class Hub:
     Attributes:
         endpoint: for the variable HF_ENDPOINT.
         commits: repository -> its commits, (name, path -> bytes), the newest one last.
+        large: SHA-256 (hex) -> what was uploaded by LFS, as weights are.
         asked: all requests, "METHOD path".
     """
 
     def __init__(self) -> None:
         self.commits: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
+        self.large: dict[str, bytes] = {}
         self.asked: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -64,17 +66,42 @@ class _Handler(BaseHTTPRequestHandler):
             self._create(json.loads(content))
         elif parts[4:] == ["preupload", "main"]:
             asked = json.loads(content)["files"]
-            modes = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in asked]
+            kinds = {file["path"]: "lfs" if file["path"].endswith(".safetensors") else "regular" for file in asked}
+            modes = [{"path": path, "uploadMode": kind, "shouldIgnore": False} for path, kind in kinds.items()]
             self._answer(200, {"files": modes})
+        elif parts[2:] == ["info", "lfs", "objects", "batch"]:
+            self._answer(200, {"transfer": "basic", "objects": list(map(self._places, json.loads(content)["objects"]))})
+        elif parts == ["verify"]:
+            there = len(self.hub.large.get(json.loads(content)["oid"], b"")) == json.loads(content)["size"]
+            self._answer(200 if there else 404, {})
         elif parts[4:] == ["commit", "main"]:
             repository = "/".join(parts[2:4])
             lines = [json.loads(line) for line in content.splitlines()]
-            added = [line["value"] for line in lines if line["key"] == "file"]
-            name = self.hub.commit(repository, {file["path"]: base64.b64decode(file["content"]) for file in added})
+            added = {
+                line["value"]["path"]: base64.b64decode(line["value"]["content"])
+                if line["key"] == "file"
+                else self.hub.large[line["value"]["oid"]]
+                for line in lines[1:]
+            }
+            name = self.hub.commit(repository, added)
             url = f"{self.hub.endpoint}/{repository}/commit/{name}"
             self._answer(200, {"success": True, "commitOid": name, "commitUrl": url})
         else:
             self._answer(404, {"error": f"not part of this hub: {self.path}"})
+
+    def _places(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Where a large file is to be uploaded; nowhere, if it is here already. The repository "full" takes none."""
+        full = self.path.startswith("/user/full.git/")
+        where = {"upload": f"/{'full' if full else 'large'}/{wanted['oid']}", "verify": "/verify"}
+        actions = {action: {"href": f"{self.hub.endpoint}{path}"} for action, path in where.items()}
+        return {**wanted, "actions": actions} if full or wanted["oid"] not in self.hub.large else wanted
+
+    def do_PUT(self) -> None:
+        self.hub.asked.append(f"PUT {self.path}")
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if fits := self.path == f"/large/{hashlib.sha256(content).hexdigest()}":
+            self.hub.large[self.path.rpartition("/")[2]] = content
+        self._answer(200 if fits else 403, {})
 
     def _create(self, wanted: dict[str, Any]) -> None:
         repository = f"{wanted.get('organization') or 'user'}/{wanted['name']}"

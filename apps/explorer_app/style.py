@@ -93,6 +93,8 @@ CSS = """
 .corruption-sheet button { aspect-ratio: 1; width: 100%; border-radius: 3px; border: 0; padding: 0; cursor: pointer; }
 .corruption-sheet button:hover { outline: 2px solid var(--color-accent); outline-offset: 1px; }
 #seed-row { align-items: end; }
+#beside .token { max-width: 100%; }
+#beside .token > span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }
 input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important; }

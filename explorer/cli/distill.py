@@ -107,9 +107,8 @@ def _images(options: argparse.Namespace, config: DistillConfig) -> "explorer.dat
     larger = round(sides[0] * 4 / 3), round(sides[1] * 4 / 3)
     with progress(f"looking for pictures in {options.images}"):
         size = sides if config.views == "fixed" else larger
-        return load_images(
-            options.images, size, options.limit, split=options.split, on_error=on_error(options), clean=options.clean
-        )
+        read = {"split": options.split, "on_error": on_error(options), "clean": options.clean, "align": options.align}
+        return load_images(options.images, size, options.limit, **read)
 
 
 def _follow(records: Iterator["explorer.training.records.Record"], config: DistillConfig, stopped: list[int]) -> None:

@@ -74,6 +74,7 @@ def twins_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clean", metavar="SOURCE", help="a folder or zip with the clean twins of --images, which are damaged already"
     )
+    parser.add_argument("--align", action="store_true", help="move each damaged picture onto its clean twin")
 
 
 def distortion_argument(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +119,9 @@ def images_of(
         from explorer.data.sources import load_images
 
         read = {"split": split, "on_error": on_error(options), "clean": clean, "labels": options.labels}
-        return load_images(source, pair.teacher.image_size, options.limit, **read)
+        # Where the other set alone has twins, it alone is aligned.
+        align = options.align and (clean is not None or not getattr(options, "test_clean", None))
+        return load_images(source, pair.teacher.image_size, options.limit, align=align, **read)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class ImageSet(Dataset):
     classes: tuple[str, ...]
     size: Size
     reader: "Reader"
-    keys: tuple[str | int, ...]  # what the reader calls each picture
+    keys: tuple[Any, ...]  # what the reader calls each picture
     left_out: tuple[LeftOut, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
     clean: "ImageSet | None" = None

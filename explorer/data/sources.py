@@ -6,6 +6,7 @@ Deliberately ignored: what is done with the pictures.
 
 import csv
 import difflib
+import hashlib
 import inspect
 import io
 import logging
@@ -41,6 +42,7 @@ from explorer.data.picture_files import (
     search,
     told,
 )
+from explorer.data.registration import SAME_SCENE, shift_between, shifted
 from explorer.data.sets import Answer, Credit, ImageSet, OnError, PictureData, Reader, in_turn
 from explorer.data.shards import shard_set, shards_of
 from explorer.data.tables import is_streamed, is_table, table_set
@@ -81,6 +83,7 @@ def load_images(
     within: Sequence[str | os.PathLike] | None = None,
     on_error: OnError = "raise",
     clean: str | os.PathLike | None = None,
+    align: bool = False,
     labels: str | os.PathLike | None = None,
     image: str | None = None,
     label: str | None = None,
@@ -113,18 +116,25 @@ def load_images(
         clean: the folder or zip with the clean twins of these pictures, which are damaged then: each is found by its
             path without suffix ("cat/1.jpg" and "cat/1.png"), and shows the same scene in the same place. What has no
             twin is left out and logged, once, as a warning. The twins are `ImageSet.clean`.
+        align: whether each damaged picture is moved onto its clean twin, as `compare` does: when it is asked for, by
+            whole pixels of its size then. One that shows another scene is a broken picture.
         labels: a CSV file with the columns "file" and "label" (see `explorer.data.labels.read_labels`), for pictures
             that do not lie in one folder for each class. Its classes take the place of those of folders.
 
     Raises:
         SplitsError: train/ and the like lie above the classes, and no split was given; a ValueError.
         ValueError: no picture is there, or none that can be read, or no such split, or the source is none of these; no
-            picture has a twin, or one has several, or twins differ in aspect ratio.
+            picture has a twin, or one has several, or twins differ in aspect ratio; to be aligned, and no twins or no
+            size.
         ConnectionError: a data set could not be downloaded.
         OSError: the file of labels cannot be read.
     """
     if on_error not in ("raise", "skip"):
         raise InputError(f"on_error is 'raise' or 'skip'; got {on_error!r}")
+    if align and (clean is None or size is None):
+        raise InputError(
+            "align moves pictures onto their clean twins, at one size: give clean= and size= (in a command: --clean)"
+        )
     skip = on_error == "skip"
     if is_table(source):
         images = table_set(_of_splits(source, split), size, image, label)
@@ -141,7 +151,7 @@ def load_images(
     if images.left_out and is_first():
         _log.warning("%s: left out %s", source, told(images.left_out))
     if clean is not None:
-        images = _paired(images, load_images(clean, size, split=split, within=within, on_error=on_error))
+        images = _paired(images, load_images(clean, size, split=split, within=within, on_error=on_error), align)
     unread = skip and not isinstance(images.reader, _Wrapped)  # those were read already
     if labels is not None:
         images = read_labels(_readable(images) if unread else images, labels)  # what is broken needs no label
@@ -170,7 +180,10 @@ def _readable(images: ImageSet) -> ImageSet:
 
 
 # Pairs: damaged pictures and their clean twins.
-def _paired(damaged: ImageSet, clean: ImageSet) -> ImageSet:
+_PairKey = tuple[str, Any, Any]
+
+
+def _paired(damaged: ImageSet, clean: ImageSet, align: bool) -> ImageSet:
     """The damaged pictures that have a twin, with their twins."""
     places, twins = _by_stem(damaged, "damaged"), _by_stem(clean, "clean")
     both = [stem for stem in places if stem in twins]
@@ -185,7 +198,52 @@ def _paired(damaged: ImageSet, clean: ImageSet) -> ImageSet:
     other = [images.names[place] for place in range(len(both)) if _differs(images.path(place), pairs.path(place))]
     if other:
         raise InputError(f"{_listed(other, 'damaged')} of another aspect ratio than the clean twin; cut them alike")
+    if align:
+        keys = tuple(zip(images.names, images.keys, pairs.keys, strict=True))
+        images = replace(images, reader=_Aligned(images.reader, pairs.reader), keys=keys)
     return replace(images, clean=pairs)
+
+
+@dataclass(frozen=True)
+class _Aligned(Reader):
+    """Damaged pictures, each moved onto its clean twin; keys are (name, key, key of the twin)."""
+
+    damaged: Reader
+    clean: Reader
+
+    def load(self, key: _PairKey, size: Size) -> Float[Tensor, "3 height width"]:
+        name, own, twin = key
+        clean = self.clean.load(twin, size)
+        height, width = clean.shape[1:]
+        damaged = self.damaged.load(own, (height, width))
+        shift, correlation = shift_between(clean, damaged)
+        if not correlation >= SAME_SCENE:
+            raise ImageError(
+                f"'{name}' does not show the scene of its clean twin: their details correlate by {correlation:.2f} at "
+                f"best, and {SAME_SCENE} is needed; leave it out, or have the pictures not aligned"
+            )
+        return shifted(damaged, shift)
+
+    def look(self, key: _PairKey) -> None:
+        self.damaged.look(key[1])
+
+    def each(self, task: Callable[[Any], Answer], keys: Sequence[Any]) -> list[Answer]:
+        return (self.damaged if isinstance(self.damaged, _Wrapped) else self.clean).each(task, keys)
+
+    def raw(self, key: _PairKey) -> bytes:
+        """Both files: where the picture lies depends on its twin."""
+        return self.damaged.raw(key[1]) + self.clean.raw(key[2])
+
+    def witness(self, keys: Sequence[_PairKey], /) -> str:
+        """That of the damaged pictures, and that they were aligned."""
+        seen = self.damaged.witness([own for _, own, _ in keys])
+        return hashlib.sha256(f"aligned {seen}".encode()).hexdigest()
+
+    def path(self, key: _PairKey, /) -> Path | None:
+        return self.damaged.path(key[1])
+
+    def credit(self, key: _PairKey, /) -> Credit | None:
+        return self.damaged.credit(key[1])
 
 
 def _by_stem(images: ImageSet, kind: str) -> dict[str, int]:

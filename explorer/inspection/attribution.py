@@ -35,6 +35,7 @@ from explorer.system.precision import outside_autocast
 Toward = Tensor | tuple[Probe | PictureProbe, Any]
 Baseline = Literal["mean", "black", "blur"] | Tensor
 Score = Callable[[Tensor], Tensor]
+VIEWS = ("teacher_clean", "teacher_distorted", "student_distorted")
 
 _NO_SLOPE = 1e-6  # float32 embeddings agree to about 1e-7: nearer to 1 a gradient of the cosine is rounding
 
@@ -169,7 +170,7 @@ def attribution(
 def attribute_views(
     teacher: Backbone,
     student: Backbone,
-    image: Float[Tensor, "*one 3 height width"],
+    image: Float[Tensor, "*one 3 height width"] | None,
     damage: str | Distortion | Float[Tensor, "*one 3 height width"],
     toward: Toward | None = None,
     method: str = "integrated_gradients",
@@ -182,7 +183,7 @@ def attribute_views(
 
     Args:
         teacher, student: of one image size and one embedding size.
-        image: the clean picture.
+        image: the clean picture; None where there is none: then `damage` is a picture, and `toward` is given.
         damage: a spec or a `Distortion`; or the damaged picture itself.
         toward: as in `attribute`; None: the clean teacher's embedding (or the direction to it from its baseline's, by
             the same rule), for all three views.
@@ -191,28 +192,35 @@ def attribute_views(
         student_toward: the student's own, where it is another one: (its probe, the same label).
 
     Returns:
-        "teacher_clean", "teacher_distorted", "student_distorted" -> `Attribution`.
+        Each of `VIEWS` -> `Attribution`; without a clean picture the distorted ones.
 
     Raises:
-        ValueError: as for `attribute`.
+        ValueError: as for `attribute`; or no clean picture, and no damaged one or nothing to go towards.
     """
     _method(method)
     networks = {"teacher": frozen_copy(teacher), "student": frozen_copy(student)}
-    clean = one_picture(networks["teacher"], image)
-    distorted = damage if isinstance(damage, Tensor) else parse_distortion(damage)(clean, seed=seed)
-    pictures = {"clean": clean, "distorted": distorted}
-    reference = Problem(networks["teacher"], clean, settings)
+    pictures = {} if image is None else {"clean": one_picture(networks["teacher"], image)}
+    if not pictures and (toward is None or not isinstance(damage, Tensor)):
+        raise InputError(
+            "without a clean picture damage is the damaged picture itself, and toward an embedding or (probe, label)"
+        )
+    pictures["distorted"] = (
+        damage if isinstance(damage, Tensor) else parse_distortion(damage)(pictures["clean"], seed=seed)
+    )
+    problems = {}
+    for name in VIEWS:
+        who, kind = name.split("_")
+        if kind in pictures:
+            problems[name] = Problem(networks[who], one_picture(networks[who], pictures[kind]), settings)
     if toward is None:
-        goal = _own_goal(reference, method, owner="the clean teacher's")
+        goal = _own_goal(problems["teacher_clean"], method, owner="the clean teacher's")
     else:
         goal = goal_of(toward, networks["teacher"])
-    reference.goal = goal
     own = goal if student_toward is None else goal_of(student_toward, networks["student"])
-    goals, views = {"teacher": goal, "student": own}, {"teacher_clean": _explain(reference, method)}
-    for name in ("teacher_distorted", "student_distorted"):
-        who, kind = name.split("_")
-        picture = one_picture(networks[who], pictures[kind])
-        views[name] = _explain(Problem(networks[who], picture, settings, goals[who]), method)
+    views = {}
+    for name, problem in problems.items():
+        problem.goal = own if name.startswith("student") else goal
+        views[name] = _explain(problem, method)
     return views
 
 

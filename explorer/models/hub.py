@@ -115,7 +115,8 @@ def first_line(error: BaseException) -> str:
 
 
 def _said(error: Any) -> str:
-    code = getattr(getattr(error, "response", None), "status_code", None)
+    said = [getattr(each, "response", None) for each in (error, error.__cause__)]  # uploads say only which file it was
+    code = next((each.status_code for each in said if each is not None), None)
     if code is None:
         return f"the hub does not answer ({type(error).__name__}: {first_line(error)[:200]}); {_LATER}"
     return f"the hub said {code}; {_ADVICE.get(code, _LATER)}"

@@ -110,8 +110,9 @@ def attribution_scene(
         weights: the teacher's and the student's, a line each.
         link: as in `attention_scene`.
     """
-    clean, distorted = views["teacher_clean"], views["teacher_distorted"]
-    scene = _pictures(views, clean.image, distorted.image, clean.grid, distortion, weights, seed, link)
+    distorted = views["teacher_distorted"]
+    clean = views["teacher_clean"].image if "teacher_clean" in views else None
+    scene = _pictures(views, clean, distorted.image, distorted.grid, distortion, weights, seed, link)
     for pane in scene["panes"]:
         view, quality = views[pane["id"]], (judged or {}).get(pane["id"])
         numbers = {name: getattr(view, name) for name in ("target", "baseline_target", "completeness")}
@@ -119,8 +120,9 @@ def attribution_scene(
         pane["heatmap"] = floats(view.by_patch())
         pane["numbers"] = {name: value for name, value in numbers.items() if math.isfinite(value or 0)}
         pane["verdict"] = quality.verdict if quality else None
-    label = str(clean.toward[1]) if isinstance(clean.toward, tuple) else None
-    return {**scene, "method": clean.method, "signed": clean.signed, "towards": clean.towards, "label": label}
+    toward = distorted.toward
+    told = {"towards": distorted.towards, "label": str(toward[1]) if isinstance(toward, tuple) else None}
+    return {**scene, "method": distorted.method, "signed": distorted.signed, **told}
 
 
 def recovery_scene(recovery: Recovery) -> Payload:

@@ -353,7 +353,8 @@ class _Run:
 def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> Card:
     names = [str(name) for name in getattr(pictures, "names", range(len(pictures)))]
     twins = {"twins": True} if isinstance(pictures, Twins) else {}
-    witness = pictures.reader.witness(pictures.keys) if isinstance(pictures, ImageSet) else None
+    source = pictures.damaged if isinstance(pictures, Twins) else pictures
+    witness = source.reader.witness(source.keys) if isinstance(source, ImageSet) else None
     seen = {} if witness is None else {"witness_sha256": witness}
     return {
         **twins,

@@ -307,7 +307,7 @@ export function createAttentionView(root, options = {}) {
       return createRow([createHelp(shell, title, help), createArrow(better)], row);
     };
     const caption = data.hasClean ? WITH_REFERENCE : "Agreement of each student with the teacher; no truth is known";
-    numbers.replaceChildren(createTable("vx-columns", [caption], shown.map((who) => columnName(who)), [...known, SHOWN_JS].map(rowOf)));
+    numbers.replaceChildren(createTable("vx-columns", [caption], shown.map((who) => make("th", { scope: "col", class: who === "teacher" && "vx-whole", text: who })), [...known, SHOWN_JS].map(rowOf)));
     for (const { id } of known) rowsOfNumbers[id](Object.fromEntries(shown.map((who) => [who, data.numbers[who]?.[id]])));
   }
 

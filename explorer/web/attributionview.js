@@ -1,4 +1,5 @@
-// What made the answer: which patches bring three views near to what the teacher sees in the clean picture.
+// What made the answer: which patches bring three views near to what the teacher sees in the clean picture, or to a class;
+// without a clean picture two views to a class.
 //
 // Enters: the attribution payload (pictures, a map of each, scores, how far to trust the maps). Leaves: settings through
 // onState. No server is asked.
@@ -14,7 +15,8 @@ import { createColourBar, paintMap } from "./painting.js";
 import { createPane, damageOf, readPayload, trackPatches } from "./panes.js";
 import { tellClass, tellScore } from "./sayings.js";
 
-const PANE_IDS = ["teacher_clean", "teacher_distorted", "student_distorted"];
+const CLEAN = "teacher_clean";
+const PANE_IDS = [CLEAN, "teacher_distorted", "student_distorted"];
 /** Names and explanations of the numbers, in the order of the table. */
 const NUMBERS = {
   target: ["score", "How near the view comes to what the teacher sees in the clean picture: the map explains this number."],
@@ -52,21 +54,24 @@ export function createAttributionView(root, options = {}) {
   /** @param {AttributionPayload} payload @param {any} next */
   function readAttribution({ method, signed, towards, label = null }, next) {
     const patches = next.rows * next.cols;
-    for (const id of PANE_IDS) {
+    const ids = PANE_IDS.filter((id) => id !== CLEAN || next.byId[CLEAN]);
+    for (const id of ids) {
       const pane = next.byId[id];
       const map = pane && decodeArray(pane.heatmap);
       if (map?.values.length !== patches) throw new Error(`it has no map of "${id}" that fits the grid`);
       pane.map = scaledSlice(map, 0, patches);
     }
-    return Object.assign(next, { method: method.replaceAll("_", " "), signed, towards, label });
+    return Object.assign(next, { ids, method: method.replaceAll("_", " "), signed, towards, label });
   }
 
   function adopt(next) {
     data = next;
     pointing.here = null;
-    for (const pane of panes) {
-      const { title, image, view } = data.byId[pane.id];
-      pane.dress(title, pane.id === data.reference.id, image, data, { grey: true, damage: damageOf(data, view) });
+    for (const pane of panes) pane.node.hidden = !data.ids.includes(pane.id);
+    stage.classList.toggle("vx-alone", !data.byId[CLEAN]);
+    for (const pane of shown()) {
+      const { title, image, view, reference } = data.byId[pane.id];
+      pane.dress(title, reference, image, data, { grey: true, damage: damageOf(data, view) });
     }
     look.dress(data.tables);
     setText(saying, tellData());
@@ -74,15 +79,17 @@ export function createAttributionView(root, options = {}) {
     refresh();
   }
 
+  const shown = () => panes.filter(({ node }) => !node.hidden);
+
   function tellData() {
-    const [clean, teacher, student] = PANE_IDS.map((id) => data.byId[id].numbers.target);
+    const [clean, teacher, student] = PANE_IDS.map((id) => data.byId[id]?.numbers.target);
     if (data.label !== null) return tellClass(data.label, { clean, teacher, student }, data.untouched);
     return tellScore(data.damage, { clean, teacher, student }, data.untouched);
   }
 
   /** The numbers that are known, as [name, explanation, text of each pane]. @type {() => [string, string, string[]][]} */
   function knownNumbers() {
-    const found = PANE_IDS.map((id) => data.byId[id]);
+    const found = data.ids.map((id) => data.byId[id]);
     const meaning = data.label === null ? NUMBERS.target[1] : OF_A_CLASS;
     const known = Object.entries(NUMBERS).filter(([id]) => found.some((pane) => Number.isFinite(pane.numbers[id])));
     return known.map(([id, [name, help]]) => [name, id === "target" ? `${meaning} It is the ${data.towards}.` : help, found.map((pane) => formatValue(pane.numbers[id]))]);
@@ -90,9 +97,9 @@ export function createAttributionView(root, options = {}) {
 
   function tableOfNumbers() {
     const rows = knownNumbers().map(([name, help, texts]) => createRow([createHelp(shell, name, help)], texts));
-    const verdicts = PANE_IDS.map((id) => data.byId[id].verdict ?? "");
+    const verdicts = data.ids.map((id) => data.byId[id].verdict ?? "");
     if (verdicts.some(Boolean)) rows.push(createRow(["this map"], verdicts.map((text) => make("td", { class: "vx-verdict", text }))));
-    return createTable("vx-scores", ["Scores, and how far to trust the maps"], PANE_IDS.map((id) => columnName(data.byId[id].title)), rows);
+    return createTable("vx-scores", ["Scores, and how far to trust the maps"], data.ids.map((id) => columnName(data.byId[id].title)), rows);
   }
 
   // ------------------------------------------------------------ painting
@@ -101,17 +108,17 @@ export function createAttributionView(root, options = {}) {
   }
 
   function repaint() {
-    const sizes = PANE_IDS.map((id) => data.byId[id].map.map(Math.abs));
+    const sizes = data.ids.map((id) => data.byId[id].map.map(Math.abs));
     const highest = largest(sizes);
     const top = scaleEnd(sizes) || highest || 1;
     const [low, table] = data.signed ? [-top, data.tables.difference] : [0, data.tables[state.colours]];
-    for (const pane of panes) {
+    for (const pane of shown()) {
       paintMap(pane.heat, data.byId[pane.id].map, data.rows, data.cols, low, top, table, state.smooth);
       pane.setLook(state.opacity, state.smooth);
     }
     const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
     const meaning = data.signed ? `above 0 (red) speaks for ${data.label === null ? "the clean teacher's view" : `\u201c${data.label}\u201d`}, below 0 (blue) against it` : "brighter patches matter more, this method has no sign";
-    bar.set(`one scale for all three maps: ${data.method}; ${meaning}${beyond}`, table, low, top, data.signed);
+    bar.set(`one scale for ${sizes.length > 2 ? "all three" : "both"} maps: ${data.method}; ${meaning}${beyond}`, table, low, top, data.signed);
     look.refresh();
     look.colours.node.hidden = data.signed;
     actions.refresh();
@@ -123,7 +130,7 @@ export function createAttributionView(root, options = {}) {
     const { here } = pointing;
     const where = here && `row ${here.row}, column ${here.col}`;
     const spoken = [];
-    for (const pane of panes) {
+    for (const pane of shown()) {
       const { title, map } = data.byId[pane.id];
       const value = here ? formatValue(map[here.row * data.cols + here.col], data.signed) : "";
       here ? pane.mark("cursor", here.row, here.col) : pane.unmark("cursor");
@@ -143,24 +150,24 @@ export function createAttributionView(root, options = {}) {
   }
 
   function makeFigure() {
-    const told = knownNumbers().map(([name, , texts]) => `${name}: ${texts.map((text, i) => `${data.byId[PANE_IDS[i]].title} ${text}`).join(", ")}`);
+    const told = knownNumbers().map(([name, , texts]) => `${name}: ${texts.map((text, i) => `${data.byId[data.ids[i]].title} ${text}`).join(", ")}`);
     const settings = [`maps at ${Math.round(100 * state.opacity)} % over the picture`, ...factsOf(data.link)];
     return {
       heading: `What made the answer: ${data.method}`,
-      cells: [panes.map((pane) => ({ title: pane.title.textContent, reference: !pane.badge.hidden, draw: pane.drawOn }))],
+      cells: [shown().map((pane) => ({ title: pane.title.textContent, reference: !pane.badge.hidden, draw: pane.drawOn }))],
       aspect: data.height / data.width,
-      bars: [{ ...bar.shown(), from: 0, span: panes.length }],
+      bars: [{ ...bar.shown(), from: 0, span: data.ids.length }],
       lines: [tellData(), ...told, `score: ${data.towards}`, settings.join(" \u00b7 ")].filter(Boolean),
     };
   }
 
   function makeNumbers() {
-    const perPane = (what) => Object.fromEntries(PANE_IDS.map((id) => [id, what(data.byId[id])]));
+    const perPane = (what) => Object.fromEntries(data.ids.map((id) => [id, what(data.byId[id])]));
     return {
       method: data.payload.method,
       towards: data.towards,
       grid: [data.rows, data.cols],
-      reference: data.reference.id,
+      reference: data.byId[CLEAN] ? CLEAN : null,
       numbers: perPane(({ numbers: known, verdict }) => ({ ...known, verdict })),
       maps: perPane(({ map }) => tableOf(map, data.rows, data.cols)),
     };

@@ -58,8 +58,9 @@ export function tellScore(damage, { clean = NaN, teacher = NaN, student = NaN },
 
 /** What a probe's score for a class is in each view; it has no scale of its own. @type {(label: string, scores: { clean?: number, teacher?: number, student?: number }, untouched: boolean) => string} */
 export function tellClass(label, { clean = NaN, teacher = NaN, student = NaN }, untouched) {
-  if (!Number.isFinite(clean) || !Number.isFinite(teacher)) return "";
-  const told = `For \u201c${label}\u201d the teacher scores ${formatValue(clean)} in the clean picture and ${formatValue(teacher)} in the damaged one`;
+  if (!Number.isFinite(teacher)) return "";
+  const whole = Number.isFinite(clean) ? `${formatValue(clean)} in the clean picture and ` : "";
+  const told = `For \u201c${label}\u201d the teacher scores ${whole}${formatValue(teacher)} in the damaged ${whole ? "one" : "picture"}`;
   if (untouched) return told + COPIED;
   return Number.isFinite(student) ? `${told}; the student scores ${formatValue(student)} there.` : `${told}.`;
 }

@@ -8,8 +8,11 @@ from playwright.sync_api import expect
 from visiting import Open
 
 import explorer as ex
+from explorer.data.image import to_pil
+from explorer.evaluation.predicting import probe_of
 from explorer.inspection.attribution import attribute_views
 from explorer.system.files import asset_path
+from explorer_app.tabs.attribution import ONLY_A_CLASS
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
@@ -50,6 +53,40 @@ def test_what_made_the_answer_is_shown_for_three_views(open_page: Open) -> None:
     with visit.page.expect_download() as download:
         view.get_by_role("button", name="Save page").click()
     assert "createAttributionView" in Path(download.value.path()).read_text()
+
+
+def test_a_damaged_photo_alone_is_explained_towards_a_class(open_page: Open, tmp_path: Path) -> None:
+    visit = open_page()
+    page = visit.page
+    damaged = ex.distortion("gaussian_noise(sigma=0.2)")(ex.load_images("photos", size=224)[20][0][None], seed=1)[0]
+    to_pil(damaged).save(tmp_path / "night.png")
+    page.get_by_label("My damaged photo").check()
+    page.locator("#picture input[type=file]").set_input_files(tmp_path / "night.png")
+    visit.settle()
+    visit.open_tab("Attribution")
+    status = page.locator("#attribution-status")
+    expect(status).to_contain_text(ONLY_A_CLASS, timeout=60_000)
+    visit.open_tab("Predict")
+    expect(page.locator("#seen-said")).to_contain_text("in the damaged picture", timeout=60_000)
+    visit.settle()
+    visit.open_tab("Attribution")
+    visit.choose("attribution-toward", "wild animal")
+    expect(status).to_have_text("")
+    page.locator("#explain").click()
+    view = page.locator("#attribution-view")
+    expect(view.locator(".vx-saying")).to_contain_text("For “wild animal” the teacher scores", timeout=60_000)
+    expect(view.locator(".vx-box:visible")).to_have_count(2)
+    pair, photos = ex.load_pair("s14-noise"), ex.load_images("photos", size=224)
+    names = [photos.classes[label] for label in photos.labels or ()]
+    own, other = (
+        (probe_of(net, ex.embed(net, photos).embedding, names), "wild animal") for net in (pair.teacher, pair.student)
+    )
+    night = ex.load_image(tmp_path / "night.png", size=224)
+    nets = pair.teacher, pair.student
+    expected = attribute_views(*nets, None, night, own, "gradient_attention", student_toward=other)
+    scores = view.get_by_role("row", name="score", exact=False).first.locator("td").all_inner_texts()
+    found = [float(text.replace("\u2212", "-")) for text in scores]
+    assert found == pytest.approx([each.target for each in expected.values()], abs=0.02)
 
 
 def test_a_method_that_is_not_sound_for_a_model_is_told(open_page: Open) -> None:

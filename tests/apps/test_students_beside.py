@@ -1,5 +1,7 @@
 """Several students at once in the page: what is asked, and what the Attention and the Patches tab show."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 from visiting import Open
@@ -90,6 +92,9 @@ def test_students_stand_beside_each_other(open_page: Open):
     maps = [visit.heat(f"{name}_distorted") for name in ("teacher", "s14-noise", "s14-mixture", "s14-mask")]
     assert len(set(maps)) == 4
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+    labels = page.locator("#beside .token > span")
+    assert [box["height"] < 24 for box in (each.bounding_box() for each in labels.all())] == [True, True]
+    expect(labels.first).to_have_attribute("title", re.compile(r"s14-mixture: trained on gaussian_noise.*pixel_mask"))
 
     visit.open_tab("Patches")
     patches = page.locator("#patch-view .vx-box:visible")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from torch import Tensor
 
+from explorer.data.image import to_pil
 from tests.small import break_some, picture_folder, segmented_folder
 from tests.together import Run
 
@@ -93,6 +95,24 @@ def test_embed_and_evaluate_take_folders_of_real_pairs(run: Run, images: Path, t
     ):
         refused = run("evaluate", "s14-noise", *pairs, *words)
         assert (refused.returncode, part in refused.stderr) == (2, True)
+
+
+def test_pairs_are_aligned_where_it_is_asked_for(run: Run, refused: Refused, photos: Tensor, tmp_path: Path) -> None:
+    for number, photo in enumerate(photos[:8]):
+        for kind, picture in (("night", photo.roll((12, -12), (1, 2)) / 4), ("train" if number < 4 else "day", photo)):
+            file = tmp_path / kind / "ab"[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            to_pil(picture).save(file)
+    night = ("s14-noise", "--images", "night", "--clean", "day", "--size", 112)
+    found = []
+    for words in ((), ("--align",)):
+        assert run("sweep", *night, *words, "--csv", "s.csv", "--force").returncode == 0
+        found.append(pd.read_csv(tmp_path / "s.csv").patch_cosine)
+    assert (found[1] > found[0] + 0.05).all()
+    other = ("--images", "train", "--test", "night", "--test-clean", "day", "--fit", "teacher_clean")
+    done = run("evaluate", "s14-noise", *other, "--size", 112, "--align")
+    assert done.returncode == 0, done.stderr
+    refused(["embed", "s14-noise", "--images", "night", "--align"], "align moves pictures onto their clean twins")
 
 
 def test_sweep_prints_and_writes_every_strength(run: Run, images: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from explorer import load_images
-from explorer.data.image import to_pil
+from explorer.data.image import ImageError, to_pil
+from explorer.data.registration import SAME_SCENE, shift_between
 from tests.real_damage import cut, dim, small
 
 
@@ -89,6 +90,65 @@ def test_what_cannot_be_paired(folders: tuple[Path, Path], photos: Tensor) -> No
         ValueError, match=r"no picture has a twin of its name: 6 damaged pictures \('left/0.jpg', .*, …\)"
     ):
         load_images(night, clean=day)
+
+
+@pytest.fixture
+def apart(photos: Tensor, tmp_path: Path) -> tuple[Path, Path]:
+    """Four pictures in the dark, some pixels aside of their twins by day, and one that shows another scene."""
+    for number, photo in enumerate(photos[:5]):
+        for kind, picture in (
+            ("night", cut(dim(photos[5] if number == 4 else photo), 96, 4, -3)),
+            ("day", cut(photo, 96)),
+        ):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            to_pil(picture).save(tmp_path / kind / f"{number}.png")
+    return tmp_path / "night", tmp_path / "day"
+
+
+def test_each_picture_is_moved_onto_its_twin_at_the_size_of_the_set(apart: tuple[Path, Path]) -> None:
+    night, day = apart
+    aligned, as_they_lie = (load_images(night, size=96, clean=day, align=each)[:4] for each in (True, False))
+    assert aligned.clean is not None
+    for (moved, _), (before, _), (clean, _) in zip(aligned, as_they_lie, aligned.clean, strict=True):
+        assert shift_between(clean, before)[0] == (4, -3)
+        assert torch.equal(moved[:, 4:, :-3], before[:, :-4, 3:])
+    half = aligned.resized(48)
+    assert half.clean is not None
+    assert torch.equal(half[0][0][:, 2:, :-2], as_they_lie.resized(48)[0][0][:, :-2, 2:])
+    assert torch.equal(half.stack()[2], half[2][0])
+    assert (aligned.names, aligned.path(1)) == (as_they_lie.names, as_they_lie.path(1))
+
+
+def test_what_is_aligned_is_known_by_both_pictures(apart: tuple[Path, Path]) -> None:
+    night, day = apart
+
+    def known(align: bool) -> tuple[str, str | None]:
+        images = load_images(night, size=96, clean=day, align=align)
+        return images.digest, images.reader.witness(images.keys)
+
+    before = known(True)
+    assert before == known(True)
+    assert all(one != other for one, other in zip(before, known(False), strict=True))
+    (day / "0.png").write_bytes((day / "1.png").read_bytes())
+    assert known(True)[0] != before[0]
+
+
+def test_another_scene_is_a_broken_picture(apart: tuple[Path, Path]) -> None:
+    night, day = apart
+    images = load_images(night, size=96, clean=day, align=True)
+    with pytest.raises(ImageError, match=f"'4.png' does not show the scene of its clean twin.*{SAME_SCENE} is needed"):
+        images.stack()
+    whole = load_images(night, size=96, clean=day, align=True, on_error="skip")
+    assert whole.clean is not None
+    assert whole.names == whole.clean.names == ("0.png", "1.png", "2.png", "3.png")
+    assert list(whole.skipped) == ["4.png"]
+
+
+@pytest.mark.parametrize("missing", [{"clean": None}, {"size": None}])
+def test_to_be_aligned_pictures_need_twins_and_a_size(apart: tuple[Path, Path], missing: dict[str, None]) -> None:
+    night, day = apart
+    with pytest.raises(ValueError, match="give clean= and size="):
+        load_images(night, align=True, **{"clean": day, "size": 96, **missing})
 
 
 def test_a_broken_twin_is_met_before_the_work(folders: tuple[Path, Path]) -> None:

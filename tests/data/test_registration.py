@@ -43,6 +43,16 @@ def test_the_correlation_is_numpys_over_the_common_area(photos: Tensor) -> None:
     assert correlation == pytest.approx(np.corrcoef(a.flatten(), b.flatten())[0, 1], abs=1e-9)
 
 
+def test_the_blur_is_torchvisions(photos: Tensor) -> None:
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    from explorer.data.registration import _blur
+
+    picture = photos[0, 0, :40, :30].double()
+    expected = gaussian_blur(picture[None], [13, 13], [2.5, 2.5])[0]
+    torch.testing.assert_close(_blur(40, 2.5, 6) @ picture @ _blur(30, 2.5, 6).T, expected, rtol=0, atol=1e-12)
+
+
 def test_scikit_image_counts_shifts_alike(photos: Tensor) -> None:
     registration = pytest.importorskip("skimage.registration")
     clean, other = cut(photos[1], 128), cut(photos[1], 128, -6, 4)

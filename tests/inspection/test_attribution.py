@@ -278,6 +278,18 @@ def test_the_student_s_view_goes_towards_the_class_of_its_own_probe(tiny: Backbo
     for name, goal in expected.items():
         assert torch.equal(views[name].heatmap, attribute(tiny, picture, goal, "saliency"))
     assert views["student_distorted"].target != pytest.approx(views["teacher_distorted"].target)
+    damaged = picture.flip(-1)
+    alone = attribute_views(tiny, tiny, None, damaged, toward, "saliency", student_toward=own)
+    assert list(alone) == ["teacher_distorted", "student_distorted"]
+    for name, view in alone.items():
+        assert torch.equal(view.heatmap, attribute(tiny, damaged, expected[name], "saliency"))
+
+
+def test_without_a_clean_picture_damage_is_a_picture_and_the_goal_is_given(tiny: Backbone, picture: Tensor) -> None:
+    toward = tiny.trace(picture[None]).embedding[0]
+    for damage, goal in (("none", toward), (picture, None)):
+        with pytest.raises(ValueError, match="without a clean picture damage is the damaged picture itself"):
+            attribute_views(tiny, tiny, None, damage, goal, "saliency")
 
 
 # Towards itself.

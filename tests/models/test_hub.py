@@ -1,5 +1,6 @@
 """Pairs on a model hub, which is one on this machine here: what was pushed is loaded, and a refusal is one line."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 def with_hub(endpoint: str, home: Path, script: str, *words: object, token: str = TOKEN) -> Any:
     """What a script prints as JSON in a process of its own: the hub's client reads its settings when it is imported."""
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_TOKEN": token}
+    environment |= {"HF_HUB_DISABLE_XET": "1"}  # which speaks with servers of its own
     environment |= {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-c", f"import json, sys\nimport explorer as ex\n{script}", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=home, timeout=300, env=environment)
@@ -42,10 +44,11 @@ for address in sys.argv[3:]:
         ex.load_pair(address)
     except ex.RepositoryError as error:
         told["errors"][address] = str(error)
-try:
-    ex.push_pair(first, "others/student")
-except ex.RepositoryError as error:
-    told["errors"]["push"] = str(error)
+for repository in ("others/student", "user/full"):
+    try:
+        ex.push_pair(first, repository)
+    except ex.RepositoryError as error:
+        told["errors"][f"push {repository}"] = str(error)
 print(json.dumps(told))
 """
 COMMANDS = """
@@ -101,13 +104,31 @@ def test_the_repository_holds_the_folder_for_other_programs_and_no_pickle(pushed
     assert set(fetched) == {*pair}, "nothing else is fetched"
 
 
+def test_weights_are_uploaded_as_large_files_each_once(pushed: Pushed) -> None:
+    _, _, server, _ = pushed
+    weights = {
+        content
+        for _, files in server.commits["user/student"]
+        for name, content in files.items()
+        if "safetensors" in name
+    }
+    sent = [each.removeprefix("PUT /large/") for each in server.asked if each.startswith("PUT /large/")]
+    assert len(weights) > 3
+    assert sorted(sent) == sorted(hashlib.sha256(content).hexdigest() for content in weights)
+    assert server.asked.count("POST /verify") == len(sent)
+
+
 @pytest.mark.parametrize(
     ("asked", "part"),
     [
         ("hf://user/nothing", "hf://user/nothing could not be fetched: the hub said 404; there is no such repository"),
         ("hf://secret/student", "hf://secret/student could not be fetched: the hub said 401; "),
         (f"hf://user/student@{'0' * 40}", "the hub said 404; there is no such repository, revision or file"),
-        ("push", "hf://others/student was not written: the hub said 403; you may not do this there: log in"),
+        (
+            "push others/student",
+            "hf://others/student was not written: the hub said 403; you may not do this there: log in",
+        ),
+        ("push user/full", "hf://user/full was not written: the hub said 403; you may not do this there: log in"),
     ],
 )
 def test_a_hub_that_refuses_is_told_in_one_line(pushed: Pushed, asked: str, part: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from playwright.sync_api import Browser
 
 from explorer import Section, save_page
-from explorer.distortions import distortion
+from explorer.distortions import Given, distortion
 from explorer.evaluation.probes import fit_on_features
 from explorer.inspection.attribution import Attribution, Settings, attribute_views
 from explorer.inspection.attribution_quality import Quality
@@ -64,6 +64,16 @@ def test_the_class_that_was_asked_for_is_told(views: dict[str, Attribution]) -> 
     probe = fit_on_features("linear", np.eye(192)[:4], ["cat", "dog"] * 2)
     asked = {name: replace(view, toward=(probe, "dog"), towards="so") for name, view in views.items()}
     assert (scene_of(asked)["label"], scene_of(asked)["towards"]) == ("dog", "so")
+
+
+def test_without_a_clean_picture_there_is_no_reference(views: dict[str, Attribution]) -> None:
+    scene = scene_of({name: view for name, view in views.items() if name != "teacher_clean"}, distortion=Given())
+    assert [(pane["id"], pane["reference"]) for pane in scene["panes"]] == [
+        ("teacher_distorted", False),
+        ("student_distorted", False),
+    ]
+    assert ["Reference", "none: nothing is measured against a truth"] in scene["about"]
+    assert scene["damage"] == "Your picture's damage"
 
 
 def test_a_map_that_was_not_judged_has_no_verdict(views: dict[str, Attribution]) -> None:

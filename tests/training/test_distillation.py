@@ -136,6 +136,11 @@ def test_of_real_pairs_the_student_sees_the_damaged_one(
     agreement = explorer.alignment(*(backbone.trace(batch) for batch in probe))
     assert card["metrics"]["before"]["cls_cosine"] == pytest.approx(agreement.cls_cosine, abs=1e-4)
     assert run(backbone, images, tmp_path / "run", resume=True, **options) == []  # type: ignore[arg-type]
+    aligned = load_images(tmp_path / "night", size=40, clean=tmp_path / "day", align=True)
+    before = load_images(tmp_path / "night", size=40, clean=tmp_path / "day")
+    assert len(run(backbone, aligned, tmp_path / "aligned", **options)) == 1  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="witness_sha256"):
+        run(backbone, before, tmp_path / "aligned", resume=True, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"nothing is done to them: DistillConfig\(distortion='none'\)"):
         run(backbone, images, tmp_path / "other")  # type: ignore[arg-type]
 

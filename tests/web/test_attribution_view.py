@@ -212,6 +212,30 @@ def test_towards_a_class_it_is_the_class_that_is_told(open_view, signed):
     assert tip.endswith("It is the probe's score for 'wild <cat>'.")
 
 
+def test_of_a_damaged_photo_alone_there_are_two_maps(open_view, signed):
+    alone = {**signed, "label": "cat", "panes": [pane for pane in signed["panes"] if pane["id"] != "teacher_clean"]}
+    page = watch(open_view, alone)
+    assert not box(page, "teacher_clean").is_visible()
+    top = scale_end(*(np.abs(each) for each in maps(alone).values()))
+    assert ticks(page) == pytest.approx([-top, 0, top], rel=0.01)
+    assert "one scale for both maps" in page.locator(".vx-barlabel").inner_text()
+    assert page.get_by_role("columnheader").all_inner_texts() == ["Teacher · distorted", "Student · distorted"]
+    teacher, student = table(page)["score"]
+    said = f"For “cat” the teacher scores {teacher} in the damaged picture; the student scores {student} there."
+    assert page.locator(".vx-saying").inner_text() == said
+    assert page.locator(".vx-badge:visible").count() == 0
+    page.mouse.move(*centre(page, "student_distorted", 2, 1, ROWS, COLS))
+    next_frame(page)
+    assert [number(text) for text in page.locator(".vx-note:visible").all_inner_texts()] == told(alone, 2, 1)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save numbers").click()
+    content = json.loads(Path(download.value.path()).read_text())
+    assert (content["reference"], list(content["maps"])) == (None, list(PANES[1:]))
+    page.evaluate("(payload) => view.update(payload)", signed)
+    assert box(page, "teacher_clean").is_visible()
+    assert page.locator(".vx-badge:visible").count() == 1
+
+
 def test_what_was_not_asked_for_has_no_row(open_view, signed, unsigned):
     page = watch(open_view, signed)
     page.evaluate("(payload) => view.update(payload)", unsigned)
@@ -309,6 +333,12 @@ def test_no_width_overflows(open_view, signed, width):
     sizes = page.evaluate("""() => [...document.querySelectorAll(".vx *")].filter((node) => node.textContent.trim())
         .map((node) => parseFloat(getComputedStyle(node).fontSize))""")
     assert min(sizes) >= 12
+    page.evaluate("(payload) => view.update(payload)", {**long, "label": "cat", "panes": long["panes"][1:]})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    teacher, student = (box(page, name).bounding_box() for name in PANES[1:])
+    assert teacher["y"] == student["y"]
+    assert teacher["width"] == pytest.approx(student["width"], abs=1)
+    assert teacher["width"] > 0.4 * min(width, 720) - 20
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

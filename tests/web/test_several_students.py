@@ -97,6 +97,23 @@ def test_four_students_fit_any_width(open_view, name, width):
     assert page.locator("[data-pane$=_distorted]:visible").count() == 5 + (name == "attentionview")
 
 
+def test_on_a_phone_the_columns_names_break_between_words_alone(open_view):
+    names = ("s14-noise", "s14-mixture", "s14-mask", "s14-common")
+    page = open_view(
+        "attentionview", several(fixtures.attention_payload(), *names), viewport={"width": 384, "height": 900}
+    )  # the app keeps so much of 390 px for it
+    lines = page.locator(".vx-columns thead th").evaluate_all("""(all) => all.map((each) => {
+        const range = document.createRange();
+        const tops = [...each.textContent].map((_, i) => {
+          range.setStart(each.firstChild, i);
+          range.setEnd(each.firstChild, i + 1);
+          return range.getBoundingClientRect().top;
+        });
+        return [...each.textContent].map((letter, i) => (i && tops[i] > tops[i - 1] ? "|" : "") + letter).join("");
+    })""")
+    assert lines == ["teacher", *(name.replace("-", "-|") for name in names)]
+
+
 @pytest.mark.parametrize("name", ["attentionview", "patchview"])
 def test_their_figure_and_numbers_are_saved(open_view, attention, patches, name):
     page = open_view(name, {"attentionview": attention, "patchview": patches}[name])

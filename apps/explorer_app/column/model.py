@@ -17,6 +17,12 @@ _IN_VIEW = """() => {
   setTimeout(() => document.querySelector("#backbone-problem .notice")?.scrollIntoView({ block: "nearest" }), 100);
 }"""
 """JavaScript: what was just said of a backbone, once the page shows it."""
+_TITLES = """() => {
+  setTimeout(() => {
+    for (const each of document.querySelectorAll("#beside .token > span")) each.title = each.innerText;
+  }, 100);
+}"""
+"""JavaScript: chosen students are cut off after a line, and tell the rest where they are pointed at."""
 
 
 def build_student() -> gr.Dropdown:
@@ -83,6 +89,8 @@ def build_model(pair: gr.Dropdown) -> dict[str, Any]:
     # timm and its names take seconds to be there, which the first page does not wait for.
     looking.expand(lambda names: gr.Dropdown(models.backbones(names)), own, backbone, **QUICK)
     own_students.change(lambda *now: gr.Dropdown(_others(*now)), [backbone, own_students], beside, **QUICK)
+    for event in (beside.change, looking.expand):
+        event(None, js=_TITLES, **PRIVATE)
     brought.expand(lambda: gr.Dropdown(list(models.architectures())), outputs=architecture, **QUICK)
     backbone.change(lambda name: gr.Radio(info=models.about_size(name)), backbone, size, **QUICK)
     asked, answered = [backbone, size, seen, own_students], [backbone, pair, beside, problem]

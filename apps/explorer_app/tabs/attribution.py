@@ -1,5 +1,5 @@
 """Attribution tab: which patches made a view resemble the clean teacher's, or speak for a class of the Predict tab's
-probes, for three views under one scale."""
+probes, for three views under one scale; of a damaged photo alone for two, towards a class."""
 
 import html
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from explorer_app.service import probes
 from explorer_app.service.background import Background
 from explorer_app.service.cache import BoundedCache
 from explorer_app.service.errors import ToldError, notice, told
-from explorer_app.service.question import Question
+from explorer_app.service.question import DAMAGED, Question
 from explorer_app.tabs.shared import (
     MADE,
     Field,
@@ -36,11 +36,16 @@ from explorer_app.tabs.shared import (
 )
 
 HELP = """
-Which patches make the model's answer resemble **what the teacher sees in the clean picture**? All three maps share one
+Which patches make the model's answer resemble **what the teacher sees in the clean picture**? All maps share one
 scale. Integrated gradients and occlusion have a sign: red speaks for it, blue against; of the others brighter patches
 matter more. **How far to trust it** tests the maps: the table tells what each number means. **Towards** asks which
-patches speak for a class instead, where probes were fitted in the Predict tab.
+patches speak for a class instead, where probes were fitted in the Predict tab; nothing else can be asked of a damaged
+photo alone.
 """
+ONLY_A_CLASS = (
+    "Without a clean picture maps go towards a class: press Fit in the Predict tab and choose a class under Towards, "
+    "or give a pair."
+)
 AS_CLEAN = ("what the teacher sees in the clean picture", "")
 CHOICES = [(name.replace("_", " "), name) for name in METHODS]
 QUEUE: dict[str, Any] = {"concurrency_id": "attribution", "concurrency_limit": 1, **PRIVATE}
@@ -71,7 +76,7 @@ def build(page: Page) -> Follows:
     inputs = [page.shown, page.link, made, *form, *page.column.inputs]
     unasked = [page.opened.then(first, inputs, outputs, **hidden), page.linked(first, inputs, outputs, **hidden)]
     asked = start.click(explain, [*form, *page.column.inputs], outputs, **hidden)
-    listed.input(lambda chosen: chosen, listed, toward, **QUICK)
+    listed.input(lambda chosen: [chosen, ""], listed, [toward, status], **QUICK)
     page.probed.change(_classes, [page.probed, toward], [listed, toward], **QUICK)
     for each in (*unasked, asked):
         page.redraw_after(each)
@@ -83,6 +88,8 @@ def build(page: Page) -> Follows:
 def follow(question: Question, made: Made | None, toward: str, probed: Fitted | None) -> list[Any]:
     """What is shown stays, and says of what it is."""
     offer = f"Press <b>Explain</b> for {html.escape(_words(question, toward))}."
+    if question.way == DAMAGED and not toward:
+        offer = ONLY_A_CLASS
     return [mark(made, _of(question, toward, probed), offer)]
 
 
@@ -135,7 +142,7 @@ def explained(
     probed: str = "",
     progress: Told = lambda *_: None,
 ) -> Payload:
-    """The three views towards the clean teacher's embedding, or a class of the probes of this key, and how good their
+    """The views towards the clean teacher's embedding, or a class of the probes of this key, and how good their
     maps are, if that is wanted; what was explained lately is not explained again."""
     of = (question, question.version(), method, judge, toward, probed)
     return _explained.get(of, lambda: _explain(question, method, judge, toward, probed, progress))
@@ -143,13 +150,13 @@ def explained(
 
 def _explain(question: Question, method: str, judge: bool, toward: str, probed: str, progress: Told) -> Payload:
     both, (clean, distorted, damage) = question.pair(), question.seen()
-    if clean is None:
-        raise InputError("what is explained is the resemblance with the clean picture, and here is none: give a pair")
+    if clean is None and not toward:
+        raise InputError(ONLY_A_CLASS)
     goals: dict[str, Any] = {}
     if toward:
         made, _ = probes.probes(question, probed)
         goals = {"toward": (made["teacher"], toward), "student_toward": (made["student"], toward)}
-    patch = clean.shape[1] // both.teacher.grid.rows
+    patch = distorted.shape[1] // both.teacher.grid.rows
     # From a blur, 16 steps miss a hundredth of the score; from the mean colour they miss more than all of it.
     baseline: Baseline = "blur" if method == "integrated_gradients" else "mean"
     settings = Settings(steps=16, patch=_OCCLUSION_PATCHES * patch, baseline=baseline)
