@@ -10,6 +10,7 @@ from explorer.cli.parts import (
     progress,
 )
 from explorer.cli.results import (
+    beside,
     check_options,
     deliver,
     distortion_argument,
@@ -17,14 +18,12 @@ from explorer.cli.results import (
     pair_of,
     progress_bar,
     shared_arguments,
-    students_names,
+    students_argument,
     twins_argument,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    import explorer.models.pairs
 
 
 _EMBED_HELP = f"""\
@@ -46,9 +45,7 @@ examples:
 
 def _embed_arguments(parser: argparse.ArgumentParser) -> None:
     shared_arguments(parser)
-    parser.add_argument(
-        "--student", metavar="PAIR", action="append", default=[], help="another one, beside it; may be repeated"
-    )
+    students_argument(parser)
     distortion_argument(parser)
     twins_argument(parser)
     parser.add_argument("--method", choices=("pca", "umap"), default="pca", help="(default: %(default)s)")
@@ -58,9 +55,8 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _embed(options: argparse.Namespace) -> None:
     check_options(options)
-    names = students_names([options.pair, *options.student])
     pair = pair_of(options)
-    pairs = _beside(options, names, pair) if names else pair
+    pairs = beside(options, pair)
     images = images_of(options, options.images, options.split, pair, options.clean)
     from explorer.evaluation.embedding import embed_pair
     from explorer.system.processes import is_first
@@ -89,19 +85,6 @@ def _embed(options: argparse.Namespace) -> None:
     measures = embedding.measures
     about["measures"] = json.loads(measures.to_json(orient="records"))
     deliver(options, pairs, (images,), embedding.named(projection.frame()), about, draw, shown=measures)
-
-
-def _beside(
-    options: argparse.Namespace, names: list[str], pair: "explorer.models.pairs.Pair"
-) -> "dict[str, explorer.models.pairs.Pair]":
-    """The pair and the others, by name."""
-    from explorer.models.pairs import load_pair
-
-    others = []
-    for student in options.student:
-        with progress(f"loading {student}"):
-            others.append(load_pair(student, teacher=pair.teacher))
-    return dict(zip(names, [pair, *others], strict=True))
 
 
 COMMAND = Command(

@@ -70,6 +70,12 @@ def measuring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
 
 
+def students_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--student", metavar="PAIR", action="append", default=[], help="another one, beside it; may be repeated"
+    )
+
+
 def twins_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clean", metavar="SOURCE", help="a folder or zip with the clean twins of --images, which are damaged already"
@@ -106,6 +112,18 @@ def students_names(given: Sequence[str]) -> list[str]:
         from explorer.models.students import check_names
     check_names(names)
     return names
+
+
+def beside(options: argparse.Namespace, pair: "explorer.models.pairs.Pair") -> "explorer.models.students.Pairs":
+    """The pair; or, with other students of its teacher, all of them by name."""
+    names = students_names([options.pair, *options.student])
+    others = []
+    for student in options.student:
+        with progress(f"loading {student}"):
+            from explorer.models.pairs import load_pair
+
+            others.append(load_pair(student, teacher=pair.teacher))
+    return dict(zip(names, [pair, *others], strict=True)) if others else pair
 
 
 def images_of(

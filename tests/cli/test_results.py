@@ -74,6 +74,17 @@ def test_embed_takes_several_students(run: Run, images: Path, tmp_path: Path) ->
     assert "s14-mixture_distorted" in done.stdout
 
 
+def test_sweep_takes_several_students(run: Run, images: Path, tmp_path: Path) -> None:
+    words = ("sweep", "s14-noise", "--student", "s14-mask", "--images", images, *SMALL, "--values", "0.3")
+    done = run(*words, "--csv", "s.csv", "--json", "s.json", "--figure", "s.png")
+    assert done.returncode == 0, done.stderr
+    assert list(pd.read_csv(tmp_path / "s.csv")["network"]) == ["teacher", "s14-noise", "s14-mask"]
+    about = json.loads((tmp_path / "s.json").read_text())
+    assert about["trained_on"]["s14-mask"] == "pixel_mask(fraction=0.5..0.9)"
+    assert about["pair"] == ["s14-noise", "s14-mask"]
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_embed_and_evaluate_take_folders_of_real_pairs(run: Run, images: Path, tmp_path: Path) -> None:
     for file in images.rglob("*.png"):
         night = tmp_path / "night" / file.relative_to(images).with_suffix(".jpg")

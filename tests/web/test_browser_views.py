@@ -425,7 +425,9 @@ def test_norms_have_a_scale_of_their_own_and_those_that_stand_out_an_outline(ope
     page.get_by_label("outline patches that stand out").check()
     outline = page.locator('[data-pane="teacher_distorted"] .vx-line').get_attribute("d") or ""
     assert outline
-    assert page.locator(".vx-table tbody tr").last.locator("td").first.inner_text() == "–", "norms are no distribution"
+    assert page.locator(".vx-table tbody tr").last.locator("td").first.inner_text() == "\u2013", (
+        "norms are no distribution"
+    )
     assert page.evaluate("view.link().map") == "norms"
     other = copy.deepcopy(attention)
     for pane in other["panes"]:
