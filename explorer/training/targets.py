@@ -123,7 +123,7 @@ class Targets:
     def _look_up(self, slots: list[int], device: torch.device) -> Trace:
         assert self._like is not None
         found: dict[str, Any] = {name: kept[slots].to(device) for name, kept in self._kept.items()}
-        return replace(self._like, cls=None, **found)
+        return replace(self._like, cls=None, norms=None, **found)
 
 
 def _tensors(trace: Trace) -> dict[str, Tensor]:

@@ -46,6 +46,11 @@ def normalised(student: Backbone, images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
+def assert_same(found: Tensor, expected: Tensor) -> None:
+    """To a millionth of an embedding's length: another process may add up in another order."""
+    assert float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max()) < 1e-6
+
+
 @pytest.fixture(scope="module")
 def tiny() -> Pair:
     """Untrained, at an image size that is not a square."""
@@ -114,7 +119,7 @@ def timm_agrees(exports: dict[str, Pair], folder: Path) -> None:
     elsewhere(folder, LOAD_ALL, json.dumps(lines))
     for name, pair in exports.items():
         found = safetensors.torch.load_file(folder / f"{name}.out")["embedding"]
-        torch.testing.assert_close(found, pair.student.trace(pictures(pair.student)).embedding, atol=1e-6, rtol=1e-6)
+        assert_same(found, pair.student.trace(pictures(pair.student)).embedding)
 
 
 LOAD_ALL = """
@@ -310,7 +315,7 @@ def test_timm_and_peft_load_the_folder(hub_folder: tuple[Pair, ExportedStudent],
     safetensors.torch.save_file({"images": normalised(pair.student, pictures(pair.student))}, tmp_path / "in")
     elsewhere(tmp_path, LOAD_FOLDER, exported.usage, exported.path)
     found, expected = safetensors.torch.load_file(tmp_path / "out"), pair.student.trace(pictures(pair.student))
-    torch.testing.assert_close(found["timm"], expected.embedding, atol=1e-6, rtol=1e-6)
+    assert_same(found["timm"], expected.embedding)
     torch.testing.assert_close(found["peft"], expected.embedding, atol=1e-4, rtol=1e-4)
     away = pair.teacher.trace(pictures(pair.student)).embedding - expected.embedding
     assert away.abs().max() > 0.1, "the adapter matters"
