@@ -29,7 +29,7 @@ def test_the_story_moves_the_real_controls_and_comes_once(app: Served, browser: 
     card.get_by_role("button", name="Done").press("Enter")
     expect(card).to_be_hidden()
     assert page.locator("[data-tour]").count() == 0
-    visit.settle()  # what a page that goes away still waits for, Gradio calls an error
+    visit.settle()
     page.reload()
     visit.wait_for_maps()
     visit.settle()

@@ -193,9 +193,7 @@ def test_animation_and_student_are_downloaded_and_the_student_comes_back(trained
 
 
 def test_a_run_is_repeated_with_one_thing_changed_and_stands_beside_the_other(trained: Visit) -> None:
-    trained.settle()
     trained.open()
-    trained.complaints.clear()  # a page that is left aborts what it listens to, and says so
     page = on_train_tab(trained, steps=5)
     begin(page)
     wait_for(page, "step 5 of 5")

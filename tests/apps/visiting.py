@@ -10,8 +10,11 @@ WAIT_MS = 15_000
 VIEWS = {"attention": "#attention-view", "patches": "#patch-view", "train": "#recovery-view"}
 MOUNT = """(id) => document.querySelector(`${id} .vx-mount`)"""
 SHOWN = """(id) => Boolean(document.querySelector(`${id} .vx-mount`)?.dataset.repaintMs)"""
+IDLE = """() => new Promise((done) => requestIdleCallback(done, { timeout: 2000 }))"""
 RENEWED = """() => !document.querySelector(".block.example p")"""
 STREAMS = ("/dev/reload",)
+ABORTED = "signal is aborted without reason"
+"""What Gradio says of a stream that was open when its page was left; then it calls that an error of the connection."""
 NOISE = (
     "willReadFrequently",  # only these tests read the canvases
     "GPU stall due to ReadPixels",  # plotly in three dimensions, without a graphics card
@@ -37,6 +40,7 @@ class Visit:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.awaited: set[Request] = set()
+        self.left = False  # whether the page was just left, or opened again
         self.context: BrowserContext = browser.new_context(
             viewport={"width": width, "height": height}, accept_downloads=True, **context
         )
@@ -69,9 +73,10 @@ class Visit:
         self.page.wait_for_function(SHOWN, arg=VIEWS[view])
 
     def settle(self) -> None:
-        """Until nothing is awaited from the server, and has not been for a while; an event stream may linger.
+        """Until nothing is awaited from the server, has not been for a while, and the browser has nothing to do.
 
-        An open stream is mostly a handler at work, which others follow once it is done: it gets five seconds of quiet.
+        An open event stream is mostly a handler at work, which others follow once it is done: it gets five seconds of
+        quiet. Now and then Gradio opens one of which nothing comes, and which stays.
         """
         quiet, known = 0, -1
         for _ in range(WAIT_MS // 50):
@@ -80,7 +85,9 @@ class Visit:
             quiet = 0 if busy or known != len(self.requests) else quiet + 1
             known = len(self.requests)
             if quiet >= (100 if self.awaited else 8):
-                return
+                self.page.evaluate(IDLE)
+                if known == len(self.requests):
+                    return
         raise TimeoutError(f"still awaited: {[request.url for request in self.awaited]}")
 
     def state(self, view: str = "attention") -> dict[str, Any]:
@@ -171,6 +178,7 @@ class Visit:
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         page.on("request", self._request)
         page.on("requestfinished", lambda request: self.awaited.discard(request))
+        page.on("load", lambda _: setattr(self, "left", False))
         page.on("requestfailed", lambda request: self.awaited.discard(request))
         page.on("close", self._forget)
         return page
@@ -179,7 +187,9 @@ class Visit:
         self.awaited = {request for request in self.awaited if request.frame.page is not closed}
 
     def _console(self, line: ConsoleMessage) -> None:
-        if line.type in ("error", "warning") and not any(each in line.text for each in NOISE):
+        self.left |= ABORTED in line.text
+        at_leaving = self.left and (ABORTED in line.text or "Connection errored out" in line.text)
+        if line.type in ("error", "warning") and not at_leaving and not any(each in line.text for each in NOISE):
             self.complaints.append(f"{line.type}: {line.text}")
 
     def _request(self, request: Request) -> None:
