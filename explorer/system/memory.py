@@ -13,6 +13,7 @@ import torch
 from explorer.errors import InputError
 
 Result = TypeVar("Result")
+_ONEDNN = "could not create a primitive"  # all that oneDNN says when it gets no memory
 _log = logging.getLogger(__name__)
 
 
@@ -79,4 +80,4 @@ class Parts:
 def _lacks_memory(error: Exception) -> bool:
     from accelerate.utils.memory import should_reduce_batch_size
 
-    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error) or _ONEDNN in str(error)
