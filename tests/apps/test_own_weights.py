@@ -110,6 +110,7 @@ def test_sizes_are_told() -> None:
 def test_a_visitor_types_a_name_and_brings_a_checkpoint(app, browser, files: Path) -> None:  # type: ignore[no-untyped-def]
     visit = Visit(browser, app.url).open().unfold("more-model")
     page = visit.page
+    visit.settle()  # the list comes when its part is opened
     drawn = page.locator("#attention-view").inner_text()
     box = page.locator("#backbone input")
     box.click()
