@@ -301,7 +301,7 @@ def _asked(backbone: Backbone, image: Tensor, toward: Toward | None, method: str
     return problem
 
 
-def _heatmap(problem: Problem, method: str) -> Float[Tensor, "rows cols"]:
+def _heatmap(problem: Problem, method: str) -> Float[Tensor, "height width"] | Float[Tensor, "rows cols"]:
     how = WAYS[method]
     heatmap = how.run(problem).detach().to(problem.picture.dtype)
     if how.one_gradient and isinstance(problem.goal.toward, Tensor) and abs(1 - problem.target) < _NO_SLOPE:

@@ -69,15 +69,17 @@ def _settings(run: Run) -> dict[str, str]:
 
 def _names(run: Run, others: Sequence[Run]) -> list[str]:
     """What each is called beside this run: by what differs, where that is short."""
-    names = []
-    for other in others:
-        rows = differences([run, other])
-        words = ", ".join(f"{setting} {values[1]}" for setting, values in rows)
-        names.append(words if rows and len(words) <= 24 else _number(other))
+    told = [_sets_apart(other, run) for other in others]
+    names = [words if 0 < len(words) <= 24 else _number(other) for words, other in zip(told, others, strict=True)]
     return [
         name if names.count(name) == 1 else f"{name} ({_number(other)})"
         for name, other in zip(names, others, strict=True)
     ]
+
+
+def _sets_apart(run: Run, shown: Run) -> str:
+    """The settings of a run that are not those of the one that is shown."""
+    return ", ".join(f"{setting} {values[1]}" for setting, values in differences([shown, run]))
 
 
 def _number(run: Run) -> str:
@@ -86,8 +88,7 @@ def _number(run: Run) -> str:
 
 
 def _label(run: Run, shown: Run) -> str:
-    rows = differences([shown, run])
-    told = ", ".join(f"{setting} {values[1]}" for setting, values in rows) or "the same settings"
+    told = _sets_apart(run, shown) or "the same settings"
     last = _evaluated(run)[-1:]
     numbers = "".join(f" · {short} {record['alignment'][key]:.3f}" for record in last for key, short in _HELD_OUT)
     unfinished = "" if run.step >= run.config.steps else f" ({run.step} of {run.config.steps} steps)"

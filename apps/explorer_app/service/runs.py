@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class Run(Session):
         kept = students.folder_of(self.name) is not None and (self.folder / _ORDER).is_file()
         return kept and self.state in ("stopped", "failed")
 
-    @property
+    @cached_property
     def learned_from(self) -> str:
         """What its pictures are called, if that is known."""
         order = _order(self.folder)

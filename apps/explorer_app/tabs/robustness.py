@@ -106,7 +106,7 @@ def follow(
     source = source_of(chosen, zipped)
     offer = _offer(question, source, int(count), values)
     examples = (made is None and not asks_for(link, "robustness")) or (made is not None and made.example)
-    shipped = first_look.sweep_of(question.student) if examples and not question.beside else None
+    shipped = first_look.sweep_of(question.student) if examples and len(question.students) == 1 else None
     if shipped is None or (made is not None and made.of == question.version()):
         return [mark(made, _of(question, source, count, values), offer), *[gr.skip()] * 3]
     made = Made(question.version(), f"{shipped['label']}, {shipped['caption']}", example=True)
@@ -199,10 +199,10 @@ def show_maps(event: gr.EventData, swept: Strengths | None, *column: Any) -> lis
 def scene(swept: Sweep, question: Question, note: str) -> dict[str, Any]:
     """What the view shows."""
     pictures = f"{swept.pictures} pictures, neighbours among {swept.gallery}, seed {swept.seed}"
-    students = ", ".join(map(called, (question.student, *question.beside)))
+    students = ", ".join(map(called, question.students))
     parts = (pictures, f"{question.backbone} at {question.size} px", students, note)
     caption = " · ".join(part for part in parts if part)
-    running, untouched = swept.pictures < swept.total, question.student == UNTOUCHED and not question.beside
+    running, untouched = swept.pictures < swept.total, question.students == (UNTOUCHED,)
     return sweep_scene(swept, running=running, untouched=untouched, caption=caption)
 
 
@@ -224,7 +224,7 @@ def _offer(question: Question, source: Source, count: int, values: str) -> str:
             count = min(count, len(picture_set(source, question.size)[0]))
     except ToldError as error:
         return f"{html.escape(str(error))}."
-    networks = 1 + sum(student != UNTOUCHED for student in (question.student, *question.beside))
+    networks = 1 + sum(student != UNTOUCHED for student in question.students)
     seconds = count * (1 + networks * strengths) * seconds_a_picture(question.teacher())
     what = html.escape(f"{question.words}: {strengths} strength{'s' * (strengths > 1)}, {count} {title(source)}")
     return f"<b>Measure</b> takes about {in_words(seconds)} for {what}."
