@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from explorer.evaluation.sweeping import Sweep, sweep
     from explorer.inspection.attribution import Attribution, attribute
     from explorer.inspection.comparison import Comparison, compare
+    from explorer.inspection.intervening import ActivationPatching, Part, activation_patching, intervene, most_attended
     from explorer.inspection.neighbours import Neighbour, nearest_pictures
     from explorer.inspection.recovery import Moment, Recovery
     from explorer.inspection.watching import AttentionWatch
@@ -69,6 +70,7 @@ _HOME = {
     "evaluation.sweeping": ("Sweep", "sweep"),
     "inspection.attribution": ("Attribution", "attribute"),
     "inspection.comparison": ("Comparison", "compare"),
+    "inspection.intervening": ("ActivationPatching", "Part", "activation_patching", "intervene", "most_attended"),
     "inspection.neighbours": ("Neighbour", "nearest_pictures"),
     "inspection.recovery": ("Moment", "Recovery"),
     "inspection.watching": ("AttentionWatch",),
@@ -92,6 +94,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "ALIASES",
     "DISTORTIONS",
+    "ActivationPatching",
     "Alignment",
     "AttentionWatch",
     "Attribution",
@@ -113,6 +116,7 @@ __all__ = [
     "Neighbour",
     "Pair",
     "PairError",
+    "Part",
     "PictureProbe",
     "Projection",
     "Record",
@@ -127,6 +131,7 @@ __all__ = [
     "UnsupportedModelError",
     "WeightsError",
     "__version__",
+    "activation_patching",
     "alignment",
     "animate_recovery",
     "attention_map",
@@ -141,6 +146,7 @@ __all__ = [
     "export_student",
     "fit_probe",
     "import_pair",
+    "intervene",
     "list_backbones",
     "list_pairs",
     "load_backbone",
@@ -149,6 +155,7 @@ __all__ = [
     "load_pair",
     "load_probe",
     "load_segmented",
+    "most_attended",
     "nearest_pictures",
     "page",
     "patch_similarity",

@@ -168,7 +168,7 @@ class Backbone:
         with recording, torch.set_grad_enabled(grad), differentiable() if grad else nullcontext():
             tokens, embedding, captured = self.outputs(images, chosen, attention)
             if not (grad or (is_finite(tokens.final) and is_finite(embedding))):
-                raise CaptureError(self._not_finite(self._normalised(images)))
+                raise CaptureError(self._not_finite(self.normalised(images)))
         has_class_token = self.query_kind == "class token"
         return Trace(
             embedding=embedding,
@@ -193,7 +193,7 @@ class Backbone:
             chosen: the numbers of blocks, in ascending order.
             attention: as in `trace`.
         """
-        tokens, captured = self._forward(self._normalised(images), chosen, attention)
+        tokens, captured = self._forward(self.normalised(images), chosen, attention)
         if attention == "cls" and self.query_kind == "attention pooling":
             captured = self._pooling_rows(tokens)
         return tokens, self.reader.embedding(self.module, tokens.final), captured
@@ -325,7 +325,8 @@ class Backbone:
             )
         return tuple(sorted({n % self.depth for n in numbers}))
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def normalised(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """Pictures as the module takes them: on its device, in its precision, with its mean and deviation."""
         parameter = next(self.module.parameters())
         x = images.to(device=parameter.device, dtype=parameter.dtype)
         mean, std = (

@@ -127,6 +127,33 @@ class AttentionCapture(TorchFunctionMode):
         self.kept[call] = place.copy_(rows)
 
 
+class AttentionEdit(TorchFunctionMode):
+    """While it is open, what each call of `F.scaled_dot_product_attention` puts out is passed through `edit`, in this
+    thread alone, and whether it is captured or not. Several may be open: the inner one comes first.
+
+    Args:
+        edit: takes "batch head query channel" and returns the same shape.
+    """
+
+    def __init__(self, edit: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.edit = edit
+
+    def __enter__(self) -> "AttentionEdit":
+        self._around = _here.edit
+        _here.edit = lambda output: self._around(self.edit(output))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        _here.edit = self._around
+        super().__exit__(*error)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        output = func(*args, **(kwargs or {}))
+        return self.edit(output) if func is F.scaled_dot_product_attention else output
+
+
 def recomputed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`function(*args, **kwargs)`, of which nothing is kept for the backward pass, which computes it again (gradient
     checkpointing): the same values and gradients, bit for bit. An `AttentionCapture` that is open holds then, too."""
@@ -214,6 +241,7 @@ class _Here(threading.local):
 
     capture: AttentionCapture | None = None
     differentiable = 0
+    edit: Callable[[Tensor], Tensor] = staticmethod(_as_it_is)  # of what capturing computes without torch's function
 
 
 _here = _Here()
@@ -260,7 +288,7 @@ def _attend(call: _Call) -> tuple[Tensor, Tensor]:
     probabilities = _probabilities(call)
     weights = F.dropout(probabilities, call.dropout_p) if call.dropout_p > 0 else probabilities
     value = _repeat_heads(call.value, call.query) if call.enable_gqa else call.value
-    return probabilities, weights.to(value.dtype) @ value
+    return probabilities, _here.edit(weights.to(value.dtype) @ value)
 
 
 def _probabilities(call: _Call) -> Float[Tensor, "batch head query token"]:
