@@ -16,10 +16,12 @@ LINK_NAMES = {
     "embeddingview": "embeddings",
     "sweepview": "robustness",
     "attributionview": "attribution",
+    "labview": "lab",
 }
 """What the query parameter `view` calls the tab that each is the first view of."""
-EVENTS = ("layer", "open", "strength")
-"""What the views tell the server: another layer is wanted, a picture is to be opened, a strength is to be shown."""
+EVENTS = ("layer", "open", "strength", "choose")
+"""What the views tell the server: another layer is wanted, a picture is to be opened, a strength is to be shown, a part
+is to be replaced."""
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 gr.set_static_paths([PLOTLY])
 

@@ -18,6 +18,7 @@ export async function mount({ element, props, watch, trigger }, given) {
         return document.getElementById("vx-style")?.textContent;
       },
     },
+    answers: true,
     onEvent: (name, data) => given.events.includes(name) && trigger(name, data),
     plotly: () => (page.vxPlotly ??= loadPlotly(page, given.plotly)),
   });

@@ -25,6 +25,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from explorer.analysis.maps import attention_map
 from explorer.errors import InputError, did_you_mean
+from explorer.evaluation.features import Told
 from explorer.models.backbones import Attention, Backbone, CaptureError
 from explorer.models.capture import AttentionEdit
 from explorer.models.trace import Trace
@@ -165,7 +166,7 @@ def activation_patching(
     backbone: Backbone,
     clean: Float[Tensor, "3 height width"],
     distorted: Float[Tensor, "3 height width"],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Told | None = None,
 ) -> ActivationPatching:
     """Run the distorted picture with each part of the clean run in turn: every head, the attention and the perceptron
     of every block.

@@ -41,6 +41,8 @@ _TITLES = {
     "teacher_distorted": "Teacher · distorted",
     "student_clean": "Student · clean",
     "student_distorted": "Student · distorted",
+    "teacher_changed": "Teacher · changed",
+    "student_changed": "Student · changed",
 }
 
 
@@ -54,7 +56,7 @@ def attention_scene(comparison: Comparison, link: Link = None, message: str | No
         message: a notice above the view.
     """
     trace = comparison.reference.trace
-    scene = _common(comparison, link, message)
+    scene = common_scene(comparison, link, message)
     for pane in scene["panes"]:
         view = comparison.views[pane["id"]]
         assert view.trace.attention is not None
@@ -80,7 +82,7 @@ def patch_scene(comparison: Comparison, layer: int = -1, link: Link = None, mess
     trace = comparison.reference.trace
     position = trace.position(layer)
     colours = comparison.colours(layer)
-    scene = _common(comparison, link, message)
+    scene = common_scene(comparison, link, message)
     for pane in scene["panes"]:
         view = comparison.views[pane["id"]]
         pane["patches"] = features_of(view.trace.patches[0, position])
@@ -158,9 +160,12 @@ def _moved(damage: Distortion) -> Payload:
     return {"moved": f"The damaged picture is {damage.moved}."}
 
 
-def _common(comparison: Comparison, link: Link, message: str | None) -> Payload:
+def common_scene(
+    comparison: Comparison, link: Link = None, message: str | None = None, views: Iterable[str] | None = None
+) -> Payload:
+    """What all views of a comparison draw: a pane for each of its views, or of those that are named."""
     scene = _pictures(
-        comparison.views,
+        comparison.views if views is None else views,
         comparison.clean,
         comparison.distorted,
         comparison.reference.trace.grid,
@@ -195,7 +200,7 @@ def _pictures(
                 "view": view,
                 "title": _TITLES.get(name) or f"{who} · {view}",
                 "reference": name == "teacher_clean",
-                "picture": pictures[view],
+                "picture": pictures["clean" if view == "clean" else "distorted"],
             }
         )
     return {

@@ -23,6 +23,7 @@ VIEWS = {
     "embeddingview": "createEmbeddingView",
     "sweepview": "createSweepView",
     "attributionview": "createAttributionView",
+    "labview": "createLabView",
 }
 """Name of each view's module, and the function that it exports."""
 

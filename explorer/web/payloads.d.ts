@@ -21,7 +21,7 @@ export interface Measure { id: string; title: string; better: 1 | -1; help: stri
 interface Common { version: 1; message?: string | null; about?: Facts; link?: Link | null; untouched_student?: boolean }
 
 // ---------------------------------------------------------------- pictures with maps over them
-export interface Pane { id: string; who: Who; view: "clean" | "distorted"; title: string; reference: boolean; picture: string }
+export interface Pane { id: string; who: Who; view: "clean" | "distorted" | "changed"; title: string; reference: boolean; picture: string }
 /** Grid in patches, size in px, both (rows, cols); 256 RGB triples for each colour map. */
 export interface Pictures<P> extends Common { grid: [number, number]; size: [number, number]; colormaps: Record<string, string>; panes: P[]; damage?: string; moved?: string }
 
@@ -36,6 +36,12 @@ export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | 
 /** heatmap: [row, col], above 0 for the clean teacher's view and, where `signed`, below 0 against it. */
 export type AttributionPayload = Pictures<Pane & { heatmap: Encoded; numbers: Measured; verdict: string | null }> &
   { method: string; signed: boolean; towards: string; label?: string | null };
+
+/** rows: of each block, what its heads, all of them and its perceptron bring back; null where nothing was lost. */
+export interface Shares { rows: (number | null)[][]; heads: number; mlp: boolean; cosine: number }
+/** maps: [layer, patch]; patches: that are replaced, (row, col); offered: [value, text] of each list. */
+export type LabPayload = Pictures<Pane & { maps: Encoded }> &
+  { layers: number[]; heads: number; measures: Measure[]; numbers: Record<string, Measured>; asked: Record<string, any>; told: string; offered: Record<string, [string, string][]>; patches: [number, number][]; shares?: Record<Who, Shares> | null };
 
 /** A payload with its pictures loaded, before a view has read its arrays. */
 export interface Comparison<P> extends Grid {

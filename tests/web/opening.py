@@ -17,6 +17,7 @@ START = """async ([source, factory, payload]) => {
   window.log = [];
   window.view = module[factory](document.getElementById("root"), {
     onState: (state) => window.log.push(["state", state]),
+    answers: true,
     onEvent: (name, data) => window.log.push([name, data]),
   });
   await window.view.update(payload);
