@@ -176,7 +176,8 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
 #weights p { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; }
 *:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 .tab-wrapper { height: auto !important; overflow-x: auto; scrollbar-width: none; }
-.tab-container[role="tablist"] { min-width: max-content; overflow: visible; height: auto; }
+/* All tabs in one bar: Gradio takes out those that do not fit, and adds up widths that are rounded otherwise. */
+.tab-container[role="tablist"] { min-width: max-content; padding-right: 8px; overflow: visible; height: auto; }
 .overflow-menu { display: none !important; }
 .tab-container[role="tablist"] button { flex: 0 0 auto; white-space: nowrap; }
 .tab-container button.selected { color: var(--primary-700); }

@@ -39,7 +39,7 @@ def test_the_part_that_is_chosen_is_replaced(open_page: Open) -> None:
     visit = open_page(
         "?view=lab&kind=head&part=9&head=4&by=zero", view="lab", permissions=["clipboard-read", "clipboard-write"]
     )
-    page, view = visit.page, visit.page.locator("#lab-view")
+    view = visit.page.locator("#lab-view")
     expect(view.locator(".vx-saying")).to_contain_text("With head 9.4 set to zero", timeout=60_000)
     pair = ex.load_pair("s14-noise")
     owl = ex.load_image(asset_path("photos") / "farm_animal" / "owl.webp", size=224)[None]
