@@ -7,6 +7,7 @@ and student are compared with each other on the damaged picture alone, and nothi
 Several students stand beside the teacher under names of one's own; a single one is called "student".
 """
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from explorer.analysis import metrics
 from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
+from explorer.analysis.norms import TokenNorms, token_norms
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
 from explorer.data.image import Source, at_size, is_at, load_image, same_aspect, upright_size
 from explorer.data.picture_files import is_picture
@@ -173,11 +175,16 @@ class Comparison:
             tables.append(pandas.DataFrame(pairs))
         return pandas.concat(tables, ignore_index=True)
 
+    def norms(self) -> dict[str, TokenNorms]:
+        """How large the tokens of each view are, and which patches stand out from the reference's."""
+        return {name: token_norms(view.trace, self.reference.trace) for name, view in self.views.items()}
+
     def numbers(self, layer: int = -1, head: Head = "mean") -> dict[str, Any]:
         """Everything that can be written as JSON: the student's agreement with the reference at the top level, both
-        agreements by name, the maps as nested lists (rows of columns), what they were made from, and `note`. Without a
-        clean picture "reference" is None. Where students have names, everything stands by name: "students", "agreement"
-        (as `alignments`) and "attention" (as `views`)."""
+        agreements by name, the maps as nested lists (rows of columns), what they were made from, and `note`; and by
+        view and block the share of patches whose norm stands out, with their overlap with the reference's ("outliers").
+        Without a clean picture "reference" is None. Where students have names, everything stands by name: "students",
+        "agreement" (as `alignments`) and "attention" (as `views`)."""
         maps = {name: values.tolist() for name, values in self.maps(layer, head).items()}
         agreements = {name: agreement.as_json() for name, agreement in self.alignments.items()}
         trace = self.reference.trace
@@ -188,6 +195,7 @@ class Comparison:
             found = {**agreements[STUDENT], **agreements, **{_MAPS[name]: values for name, values in maps.items()}}
         return {
             **found,
+            "outliers": {} if trace.norms is None else {name: _outliers(each) for name, each in self.norms().items()},
             "grid": list(trace.grid),
             "layer": trace.layers[trace.position(layer)],
             "head": head,
@@ -392,6 +400,11 @@ def _size(picture: Source, teacher: Backbone) -> tuple[int, int]:
         return upright_size(picture)
     rows, cols = (picture if is_at(picture, teacher.height_width) else load_image(picture)).shape[1:]
     return rows, cols
+
+
+def _outliers(norms: TokenNorms) -> dict[str, list[float | None]]:
+    overlap = [None if math.isnan(share) else share for share in norms.overlap[0].tolist()]
+    return {"share": norms.share[0].tolist(), "overlap": overlap}
 
 
 def _layer_by_layer(reference: Trace, other: Trace) -> dict[str, list[float]]:

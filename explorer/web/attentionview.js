@@ -6,10 +6,11 @@
 /** @import { AttentionPayload, Measure } from "./payloads" */
 import { decodeArray, largest, listNearest, scaleEnd, scaledSlice, tableOf } from "./arrays.js";
 import { columnName, createArrow, createCheckbox, createHelp, createRow, createSelect, createSlider, createTable, make, setText } from "./elements.js";
-import { formatFixed, formatValue, MINUS } from "./format.js";
+import { formatFixed, formatValue, MINUS, percent } from "./format.js";
 import { createLife } from "./life.js";
 import { createLook, headChoices, LOOK_DEFAULTS, nameOfHead, readHead } from "./look.js";
 import { jensenShannon, judged, mapOfHeads, topMass, topsOf } from "./maps.js";
+import { createNormCharts, outliersOf } from "./normscharts.js";
 import { changedSettings, createActions, factsOf, titleOf } from "./page.js";
 import { createColourBar, paintMap } from "./painting.js";
 import { createPane, damageOf, readPayload, trackPatches } from "./panes.js";
@@ -91,7 +92,8 @@ export function createAttentionView(root, options = {}) {
     make("summary", { text: "All layers and heads" }),
     make("div", { class: "vx-overviewparts" }, make("div", {}, overviewPane.node, hint), make("div", { class: "vx-scroll" }, tiles)),
   );
-  stage.append(cell("over", details));
+  const normCharts = createNormCharts(life.perFrame, life.observe);
+  stage.append(cell("over", make("div", { class: "vx-part" }, normCharts.node, details)));
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(controls, stage, actions.node);
 
@@ -213,8 +215,9 @@ export function createAttentionView(root, options = {}) {
       paintMap(panes[id].heat, map, rows, cols, low, top, table, state.smooth);
       panes[id].setLook(state.opacity, state.smooth);
       panes[id].setOutline(state.outline ? beyond ?? topMass(map, OUTLINED_MASS) : null);
-      setText(panes[id].note, beyond ? `${Math.round((100 * beyond.reduce((sum, each) => sum + each, 0)) / beyond.length)} % stand out` : "");
+      setText(panes[id].note, beyond ? `${percent(outliersOf(map, reference, limitNow()).share)} stand out` : "");
     }
+    refreshNorms(normed);
     paintDifferences(reference);
     const highest = largest(Object.values(maps));
     const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
@@ -222,6 +225,29 @@ export function createAttentionView(root, options = {}) {
     refreshControls();
     refreshNumbers();
     refreshTiles();
+  }
+
+  function refreshNorms(normed) {
+    normCharts.node.hidden = !normed;
+    if (!normed) return;
+    const views = data.panes.map(({ id, who, view, title, norms }) => ({ id, title, look: `${who === "teacher" ? "teacher" : `student${data.students.indexOf(who)}`}-${view}`, maps: normMaps(norms) }));
+    normCharts.draw(views, data.limits, data.layers, data.layers.indexOf(state.layer));
+  }
+
+  /** The norms of each block. */
+  function normMaps(norms) {
+    const patches = data.rows * data.cols;
+    return data.layers.map((_, i) => scaledSlice(norms, i * patches, patches));
+  }
+
+  /** Of each view and block, the share of patches that stand out, and how many of them do in the reference, too. */
+  function outliersByView() {
+    if (!data.limits) return null;
+    const expected = normMaps(data.reference.norms);
+    return Object.fromEntries(data.panes.map(({ id, norms }) => {
+      const found = normMaps(norms).map((map, i) => outliersOf(map, expected[i], data.limits[i]));
+      return [id, { share: found.map(({ share }) => share), overlap: found.map(({ overlap }) => (Number.isFinite(overlap) ? overlap : null)) }];
+    }));
   }
 
   function paintDifferences(reference) {
@@ -485,6 +511,7 @@ export function createAttentionView(root, options = {}) {
       reference: data.hasClean ? data.reference.id : null,
       numbers: data.numbers,
       shown_js_nats: shownJs,
+      outliers: outliersByView(),
       maps: grids(maps),
       differences: grids(differences),
     };

@@ -10,6 +10,7 @@ from torch import Tensor
 from explorer import alignment, attention_map, compare, distortion, page, rollout
 from explorer.analysis.maps import pca_rgb
 from explorer.analysis.metrics import cosine, js_divergence
+from explorer.analysis.norms import token_norms
 from explorer.analysis.similarity import patch_similarity
 from explorer.inspection import comparison
 from explorer.inspection.comparison import VIEWS, look
@@ -99,6 +100,9 @@ def test_numbers_survive_json(four: comparison.Comparison) -> None:
     assert (numbers["grid"], numbers["layer"], numbers["head"], numbers["seed"]) == ([6, 8], 10, 1, 3)
     assert (numbers["query"], numbers["untouched_student"]) == ("class token", False)
     assert distortion(numbers["distortion"]).spec == distortion(SPEC).spec
+    norms = token_norms(four.views["student_distorted"].trace, four.reference.trace)
+    assert numbers["outliers"]["student_distorted"]["share"] == norms.share[0].tolist()
+    assert list(numbers["outliers"]) == list(four.views)
     for name in ("clean", "teacher", "student", "student_clean"):
         view = {"clean": "teacher_clean", "student_clean": name}.get(name, f"{name}_distorted")
         np.testing.assert_allclose(numbers[f"{name}_attention"], four.maps(10, 1)[view], rtol=1e-6)

@@ -38,6 +38,7 @@ PURE = (
     "features",
     "format",
     "maps",
+    "normscharts",
     "recoverycurves",
     "sayings",
     "scales",
@@ -345,3 +346,19 @@ def test_numbers_are_written_for_people(call: Call, text: str, expected: str) ->
 )
 def test_settings_take_sense_and_leave_nonsense(call: Call, text: str, expected: object) -> None:
     assert call(f"modules.settings.{text}") == expected
+
+
+def test_norms_that_stand_out_and_their_histogram(call: Call) -> None:
+    here, there = np.random.default_rng(3).gamma(4, size=(2, 96)).astype(np.float32)
+    limit = 5.0
+    found = call(
+        "modules.normscharts.outliersOf(Float32Array.from(a), Float32Array.from(b), limit)",
+        a=here.tolist(),
+        b=there.tolist(),
+        limit=limit,
+    )
+    ours, theirs = here > limit, there > limit
+    assert found["share"] == pytest.approx(ours.mean())
+    assert found["overlap"] == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
+    counts = call("modules.normscharts.histogram(Float32Array.from(a), 0, 16)", a=here.tolist())
+    assert counts == np.histogram(here, bins=32, range=(0, 16))[0].tolist()

@@ -419,6 +419,13 @@ def test_norms_have_a_scale_of_their_own_and_those_that_stand_out_an_outline(ope
     )
     ticks = [number(text) for text in page.locator(".vx-bar").first.locator(".vx-tick").all_inner_texts()]
     assert ticks[0] == pytest.approx(min(each.min() for each in values.values()), rel=0.01)
+    charts = page.locator(".vx-norms .vx-chart")
+    growth, spread = (chart.locator("svg").get_attribute("aria-label") or "" for chart in charts.all())
+    medians = {pane["title"]: np.median(decode(pane["norms"]), axis=1) for pane in attention["panes"]}
+    for title, median in medians.items():
+        assert f"{title} {median[0]:.2f} to {median[-1]:.2f}" in growth
+    assert "after block 4" in spread
+    assert charts.first.locator("path.vx-norm-teacher-distorted").get_attribute("d")
     assert "after block 4; above 86" in page.locator(".vx-barlabel").first.inner_text()
     assert page.get_by_label("Head", exact=True).is_disabled()
     assert page.get_by_label("Layer", exact=True).is_enabled()
