@@ -1,14 +1,16 @@
 """How far an attribution can be believed: `quality`.
 
-Enters: a backbone and what `attribution` returned for it. Leaves: infidelity and sensitivity (Captum).
+Enters: a backbone and what `attribution` returned for it. Leaves: infidelity and sensitivity (Captum), what becomes of
+the score as patches go and come in the heatmap's order, and whether it points at what is known to be there.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from einops import repeat
-from jaxtyping import Float
+from einops import reduce, repeat
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from explorer.errors import InputError
@@ -36,11 +38,14 @@ class Quality:
         unexplained: infidelity as a share of the mean squared fall: 0 is a perfect prediction, 1 none at all. Unlike
             infidelity it can be compared between views whose scores move by different amounts.
         sensitivity: the largest relative change of the heatmap under slight noise; 0 is best.
+        deletion, insertion: `RemovalCurves.deletion_area` and `.insertion_area`.
     """
 
     infidelity: float
     unexplained: float
     sensitivity: float
+    deletion: float = math.nan
+    insertion: float = math.nan
 
     @property
     def verdict(self) -> str:
@@ -53,6 +58,70 @@ class Quality:
 _VERDICTS = ((0.3, "most"), (0.7, "some"), (0.95, "little"))  # by the largest share that is unexplained
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RemovalCurves:
+    """What becomes of the score as the patches that a heatmap ranks highest are hidden, or are all that is shown
+    (Petsiuk et al. 2018, "RISE", there from pixels).
+
+    Attributes:
+        shares: of the patches that were taken, from 0 to 1.
+        deletion: the score with these hidden by the baseline; 1 is the picture's score and 0 the baseline's.
+        insertion: the score with these alone laid over the baseline.
+    """
+
+    shares: Float[Tensor, " step"]
+    deletion: Float[Tensor, " step"]
+    insertion: Float[Tensor, " step"]
+
+    @property
+    def deletion_area(self) -> float:
+        """Below the curve: 0.5 is what a fall in even steps has, lower is better. NaN without a score to lose."""
+        return torch.trapezoid(self.deletion, self.shares).item()
+
+    @property
+    def insertion_area(self) -> float:
+        """Below the curve: higher is better."""
+        return torch.trapezoid(self.insertion, self.shares).item()
+
+
+@torch.inference_mode()
+@outside_autocast()
+def removal_curves(
+    backbone: Backbone, explained: Attribution, steps: int = 16, progress: Told | None = None
+) -> RemovalCurves:
+    """Hide the patches in the heatmap's order, the highest first, and show them in the same order; two forward passes
+    for each step.
+
+    Args:
+        backbone: the one that was explained.
+        explained: what `attribution` returned for it; its settings say what the baseline is.
+        steps: into which the order is cut, at most one for each patch.
+        progress: is told (passes done, all of them).
+
+    Raises:
+        ValueError: no steps, or a backbone of another image or embedding size.
+    """
+    if steps < 1:
+        raise InputError(f"steps is a number of cuts of the order of patches, at least 1; got {steps}")
+    return _removal(_problem(backbone, explained), explained, steps, progress)
+
+
+def points_at(explained: Attribution, mask: Bool[Tensor, "height width"]) -> bool:
+    """Whether the highest patch of the heatmap covers a part of the mask, such as an object's, that is at least half of
+    the patch: the pointing game (Zhang et al. 2018, "Top-down Neural Attention by Excitation Backprop"), by patches.
+
+    Raises:
+        ValueError: a mask of another size than the picture.
+    """
+    if mask.shape != explained.image.shape[1:]:
+        raise InputError(
+            f"the mask belongs to a picture of {tuple(explained.image.shape[1:])} px; got {tuple(mask.shape)}"
+        )
+    rows, cols = explained.grid
+    inside = reduce(mask.float(), "(r a) (c b) -> (r c)", "mean", r=rows, c=cols)
+    return bool(inside[int(explained.by_patch().flatten().argmax())] >= 0.5)
+
+
 @torch.inference_mode(False)
 @outside_autocast()
 def quality(
@@ -62,12 +131,14 @@ def quality(
     samples: int = 32,
     neighbours: int = 4,
     radius: float = 0.02,
+    steps: int = 8,
     seed: int = 0,
     progress: Told | None = None,
 ) -> Quality:
     """Test an attribution: does it foretell what hiding squares does, and does it stay when the picture barely changes?
 
-    It costs about `samples` forward passes and `neighbours` further attributions; memory stays that of the attribution.
+    It costs about `samples` forward passes, two for each of `steps`, and `neighbours` further attributions; memory
+    stays that of the attribution.
 
     Args:
         backbone: the one that was explained.
@@ -75,37 +146,73 @@ def quality(
         samples: hidden squares (of one patch up to half of the grid's shorter side), replaced by the baseline.
         neighbours: noisy copies of the picture.
         radius: the noise is uniform within this distance, in [0, 1] pixel values.
+        steps: as in `removal_curves`.
         seed: of squares and noise.
-        progress: is told (squares and noisy copies done, all of them).
+        progress: is told (squares, steps and noisy copies done, all of them).
 
     Raises:
-        ValueError: no samples or neighbours, radius not above 0, or a backbone of another image or embedding size.
+        ValueError: no samples, steps or neighbours, radius not above 0, or a backbone of another image or embedding
+            size.
         ImportError: captum is not installed.
     """
-    if samples < 1 or neighbours < 1 or not radius > 0:
+    if samples < 1 or neighbours < 1 or steps < 1 or not radius > 0:
         raise InputError(
-            f"samples and neighbours are at least 1 and radius is above 0; got {samples}, {neighbours} and {radius}"
+            f"samples, neighbours and steps are at least 1 and radius is above 0; got {samples}, {neighbours}, {steps} "
+            f"and {radius}"
         )
-    frozen = frozen_copy(backbone)
-    picture = one_picture(frozen, explained.image)
-    problem = Problem(frozen, picture, explained.settings, goal_of(explained.toward, frozen, explained.towards))
-    done = 0
+    problem, total, done = _problem(backbone, explained), samples + 2 * steps + neighbours, 0
 
     def told(more: int) -> None:
         nonlocal done
-        done = min(done + more, samples + neighbours)
+        done = min(done + more, total)
         if progress is not None:
-            progress(done, samples + neighbours)
+            progress(done, total)
 
     infidelity, moved = _infidelity(problem, explained, samples, torch.Generator().manual_seed(seed), told)
+    curves = _removal(problem, explained, steps, lambda *_: told(2))
     return Quality(
         infidelity=infidelity,
         unexplained=infidelity / moved if moved else 0.0,
         sensitivity=_sensitivity(problem, explained, neighbours, radius, torch.Generator().manual_seed(seed), told),
+        deletion=curves.deletion_area,
+        insertion=curves.insertion_area,
     )
 
 
 # How good they are.
+
+
+def _problem(backbone: Backbone, explained: Attribution) -> Problem:
+    frozen = frozen_copy(backbone)
+    picture = one_picture(frozen, explained.image)
+    return Problem(frozen, picture, explained.settings, goal_of(explained.toward, frozen, explained.towards))
+
+
+@torch.no_grad()
+def _removal(problem: Problem, explained: Attribution, steps: int, progress: Told | None) -> RemovalCurves:
+    grid = explained.grid
+    order = explained.by_patch().flatten().argsort(descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    height, width = problem.picture.shape[2:]
+    place = repeat(rank.reshape(grid), "r c -> 1 1 (r a) (c b)", a=height // grid.rows, b=width // grid.cols).to(
+        problem.picture.device
+    )
+    counts = torch.linspace(0, len(order), min(steps, len(order)) + 1).round().long()
+    ends = problem.score(torch.cat([problem.picture, problem.baseline]))
+    scores = []
+    for number, count in enumerate(counts[1:-1], start=1):
+        taken = place < count
+        both = [torch.where(taken, problem.baseline, problem.picture)]
+        both.append(torch.where(taken, problem.picture, problem.baseline))
+        scores.append(problem.score(torch.cat(both)))
+        if progress is not None:
+            progress(number, len(counts) - 1)
+    if progress is not None:
+        progress(len(counts) - 1, len(counts) - 1)
+    values = torch.stack([ends, *scores, ends.flip(0)]).cpu().double()
+    shares = (values - values[0, 1]) / (values[0, 0] - values[0, 1])
+    shares = shares if shares.isfinite().all() else torch.full_like(shares, torch.nan)
+    return RemovalCurves(shares=counts / len(order), deletion=shares[:, 0], insertion=shares[:, 1])
 
 
 def _infidelity(

@@ -42,6 +42,7 @@ REDUCED: dict[str, dict[str, Any]] = {
     "05_which_level_matters": {"SIZE": 56, "STEPS": 1, "BATCH": 4, "SEEDS": (0, 1), "STUDENTS": ("CLS", "all")}
     | {"TEST_PHOTOS": 12, "ATTRIBUTION_SIZE": 112, "IG_STEPS": (2, 4)},
     "06_bring_your_own": {"SIZE": 56, "SHARE": 0.1, "SWEEP_SHARE": 0.03, "STEPS": 1, "BATCH": 4, "PROCESSES": 1},
+    "07_where_the_damage_enters": {"IMAGE_SIZE": 112, "PICTURES": 2},
 }
 """Notebook -> parameter -> a value that takes less time."""
 
