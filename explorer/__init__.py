@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from explorer.data.sets import ImageSet
     from explorer.data.sources import load_images
     from explorer.distortions import DISTORTIONS, Distortion, distortion, register_distortion
+    from explorer.evaluation.benchmarking import Benchmark, benchmark, load_benchmark
     from explorer.evaluation.dense import DenseEvaluation, Segmentation, evaluate_dense
     from explorer.evaluation.evaluation import Evaluation, evaluate
     from explorer.evaluation.features import Features, embed
@@ -62,6 +63,7 @@ _HOME = {
     "data.sets": ("ImageSet",),
     "data.sources": ("load_images",),
     "distortions": ("DISTORTIONS", "Distortion", "distortion", "register_distortion"),
+    "evaluation.benchmarking": ("Benchmark", "benchmark", "load_benchmark"),
     "evaluation.dense": ("DenseEvaluation", "Segmentation", "evaluate_dense"),
     "evaluation.evaluation": ("Evaluation", "evaluate"),
     "evaluation.features": ("Features", "embed"),
@@ -99,6 +101,7 @@ __all__ = [
     "AttentionWatch",
     "Attribution",
     "Backbone",
+    "Benchmark",
     "CaptureError",
     "CheckpointError",
     "Comparison",
@@ -136,6 +139,7 @@ __all__ = [
     "animate_recovery",
     "attention_map",
     "attribute",
+    "benchmark",
     "compare",
     "distill",
     "distortion",
@@ -150,6 +154,7 @@ __all__ = [
     "list_backbones",
     "list_pairs",
     "load_backbone",
+    "load_benchmark",
     "load_image",
     "load_images",
     "load_pair",

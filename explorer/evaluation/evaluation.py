@@ -147,7 +147,7 @@ def evaluate(
     if fit not in ("own", "teacher_clean"):
         raise InputError(f"fit is 'own' or 'teacher_clean'; got {fit!r}")
     train, test = image_set(train), image_set(test)
-    wanted = _labels(train, test)
+    wanted = labels_of(train, test)
     damage = damage_of(pair, test, distortion)
     if (train.clean is None) != (test.clean is None) and (fit == "own" or test.clean is None):
         raise InputError(
@@ -213,7 +213,7 @@ def _of(images: ImageSet) -> tuple[int, ...]:
     return images.labels
 
 
-def _labels(train: ImageSet, test: ImageSet) -> tuple[int, ...]:
+def labels_of(train: ImageSet, test: ImageSet) -> tuple[int, ...]:
     """Those of the test pictures, after checking that both sets fit together."""
     if not len(train) or not len(test):
         raise InputError(f"expected pictures to fit a probe on and to test it on; got {len(train)} and {len(test)}")

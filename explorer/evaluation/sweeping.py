@@ -7,7 +7,7 @@ more exact.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,10 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, embed
-from explorer.evaluation.probes import nearest
+from explorer.evaluation.probes import Probe, nearest
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
-from explorer.models.students import named_pairs
+from explorer.models.students import TEACHER, named_pairs
 from explorer.models.trace import Trace
 from explorer.system.memory import Parts, pictures_at_once
 
@@ -85,7 +85,7 @@ class Sweep:
 
     def range_of(self, student: str) -> tuple[int | float, int | float] | None:
         """Smallest and largest strength of this operator in what a student was trained on; None if there is none."""
-        return _trained_range(self.learned[student], self.operator, self.parameter)
+        return trained_range(self.learned[student], self.operator, self.parameter)
 
     def frame(self) -> "pandas.DataFrame":
         """One row for each network and strength: network ("teacher", "student" or a student's name), value, distortion,
@@ -150,11 +150,15 @@ def sweep_steps(
     gallery: ImageSet | None = None,
     batch_size: int | None = None,
     progress: Told | None = None,
+    only: Collection[str] | None = None,
+    probe: Probe | None = None,
 ) -> Iterator[Sweep]:
     """`sweep` after each batch of pictures: the measures over the pictures so far.
 
     Args:
         progress: is told (views of pictures done, views in all), also within a batch.
+        only: the networks that are measured, "teacher" or students' names; None for all of them.
+        probe: of the teacher's clean embeddings, to labels as the pictures have them: rows then have its "accuracy".
     """
     if not len(images):
         raise InputError("there are no pictures to measure on")
@@ -174,9 +178,16 @@ def sweep_steps(
         weights=(first.weights[0], *(each.weights[1] for each in pairs.values())),
     )
     size = pictures_at_once(batch_size, first.teacher.device)
-    clean = _Gallery(first.teacher, images.clean or images, gallery)
-    networks = {"teacher": first.teacher, **{name: each.student for name, each in pairs.items()}}
-    return _measured(networks, images.resized(first.teacher.image_size), empty, clean, size, progress)
+    clean = _Gallery(first.teacher, images.clean or images, gallery, probe)
+    networks = networks_of_pairs(pairs)
+    asked = {name: backbone for name, backbone in networks.items() if only is None or name in only}
+    return _measured(first.teacher, asked, images.resized(first.teacher.image_size), empty, clean, size, progress)
+
+
+def networks_of_pairs(pairs: Mapping[str, Pair]) -> dict[str, Backbone]:
+    """ "teacher" and the students by name, of `named_pairs`."""
+    first = next(iter(pairs.values()))
+    return {TEACHER: first.teacher, **{name: each.student for name, each in pairs.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +250,7 @@ def _at(operator: str, entry: Description, name: str, value: int | float, fixed:
     return parse_distortion(operator, **fixed, **{name: value}, clip=clip or None)
 
 
-def _trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[int | float, int | float] | None:
+def trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[int | float, int | float] | None:
     """The strengths of an operator that a distortion holds; severities are looked up by the strength they mean."""
     steps = [step for branch in trained.branches for step in branch if step.name == operator]
     bounds = [span for step in steps if (span := step.span(parameter)) is not None]
@@ -247,6 +258,7 @@ def _trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[
 
 
 def _measured(
+    teacher: Backbone,
     whom: dict[str, Backbone],
     images: ImageSet,
     empty: Sweep,
@@ -254,8 +266,9 @@ def _measured(
     batch_size: int,
     progress: Told | None,
 ) -> Iterator[Sweep]:
-    teacher = whom["teacher"]
-    networks = {name: backbone for name, backbone in whom.items() if name == "teacher" or backbone is not teacher}
+    # An untouched copy sees what the teacher sees.
+    same = {name: next(first for first, one in whom.items() if one is backbone) for name, backbone in whom.items()}
+    networks = {name: whom[name] for name in same.values()}
     cells = {name: [_Cell() for _ in empty.values] for name in networks}
     views = 1 + len(networks) * len(empty.values)  # of each picture
 
@@ -285,7 +298,7 @@ def _measured(
             for cell, (agreement, seen) in zip(cells[name], measured, strict=True):
                 cell.add(agreement, seen)
         rows = {name: tuple(cell.numbers(gallery) for cell in found) for name, found in cells.items()}
-        rows = {name: rows.get(name, rows["teacher"]) for name in whom}  # an untouched copy sees what the teacher sees
+        rows = {name: rows[first] for name, first in same.items()}
         ceiling = gallery.neighbours(gallery.queries())["nearest_label"]
         yield replace(empty, rows=rows, ceiling=ceiling, gallery=len(gallery.features), pictures=part.stop)
 
@@ -306,13 +319,15 @@ class _Cell:
         for name in AGREEMENT:
             found = [part.per_image[name] for part in self.parts if name in part.per_image]
             agreement[name] = float(torch.cat(found).mean()) if found else None
-        return {**agreement, **gallery.neighbours(torch.cat(self.embeddings).numpy())}
+        embeddings = torch.cat(self.embeddings).numpy()
+        return {**agreement, **gallery.neighbours(embeddings), **gallery.accuracy(embeddings)}
 
 
 class _Gallery:
     """The clean teacher's embeddings among which neighbours are sought: of the pictures so far, or of a whole set."""
 
-    def __init__(self, teacher: Backbone, images: ImageSet, whole: ImageSet | None) -> None:
+    def __init__(self, teacher: Backbone, images: ImageSet, whole: ImageSet | None, probe: Probe | None) -> None:
+        self.probe, self.wanted = probe, images.labels
         self.labels = None if images.labels is None else np.array(images.labels)
         self.own = np.arange(len(images))
         self.features = np.empty((0, teacher.dim), dtype=np.float32)
@@ -343,6 +358,12 @@ class _Gallery:
         other = np.where(first == own, second, first)
         near = None if self.labels is None else float((self.labels[other] == self.labels[own]).mean())
         return {"retrieval": float((first == own).mean()), "nearest_label": near}
+
+    def accuracy(self, seen: Float[np.ndarray, "image dim"]) -> dict[str, float | None]:
+        """Of the probe on the pictures so far; nothing without one."""
+        if self.probe is None or self.wanted is None:
+            return {}
+        return {"accuracy": float(np.mean(self.probe.predict(seen) == np.array(self.wanted[: len(seen)])))}
 
 
 @torch.inference_mode()
