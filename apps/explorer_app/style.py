@@ -98,8 +98,11 @@ CSS = """
 #reroll { flex: 0 0 auto; height: 40px; margin-bottom: 6px; }
 body.dark { background: var(--body-background-fill); }
 input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important; }
-#embedding-buttons button, #sweep-buttons button, #attribution-buttons button, #probe-buttons button {
+#embedding-buttons button, #sweep-buttons button, #attribution-buttons button, #probe-buttons button,
+#sheet-form button, #sheet-maps {
   flex: 0 0 auto; min-width: 120px; }
+#sheet-form, #sheet-chosen { align-items: end; }
+#sheet-heading { margin-top: 12px; }
 #strength-view { min-height: 90vh; }
 .seen-said { margin: 0; font-size: 15px; }
 .said > [data-testid="status-tracker"] { display: none; }

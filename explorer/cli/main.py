@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from explorer.cli import (
     app,
     backbones,
+    benchmark,
     compare,
     distill,
     embed,
@@ -152,6 +153,7 @@ COMMANDS = (
     fit_probe.COMMAND,
     predict.COMMAND,
     sweep.COMMAND,
+    benchmark.COMMAND,
     embed.COMMAND,
     backbones.COMMAND,
 )

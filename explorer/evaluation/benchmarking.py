@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from explorer.analysis.measures import MEASURES, Measure
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import COMMON_CORRUPTIONS, DISTORTIONS, Distortion
@@ -42,7 +43,17 @@ from explorer.system.files import atomic_path, cache_dir, last_used
 if TYPE_CHECKING:
     import pandas
 
-MEASURED = ("cls_cosine", "patch_cosine", "attention_js", "retrieval", "accuracy")
+_OF_A_SWEEP = ("cls_cosine", "patch_cosine", "attention_js", "retrieval")
+MEASURED = {name: MEASURES[name] for name in _OF_A_SWEEP} | {
+    "accuracy": Measure(
+        name="accuracy",
+        label="accuracy",
+        help="The share of pictures whose label is found: that of the nearest other clean picture, or by a probe that "
+        "was fitted on the teacher's clean embeddings of other pictures.",
+        best=None,
+        unit="share",
+    )
+}
 """What a cell holds."""
 CORRUPTIONS = {
     "common": tuple(name for name, entry in DISTORTIONS.items() if entry.severities is not None),
@@ -461,7 +472,7 @@ def _filled(empty: Benchmark, rows: list[Strengths], cells: Mapping[str, "_Cells
 def _cell(numbers: Mapping[str, float | None]) -> Cell:
     """What of a sweep's numbers a cell holds."""
     accuracy = numbers.get("accuracy", numbers["nearest_label"])
-    return {**{name: numbers[name] for name in MEASURED[:-1]}, "accuracy": accuracy}
+    return {**{name: numbers[name] for name in _OF_A_SWEEP}, "accuracy": accuracy}
 
 
 def _digest(backbone: Backbone) -> str:

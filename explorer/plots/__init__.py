@@ -6,7 +6,7 @@ computes what it draws.
 
 from explorer.plots.animation import animate_recovery
 from explorer.plots.comparison import plot_comparison, plot_heads, plot_pca, plot_similarity
-from explorer.plots.evaluation import plot_evaluation, plot_projection, plot_sweep
+from explorer.plots.evaluation import plot_benchmark, plot_evaluation, plot_projection, plot_sweep
 from explorer.plots.interactive import plotly_comparison, plotly_layers
 from explorer.plots.overlays import overlay, plot_map
 from explorer.plots.panes import Pane, plot_attribution, plot_curves, plot_panes
@@ -40,6 +40,7 @@ __all__ = [
     "overlay",
     "own_axes",
     "plot_attribution",
+    "plot_benchmark",
     "plot_comparison",
     "plot_curves",
     "plot_evaluation",

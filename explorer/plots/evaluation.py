@@ -1,27 +1,42 @@
-"""Further figures from data: where many pictures lie, how agreement falls with the damage, how accurate probes are,
-what an answer was made from; and panes and curves of one's own.
+"""Further figures from data: where many pictures lie, how agreement falls with the damage, under one corruption and
+under all of them, how accurate probes are, what an answer was made from; and panes and curves of one's own.
 
-Enters: a `Projection`, a `Sweep`, an `Evaluation`, views with an `Attribution` each, maps, or numbers. Leaves: a
-matplotlib figure. Nothing here computes; colours, and the rule that no window is opened, are those of `plots`.
+Enters: a `Projection`, a `Sweep`, a `Benchmark`, an `Evaluation`, views with an `Attribution` each, maps, or numbers.
+Leaves: a matplotlib figure. Nothing here computes; colours, and that no window is opened, are those of `plots`.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from explorer.analysis.measures import CURVES, MEASURES
+from explorer.distortions import DISTORTIONS
+from explorer.evaluation.benchmarking import MEASURED, Benchmark
 from explorer.evaluation.evaluation import Evaluation
 from explorer.evaluation.projection import Projection
 from explorer.evaluation.sweeping import Sweep
 from explorer.models.students import KINDS, MOST_STUDENTS, STUDENT, TEACHER, network_and_kind
 from explorer.plots.lettering import as_written
-from explorer.plots.style import COLOURS, INK, QUIET, STUDENTS, empty_figure, own_axes, root_figure
+from explorer.plots.style import (
+    COLOURS,
+    DIVERGING,
+    INK,
+    QUIET,
+    STUDENTS,
+    bar_beside,
+    empty_figure,
+    own_axes,
+    root_figure,
+    symmetric_scale,
+)
 
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
 MARKERS = ("oX", "sD", "v^", "pP", "<>")
@@ -93,6 +108,55 @@ def plot_sweep(sweep: Sweep) -> Figure:
         words = f"never trained on: the student learned {sweep.trained_on.spec}"
         as_written([figure.suptitle(words, size=9, color=QUIET)])
     return figure
+
+
+def plot_benchmark(benchmark: Benchmark, measure: str = "cls_cosine", student: str | None = None) -> Figure:
+    """Corruptions by severity: teacher, student and what the student is ahead, student - teacher. Teacher and student
+    have one scale; a frame marks what the student was trained on.
+
+    Args:
+        measure: one of `explorer.evaluation.benchmarking.MEASURED`.
+        student: whose; None for the first.
+
+    Raises:
+        ValueError: an unknown measure or student.
+    """
+    student = next(iter(benchmark.learned)) if student is None else student
+    sheets = {TEACHER: benchmark.sheet(TEACHER, measure), student: benchmark.sheet(student, measure)}
+    both = np.stack(list(sheets.values()))
+    bounds = (np.nanmin(both), np.nanmax(both)) if np.isfinite(both).any() else (0, 1)
+    figure = empty_figure((11.0, 1.6 + 0.24 * len(benchmark.corruptions)))
+    figure.set_layout_engine("constrained")
+    first, second, last = figure.subplots(1, 3, sharey=True)
+    label, better = MEASURED[measure].label, MEASURED[measure].better
+    for ax, (who, values) in zip((first, second), sheets.items(), strict=True):
+        drawn = _draw_sheet(ax, benchmark, who, values)
+        drawn.set(cmap="viridis" if better > 0 else "viridis_r", clim=bounds)
+    bar_beside(second, drawn, label)
+    ahead = sheets[student] - sheets[TEACHER]
+    drawn = _draw_sheet(last, benchmark, f"{student} - {TEACHER}", ahead)
+    drawn.set(cmap=DIVERGING if better < 0 else DIVERGING.removesuffix("_r"), norm=symmetric_scale(ahead))
+    bar_beside(last, drawn, "blue: the student is closer")
+    for row, name in enumerate(benchmark.corruptions):
+        for column, severity in enumerate(benchmark.severities):
+            if benchmark.trained_on(student, name, severity):
+                second.plot(column, row, "s", mfc="none", mec="white", ms=7, mew=1.2)
+    words = f"{label}, {benchmark.pictures} pictures at {benchmark.image_size[0]} x {benchmark.image_size[1]} px"
+    as_written([figure.suptitle(f"{words}; framed: {student} learned it", size=9, color=QUIET)])
+    return figure
+
+
+def _draw_sheet(
+    ax: Axes, benchmark: Benchmark, title: str, values: Float[np.ndarray, "corruption severity"]
+) -> AxesImage:
+    rows = [DISTORTIONS[name].label for name in benchmark.corruptions]
+    ax.set_yticks(range(len(rows)), rows, size=8)
+    ax.set_xticks(range(len(benchmark.severities)), [f"{severity:g}" for severity in benchmark.severities], size=8)
+    ax.set_xlabel("severity", size=8)
+    as_written([ax.set_title(title, loc="left", size=10)])
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return ax.imshow(values, aspect="auto")
 
 
 def plot_evaluation(evaluation: Evaluation, ax: Axes | None = None) -> Figure:

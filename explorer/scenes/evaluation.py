@@ -1,4 +1,4 @@
-"""From a `PairEmbedding` or a `Sweep` to what a browser needs to draw it: JSON, with arrays as in `scene`.
+"""From a `PairEmbedding`, a `Sweep` or a `Benchmark` to what a browser draws: JSON, with arrays as in `scene`.
 
 Deliberately ignored: what the pictures mean, and how a program reacts when one is clicked.
 """
@@ -14,12 +14,13 @@ from explorer.analysis.measures import CURVES, MEASURES, Measure
 from explorer.data.image import to_pil
 from explorer.data.sets import ImageSet
 from explorer.distortions import DISTORTIONS
+from explorer.evaluation.benchmarking import MEASURED, Benchmark
 from explorer.evaluation.embedding import REFERENCE, PairEmbedding
 from explorer.evaluation.probes import own_ranks
 from explorer.evaluation.projection import Projection
 from explorer.evaluation.sweeping import SEVERITY, Sweep
-from explorer.models.students import network_and_kind
-from explorer.scenes.common import Payload, about, measure_of, packed
+from explorer.models.students import TEACHER, network_and_kind
+from explorer.scenes.common import Payload, about, colormap_tables, measure_of, packed
 
 MOST_DRAWN = 5000
 """More pictures than these are thinned for drawing; measures are always of all."""
@@ -141,6 +142,62 @@ def sweep_scene(
         "message": None,
         "link": link,
     }
+
+
+def benchmark_scene(
+    benchmark: Benchmark,
+    *,
+    running: bool = False,
+    untouched: bool = False,
+    caption: str = "",
+    link: dict[str, str] | None = None,
+) -> Payload:
+    """What the benchmark view shows.
+
+    Args:
+        benchmark: what was measured, perhaps of the first corruptions only.
+        running: whether more cells follow.
+        untouched: whether the student is the untouched copy of the teacher.
+        caption: what this is, in one line.
+        link: query parameters that reopen this view.
+    """
+    errors = benchmark.mean_error
+    shown = [measure for name, measure in MEASURED.items() if name != "accuracy" or benchmark.accuracy_by is not None]
+    students, what = list(benchmark.learned), f"{len(benchmark.corruptions)} common corruptions"
+    return {
+        "version": 1,
+        "corruptions": [{"name": name, "label": DISTORTIONS[name].label} for name in benchmark.corruptions],
+        "severities": list(benchmark.severities),
+        "measures": [{**measure_of(measure), "low": measure.low, "high": measure.high} for measure in shown],
+        "networks": [
+            {
+                "name": view,
+                "error": None if running else _number(errors[view]),
+                "values": {measure.name: _sheet(benchmark, view, measure.name) for measure in shown},
+                **({"spec": benchmark.learned[view].spec, "learned": _met(benchmark, view)} if view != TEACHER else {}),
+            }
+            for view in benchmark.cells
+        ],
+        "colormaps": {name: colormap_tables()[name] for name in ("viridis", "difference")},
+        "untouched_student": untouched,
+        "pictures": benchmark.pictures,
+        "seed": benchmark.seed,
+        "progress": {"done": benchmark.done, "total": len(benchmark.places)} if running else None,
+        "about": about(benchmark.weights, what, benchmark.seed, names=students if len(students) > 1 else ()),
+        "caption": caption,
+        "message": None,
+        "link": link,
+    }
+
+
+def _sheet(benchmark: Benchmark, view: str, measure: str) -> list[list[float | None]]:
+    return [[_number(round(value, 4)) for value in row] for row in benchmark.sheet(view, measure).tolist()]
+
+
+def _met(benchmark: Benchmark, student: str) -> list[list[bool]]:
+    """Which cells a student was trained on."""
+    levels = benchmark.severities
+    return [[benchmark.trained_on(student, name, level) for level in levels] for name in benchmark.corruptions]
 
 
 def _learned(sweep: Sweep, student: str) -> Payload:

@@ -1,9 +1,9 @@
 """A view as one self-contained HTML page, for a lesson or a paper's supplement: `page` makes it, `save_page` writes it.
 
-Enters: a `Comparison`, a `Recovery`, a `Sweep`, or any view's payload as a `Section`. Leaves: the text of a page that
-holds pictures, maps, features and the JavaScript that draws them; it needs no server, and its own security policy
-forbids it every request. Names and titles are data in it, never markup. The app's "Save page" makes the same page in
-the browser, from the same template.
+Enters: a `Comparison`, a `Recovery`, a `Sweep`, a `Benchmark`, or any view's payload as a `Section`. Leaves: the text
+of a page that holds pictures, maps, features and the JavaScript that draws them; it needs no server, and its own
+security policy forbids it every request. Names and titles are data in it, never markup. The app's "Save page" makes
+the same page in the browser, from the same template.
 """
 
 import base64
@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from explorer.errors import InputError
+from explorer.evaluation.benchmarking import Benchmark
 from explorer.evaluation.sweeping import Sweep
 from explorer.inspection.comparison import Comparison
 from explorer.inspection.recovery import Recovery
+from explorer.models.students import TEACHER
 from explorer.scenes.common import Payload
-from explorer.scenes.evaluation import sweep_scene
+from explorer.scenes.evaluation import benchmark_scene, sweep_scene
 from explorer.scenes.inspection import attention_scene, moment_scene, patch_scene, recovery_scene
 from explorer.system.files import atomic_path, is_stream, readable
 from explorer.web import page_modules, page_template, stylesheet
@@ -49,7 +51,7 @@ class Section:
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
-Shown: TypeAlias = Comparison | Recovery | Sweep | Section | Sequence[Section]
+Shown: TypeAlias = Comparison | Recovery | Sweep | Benchmark | Section | Sequence[Section]
 
 
 def save_page(
@@ -86,7 +88,8 @@ def page(
     """A self-contained HTML page that shows a result the way the app does, at pointer speed and without network.
 
     Args:
-        shown: a `Comparison` (its attention, and its patches), a `Recovery`, a `Sweep`, or one or several `Section`s.
+        shown: a `Comparison` (its attention, and its patches), a `Recovery`, a `Sweep`, a `Benchmark`, or one
+            or several `Section`s.
         title: of the page; "" for what it shows.
         note: a few words below the title; lines may be broken.
         settings: what the views begin with, under the names of their `state()`: layer=11, head="max", colours="magma",
@@ -111,7 +114,7 @@ def page(
     return _render(sections, title, note, facts)
 
 
-def _sections(shown: Recovery | Sweep | Section | Sequence[Section]) -> list[Section]:
+def _sections(shown: Recovery | Sweep | Benchmark | Section | Sequence[Section]) -> list[Section]:
     if isinstance(shown, Recovery):
         moments = [moment_scene(moment) for moment in shown.moments]
         run = {"state": "finished", "steps": moments[-1]["step"], "records": [], "moments": moments}
@@ -120,6 +123,11 @@ def _sections(shown: Recovery | Sweep | Section | Sequence[Section]) -> list[Sec
         caption = f"{shown.pictures} pictures, neighbours among {shown.gallery}"
         untouched = shown.weights[0] == shown.weights[1]
         return [Section(view="sweepview", scenes=(sweep_scene(shown, untouched=untouched, caption=caption),))]
+    if isinstance(shown, Benchmark):
+        height, width = shown.image_size
+        caption = f"{shown.pictures} pictures at {height} x {width} px"
+        untouched = shown.sha256[TEACHER] in list(shown.sha256.values())[1:]
+        return [Section(view="benchmarkview", scenes=(benchmark_scene(shown, untouched=untouched, caption=caption),))]
     return [shown] if isinstance(shown, Section) else list(shown)
 
 

@@ -22,6 +22,7 @@ VIEWS = {
     "recoveryview": "createRecoveryView",
     "embeddingview": "createEmbeddingView",
     "sweepview": "createSweepView",
+    "benchmarkview": "createBenchmarkView",
     "attributionview": "createAttributionView",
     "labview": "createLabView",
 }

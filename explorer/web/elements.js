@@ -86,6 +86,25 @@ export function createCheckbox({ name, label, change }) {
   return { node, input, set: (value) => (input.checked = value), call: (text) => setText(words, text) };
 }
 
+/** A line of facts, and below it how far something is; while nothing goes on it keeps its place, so that nothing jumps. */
+export function createProgress(label) {
+  const facts = make("span", { class: "vx-facts" });
+  const done = make("div", { class: "vx-done" });
+  const bar = make("div", { class: "vx-progress", role: "progressbar", "aria-label": label, "aria-valuemin": 0 }, done);
+  const node = make("div", { class: "vx-sweepprogress" }, facts, bar);
+  const set = (progress, text) => {
+    setText(facts, text);
+    bar.classList.toggle("vx-idle", !progress);
+    bar.setAttribute("aria-hidden", String(!progress));
+    if (!progress) return;
+    bar.setAttribute("aria-valuemax", progress.total);
+    bar.setAttribute("aria-valuenow", progress.done);
+    bar.setAttribute("aria-valuetext", text);
+    done.style.width = `${(100 * progress.done) / progress.total}%`;
+  };
+  return { node, set };
+}
+
 /** The frame of a view: notice, empty state, body, tooltip and live region. */
 export function createShell(root, kind, emptyText) {
   const notice = make("p", { class: "vx-notice", role: "status", hidden: true });

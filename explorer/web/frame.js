@@ -9,7 +9,7 @@ import { make } from "./elements.js";
 const pristine = `<!doctype html>\n${document.documentElement.outerHTML}`;
 const views = /** @type {any} */ (globalThis).vxViews ?? {};
 const content = JSON.parse(element("vx-data").textContent ?? "");
-const NAMES = { attentionview: "Attention", patchview: "Patches", recoveryview: "Recovery", embeddingview: "Embeddings", sweepview: "Robustness", attributionview: "Attribution", labview: "Lab" };
+const NAMES = { attentionview: "Attention", patchview: "Patches", recoveryview: "Recovery", embeddingview: "Embeddings", sweepview: "Robustness", benchmarkview: "Benchmark", attributionview: "Attribution", labview: "Lab" };
 const mounted = new Map(); // section -> its view
 let open = content.sections[0];
 

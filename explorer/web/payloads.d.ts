@@ -96,6 +96,16 @@ export interface SweepPayload extends Common {
   seed?: number | null; chosen?: number | null; progress?: { done: number; total: number } | null; caption?: string;
 }
 
+// ---------------------------------------------------------------- benchmark
+/** values: measure -> [corruption][severity], null where it is not known (yet); learned: where a student was trained. */
+export interface BenchmarkNetwork { name: string; values: Record<string, (number | null)[][]>; learned?: boolean[][]; spec?: string; error?: number | null }
+/** networks: the teacher, then its students. */
+export interface BenchmarkPayload extends Common {
+  corruptions: { name: string; label: string }[]; severities: number[]; measures: (Measure & { low?: number | null; high?: number | null })[];
+  networks: BenchmarkNetwork[]; colormaps: Record<string, string>; pictures?: number | null; seed?: number | null;
+  progress?: { done: number; total: number } | null; caption?: string;
+}
+
 // ---------------------------------------------------------------- around the views
 declare global {
   /** Stands for the function of a view in explorer/widgets/mount.js. */

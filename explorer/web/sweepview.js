@@ -6,7 +6,7 @@
 // has not come yet.
 
 import { clamp, nearestAt } from "./arrays.js";
-import { make, setText } from "./elements.js";
+import { createProgress, make, setText } from "./elements.js";
 import { createLife } from "./life.js";
 import { createActions } from "./page.js";
 import { readFlag, readNumber } from "./settings.js";
@@ -279,15 +279,13 @@ function createHead() {
   const badge = make("span", { class: "vx-sweepbadge", hidden: true });
   const caption = make("p", { class: "vx-sweepcaption" });
   const saying = make("p", { class: "vx-saying" });
-  const facts = make("span", { class: "vx-facts" });
-  const done = make("div", { class: "vx-done" });
-  const progress = make("div", { class: "vx-progress", role: "progressbar", "aria-label": "Measuring", "aria-valuemin": 0 }, done);
+  const progress = createProgress("Measuring");
   const note = make("p", { class: "vx-sweepnote", text: UNTOUCHED, hidden: true });
   const node = make(
     "div",
     { class: "vx-sweephead" },
     make("div", { class: "vx-sweepname" }, make("div", { class: "vx-sweepline" }, label, badge), caption),
-    make("div", { class: "vx-sweepprogress" }, facts, progress),
+    progress.node,
     note,
     saying,
   );
@@ -298,14 +296,7 @@ function createHead() {
     badge.hidden = !wasNeverTrained(data);
     setText(badge, badge.hidden ? "" : neverText(data));
     note.hidden = !data.untouched;
-    setText(facts, data.progress ? progressText(data.progress) : samplesText(data));
-    progress.classList.toggle("vx-idle", !data.progress); // keeps its place, so that the charts do not jump
-    progress.setAttribute("aria-hidden", String(!data.progress));
-    if (!data.progress) return;
-    progress.setAttribute("aria-valuemax", data.progress.total);
-    progress.setAttribute("aria-valuenow", data.progress.done);
-    progress.setAttribute("aria-valuetext", progressText(data.progress));
-    done.style.width = `${(100 * data.progress.done) / data.progress.total}%`;
+    progress.set(data.progress, data.progress ? progressText(data.progress) : samplesText(data));
   };
   return { node, set };
 }

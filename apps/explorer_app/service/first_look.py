@@ -1,24 +1,27 @@
 """What the tabs show before a visitor has made anything: real results that come with the project. No Gradio in here.
 
 `docs/make_first_look.py` makes them, in `assets/first_look`: a recorded run, the picture with which the app begins, and
-for each shipped student a sweep and a map of the photos. All but the run are bound to a student by its digest.
+for each shipped student a sweep and a map of the photos; `docs/benchmark_students.py` makes the sheets of all common
+corruptions, in `assets/benchmarks`. All but the run are bound to a student by its digest.
 """
 
 import base64
 import gzip
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import explorer as ex
+from explorer.models.students import STUDENT, TEACHER
 from explorer.scenes.common import Payload
 from explorer.system.files import asset_path
 from explorer_app.service import models
 from explorer_app.service.pace import in_words
 from explorer_app.service.question import Question
 
-FOLDER = "first_look"
+FOLDER, SHEETS = "first_look", "benchmarks"
 RUN, SCENE, PHOTOS = "run.json.gz", "scene.json.gz", "photos.webp"
 
 
@@ -78,6 +81,38 @@ def map_of(student: str) -> Map | None:
     sprite = {**found["map"]["sprite"], "image": f"data:image/webp;base64,{picture}"}
     spec, size, seed = found["asked"]
     return Map({**found["map"], "sprite": sprite}, (spec, size, seed))
+
+
+def sheet_of(students: Sequence[str]) -> ex.Benchmark | None:
+    """All common corruptions, of shipped students that were measured alike; None where there is no such sheet."""
+    sheets = {name: sheet for name in students if (sheet := _sheet(name)) is not None}
+    alike = {(sheet.pictures_sha256, sheet.seed, sheet.sha256[TEACHER]) for sheet in sheets.values()}
+    if len(sheets) < len(students) or len(alike) != 1:
+        return None
+    return _beside(sheets) if len(sheets) > 1 else next(iter(sheets.values()))
+
+
+def _beside(sheets: dict[str, ex.Benchmark]) -> ex.Benchmark:
+    """Several students of one teacher on one sheet."""
+    first = next(iter(sheets.values()))
+    return replace(
+        first,
+        cells={TEACHER: first.cells[TEACHER], **{name: sheet.cells[STUDENT] for name, sheet in sheets.items()}},
+        learned={name: sheet.learned[STUDENT] for name, sheet in sheets.items()},
+        weights=(first.weights[0], *(sheet.weights[1] for sheet in sheets.values())),
+        sha256={TEACHER: first.sha256[TEACHER], **{name: sheet.sha256[STUDENT] for name, sheet in sheets.items()}},
+    )
+
+
+@lru_cache(maxsize=8)
+def _sheet(student: str) -> ex.Benchmark | None:
+    if student not in ex.list_pairs():
+        return None
+    try:
+        found = ex.load_benchmark(asset_path(f"{SHEETS}/{student}.json"))
+    except FileNotFoundError:
+        return None
+    return found if found.sha256[STUDENT] == models.card_of(student)["student_sha256"] else None
 
 
 def _of(student: str) -> dict[str, Any] | None:

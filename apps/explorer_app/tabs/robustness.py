@@ -1,4 +1,7 @@
-"""Robustness tab: agreement with the clean teacher by strength of the damage; a click on a curve shows maps there."""
+"""Robustness tab: agreement with the clean teacher by strength of the damage; a click on a curve shows maps there.
+
+Below it stands the sheet of all common corruptions (`benchmark`).
+"""
 
 import html
 from collections.abc import Iterator
@@ -26,6 +29,7 @@ from explorer_app.service.models import UNTOUCHED, called
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import Source, picture_set, source_of, title
 from explorer_app.service.question import Question
+from explorer_app.tabs import benchmark
 from explorer_app.tabs.shared import (
     MADE,
     Field,
@@ -45,6 +49,12 @@ HELP = """
 How far do teacher and student drift from what the **teacher sees in the clean pictures**, as the damage of the left
 column grows? Its operator is varied in strength; its other parameters stay. The band marks the strengths that the
 student was trained on. Click a point: below, the picture of the left column is shown at that strength.
+
+**Every corruption on one sheet** has the common corruptions of ImageNet-C as rows and their severities as columns, for
+teacher, student, and the student minus the teacher. Frames mark what the student was trained on. Click a cell: the left
+column's picture is damaged like that. The *mean corruption error* is what the student loses of its agreement
+(1 - CLS cosine, summed over the severities) as a share of what the teacher loses, averaged over the corruptions; it is
+not ImageNet-C's mCE, which divides classification errors by AlexNet's.
 """
 QUEUE: dict[str, Any] = {"concurrency_id": "sweep", "concurrency_limit": 1, **PRIVATE}
 COUNTS = (16, 32, 64, 128)
@@ -88,8 +98,10 @@ def build(page: Page) -> Follows:
     looked: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **MODEL_QUEUE}
     view.strength(show_maps, [swept, *column], [maps, below], **looked)
     fields = (Field("pictures", chosen), Field("count", count), Field("values", values, numbers))
-    changes = (chosen.change, count.change, values.change)
-    return Follows((made, page.link, *form), (line, view, swept, made), changes, fields, made)
+    sheet = benchmark.build_benchmark(page, chosen)
+    given, shown = (made, page.link, *form, *sheet.given), (line, view, swept, made, *sheet.set)
+    changes = (chosen.change, count.change, values.change, *sheet.changes)
+    return Follows(given, shown, changes, fields, made)
 
 
 def follow(
@@ -100,17 +112,19 @@ def follow(
     chosen: str,
     count: int,
     values: str,
+    *sheet: Any,
 ) -> list[Any]:
     """(line, view, what was swept, what is shown): an example gives way to the one of another student; there is none
-    where a link asks for what was measured."""
+    where a link asks for what was measured. Then what `benchmark.follow` sets, which takes `sheet`."""
+    below = benchmark.follow(question, *sheet)
     source = source_of(chosen, zipped)
     offer = _offer(question, source, int(count), values)
     examples = (made is None and not asks_for(link, "robustness")) or (made is not None and made.example)
     shipped = first_look.sweep_of(question.student) if examples and len(question.students) == 1 else None
     if shipped is None or (made is not None and made.of == question.version()):
-        return [mark(made, _of(question, source, count, values), offer), *[gr.skip()] * 3]
+        return [mark(made, _of(question, source, count, values), offer), *[gr.skip()] * 3, *below]
     made = Made(question.version(), f"{shipped['label']}, {shipped['caption']}", example=True)
-    return [mark(made, None, offer), shipped, strengths_of(shipped["operator"]), made]
+    return [mark(made, None, offer), shipped, strengths_of(shipped["operator"]), made, *below]
 
 
 def measure(zipped: Path | None, chosen: str, count: int, values: str, *column: Any) -> Iterator[list[Any]]:
