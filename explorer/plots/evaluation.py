@@ -140,7 +140,8 @@ def plot_benchmark(benchmark: Benchmark, measure: str = "cls_cosine", student: s
     for row, name in enumerate(benchmark.corruptions):
         for column, severity in enumerate(benchmark.severities):
             if benchmark.trained_on(student, name, severity):
-                second.plot(column, row, "s", mfc="none", mec="white", ms=7, mew=1.2)
+                second.plot(column, row, "s", mfc="none", mec="white", ms=7, mew=2.4)
+                second.plot(column, row, "s", mfc="none", mec=INK, ms=7, mew=1)
     words = f"{label}, {benchmark.pictures} pictures at {benchmark.image_size[0]} x {benchmark.image_size[1]} px"
     as_written([figure.suptitle(f"{words}; framed: {student} learned it", size=9, color=QUIET)])
     return figure

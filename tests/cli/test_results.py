@@ -1,4 +1,4 @@
-"""`vit-explorer evaluate`, `sweep` and `embed` as a person meets them: tables, files, and one line for bad input."""
+"""`vit-explorer evaluate`, `sweep`, `benchmark`, `embed` as a person meets them: tables, files, bad input."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+from explorer import load_benchmark
 from explorer.data.image import to_pil
 from tests.small import break_some, picture_folder, segmented_folder
 from tests.together import Run
@@ -83,6 +84,24 @@ def test_sweep_takes_several_students(run: Run, images: Path, tmp_path: Path) ->
     assert about["trained_on"]["s14-mask"] == "pixel_mask(fraction=0.5..0.9)"
     assert about["pair"] == ["s14-noise", "s14-mask"]
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_benchmark_takes_several_students(run: Run, refused: Refused, images: Path, tmp_path: Path) -> None:
+    words = ("benchmark", "s14-noise", "--student", "s14-common", "--images", images, *SMALL)
+    asked = (*words, "--corruptions", "fog,gaussian_noise", "--severities", "1,4")
+    done = run(*asked, "--no-cache", "--csv", "b.csv", "--json", "b.json", "--figure", "b.png")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "b.csv")
+    assert len(table) == 2 * 2 * 3
+    assert list(table["view"][:3]) == ["teacher", "s14-noise", "s14-common"]
+    found = load_benchmark(tmp_path / "b.json")
+    pd.testing.assert_frame_equal(found.frame(), table, atol=1e-9)
+    about = json.loads((tmp_path / "b.json").read_text())
+    assert about["mean_error"] == pytest.approx(found.mean_error)
+    assert about["pair"] == ["s14-noise", "s14-common"]
+    assert f"{found.mean_error['s14-common']:.3f}" in done.stdout
+    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    refused([*words, "--severities", "6"], "severities: expected numbers from 1 to 5, ImageNet-C's; got 6")
 
 
 def test_embed_and_evaluate_take_folders_of_real_pairs(run: Run, images: Path, tmp_path: Path) -> None:

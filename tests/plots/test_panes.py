@@ -12,14 +12,14 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from explorer import evaluate, sweep
+from explorer import benchmark, evaluate, sweep
 from explorer.data.image import to_uint8
 from explorer.data.sets import ImageSet
 from explorer.evaluation.embedding import VIEWS, embed_pair
 from explorer.evaluation.projection import project
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views, attribution
 from explorer.plots import lettering
-from explorer.plots.evaluation import plot_evaluation, plot_projection, plot_sweep
+from explorer.plots.evaluation import plot_benchmark, plot_evaluation, plot_projection, plot_sweep
 from explorer.plots.overlays import overlay
 from explorer.plots.panes import plot_attribution, plot_curves, plot_panes
 from explorer.plots.style import to_image, to_png
@@ -81,6 +81,26 @@ def test_a_sweep_shows_both_curves_and_what_was_trained(images: ImageSet) -> Non
         np.testing.assert_allclose(line.get_xydata()[:, 1], [row["cls_cosine"] for row in found.rows[who]])
     assert not figure.get_suptitle()
     assert "never trained on" in plot_sweep(sweep(pair(), images, "pixel_mask", (0.1, 0.3))).get_suptitle()
+
+
+@pytest.mark.parametrize("measure", ["cls_cosine", "attention_js"])
+def test_a_benchmark_shows_teacher_student_and_difference(images: ImageSet, measure: str) -> None:
+    found = benchmark(pair("fog:2"), images, ("fog", "snow"), (1, 2), cache=False)
+    figure = plot_benchmark(found, measure)
+    first, second, last = figure.axes[:3]
+    teacher, student = (found.sheet(name, measure) for name in ("teacher", "student"))
+    for ax, values in ((first, teacher), (second, student), (last, student - teacher)):
+        np.testing.assert_allclose(ax.images[0].get_array(), values)
+    assert first.images[0].get_clim() == second.images[0].get_clim()
+    low, high = last.images[0].get_clim()
+    assert low == -high
+    red, _, blue, _ = last.images[0].cmap(1.0)  # of a student that has more of the measure
+    assert (blue > red) == (measure == "cls_cosine")
+    assert [line.get_xydata().tolist() for line in second.get_lines()] == [[[1, 0]]] * 2
+    assert not first.get_lines()
+    assert [label.get_text() for label in first.get_yticklabels()] == ["Fog", "Snow"]
+    with pytest.raises(ValueError, match="unknown measure 'cosine'"):
+        plot_benchmark(found, "cosine")
 
 
 def test_an_evaluation_shows_accuracy_and_interval(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from PIL import Image
 from explorer import distortion, sweep
 from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
+from explorer.evaluation.benchmarking import MEASURED, benchmark_steps
 from explorer.evaluation.embedding import VIEWS, PairEmbedding, embed_pair
 from explorer.models.pairs import Pair
 from explorer.scenes import evaluation as map_scene
-from explorer.scenes.evaluation import embedding_scene, sprite, sweep_scene
+from explorer.scenes.evaluation import benchmark_scene, embedding_scene, sprite, sweep_scene
 from tests.small import NOISE, network, pair, picture_folder, picture_set
 
 
@@ -120,6 +121,22 @@ def test_a_sweep_that_goes_on_and_one_that_has_ended(images: ImageSet) -> None:
             assert series[who] == [row[series["id"]] for row in found.rows[who]]
     assert scene["series"][3]["reference"] == found.ceiling
     assert sweep_scene(found)["progress"] is None
+
+
+def test_a_benchmark_that_goes_on_and_one_that_has_ended(images: ImageSet) -> None:
+    steps = list(benchmark_steps(pair("fog:2"), images, ("fog", "snow"), (2, 5), cache=False))
+    scene = json.loads(json.dumps(benchmark_scene(steps[1], running=True, caption="here"), allow_nan=False))
+    assert scene["progress"] == {"done": 2, "total": 4}
+    assert [shown["values"]["cls_cosine"][1] for shown in scene["networks"]] == [[None, None]] * 2
+    assert [shown["error"] for shown in scene["networks"]] == [None, None]
+    scene = json.loads(json.dumps(benchmark_scene(steps[-1]), allow_nan=False))
+    assert scene["progress"] is None
+    assert scene["networks"][1]["learned"] == [[True, False], [False, False]]
+    assert scene["networks"][1]["error"] == pytest.approx(steps[-1].mean_error["student"])
+    assert [measure["id"] for measure in scene["measures"]] == list(MEASURED)
+    for shown in scene["networks"]:
+        for name in MEASURED:
+            np.testing.assert_allclose(shown["values"][name], steps[-1].sheet(shown["name"], name), atol=6e-5)
 
 
 def test_an_untouched_student_has_no_curve(images: ImageSet) -> None:

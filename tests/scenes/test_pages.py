@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from explorer import Pair, Section, compare, distortion, load_pair, page, save_page
+from explorer.evaluation.benchmarking import benchmark
 from explorer.evaluation.embedding import embed_pair
 from explorer.evaluation.sweeping import sweep
 from explorer.inspection.comparison import Comparison
@@ -182,6 +183,16 @@ def test_a_recovery_and_a_sweep_from_disk(browser: Browser, tmp_path: Path) -> N
     with opened(browser, save_page(swept, tmp_path / "sweep.html", settings={"chosen": 1})) as found:
         assert state(found)["value"] == 0.5
         assert found.locator(".vx-sweepcharts > *").count() == 4
+
+
+@pytest.mark.browser
+def test_a_benchmark_from_disk(browser: Browser, tmp_path: Path) -> None:
+    images = picture_set(tmp_path / "pictures", 1)
+    sheet = benchmark(pair(), images, ("fog", "snow"), (1, 5), cache=False)
+    with opened(browser, save_page(sheet, tmp_path / "sheet.html", settings={"measure": "retrieval"})) as found:
+        assert state(found)["measure"] == "retrieval"
+        assert found.locator("[data-sheet] td").count() == 3 * 4
+        assert "3 pictures at 32 x 32 px" in found.locator("#page-facts").inner_text()
 
 
 @pytest.mark.browser
