@@ -3,12 +3,11 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from explorer.cli.parts import PROGRAM, Command
+from explorer.cli.parts import PROGRAM, Command, on_error, progress
 from explorer.cli.results import (
     beside,
     check_options,
     deliver,
-    images_of,
     numbers_list,
     pair_of,
     progress_bar,
@@ -20,8 +19,9 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from explorer.data.sets import ImageSet
     from explorer.evaluation.benchmarking import Benchmark
-
+    from explorer.models.pairs import Pair
 
 _BENCHMARK_HELP = f"""\
 How far teacher and student drift from what the teacher sees in the clean pictures, under the 15 common corruptions of
@@ -62,13 +62,8 @@ def _benchmark(options: argparse.Namespace) -> None:
     check_options(options)
     pair = pair_of(options)
     pairs = beside(options, pair)
-    options.align = False
-    images = images_of(options, options.images, options.split, pair)
-    train = None
-    if options.train is not None:
-        limit, options.limit = options.limit, None  # of the pictures that are measured
-        train = images_of(options, options.train, options.train_split, pair)
-        options.limit = limit
+    images = _images(options, pair, options.images, options.split, options.limit)
+    train = None if options.train is None else _images(options, pair, options.train, options.train_split)
     from explorer.evaluation.benchmarking import benchmark
 
     asked = options.corruptions if "," not in options.corruptions else options.corruptions.split(",")
@@ -94,6 +89,16 @@ def _benchmark(options: argparse.Namespace) -> None:
     sets = (images,) if train is None else (images, train)
     deliver(options, pairs, sets, found.frame(), {**found.about(), "mean_error": found.mean_error}, draw, _shown(found))
     print(found.summary().to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
+
+
+def _images(
+    options: argparse.Namespace, pair: "Pair", source: str, split: str | None, limit: int | None = None
+) -> "ImageSet":
+    with progress(f"looking for pictures in {source}"):
+        from explorer.data.sources import load_images
+
+        read = {"split": split, "on_error": on_error(options), "labels": options.labels}
+        return load_images(source, pair.teacher.image_size, limit, **read)
 
 
 def _shown(found: "Benchmark") -> "pandas.DataFrame":

@@ -14,7 +14,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
@@ -360,7 +360,7 @@ def benchmark_steps(
         weights=(teacher.source, *(each.weights[1] for each in pairs.values())),
         sha256={name: backbone.sha256 for name, backbone in job.networks.items()},
     )
-    return _measured(job, empty, _folder(cache), progress)
+    return _measured(job, empty, _Cache(cache), progress)
 
 
 class _Fitted:
@@ -426,9 +426,9 @@ class _Job:
         }
 
 
-def _measured(job: _Job, empty: Benchmark, folder: Path | None, progress: Told | None) -> Iterator[Benchmark]:
+def _measured(job: _Job, empty: Benchmark, cache: "_Cache", progress: Told | None) -> Iterator[Benchmark]:
     keys = {name: job.key(name) for name in job.networks}  # an untouched copy has its teacher's
-    kept = {key: _Cells(folder, key) for key in keys.values()}
+    kept = {key: _Cells(cache, key) for key in keys.values()}
     cells = {name: kept[key] for name, key in keys.items()}
     todo = [part for row in job.rows if (part := _missing(row, cells))]
     views = [len(job.images) * (1 + len(whom) * len(row.values)) for row, whom in todo]
@@ -510,38 +510,51 @@ def _severities(asked: Sequence[Severity]) -> tuple[Severity, ...]:
 # What is kept.
 
 
-def _folder(cache: bool | str | os.PathLike) -> Path | None:
-    """Where finished cells are kept; None where nothing can be written to the user's cache."""
-    if cache is False:
-        return None
-    folder = cache_dir() / "benchmarks" if cache is True else Path(cache)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no right to write there: {folder}")
-    except OSError as error:
-        problem = f"benchmarks cannot be kept in '{folder}' ({error.strerror or error})"
-        if cache is not True:
-            raise CacheError(f"{problem}; choose another folder: benchmark(..., cache=...)") from error
-        _log.warning("%s. They are measured without being kept", problem)
-        return None
-    return folder
+class _Cache:
+    """The folder in which finished cells are kept, if there is one.
+
+    The user's own, where nothing can be written, is done without; a folder that was named has to do.
+    """
+
+    def __init__(self, cache: bool | str | os.PathLike) -> None:
+        self.named = cache is not True
+        self.folder = None if cache is False else cache_dir() / "benchmarks" if cache is True else Path(cache)
+        if self.folder is not None:
+            with self.keeping():
+                self.folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Raises: CacheError, the folder was named and cannot be written to."""
+        try:
+            yield
+        except OSError as error:
+            problem = f"benchmarks cannot be kept in '{self.folder}' ({error.strerror or error})"
+            if self.named:
+                raise CacheError(f"{problem}; choose another folder: benchmark(..., cache=...)") from error
+            _log.warning("%s. They are measured without being kept", problem)
+            self.folder = None
 
 
 class _Cells:
     """The finished cells of one network, by the spec of their damage, and the file in which they are kept."""
 
-    def __init__(self, folder: Path | None, key: str) -> None:
-        self.key, self.file = key, None if folder is None else folder / f"{key}.json"
+    def __init__(self, cache: _Cache, key: str) -> None:
+        self.cache, self.key = cache, key
         self.found = self._read()
+
+    @property
+    def file(self) -> Path | None:
+        return None if self.cache.folder is None else self.cache.folder / f"{self.key}.json"
 
     def add(self, found: Mapping[str, Cell]) -> None:
         self.found = {**self._read(), **self.found, **found}  # another process may have measured others meanwhile
         if self.file is None:
             return
-        with atomic_path(self.file) as part:
-            part.write_text(json.dumps({"key": self.key, "cells": self.found}, allow_nan=False), encoding="utf-8")
-        _prune(self.file)
+        with self.cache.keeping():
+            with atomic_path(self.file) as part:
+                part.write_text(json.dumps({"key": self.key, "cells": self.found}, allow_nan=False), encoding="utf-8")
+            _prune(self.file)
 
     def _read(self) -> dict[str, Cell]:
         """What the file holds; nothing where it is missing or damaged, so that it is measured again."""

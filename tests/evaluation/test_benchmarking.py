@@ -1,6 +1,9 @@
 """A benchmark: the same numbers as `sweep` cell by cell, errors by hand, and a stopped run that goes on."""
 
+import errno
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from explorer.evaluation.features import CacheError
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from explorer.system.files import CACHE_VARIABLE
+from tests.disks import end_of, forked
 from tests.small import network, pair, picture_folder, picture_set
 
 NAMES, SEVERITIES = ("fog", "gaussian_noise", "saturate"), (1, 4)
@@ -127,14 +131,18 @@ def test_what_a_student_was_trained_on_is_marked(found: Benchmark) -> None:
         assert {everything.trained_on("student", name, s) for s in (1, 3, 5)} == {name in CORRUPTIONS["imagenet-c"]}
 
 
-def test_a_stopped_run_goes_on_and_measures_only_what_is_missing(
+def test_a_killed_run_goes_on_and_measures_only_what_is_missing(
     both: Pair, images: ImageSet, found: Benchmark, tmp_path: Path, passes: list[str]
 ) -> None:
-    steps = benchmark_steps(both, images, NAMES, SEVERITIES, seed=3, cache=tmp_path, batch_size=12)
-    assert [next(steps).done for _ in range(2)] == [0, 2]  # first the clean pictures, then fog
-    steps.close()  # type: ignore[attr-defined]
-    assert len(passes) == (1 + 2) + (1 + 2 * 2)
-    passes.clear()
+    def work() -> None:
+        for step in benchmark_steps(both, images, NAMES, SEVERITIES, seed=3, cache=tmp_path, progress=killed_late):
+            assert step.done <= 2  # the clean pictures, then fog
+
+    def killed_late(done: int, _total: int) -> None:
+        if done > 12 * (1 + 2) + 12 * (1 + 2 * 2) + 12:  # in the midst of the noise
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert end_of(forked(work)) == -signal.SIGKILL
     told: list[tuple[int, int]] = []
     again = benchmark(
         both, images, NAMES, SEVERITIES, seed=3, cache=tmp_path, batch_size=12, progress=lambda *at: told.append(at)
@@ -281,6 +289,20 @@ def test_a_folder_that_cannot_be_written_to(both: Pair, images: ImageSet, tmp_pa
         benchmark(both, images, "fog", (3,), cache=tmp_path / "file")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
     assert benchmark(both, images[:2], "fog", (3,)).done == 1
+
+
+def test_a_disk_that_is_full_ends_no_run_in_the_users_cache(
+    both: Pair, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_file: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(benchmarking, "atomic_path", full)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert benchmark(both, images[:2], ("fog", "snow"), (3,)).done == 2
+    assert len([line for line in caplog.messages if "No space left on device" in line]) == 1
+    with pytest.raises(CacheError, match="No space left"):
+        benchmark(both, images[:2], "fog", (3,), cache=tmp_path / "named")
 
 
 def test_few_files_are_kept(both: Pair, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
