@@ -66,13 +66,16 @@ def test_every_small_student_has_a_sheet_of_its_own() -> None:
         assert found.sha256["student"] == read_card(name)["student_sha256"]
         assert found.corruptions == CORRUPTIONS["common"]
         assert found.done == 95
-        assert found.mean_error["student"] < 1
+        ahead = found.sheet("student") - found.sheet("teacher")
+        learned = [found.trained_on("student", *place) for place in found.places]
+        assert not any(learned) or ahead.flatten()[learned].mean() > 0.03
         assert asset_path(f"benchmarks/{name}.json").stat().st_size < 50_000
     together = first_look.sheet_of(SHIPPED[:4])
     assert together is not None
     assert list(together.cells) == ["teacher", *SHIPPED[:4]]
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_a_shipped_sheet_is_what_the_models_give() -> None:
     shipped = first_look.sheet_of(("s14-noise",))
