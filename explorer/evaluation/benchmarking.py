@@ -374,10 +374,10 @@ class _Fitted:
 
     @property
     def key(self) -> list[Any]:
-        return [self.kind, self.train.digest, self.train.labels]
+        return [self.kind, self.train.digest, _plain(self.train.labels)]
 
     def probe(self, progress: Told | None) -> Probe:
-        features = embed(self.teacher, self.train, cache=self.cache is not False, progress=progress)
+        features = embed(self.teacher, self.train, cache=self.cache, progress=progress)
         return fit_on_features(self.kind, features.embedding, self.train.labels or ())
 
 
@@ -407,7 +407,7 @@ class _Job:
             "network": self.digests[name],
             "pictures": self.images.digest,
             "size": list(teacher.height_width),
-            "labels": self.images.labels,
+            "labels": _plain(self.images.labels),
             "seed": self.seed,
             "generator": teacher.device.type,  # a GPU draws other numbers
             "probe": None if self.fitted is None else self.fitted.key,
@@ -473,6 +473,11 @@ def _cell(numbers: Mapping[str, float | None]) -> Cell:
     """What of a sweep's numbers a cell holds."""
     accuracy = numbers.get("accuracy", numbers["nearest_label"])
     return {**{name: numbers[name] for name in _OF_A_SWEEP}, "accuracy": accuracy}
+
+
+def _plain(labels: Sequence[int] | None) -> list[int] | None:
+    """As JSON has them; some data sets give NumPy's numbers."""
+    return None if labels is None else [int(label) for label in labels]
 
 
 def _digest(backbone: Backbone) -> str:

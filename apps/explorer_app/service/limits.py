@@ -25,6 +25,7 @@ class Limits:
         public: whether strangers are expected: then backbones are the aliases alone, for any other name would have this
             machine download and keep what the visitor chose, and students are adapters alone, of a megabyte each.
         steps, minutes: of a run.
+        sheet: how many pictures are measured under all corruptions.
         waiting: how many runs may wait for their turn.
         upload: of one file, as Gradio writes it; a checkpoint may be large, a picture may not (see `pictures`).
         endpoints: which of `ENDPOINTS` programs can reach.
@@ -33,6 +34,7 @@ class Limits:
     public: bool = False
     steps: int = 2000
     minutes: float = float("inf")
+    sheet: int = 64
     waiting: int = 16
     upload: str = "700mb"
     endpoints: tuple[str, ...] = ENDPOINTS
@@ -65,7 +67,7 @@ def _from_environment() -> Limits:
     in_space = "1" if "SPACE_ID" in os.environ else "0"
     if os.environ.get(PUBLIC_VARIABLE, in_space) in ("", "0"):
         return Limits(endpoints=endpoints)
-    return Limits(public=True, steps=100, minutes=5, waiting=4, upload="20mb", endpoints=endpoints)
+    return Limits(public=True, steps=100, minutes=5, sheet=8, waiting=4, upload="20mb", endpoints=endpoints)
 
 
 def _endpoints(listed: str | None) -> tuple[str, ...]:

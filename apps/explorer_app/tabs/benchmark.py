@@ -25,6 +25,7 @@ from explorer_app.service import first_look
 from explorer_app.service.background import Background
 from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import ToldError, notice, told
+from explorer_app.service.limits import LIMITS
 from explorer_app.service.models import UNTOUCHED, called
 from explorer_app.service.pace import in_words, seconds_a_picture
 from explorer_app.service.pictures import Source, picture_set, source_of, title
@@ -32,7 +33,7 @@ from explorer_app.service.question import SYNTHETIC, Question
 from explorer_app.tabs.shared import MADE, Follows, Made, Page, bar, mark, settings, status_and_mark
 
 HEADING = "### Every corruption on one sheet"
-QUEUE: dict[str, Any] = {"concurrency_id": "sweep", "concurrency_limit": 1, **PRIVATE}
+QUEUE: dict[str, Any] = {"concurrency_id": "benchmark", "concurrency_limit": 1, **PRIVATE}
 COUNTS = (8, 16, 32, 64)
 OPENS, UP = "attention", "() => scrollTo({ top: 0 })"
 _BATCH = 8
@@ -48,7 +49,8 @@ def build_benchmark(page: Page, chosen: gr.Dropdown) -> Follows:
     """
     gr.Markdown(HEADING, elem_id="sheet-heading")
     with gr.Row(elem_id="sheet-form"):
-        count = gr.Radio(list(COUNTS), value=16, label="How many", elem_id="sheet-count")
+        counts = [count for count in COUNTS if count <= LIMITS.sheet]  # Gradio takes no other
+        count = gr.Radio(counts, value=min(16, LIMITS.sheet), label="How many", elem_id="sheet-count")
         start = gr.Button("Measure on these photos", variant="primary", elem_id="measure-sheet", min_width=90)
         stop = gr.Button("Stop", elem_id="stop-sheet", min_width=90)
     status, line = status_and_mark("sheet")
