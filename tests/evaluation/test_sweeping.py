@@ -218,3 +218,14 @@ def test_several_students_stand_beside_one_teacher(both: Pair, images: ImageSet)
         sweep({"a": both, "b": replace(other, teacher=network(9))}, images, "gaussian_noise", VALUES)
     with pytest.raises(InputError, match="name"):
         sweep({"teacher": both}, images, "gaussian_noise", VALUES)
+
+
+def test_single_networks_are_measured_as_they_are_together(both: Pair, images: ImageSet) -> None:
+    strengths = strengths_of("gaussian_noise", (0.3,))
+    *_, whole = sweep_steps(both, images, strengths)
+    for name in ("teacher", "student"):
+        *_, alone = sweep_steps(both, images, strengths, only=[name])
+        assert alone.rows == {name: whole.rows[name]}
+    same = Pair(teacher=both.teacher, student=both.teacher, distortion=distortion("none"), card={})
+    *_, copy = sweep_steps(same, images, strengths, only=["student"])
+    assert copy.rows == {"student": whole.rows["teacher"]}
