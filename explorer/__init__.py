@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.version import __version__
 
 if TYPE_CHECKING:
+    from explorer.analysis.dense import PatchMatches, foreground, patch_clusters, patch_matches, propagate_labels
     from explorer.analysis.maps import attention_map, pca_rgb, rollout
     from explorer.analysis.metrics import top_mass
     from explorer.analysis.norms import TokenNorms, token_norms
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from explorer.training.records import CheckpointError, DivergedError, Record
 
 _HOME = {
+    "analysis.dense": ("PatchMatches", "foreground", "patch_clusters", "patch_matches", "propagate_labels"),
     "analysis.maps": ("attention_map", "pca_rgb", "rollout"),
     "analysis.metrics": ("top_mass",),
     "analysis.norms": ("TokenNorms", "token_norms"),
@@ -120,6 +122,7 @@ __all__ = [
     "Pair",
     "PairError",
     "Part",
+    "PatchMatches",
     "PictureProbe",
     "Projection",
     "Record",
@@ -149,6 +152,7 @@ __all__ = [
     "export_pair",
     "export_student",
     "fit_probe",
+    "foreground",
     "import_pair",
     "intervene",
     "list_backbones",
@@ -163,9 +167,12 @@ __all__ = [
     "most_attended",
     "nearest_pictures",
     "page",
+    "patch_clusters",
+    "patch_matches",
     "patch_similarity",
     "pca_rgb",
     "project",
+    "propagate_labels",
     "push_pair",
     "register_distortion",
     "rollout",

@@ -4,6 +4,7 @@ Maps are raw: nothing is stretched to its own maximum, so that two maps can be c
 the business of plots.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -110,14 +111,9 @@ def pca_rgb(
         ValueError: features of several sizes, or with NaN or infinite values.
     """
     traces = (trace, *others)
-    tokens = [t.patches[:, t.position(layer)].float() for t in traces]
-    sizes = sorted({x.shape[-1] for x in tokens})
-    if len(sizes) > 1:
-        raise InputError(f"one PCA needs features of one size, such as those of a teacher and its student; got {sizes}")
+    tokens = patches_of_one_size(traces, layer)
     flat = torch.cat([rearrange(x, "b p d -> (b p) d") for x in tokens])
-    if not torch.isfinite(flat).all():
-        raise InputError("the patches hold NaN or infinite values: look for what broke the model that they come from")
-    mean, components = _principal_components(flat)
+    mean, components = principal_components(flat)
     low, high = ((flat - mean) @ components).quantile(torch.tensor([0.01, 0.99], device=flat.device), dim=0)
     span = (high - low).clamp_min(1e-6)
     colours = tuple(
@@ -127,9 +123,27 @@ def pca_rgb(
     return colours if others else colours[0]
 
 
-def _principal_components(
+def patches_of_one_size(traces: Iterable[Trace], layer: int) -> list[Float[Tensor, "batch patch dim"]]:
+    """The patch features of one layer of several views, in float32.
+
+    Raises:
+        ValueError: features of several sizes, or with NaN or infinite values; a block that was not traced.
+    """
+    tokens = [t.patches[:, t.position(layer)].float() for t in traces]
+    sizes = sorted({x.shape[-1] for x in tokens})
+    if len(sizes) > 1:
+        raise InputError(
+            f"views are put together by features of one size, such as those of a teacher and its student; got {sizes}"
+        )
+    if not all(torch.isfinite(x).all() for x in tokens):
+        raise InputError("the patches hold NaN or infinite values: look for what broke the model that they come from")
+    return tokens
+
+
+def principal_components(
     features: Float[Tensor, "sample dim"], count: int = 3
 ) -> tuple[Float[Tensor, " dim"], Float[Tensor, "dim component"]]:
+    """Their mean, and the directions in which they differ most; the largest loading of each is positive."""
     mean = features.mean(dim=0)
     centred = (features - mean).double()
     vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -count:].flip(1)

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
+from explorer.analysis.dense import LabelVote
 from explorer.data.masks import IGNORED, SegmentedSet
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
@@ -225,7 +226,8 @@ def evaluate_dense(
         pixels[view] = []
         for draw in range(count) if view.endswith("distorted") else (None,):
             rows = np.concatenate([*look(backbone, train, draw, "train")])[known]
-            vote = vote or _Vote(rows, labels[known])  # the first view is the reference: the clean teacher
+            if vote is None:  # the first view is the reference: the clean teacher
+                vote = LabelVote(rows, labels[known], rows.mean(axis=0), NEIGHBOURS)
             probe = fit_on_features("linear", rows, labels[known], regularisation=REGULARISATION)
             both = [_segmented((probe, vote), patches, backbone) for patches in look(backbone, test, draw, "test")]
             drawn = np.stack(both, axis=1)
@@ -305,29 +307,6 @@ class _Look:
                 self.progress(self.done, self.total)
 
 
-class _Vote:
-    """The classes of the nearest labelled patches, by centred cosine.
-
-    In single precision, as there are many: `explorer.evaluation.probes` would take several times as long.
-    """
-
-    def __init__(self, rows: Float[np.ndarray, "patch dim"], labels: UInt8[np.ndarray, " patch"]) -> None:
-        values, places = np.unique(labels, return_inverse=True)
-        self.classes = tuple(values.tolist())
-        self.ballots = torch.eye(len(values))[places]
-        self.centre = torch.from_numpy(rows.mean(axis=0))
-        self.towards = self._directions(rows).T
-
-    def probabilities(self, rows: Float[np.ndarray, "patch dim"]) -> Float[np.ndarray, "patch class"]:
-        """The share of the votes of each of `classes`."""
-        cosines = self._directions(rows) @ self.towards
-        nearest = cosines.topk(min(NEIGHBOURS, cosines.shape[1]), dim=1).indices
-        return self.ballots[nearest].mean(dim=1).numpy()
-
-    def _directions(self, rows: Float[np.ndarray, "patch dim"]) -> Float[Tensor, "patch dim"]:
-        return normalize(torch.from_numpy(rows) - self.centre, dim=1)
-
-
 def _patch_classes(mask: UInt8[np.ndarray, "height width"], grid: Grid) -> UInt8[np.ndarray, " patch"]:
     """The class of most pixels of each patch; `IGNORED` where most have none."""
     rows, cols = (np.arange(length) * patches // length for length, patches in zip(mask.shape, grid, strict=True))
@@ -337,7 +316,7 @@ def _patch_classes(mask: UInt8[np.ndarray, "height width"], grid: Grid) -> UInt8
 
 
 def _segmented(
-    readers: "tuple[Probe | _Vote, ...]", patches: Float[np.ndarray, "patch dim"], backbone: Backbone
+    readers: tuple[Probe | LabelVote, ...], patches: Float[np.ndarray, "patch dim"], backbone: Backbone
 ) -> UInt8[np.ndarray, "reader height width"]:
     """The value of each pixel's most likely class, as each of several readers tells it."""
     told = []

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +26,7 @@ from explorer import (
     metrics,
     register_distortion,
 )
-from explorer.analysis import maps, similarity
+from explorer.analysis import dense, maps, similarity
 from explorer.inspection.attribution import METHODS, attribution
 from explorer.inspection.attribution_quality import quality
 from explorer.models.adapters import Trainable, put_in, trained_shapes
@@ -119,6 +119,12 @@ CASES: dict[Callable, Callable[[], Any]] = {
     maps.attention_map: lambda: maps.attention_map(A, query=(1, 2)),
     maps.rollout: lambda: [maps.rollout(A), maps.rollout(A, head="max")],
     maps.pca_rgb: lambda: maps.pca_rgb(A, B),
+    maps.patches_of_one_size: lambda: maps.patches_of_one_size((A, B), -1),
+    maps.principal_components: lambda: maps.principal_components(A.patches[0, -1]),
+    dense.foreground: lambda: dense.foreground(A, B),
+    dense.patch_clusters: lambda: dense.patch_clusters(A, B, clusters=2),
+    dense.patch_matches: lambda: astuple(dense.patch_matches(A, B)),
+    dense.propagate_labels: lambda: dense.propagate_labels(A[0:1], B, [(0, 1, 2), (1, 0, 3)]),
     similarity.alignment: lambda: similarity.alignment(A, B),
     similarity.patch_similarity: lambda: similarity.patch_similarity(A, (0, 1), B),
     losses.combine: lambda: losses.combine(A, B, **dict.fromkeys(losses.LEVELS, 1.0)),  # type: ignore[arg-type]
@@ -132,7 +138,7 @@ def public(module: ModuleType) -> set[Callable]:
 
 
 def test_no_function_of_traces_and_tensors_is_left_out() -> None:
-    assert set(CASES) == set().union(*map(public, (metrics, maps, similarity, losses)))
+    assert set(CASES) == set().union(*map(public, (dense, metrics, maps, similarity, losses)))
 
 
 @inside
