@@ -78,9 +78,9 @@ def patch_clusters(
 
     k-means is scikit-learn's (Lloyd's). Its first centres are not drawn but sought, as in the BUILD step of Kaufman and
     Rousseeuw 1990 (chapter 2, PAM, here with squared distances): each is the patch that brings the others nearest to
-    their centre, among at most 512 patches that are evenly spread over all. So nothing depends on a seed; on twelve photos (ViT-S/14,
-    six clusters) the sum of squares came out 1.5 % above the best of ten draws by k-means++, of which one draw alone
-    was 4.5 % above.
+    their centre, among at most 512 patches that are evenly spread over all. So nothing depends on a seed. On twelve
+    photos (ViT-S/14, six clusters) the sum of squares came out 1.5 % above that of the best of ten draws by k-means++;
+    a single draw was 4.5 % above it.
 
     Args:
         trace: the reference, on which the clusters are fitted.

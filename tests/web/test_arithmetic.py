@@ -7,9 +7,12 @@ from pathlib import Path
 import fixtures
 import numpy as np
 import pytest
+import torch
 from playwright.sync_api import Browser
 
-from explorer import web
+import explorer as ex
+from explorer import metrics, web
+from explorer.models.trace import Grid, Trace
 from explorer.plots.style import scale_end
 from explorer.web.linker import linked
 
@@ -35,6 +38,7 @@ CALL = """([text, values]) => {
 FOLDER = Path(web.__file__).parent
 PURE = (
     "arrays",
+    "dense",
     "features",
     "format",
     "maps",
@@ -241,6 +245,112 @@ def test_cosines_of_stored_rows(call: Call, generator: np.random.Generator) -> N
 def test_ranks_begin_at_one_and_bear_rounding(call: Call) -> None:
     assert call("modules.features.rankOf(Float64Array.of(0.2, 0.9, 0.5, 0.9000000001), 1)") == 1
     assert call("modules.features.rankOf(Float64Array.of(0.2, 0.9, 0.5, 0.7), 2)") == 3
+
+
+# ---------------------------------------------------------------- what patches know
+
+
+def trace_of(stored: np.ndarray, rows: int, cols: int) -> Trace:
+    """Features of patches alone, of one picture and one block."""
+    return Trace(
+        embedding=torch.zeros(1, stored.shape[1]),
+        cls=None,
+        patches=torch.tensor(stored[None, None], dtype=torch.float32),
+        attention=None,
+        layers=(0,),
+        grid=Grid(rows, cols),
+        prefix=0,
+    )
+
+
+@pytest.fixture(scope="module", params=[(16, 16, 384), (9, 14, 32)], ids=["16x16", "9x14"])
+def seen(request: pytest.FixtureRequest) -> tuple[list[Trace], str, dict]:
+    """Four views as traces of what is stored, and as they travel, with the expression that reads them."""
+    rows, cols, dim = request.param
+    stored = [fixtures.quantise(values) for values in fixtures.features(rows, cols, dim).values()]
+    traces = [trace_of(values, rows, cols) for values in stored]
+    views = "views.map((each) => modules.features.featuresOf(modules.arrays.decodeArray(each)))"
+    asked = {"views": [fixtures.encode(values) for values in stored], "grid": {"rows": rows, "cols": cols}}
+    return traces, views, asked
+
+
+def flat(maps: tuple) -> np.ndarray:
+    """View, patch."""
+    return np.stack([each[0].flatten().numpy() for each in maps])
+
+
+def test_the_foreground_is_the_librarys(call: Call, seen: tuple) -> None:
+    traces, views, asked = seen
+    expected = flat(ex.foreground(*traces))
+    got = call(f"modules.dense.foregroundOf({views}, grid)", **asked)
+    np.testing.assert_allclose(got, expected, atol=2e-4)
+    masks = expected > 0
+    shared = [(masks[0] & mask).sum() / (masks[0] | mask).sum() for mask in masks]
+    overlaps = call("values.map((each) => modules.dense.overlapAbove(each, values[0]))", values=expected.tolist())
+    assert overlaps == pytest.approx(shared)
+    assert call("Number.isNaN(modules.dense.overlapAbove([-1], [0]))")
+
+
+@pytest.mark.parametrize("clusters", [2, 6, 12])
+def test_clusters_are_the_librarys(call: Call, seen: tuple, clusters: int) -> None:
+    traces, views, asked = seen
+    expected = flat(ex.patch_clusters(*traces, clusters=clusters))
+    got = call(f"modules.dense.clustersOf({views}, {clusters})", **asked)
+    np.testing.assert_array_equal(got, expected)
+    same = call("values.map((each) => modules.dense.sameShare(each, values[0]))", values=expected.tolist())
+    assert same == pytest.approx((expected == expected[0]).mean(axis=1))
+
+
+def test_first_centres_of_many_patches_are_sought_among_some(call: Call) -> None:
+    """The same ones as in the library."""
+    stored = fixtures.quantise(fixtures.features(32, 33, 12)["teacher_clean"])
+    trace = trace_of(stored, 32, 33)
+    read = "modules.features.featuresOf(modules.arrays.decodeArray(view))"
+    got = call(f"modules.dense.clustersOf([{read}], 5)[0]", view=fixtures.encode(stored))
+    np.testing.assert_array_equal(got, ex.patch_clusters(trace, clusters=5).flatten())
+
+
+def test_matches_are_the_librarys(call: Call, seen: tuple) -> None:
+    traces, views, asked = seen
+    cols = traces[0].grid.cols
+    for place, other in enumerate(traces):
+        expected = ex.patch_matches(traces[0], other)
+        sought = "modules.dense.soughtPatches(grid)"
+        got = call(
+            f"(([first, ...rest], at) => modules.dense.matchesOf(first, [first, ...rest][at], {sought}, grid.cols))"
+            f"({views}, {place})",
+            **asked,
+        )
+        assert [each["sought"] for each in got] == list(range(traces[0].grid.patches))
+        assert [list(divmod(each["found"], cols)) for each in got] == expected.positions[0].tolist()
+        assert np.mean([each["right"] for each in got]) == pytest.approx(expected.share_right)
+    cosines = [float(metrics.cosine(traces[0].patches[:, 0], each.patches[:, 0])) for each in traces]
+    got = call(
+        f"(([first, ...rest]) => [first, ...rest].map((each) => modules.dense.patchCosine(first, each)))({views})",
+        **asked,
+    )
+    assert got == pytest.approx(cosines, abs=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(16, 16), (24, 25), (32, 32), (37, 50), (64, 64)])
+def test_of_fine_grids_some_patches_are_matched(call: Call, rows: int, cols: int) -> None:
+    got = call("modules.dense.soughtPatches({ rows, cols })", rows=rows, cols=cols)
+    step = math.ceil(math.sqrt(rows * cols / 600))
+    expected = np.arange(rows * cols).reshape(rows, cols)[step // 2 :: step, step // 2 :: step]
+    assert got == expected.ravel().tolist()
+    assert len(got) <= 650
+
+
+def test_labels_are_carried_as_by_the_library(call: Call, seen: tuple) -> None:
+    traces, views, asked = seen
+    clicks = [(2, 3, 1), (7, 12, 2), (5, 5, 1), (8, 0, 6)]
+    expected = [ex.propagate_labels(traces[0], each, clicks).flatten().tolist() for each in traces]
+    given = [{"at": row * traces[0].grid.cols + col, "label": label} for row, col, label in clicks]
+    carried = f"(carry => [carry([]), carry(clicks.slice(0, 1)), carry(clicks)])(modules.dense.createCarrier({views}))"
+    nothing, one, all_of_them = call(carried, clicks=given, **asked)
+    np.testing.assert_array_equal(all_of_them, expected)
+    assert np.unique(nothing).tolist() == [0]
+    assert np.unique(one).tolist() == [1]
 
 
 # ---------------------------------------------------------------- axes and curves
