@@ -3,7 +3,7 @@
 
 const browser = [
   "AbortController", "atob", "Blob", "btoa", "cancelAnimationFrame", "clearInterval", "clearTimeout",
-  "CompressionStream", "DecompressionStream", "document", "Element", "Event", "FACTORY", "getComputedStyle", "Image",
+  "CompressionStream", "DecompressionStream", "document", "DOMMatrix", "Element", "Event", "FACTORY", "getComputedStyle", "Image",
   "localStorage", "location", "MutationObserver",
   "navigator", "Path2D", "performance", "queueMicrotask", "requestAnimationFrame", "ResizeObserver", "Response",
   "setTimeout", "URL", "URLSearchParams", "window",

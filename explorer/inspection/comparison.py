@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.analysis import metrics
+from explorer.analysis.dense import PatchMatches, foreground, patch_clusters, patch_matches
 from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
 from explorer.analysis.norms import TokenNorms, token_norms
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
@@ -156,8 +157,29 @@ class Comparison:
 
     def colours(self, layer: int = -1) -> dict[str, Float[Tensor, "rows cols 3"]]:
         """Joint PCA colours of the patches of each view: the same colour is the same kind of patch in all of them."""
-        colours = pca_rgb(*(view.trace for view in self.views.values()), layer=layer)
-        return {name: picture[0] for name, picture in zip(self.views, colours, strict=True)}
+        return self._each(pca_rgb(*self._traces, layer=layer))
+
+    def foreground(self, layer: int = -1) -> dict[str, Float[Tensor, "rows cols"]]:
+        """How much each patch of each view belongs to the foreground, which lies above 0; see `explorer.foreground`."""
+        return self._each(foreground(*self._traces, layer=layer))
+
+    def clusters(self, clusters: int = 6, layer: int = -1) -> dict[str, Int[Tensor, "rows cols"]]:
+        """The cluster of each patch of each view, as fitted on the reference; see `explorer.patch_clusters`."""
+        return self._each(patch_clusters(*self._traces, clusters=clusters, layer=layer))
+
+    def matches(self, layer: int = -1) -> dict[str, PatchMatches]:
+        """Where all patches of the reference are found in each other view; see `explorer.patch_matches`."""
+        reference, *others = self._traces
+        found = [patch_matches(reference, other, layer=layer) for other in others]
+        return dict(zip([*self.views][1:], found, strict=True))
+
+    @property
+    def _traces(self) -> list[Trace]:
+        """The reference's first."""
+        return [view.trace for view in self.views.values()]
+
+    def _each(self, maps: Iterable[Tensor]) -> dict[str, Tensor]:
+        return {name: values[0] for name, values in zip(self.views, maps, strict=True)}
 
     def by_layer(self) -> "pandas.DataFrame":
         """How far each other view is from the reference, block by block.

@@ -171,11 +171,11 @@ def plot_similarity(
     """
     maps = {name: to_array(values) for name, values in comparison.similarity(row, col, layer).items()}
     scale = Normalize(min(0.0, lowest(*maps.values())), 1.0)
-    figure, axes = _views_sheet(comparison, bottom=0.72)
+    figure, axes = views_sheet(comparison, bottom=0.72)
     write_title(
         figure,
         f"Patch (row {row}, column {col})",
-        f"cosine with its features · {_layer_text(comparison, layer)} · {damage(comparison)}",
+        f"cosine with its features · {layer_text(comparison, layer)} · {damage(comparison)}",
     )
     for number, (name, ax) in enumerate(zip(comparison.views, axes.flat, strict=False)):
         picture = getattr(comparison, network_and_kind(name)[1])
@@ -198,8 +198,8 @@ def plot_pca(comparison: Comparison, layer: int = -1, opacity: float = 1.0) -> F
     Raises:
         ValueError: a layer that does not exist; opacity out of range.
     """
-    figure, axes = _views_sheet(comparison, bottom=0.2)
-    write_title(figure, damage(comparison), f"patches in joint PCA colours · {_layer_text(comparison, layer)}")
+    figure, axes = views_sheet(comparison, bottom=0.2)
+    write_title(figure, damage(comparison), f"patches in joint PCA colours · {layer_text(comparison, layer)}")
     for (name, colours), ax in zip(comparison.colours(layer).items(), axes.flat, strict=False):
         extent = draw_grey(ax, getattr(comparison, network_and_kind(name)[1]))
         ax.imshow(to_array(colours), extent=extent, interpolation="nearest", alpha=fraction(opacity))
@@ -245,7 +245,7 @@ def _short(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
-def _layer_text(comparison: Comparison, layer: int) -> str:
+def layer_text(comparison: Comparison, layer: int) -> str:
     trace = comparison.reference.trace
     return f"layer {trace.layers[trace.position(layer)]}"
 
@@ -254,7 +254,7 @@ def caption_of(comparison: Comparison, layer: int, head: Head) -> str:
     heads = f"{head} of heads" if isinstance(head, str) else f"head {head}"
     row = {"class token": "of the class token", "attention pooling": "of the pooling", "mean of patches": "of patches"}
     kind = row[comparison.reference.trace.query_kind]
-    return f"attention {kind} · {_layer_text(comparison, layer)} · {heads}"
+    return f"attention {kind} · {layer_text(comparison, layer)} · {heads}"
 
 
 # Parts of matplotlib figures.
@@ -276,7 +276,7 @@ def _sheet(
     return figure, axes
 
 
-def _views_sheet(comparison: Comparison, bottom: float) -> tuple[Figure, np.ndarray]:
+def views_sheet(comparison: Comparison, bottom: float) -> tuple[Figure, np.ndarray]:
     """A pane for each view: columns clean and distorted, a row for each network. Without a clean picture they lie
     beside each other, at most three in a row."""
     count = len(comparison.views)

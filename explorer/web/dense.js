@@ -7,7 +7,7 @@ import { cosinesTo } from "./features.js";
 
 export const NEAR = 1; // patches: so far away, along rows and columns, a match is still right
 const CANDIDATES = 512; // among which k-means seeks its first centres
-const MOST_SOUGHT = 600; // patches: of finer grids every second, third ... one is matched
+const MOST_SOUGHT = 600; // patches that are matched
 const MOST_TURNS = 500;
 const KEPT_CLICKS = 64;
 
@@ -130,9 +130,9 @@ function meansOf(rows, found, before, dim) {
 
 // ---------------------------------------------------------------- matches
 
-/** The patches that are matched: all, or of a fine grid some that are evenly spread. @type {(grid: Grid) => number[]} */
-export function soughtPatches({ rows, cols }) {
-  const step = Math.ceil(Math.sqrt((rows * cols) / MOST_SOUGHT));
+/** The patches that are matched: all, or of a fine grid every second, third ... along rows and columns. @type {(grid: Grid, most?: number) => number[]} */
+export function soughtPatches({ rows, cols }, most = MOST_SOUGHT) {
+  const step = Math.ceil(Math.sqrt((rows * cols) / most));
   const along = (count) => Array.from({ length: count }, (_, i) => i).filter((i) => i % step === Math.floor(step / 2));
   return along(rows).flatMap((row) => along(cols).map((col) => row * cols + col));
 }

@@ -57,8 +57,10 @@ export function createPane(id) {
   const heat = make("canvas", { class: "vx-heat" });
   const casing = make("svg:path", { class: "vx-casing" });
   const line = make("svg:path", { class: "vx-line" });
-  const outline = make("svg:svg", { class: "vx-outline", preserveAspectRatio: "none", "aria-hidden": "true" }, casing, line);
-  const marks = make("div", { class: "vx-marks", "aria-hidden": "true" });
+  const paths = make("svg:g", { class: "vx-trails" });
+  const outline = make("svg:svg", { class: "vx-outline", preserveAspectRatio: "none", "aria-hidden": "true" }, casing, line, paths);
+  const spots = make("div", { class: "vx-spots" });
+  const marks = make("div", { class: "vx-marks", "aria-hidden": "true" }, spots);
   // Arrow keys must reach the pane, so that a screen reader may not keep them for itself.
   const keys = { tabindex: 0, role: "application", "aria-roledescription": "picture made of patches" };
   const box = make("div", { class: "vx-box", "data-pane": id, ...keys }, picture, heat, outline, marks);
@@ -67,6 +69,7 @@ export function createPane(id) {
   let rows = 1;
   let cols = 1;
   let segments = [];
+  let strokes = [];
 
   /** Titles, picture (in greys where a coloured map needs to be read exactly), what damaged it, grid: once for each payload. */
   const dress = (text, isReference, image, data, { grey = false, damage = "" } = {}) => {
@@ -89,14 +92,17 @@ export function createPane(id) {
     context.fillStyle = "#808080";
     context.fillRect(0, 0, picture.width, picture.height);
   };
-  const mark = (kind, row, col) => {
-    const marker = (markers[kind] ??= marks.appendChild(make("div", { class: `vx-mark vx-mark-${kind}` })));
-    marker.hidden = row === null;
-    if (row === null) return;
+  const put = (marker, row, col) => {
     marker.style.left = `${(100 * col) / cols}%`;
     marker.style.top = `${(100 * row) / rows}%`;
     marker.style.width = `${100 / cols}%`;
     marker.style.height = `${100 / rows}%`;
+    return marker;
+  };
+  const mark = (kind, row, col) => {
+    const marker = (markers[kind] ??= marks.appendChild(make("div", { class: `vx-mark vx-mark-${kind}` })));
+    marker.hidden = row === null;
+    if (row !== null) put(marker, row, col);
   };
   const unmark = (kind) => markers[kind] && mark(kind, null);
   const setOutline = (inside) => {
@@ -104,6 +110,19 @@ export function createPane(id) {
     const path = segments.map(([x0, y0, x1, y1]) => `M${x0} ${y0}L${x1} ${y1}`).join("");
     casing.setAttribute("d", path);
     line.setAttribute("d", path);
+  };
+  /** Lines from the middle of one patch to that of another, where a dot is: [{colour, trails: [[spot, spot], ...]}, ...]. */
+  const setTrails = (kinds) => {
+    strokes = strokesOf(kinds);
+    paths.replaceChildren(...strokes.map(({ d, colour, thickness }) => make("svg:path", { d, stroke: colour, "stroke-width": thickness })));
+  };
+  /** Patches in a colour of their own with a text: [{row, col, text, colour}, ...]. */
+  const setSpots = (list) => {
+    spots.replaceChildren(...list.map(({ row, col, text, colour }) => {
+      const spot = put(make("div", { class: "vx-spot", text }), row, col);
+      spot.style.setProperty("--vx-spot", colour);
+      return spot;
+    }));
   };
   const setLook = (opacity, smooth) => {
     heat.style.opacity = opacity;
@@ -134,9 +153,26 @@ export function createPane(id) {
       }
       context.stroke();
     }
+    context.translate(x, y);
+    for (const { d, colour, thickness } of strokes) {
+      const path = new Path2D();
+      path.addPath(new Path2D(d), new DOMMatrix().scale(width / cols, height / rows));
+      Object.assign(context, { strokeStyle: colour, lineWidth: thickness });
+      context.stroke(path);
+    }
     context.restore();
   };
-  return { id, node, box, heat, note, badge, title, dress, mark, unmark, setOutline, setLook, drawOn };
+  return { id, node, box, heat, note, badge, title, dress, mark, unmark, setOutline, setTrails, setSpots, setLook, drawOn };
+}
+
+/** Black below, the colour above; lines first, then the dots at their ends. */
+function strokesOf(kinds) {
+  const middle = ({ row, col }) => `${col + 0.5} ${row + 0.5}`;
+  return kinds.filter(({ trails }) => trails.length).flatMap(({ colour, trails }) => {
+    const lines = trails.map(([from, to]) => `M${middle(from)}L${middle(to)}`).join("");
+    const dots = trails.map(([, to]) => `M${middle(to)}h0.001`).join("");
+    return [[lines, "#000", 2.6], [dots, "#000", 6.5], [lines, colour, 1.3], [dots, colour, 4.5]].map(([d, stroke, thickness]) => ({ d, colour: stroke, thickness }));
+  });
 }
 
 function edgesOf(inside, rows, cols) {

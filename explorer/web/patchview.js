@@ -1,10 +1,12 @@
-// One patch, four panes: where do teacher and student find it again, in the clean and in the distorted picture?
+// One patch, four panes: where do teacher and student find it again, in the clean and in the distorted picture? Or all
+// patches at once: what `densemodes.js` paints.
 //
 // Enters: the patch payload (pictures, patch features of one layer, what each patch attends to, joint PCA colours).
 // Leaves: settings through onState; "layer", "pin" and "unpin" through onEvent. Only another layer needs a server.
 
 /** @import { PatchPayload } from "./payloads" */
 import { decodeArray, extentOf, largestAt, listNearest, scaledSlice, tableOf } from "./arrays.js";
+import { createDense, DENSE, DENSE_DEFAULTS, denseChoices } from "./densemodes.js";
 import { columnName, createRow, createSelect, createTable, make } from "./elements.js";
 import { cosinesTo, featuresOf, rankOf } from "./features.js";
 import { formatFixed, formatValue } from "./format.js";
@@ -16,7 +18,7 @@ import { createPane, damageOf, framePatch, readPayload, readSpot, spotAt, spotOn
 import { tellFound } from "./sayings.js";
 import { readChoice, readNumber } from "./settings.js";
 
-const MODES = ["similarity", "attention", "pca"];
+const MODES = ["similarity", "attention", "pca", ...DENSE];
 const RANGES = { auto: "auto", "0..1": "0 .. 1", "-1..1": "\u22121 .. 1" };
 /** @type {Record<string, any>} */
 const PATCH_DEFAULTS = {
@@ -24,6 +26,7 @@ const PATCH_DEFAULTS = {
   mode: "similarity",
   range: "auto",
   ...LOOK_DEFAULTS,
+  ...DENSE_DEFAULTS,
   pin: null,
 };
 const LAYER_PATIENCE_MS = 60000;
@@ -57,7 +60,8 @@ export function createPatchView(root, options = {}) {
   const layer = createSelect({ name: "layer", label: "Layer", change: (value) => askLayer(Number(value), true) });
   const range = createSelect({ name: "range", label: "Scale of cosines", change: (value) => change({ range: value }) });
   const look = createLook(state, change);
-  const controls = look.controls([mode, layer, range]);
+  const dense = createDense({ state, change, shell, bar, panes, data: () => data });
+  const controls = look.controls([mode, layer, range, ...dense.controls]);
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(controls, stage, bar.node, result, actions.node);
 
@@ -98,6 +102,7 @@ export function createPatchView(root, options = {}) {
       similarity: true,
       attention: next.panes.every((pane) => pane.rows),
       pca: next.panes.every((pane) => pane.pca),
+      ...Object.fromEntries(DENSE.map((each) => [each, true])),
     };
     return next;
   }
@@ -111,6 +116,7 @@ export function createPatchView(root, options = {}) {
       row: Math.floor(data.rows / 2),
       col: Math.floor(data.cols / 2),
     };
+    dense.settle(before);
     pointing.here = null;
   }
 
@@ -131,6 +137,7 @@ export function createPatchView(root, options = {}) {
       ["similarity", "similarity to this patch"],
       ["attention", data.has.attention ? "attention of this patch" : "attention (not computed)", !data.has.attention],
       ["pca", data.has.pca ? "PCA colours" : "PCA colours (not computed)", !data.has.pca],
+      ...denseChoices(),
     ]);
     layer.fill(data.layers.map((block) => [block, `block ${block}`]));
     layer.input.disabled = data.layers.length < 2;
@@ -159,15 +166,14 @@ export function createPatchView(root, options = {}) {
 
   // ------------------------------------------------------------ painting
   /** All that follows the pointer, and nothing else: called once a frame at most. */
-  function repaint() {
-    if (!data) return;
-    life.timed(paintMaps);
-  }
-  const repaintSoon = life.perFrame(repaint);
+  const repaintSoon = life.perFrame(() => data && life.timed(() => paintMaps(false)));
 
-  function paintMaps() {
+  /** fresh: more has changed than where the pointer is. */
+  function paintMaps(fresh) {
     const { rows, cols } = data;
-    if (state.mode === "pca") {
+    if (dense.active()) {
+      dense.paint(pointing.here, fresh);
+    } else if (state.mode === "pca") {
       shown = {};
       for (const pane of data.panes) paintColours(panes.get(pane.id).heat, pane.pca.values, rows, cols);
       bar.set("PCA colours: the first three principal components of all panes together; like colours, like features", null);
@@ -189,8 +195,11 @@ export function createPatchView(root, options = {}) {
     return `one scale for all panes: cosine similarity to ${place} of ${data.byId[query.pane].title}`;
   }
 
-  function tell(value) {
-    return state.mode === "attention" ? formatValue(value) : formatFixed(value, 3);
+  /** The value of a patch of a pane, in words; "" where there is none. */
+  function valueOf(id, at) {
+    if (dense.active()) return dense.value(id, at);
+    if (!shown[id]) return "";
+    return state.mode === "attention" ? formatValue(shown[id][at]) : formatFixed(shown[id][at], 3);
   }
 
   function paintMarks() {
@@ -199,26 +208,29 @@ export function createPatchView(root, options = {}) {
     const at = here.row * data.cols + here.col;
     for (const [id, pane] of panes) {
       const pinned = state.pin?.pane === id;
-      if (state.pin) pane.mark(pinned ? "pin" : "same", state.pin.row, state.pin.col);
-      pane.unmark(state.pin ? (pinned ? "same" : "pin") : "pin");
-      if (!state.pin) pane.mark("same", query.row, query.col);
-      if (!state.pin && id === query.pane) pane.unmark("same");
-      if (!state.pin && id === query.pane) pane.mark("cursor", query.row, query.col);
-      else if (state.pin && hovered) pane.mark("cursor", hovered.row, hovered.col);
+      if (dense.active()) for (const kind of ["pin", "same"]) pane.unmark(kind);
+      else {
+        if (state.pin) pane.mark(pinned ? "pin" : "same", state.pin.row, state.pin.col);
+        pane.unmark(state.pin ? (pinned ? "same" : "pin") : "pin");
+        if (!state.pin) pane.mark("same", query.row, query.col);
+        if (!state.pin && id === query.pane) pane.unmark("same");
+      }
+      if (!dense.active() && !state.pin && id === query.pane) pane.mark("cursor", query.row, query.col);
+      else if ((dense.active() || state.pin) && hovered) pane.mark("cursor", hovered.row, hovered.col);
       else pane.unmark("cursor");
-      const value = shown[id] ? `, value ${tell(shown[id][at])}` : "";
-      pane.box.setAttribute("aria-label", `${data.byId[id].title}: row ${here.row}, column ${here.col}${value}`);
-      pane.note.textContent = shown[id] ? tell(shown[id][at]) : "";
+      const value = valueOf(id, at);
+      pane.box.setAttribute("aria-label", `${data.byId[id].title}: row ${here.row}, column ${here.col}${value && `, value ${value}`}`);
+      if (!dense.active()) pane.note.textContent = value;
     }
     if (hovered) showValues(hovered, at);
     else shell.hideTip();
   }
 
   function showValues({ pane: over, row: atRow, col: atCol, x, y, key }, at) {
-    const value = shown[over] ? `: ${tell(shown[over][at])}` : ""; // the captions have the other panes'
-    shell.showTip([make("div", { text: `row ${atRow}, col ${atCol}${value}` })], x, y);
+    const value = valueOf(over, at); // the captions have the other panes'
+    shell.showTip([make("div", { text: `row ${atRow}, col ${atCol}${value && `: ${value}`}` })], x, y);
     if (!key) return;
-    const spoken = data.panes.filter((pane) => shown[pane.id]).map((pane) => `${pane.title} ${tell(shown[pane.id][at])}`);
+    const spoken = data.panes.filter((pane) => valueOf(pane.id, at)).map((pane) => `${pane.title} ${valueOf(pane.id, at)}`);
     shell.announce(`row ${atRow}, column ${atCol}. ${spoken.join(", ")}`);
   }
 
@@ -230,10 +242,11 @@ export function createPatchView(root, options = {}) {
     range.set(state.range);
     range.input.disabled = state.mode !== "similarity";
     look.refresh();
-    look.colours.input.disabled = state.mode === "pca";
+    look.colours.input.disabled = !["similarity", "attention", "foreground"].includes(state.mode);
     for (const pane of panes.values()) pane.setLook(state.opacity, state.smooth);
-    repaint();
-    refreshPin();
+    dense.refresh();
+    life.timed(() => paintMaps(true));
+    refreshResult();
     actions.refresh();
   }
 
@@ -248,8 +261,12 @@ export function createPatchView(root, options = {}) {
     });
   }
 
-  function refreshPin() {
+  function refreshResult() {
     for (const pane of panes.values()) pane.unmark("match");
+    if (dense.active()) {
+      result.replaceChildren(...dense.result());
+      return drawThreads([]);
+    }
     if (!state.pin) {
       result.replaceChildren(
         make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys. Click, Enter or Space pins the patch and finds its best match in the other panes." }),
@@ -304,8 +321,13 @@ export function createPatchView(root, options = {}) {
       for (const group of [casing, lines]) group.append(make("svg:path", { d }));
     });
   }
-  const redraw = life.perFrame(() => state.pin && data && drawThreads(matchesOf(state.pin).filter((each) => each.pane !== state.pin.pane)));
+  const redraw = life.perFrame(() => state.pin && data && !dense.active() && drawThreads(matchesOf(state.pin).filter((each) => each.pane !== state.pin.pane)));
   life.observe(new ResizeObserver(redraw)).observe(stage);
+
+  function press(paneId, atRow, atCol) {
+    if (dense.active()) dense.press({ row: atRow, col: atCol });
+    else pin(paneId, atRow, atCol);
+  }
 
   function pin(paneId, atRow, atCol) {
     const { pin: old } = state;
@@ -336,9 +358,10 @@ export function createPatchView(root, options = {}) {
       else if (state.pin) query = { ...state.pin };
       repaintSoon();
     },
-    press: pin,
-    escape: unpin,
+    press,
+    escape: () => !dense.active() && unpin(),
   });
+  life.listen(stage, ["keydown"], dense.key);
   const patchOf = ({ pane, row: atRow, col: atCol }) => ({ pane, row: atRow, col: atCol });
 
   // ------------------------------------------------------------ another layer
@@ -369,14 +392,34 @@ export function createPatchView(root, options = {}) {
 
   // ------------------------------------------------------------ files and links
   function snapshot() {
-    return { ...state, pin: state.pin ? { ...state.pin } : null };
+    return { ...state, pin: state.pin ? { ...state.pin } : null, labels: state.labels.map((each) => ({ ...each })) };
   }
 
   function fileName() {
+    if (dense.active()) return `vit-explorer-patches-layer${data.layer}-${state.mode}`;
     return `vit-explorer-patches-layer${data.layer}-${state.mode}-row${query.row}-col${query.col}`;
   }
 
+  /** The parts of a figure that are the same for all modes. */
+  const figureOf = ({ heading, lines: told, over }) => ({
+    heading,
+    cells: rowsOfFigure().map((each) => each.map((pane) => ({ title: pane.title, reference: pane.reference, draw: panes.get(pane.id).drawOn }))),
+    aspect: data.height / data.width,
+    bars: [{ ...bar.shown(), from: 0, span: rowsOfFigure()[0].length }],
+    lines: told,
+    over,
+  });
+
+  function makeDenseFigure() {
+    const { heading, lines: told } = dense.figure();
+    const settings = [`block ${data.layer}`, ...factsOf(data.link)];
+    const spots = state.mode === "labels" ? state.labels : [];
+    const over = (context, places) => spots.forEach((spot) => framePatch(context, places[rowsOfFigure().flat().indexOf(data.reference)], spot, data));
+    return figureOf({ heading, lines: [...told, settings.join(" \u00b7 ")], over });
+  }
+
   function makeFigure() {
+    if (dense.active()) return makeDenseFigure();
     const matches = state.pin ? matchesOf(state.pin) : [];
     const table = matches.filter((match) => match.pane !== state.pin.pane).map((match) => {
       const where = `best match row ${match.row}, col ${match.col}`;
@@ -384,14 +427,11 @@ export function createPatchView(root, options = {}) {
     });
     const settings = [`block ${data.layer}`, `patch row ${query.row}, col ${query.col} of ${data.byId[query.pane].title}`, ...factsOf(data.link)];
     const headings = { similarity: "Cosine similarity to one patch", attention: "What one patch attends to", pca: "PCA colours of the patches" };
-    return {
+    return figureOf({
       heading: headings[state.mode],
-      cells: rowsOfFigure().map((each) => each.map((pane) => ({ title: pane.title, reference: pane.reference, draw: panes.get(pane.id).drawOn }))),
-      aspect: data.height / data.width,
-      bars: [{ ...bar.shown(), from: 0, span: rowsOfFigure()[0].length }],
       lines: [...table, settings.join(" · ")],
       over: (context, places) => markFigure(context, places, matches),
-    };
+    });
   }
 
   /** All panes beside each other; of several students a row for each picture. */
@@ -424,11 +464,11 @@ export function createPatchView(root, options = {}) {
   }
 
   function makeNumbers() {
+    const common = { layer: data.layer, grid: [data.rows, data.cols], reference: data.reference.reference ? data.reference.id : null };
+    if (dense.active()) return { ...common, ...dense.numbers() };
     const values = Object.entries(shown).map(([id, map]) => [id, tableOf(map, data.rows, data.cols)]);
     return {
-      layer: data.layer,
-      grid: [data.rows, data.cols],
-      reference: data.reference.reference ? data.reference.id : null,
+      ...common,
       query: { ...query },
       matches: state.pin ? matchesOf(state.pin) : [],
       values: Object.fromEntries(values),
@@ -441,9 +481,10 @@ export function createPatchView(root, options = {}) {
   }
 
   function makeLink() {
-    const { layer: block, mode: what, pin: place, ...rest } = state;
+    const { layer: block, mode: what, pin: place, label, labels, ...rest } = state; // which label comes next is nobody else's
     const pinned = place ? `${place.pane},${place.row},${place.col}` : "";
-    return { layer: block, mode: what, pin: pinned, ...changedSettings(rest, PATCH_DEFAULTS) };
+    const set = labels.length ? { labels: dense.link() } : {};
+    return { layer: block, mode: what, pin: pinned, ...set, ...changedSettings(rest, PATCH_DEFAULTS) };
   }
 
   function readPin(value) {
@@ -470,6 +511,7 @@ export function createPatchView(root, options = {}) {
       state.mode = readChoice(partial.mode, MODES.filter((each) => !data || data.has[each]), state.mode);
       state.range = readChoice(partial.range, Object.keys(RANGES), state.range);
       look.read(partial, data?.tables);
+      dense.read(partial);
       if ("pin" in partial) {
         opening = false;
         state.pin = readPin(partial.pin);

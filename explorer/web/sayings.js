@@ -29,6 +29,25 @@ export function tellFound(teacher, student, untouched) {
   return untouched ? found + COPIED : `${found}, ${others.map(([who, distance]) => `${who} ${where(distance)}`).join(", ")}.`;
 }
 
+/** What is told of a share: of the teacher, and of others after it. */
+const SHARED = {
+  foreground: [(part) => `the teacher's foreground overlaps the clean one by ${part}`, (who, part) => `${who}'s by ${part}`],
+  clusters: [(part) => `${part} of the teacher's patches stay in their cluster`, (who, part) => `${part} of ${who}'s`],
+  matches: [(part) => `the teacher finds ${part} of the patches within one patch of their place`, (who, part) => `${who} ${part}`],
+  labels: [(part) => `${part} of the teacher's patches keep their label`, (who, part) => `${part} of ${who}'s`],
+};
+
+/** How much of what the clean teacher's patches tell the damaged ones still tell; several students as [name, share]. @type {(mode: string, teacher: number | undefined, student: number | [string, number][] | undefined, untouched: boolean) => string} */
+export function tellShared(mode, teacher = NaN, student = NaN, untouched) {
+  if (!Number.isFinite(teacher)) return "";
+  const [first, next] = SHARED[mode];
+  const lost = `Under the damage ${first(share(teacher))}`;
+  if (untouched) return lost + COPIED;
+  const others = Array.isArray(student) ? student : [["the student", student]];
+  const told = others.filter(([, found]) => Number.isFinite(found)).map(([who, found]) => next(who, share(found)));
+  return `${[lost, ...told].join(", ")}.`;
+}
+
 /** How many damaged pictures are still nearest to their own clean one; several students as [name, share]. @type {(teacher: number | undefined, student: number | [string, number][] | undefined, untouched: boolean) => string} */
 export function tellNearest(teacher = NaN, student = NaN, untouched) {
   if (!Number.isFinite(teacher)) return "";

@@ -234,8 +234,12 @@ class PatchExplorer(_Comparing):
         return patch_scene(self._comparison, self._layer)
 
     def _picture(self) -> Figure:
-        if self.view.settings.get("mode") == "pca":
-            return plot_pca(self._comparison, self._layer)
+        drawn = {"pca": plot_pca, "foreground": plot_foreground, "matches": plot_matches}
+        mode = self.view.settings.get("mode")
+        if mode in drawn:
+            return drawn[mode](self._comparison, layer=self._layer)
+        if mode == "clusters":
+            return plot_clusters(self._comparison, int(self.view.settings.get("clusters", 6)), self._layer)
         grid = self.model.teacher.grid
         _, row, col = self.pin or ("", grid.rows // 2, grid.cols // 2)
         return plot_similarity(self._comparison, row, col, self._layer)
