@@ -49,6 +49,7 @@ examples:
   {PROGRAM} compare cat.jpg
   {PROGRAM} compare cat.jpg --distortion "gaussian_blur(kernel=21, sigma=5)" --out figures/
   {PROGRAM} compare cat.jpg --distortion pixel_mask --layer 8 --head 3
+  {PROGRAM} compare cat.jpg --student s14-noise --show matches
   {PROGRAM} compare cat.jpg --student s14-noise
   {PROGRAM} compare cat.jpg --student s14-noise --html cat.html
   {PROGRAM} compare cat.jpg --student s14-noise --student s14-mixture
@@ -57,6 +58,9 @@ examples:
   {PROGRAM} compare night.jpg --no-clean --student s14-noise --nearest photos
   {PROGRAM} compare cat.jpg --backbone clip-b16 --size 448 --out cat-448.png --force
 """
+
+
+_PATCHES = ("pca", "foreground", "clusters", "matches")
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +85,12 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--nearest", metavar="PICTURES", help="also tell the nearest of these clean pictures: photos, a folder or a zip"
+    )
+    parser.add_argument(
+        "--show",
+        choices=("attention", *_PATCHES),
+        default="attention",
+        help="what the figure shows; matches of patches are told in numbers, too (default: %(default)s)",
     )
     parser.add_argument("--layer", type=int, default=-1, help="block, negative from the last (default: %(default)s)")
     parser.add_argument("--head", type=head_choice, default="mean", help="number, mean or max (default: %(default)s)")
@@ -132,10 +142,21 @@ def _compare(options: argparse.Namespace) -> None:
         with progress("making the page"):
             write(options.html, _page_bytes(comparison, options))
     _print_comparison(comparison, backbone)
+    for view, share in _right_matches(comparison, options).items():
+        print(f"{', '.join(network_and_kind(view))}: {share:.0%} of the patches are found within one patch")
     for view, found in nearest.items():
         told = ", ".join(f"{each['name']} {each['cosine']:.2f}" for each in found)
         print(f"{', '.join(network_and_kind(view))}, is nearest to: {told}")
     print_written(figure_file, options.json, options.html)
+
+
+def _right_matches(
+    comparison: "explorer.inspection.comparison.Comparison", options: argparse.Namespace
+) -> dict[str, float]:
+    """For each view but the reference, where they are asked for."""
+    if options.show != "matches":
+        return {}
+    return {view: matches.share_right for view, matches in comparison.matches(options.layer).items()}
 
 
 def _nearest(
@@ -189,7 +210,9 @@ def _figure_file(options: argparse.Namespace) -> Path:
 def _figure_bytes(comparison: "explorer.inspection.comparison.Comparison", options: argparse.Namespace) -> bytes:
     from explorer import plots
 
-    return plots.to_png(plots.plot_comparison(comparison, options.layer, options.head))
+    if options.show == "attention":
+        return plots.to_png(plots.plot_comparison(comparison, options.layer, options.head))
+    return plots.to_png(getattr(plots, f"plot_{options.show}")(comparison, layer=options.layer))
 
 
 def _page_bytes(comparison: "explorer.inspection.comparison.Comparison", options: argparse.Namespace) -> bytes:
@@ -221,6 +244,8 @@ def _numbers_bytes(
     }
     numbers = comparison.numbers(options.layer, options.head)
     made_from |= {"nearest": nearest} if nearest else {}
+    if right := _right_matches(comparison, options):
+        made_from["right_matches"] = right
     return (json.dumps({**numbers, **made_from}, indent=1, allow_nan=False) + "\n").encode()
 
 

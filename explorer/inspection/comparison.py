@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.analysis import metrics
-from explorer.analysis.dense import PatchMatches, foreground, patch_clusters, patch_matches
+from explorer.analysis.dense import PatchMatches, foreground, patch_clusters, patch_matches, propagate_labels
 from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
 from explorer.analysis.norms import TokenNorms, token_norms
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
@@ -172,6 +172,12 @@ class Comparison:
         reference, *others = self._traces
         found = [patch_matches(reference, other, layer=layer) for other in others]
         return dict(zip([*self.views][1:], found, strict=True))
+
+    def labelled(self, labels: Iterable[tuple[int, int, int]], layer: int = -1) -> dict[str, Int[Tensor, "rows cols"]]:
+        """Labels of a few patches of the reference, as (row, col, label), carried to all patches of each view; see
+        `explorer.propagate_labels`."""
+        reference, labels = self.reference.trace, list(labels)
+        return self._each(propagate_labels(reference, trace, labels, layer) for trace in self._traces)
 
     @property
     def _traces(self) -> list[Trace]:

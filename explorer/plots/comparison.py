@@ -180,7 +180,7 @@ def plot_similarity(
     for number, (name, ax) in enumerate(zip(comparison.views, axes.flat, strict=False)):
         picture = getattr(comparison, network_and_kind(name)[1])
         heat = draw_map(ax, picture, maps[name], scale, colormap, opacity, smooth)
-        _mark_patch(ax, maps[name].shape, row, col, dashed=number > 0)
+        mark_patch(ax, maps[name].shape, row, col, dashed=number > 0)
         if number > 0:
             _mark_best(ax, maps[name])
     bar_below(figure, axes[-1, :], heat, "cosine")
@@ -418,7 +418,7 @@ def _tag(ax: Axes, text: str, colour: str) -> Text:
     return ax.text(0.028, 0.966, text, size=8, color="white", weight="bold", **inside(ax), bbox=box)
 
 
-def _mark_patch(ax: Axes, grid: tuple[int, ...], row: int, col: int, dashed: bool) -> None:
+def mark_patch(ax: Axes, grid: tuple[int, ...], row: int, col: int, dashed: bool) -> None:
     """A square around a patch: white on black, to be seen on any colour."""
     high, wide = _patch_size(ax, grid)
     for colour, width in (("black", 3.2), ("white", 1.6)):

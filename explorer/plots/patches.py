@@ -1,24 +1,26 @@
-"""What patches know, as figures: foreground, clusters and matches in all views of a comparison.
+"""What patches know, as figures: foreground, clusters, matches and labels in all views of a comparison.
 
 Enters: a `Comparison`. Leaves: a matplotlib figure. The rules are those of `explorer.analysis.dense`.
 """
 
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from explorer.analysis.dense import NEAR, PatchMatches
 from explorer.data.image import to_uint8
 from explorer.inspection.comparison import Comparison
 from explorer.models.students import network_and_kind
 from explorer.models.trace import Grid
-from explorer.plots.comparison import damage, layer_text, views_sheet, write_title
+from explorer.plots.comparison import damage, layer_text, mark_patch, views_sheet, write_title
 from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
 from explorer.plots.segmentation import CLASS_COLOURS
 from explorer.plots.style import bar_below, highest, to_array
@@ -66,14 +68,30 @@ def plot_clusters(comparison: Comparison, clusters: int = 6, layer: int = -1, op
         ValueError: a number of clusters or a layer that does not exist; opacity out of range; features that are not
             finite.
     """
-    colours = np.array([to_rgb(colour) for colour in CLASS_COLOURS])
-    figure, axes = views_sheet(comparison, bottom=0.2)
-    caption = f"{clusters} clusters of the reference's patches · {layer_text(comparison, layer)}"
-    write_title(figure, damage(comparison), caption)
-    for (name, labels), ax in zip(comparison.clusters(clusters, layer).items(), axes.flat, strict=False):
-        extent = draw_grey(ax, getattr(comparison, network_and_kind(name)[1]))
-        shown = colours[to_array(labels).astype(int) % len(colours)]
-        ax.imshow(shown, extent=extent, interpolation="nearest", alpha=fraction(opacity))
+    caption = f"{clusters} clusters of the reference's patches"
+    return _numbered(comparison, comparison.clusters(clusters, layer), caption, layer, opacity)
+
+
+def plot_labels(
+    comparison: Comparison, labels: Iterable[tuple[int, int, int]], layer: int = -1, opacity: float = 0.75
+) -> Figure:
+    """Labels of a few patches of the reference, carried to all patches of all views; a square is around each of them.
+
+    Args:
+        comparison: made by `explorer.compare`.
+        labels: (row, col, label) of patches of the reference, labels from 1; see `explorer.propagate_labels`.
+        layer: whose features.
+        opacity: of the colours over the grey picture, from 0 to 1.
+
+    Raises:
+        ValueError: no labels, or one outside of the grid; a layer that does not exist; opacity out of range; features
+            that are not finite.
+    """
+    labels = list(labels)
+    numbers = {name: values - 1 for name, values in comparison.labelled(labels, layer).items()}
+    figure = _numbered(comparison, numbers, "labels of a few patches, carried to the others", layer, opacity)
+    for row, col, _ in labels:
+        mark_patch(figure.axes[0], comparison.reference.trace.grid, row, col, dashed=False)
     return figure
 
 
@@ -103,6 +121,20 @@ def plot_matches(comparison: Comparison, layer: int = -1) -> Figure:
     return figure
 
 
+def _numbered(
+    comparison: Comparison, maps: Mapping[str, Int[Tensor, "rows cols"]], caption: str, layer: int, opacity: float
+) -> Figure:
+    """A colour for each number, from 0."""
+    colours = np.array([to_rgb(colour) for colour in CLASS_COLOURS])
+    figure, axes = views_sheet(comparison, bottom=0.2)
+    write_title(figure, damage(comparison), f"{caption} · {layer_text(comparison, layer)}")
+    for (name, numbers), ax in zip(maps.items(), axes.flat, strict=False):
+        extent = draw_grey(ax, getattr(comparison, network_and_kind(name)[1]))
+        shown = colours[to_array(numbers).astype(int) % len(colours)]
+        ax.imshow(shown, extent=extent, interpolation="nearest", alpha=fraction(opacity))
+    return figure
+
+
 def _draw_matches(ax: Axes, matches: PatchMatches, grid: Grid, scale: Float[np.ndarray, " 2"]) -> None:
     step = int(np.ceil(np.sqrt(grid.patches / _MOST_LINES)))
     some = [grid.position(row, col) for row, col in product(*(range(step // 2, side, step) for side in grid))]
@@ -111,9 +143,7 @@ def _draw_matches(ax: Axes, matches: PatchMatches, grid: Grid, scale: Float[np.n
     right = to_array(matches.right[0]).astype(bool)[some]
     for colour, drawn in ((_WRONG, lines[~right]), (_RIGHT, lines[right])):
         _draw_lines(ax, drawn, colour)
-        ax.plot(
-            *drawn[:, 1].T, "o", markersize=3.6, markerfacecolor=colour, markeredgecolor="black", markeredgewidth=0.8
-        )
+        ax.plot(*drawn[:, 1].T, "o", color=colour, markersize=3.6, markeredgecolor="black", markeredgewidth=0.8)
     box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.65, "pad": 2.5}
     place: dict[str, Any] = {**inside(ax), "va": "bottom"}
     ax.text(0.028, 0.034, f"{matches.share_right:.0%} within {NEAR} patch", size=8, color="white", **place, bbox=box)

@@ -19,6 +19,7 @@ from explorer.errors import InputError
 from explorer.inspection.comparison import Comparison, assemble, look, names_damage
 from explorer.inspection.comparison import View as Seen
 from explorer.plots.comparison import plot_comparison, plot_pca, plot_similarity
+from explorer.plots.patches import plot_clusters, plot_foreground, plot_labels, plot_matches
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import attention_scene, patch_scene
 from explorer.sessions.latest import Check
@@ -189,7 +190,8 @@ class AttentionExplorer(_Comparing):
 
 
 class PatchExplorer(_Comparing):
-    """Point at a patch: every pane shows at pointer speed what resembles it, or what it attends to.
+    """Point at a patch: every pane shows at pointer speed what resembles it, or what it attends to; or see of all patches
+    what they know: foreground, clusters, matches, and labels that you set.
 
     Args:
         model, image, distortion, seed: as in `AttentionExplorer`.
@@ -234,12 +236,15 @@ class PatchExplorer(_Comparing):
         return patch_scene(self._comparison, self._layer)
 
     def _picture(self) -> Figure:
+        settings, layer = self.view.settings, self._layer
+        mode, labels = settings.get("mode"), settings.get("labels")
         drawn = {"pca": plot_pca, "foreground": plot_foreground, "matches": plot_matches}
-        mode = self.view.settings.get("mode")
         if mode in drawn:
-            return drawn[mode](self._comparison, layer=self._layer)
+            return drawn[mode](self._comparison, layer=layer)
         if mode == "clusters":
-            return plot_clusters(self._comparison, int(self.view.settings.get("clusters", 6)), self._layer)
+            return plot_clusters(self._comparison, int(settings.get("clusters", 6)), layer)
+        if mode == "labels" and labels:
+            return plot_labels(self._comparison, [(each["row"], each["col"], each["label"]) for each in labels], layer)
         grid = self.model.teacher.grid
         _, row, col = self.pin or ("", grid.rows // 2, grid.cols // 2)
         return plot_similarity(self._comparison, row, col, self._layer)
