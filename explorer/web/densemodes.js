@@ -38,7 +38,7 @@ const TOLD = {
     bar: "where some patches of the reference are found: a blue dot within one patch of their place; an orange line leads from there to where else",
   },
   labels: {
-    name: "labels that you set", heading: "Labels, carried to the nearest patches", column: "keep their label", share: percent, note: (value) => `${percent(value)} alike`,
+    name: "labels", heading: "Labels, carried to the nearest patches", column: "keep their label", share: percent, note: (value) => `${percent(value)} alike`,
     bar: "each patch takes the label of the most similar patch that was labelled in the reference",
   },
 };

@@ -5,6 +5,7 @@ A layer, a head or a colour of the attention is a matter of the page alone; anot
 kernel, which has it already.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Float
@@ -27,6 +28,8 @@ from explorer.widgets.base import Explorer, Model, View, as_pair
 from explorer.widgets.controls import DistortionControls, PictureControls
 
 GAUSSIAN_NOISE = "gaussian_noise(sigma=0.3)"
+
+_Drawn = Callable[..., Figure]
 
 
 class _Comparing(Explorer):
@@ -190,8 +193,8 @@ class AttentionExplorer(_Comparing):
 
 
 class PatchExplorer(_Comparing):
-    """Point at a patch: every pane shows at pointer speed what resembles it, or what it attends to; or see of all patches
-    what they know: foreground, clusters, matches, and labels that you set.
+    """Point at a patch: every pane shows at pointer speed what resembles it, or what it attends to. Or see what all
+    patches know: foreground, clusters, matches, and labels that you set.
 
     Args:
         model, image, distortion, seed: as in `AttentionExplorer`.
@@ -238,7 +241,7 @@ class PatchExplorer(_Comparing):
     def _picture(self) -> Figure:
         settings, layer = self.view.settings, self._layer
         mode, labels = settings.get("mode"), settings.get("labels")
-        drawn = {"pca": plot_pca, "foreground": plot_foreground, "matches": plot_matches}
+        drawn: dict[object, _Drawn] = {"pca": plot_pca, "foreground": plot_foreground, "matches": plot_matches}
         if mode in drawn:
             return drawn[mode](self._comparison, layer=layer)
         if mode == "clusters":

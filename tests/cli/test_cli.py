@@ -308,6 +308,22 @@ def test_compare_end_to_end(process: Run, picture: Path) -> None:
 
 
 @pytest.mark.weights
+def test_compare_shows_what_patches_know(run: Run, picture: Path, tmp_path: Path) -> None:
+    common = (picture.name, "--student", "s14-noise", "--size", "112", "--device", "cpu", "--json", "n.json", "--force")
+    for shown in ("clusters", "matches"):
+        done = run("compare", *common, "--show", shown, "--out", f"{shown}.png", "--layer", "8")
+        assert done.returncode == 0, done.stderr
+        told = json.loads((tmp_path / "n.json").read_text()).get("right_matches", {})
+        assert (shown == "matches") == bool(told) == ("are found within one patch" in done.stdout)
+    assert (tmp_path / "clusters.png").read_bytes() != (tmp_path / "matches.png").read_bytes()
+    backbone = explorer.load_backbone("s14", image_size=112, device="cpu")
+    student = explorer.load_pair("s14-noise", teacher=backbone).student
+    wanted = explorer.compare(backbone, picture, "gaussian_noise(sigma=0.3)", student).matches(8)
+    assert told == pytest.approx({view: matches.share_right for view, matches in wanted.items()}, abs=0.02)
+    assert f"student, distorted: {told['student_distorted']:.0%} of the patches are found" in done.stdout
+
+
+@pytest.mark.weights
 def test_compare_takes_pictures_that_are_damaged_already(run: Run, photos: Tensor, tmp_path: Path) -> None:
     to_pil(cut(photos[2], 192)).save(tmp_path / "day.png")
     to_pil(cut(dim(photos[2]), 192, 12, 0)).save(tmp_path / "night.jpg")

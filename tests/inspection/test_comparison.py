@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from explorer import alignment, attention_map, compare, distortion, page, rollout
+from explorer.analysis.dense import foreground, patch_clusters, patch_matches, propagate_labels
 from explorer.analysis.maps import pca_rgb
 from explorer.analysis.metrics import cosine, js_divergence
 from explorer.analysis.norms import token_norms
@@ -121,6 +122,21 @@ def test_heads_similarity_and_colours_are_those_of_the_traces(four: comparison.C
     assert similar["teacher_clean"][2, 7].item() == pytest.approx(1)
     with pytest.raises(ValueError, match="unknown view 'pupil'; there are: teacher_clean"):
         four.heads("pupil")
+
+
+def test_what_patches_know_is_that_of_the_traces(four: comparison.Comparison) -> None:
+    reference, *others = (view.trace for view in four.views.values())
+    scores, kinds = foreground(reference, *others, layer=3), patch_clusters(reference, *others, clusters=4, layer=3)
+    for number, name in enumerate(VIEWS):
+        trace = four.views[name].trace
+        torch.testing.assert_close(four.foreground(3)[name], scores[number][0])
+        assert torch.equal(four.clusters(4, 3)[name], kinds[number][0])
+        clicks = [(0, 0, 1), (3, 5, 2)]
+        assert torch.equal(four.labelled(iter(clicks), 3)[name], propagate_labels(reference, trace, clicks, layer=3)[0])
+    matches = four.matches(3)
+    assert list(matches) == list(VIEWS[1:])
+    for name, found in matches.items():
+        assert torch.equal(found.positions, patch_matches(reference, four.views[name].trace, layer=3).positions)
 
 
 def test_by_layer_is_the_metric_of_each_block(four: comparison.Comparison) -> None:

@@ -176,6 +176,29 @@ def test_another_layer_of_the_patches_is_asked_for_by_the_page(both: ex.Pair, pi
     widget.close()
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"mode": "similarity"}, "Patch (row 1, column 1)"),
+        ({"mode": "pca"}, "PCA colours"),
+        ({"mode": "foreground"}, "foreground of the patches"),
+        ({"mode": "clusters", "clusters": 3}, "3 clusters of"),
+        ({"mode": "matches"}, "best matches of"),
+        ({"mode": "labels", "labels": [{"row": 0, "col": 1, "label": 2}]}, "labels of a few patches"),
+        ({"mode": "labels", "labels": []}, "Patch (row 1, column 1)"),
+    ],
+)
+def test_the_picture_of_the_patches_is_of_what_is_shown(
+    both: ex.Pair, pictures: ex.ImageSet, settings: dict, told: str
+) -> None:
+    widget = PatchExplorer(both, pictures.path(0), NOISE, layer=2)
+    widget.view.settings = {**widget.view.settings, **settings}
+    texts = " ".join(text.get_text() for text in widget._picture().texts)
+    assert told in texts
+    assert "layer 2" in texts
+    widget.close()
+
+
 def test_layer_and_head_reach_the_page_and_come_back(attention: AttentionExplorer) -> None:
     attention.layer, attention.head = 3, 1
     assert (attention.view.settings["layer"], attention.view.settings["head"]) == (3, 1)
