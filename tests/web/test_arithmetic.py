@@ -95,6 +95,25 @@ def test_a_sentence_says_what_is_kept(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("foreground", "the teacher's foreground overlaps the clean one by 69 %, {}'s by 87 %."),
+        ("clusters", "69 % of the teacher's patches stay in their cluster, 87 % of {}'s."),
+        ("matches", "the teacher finds 69 % of the patches within one patch of their place, {} 87 %."),
+        ("labels", "69 % of the teacher's patches keep their label, 87 % of {}'s."),
+    ],
+)
+def test_a_sentence_says_what_patches_still_know(call: Call, mode: str, said: str) -> None:
+    tell = "modules.sayings.tellShared(mode, teacher, student, untouched)"
+    asked = {"mode": mode, "teacher": 0.69, "untouched": False}
+    assert call(tell, student=0.87, **asked) == f"Under the damage {said.format('the student')}"
+    assert call(tell, student=[["mix", 0.87], ["none", None]], **asked) == f"Under the damage {said.format('mix')}"
+    copied = call(tell, student=0.69, **{**asked, "untouched": True})
+    assert copied == f"Under the damage {said.split(', ')[0]}. The student is its untouched copy.".replace("..", ".")
+    assert call("modules.sayings.tellShared(mode, undefined, 0.5, false)", mode=mode) == ""
+
+
+@pytest.mark.parametrize(
     ("scores", "said"),
     [
         ((1.0, 0.38, 0.88), "Fog 3 takes 62 % of the teacher's score; the student wins 81 % of it back."),

@@ -1,4 +1,5 @@
-"""Patches tab: point at a patch, and every pane shows at pointer speed what resembles it, or what it attends to."""
+"""Patches tab: point at a patch, and every pane shows at pointer speed what resembles it, or what it attends to; or see
+what all patches know: foreground, clusters, matches, labels that somebody sets."""
 
 from typing import Any
 
@@ -15,6 +16,11 @@ Move the pointer, a finger or the arrow keys over any picture. **Similarity** co
 those of all patches in all four views: does the damaged picture still know what belongs together? **Attention** shows
 what the patch looks at. **PCA colours** paint similar patches alike across the four views. Click to pin a patch: its
 best match in every view is ringed and joined.
+
+What all patches know: **Foreground** is the side of the first principal component of all views with less weight at the
+border. **Clusters** are fitted on the clean teacher's patches, and every view is read by them. **Matches** tell where
+each patch is found again; the right answer is its own place. **Labels** you set yourself, by clicks or with the arrow
+keys, 1 to 6 and Enter: every patch of all views takes the label of the most similar one.
 """
 
 
