@@ -241,6 +241,7 @@ export function createPatchView(root, options = {}) {
     layer.set(state.layer);
     range.set(state.range);
     range.input.disabled = state.mode !== "similarity";
+    range.node.hidden = dense.active();
     look.refresh();
     look.colours.input.disabled = !["similarity", "attention", "foreground"].includes(state.mode);
     for (const pane of panes.values()) pane.setLook(state.opacity, state.smooth);
