@@ -35,11 +35,11 @@ def foreground(
 ) -> Float[Tensor, "batch rows cols"] | tuple[Float[Tensor, "batch rows cols"], ...]:
     """How much each patch belongs to the foreground, by the first principal component of the patches of all views.
 
-    `foreground(...) > 0` is the mask (Oquab et al. 2023, DINOv2, figure 1: "thresholding the first component"; Amir et
-    al. 2021, "Deep ViT Features as Dense Visual Descriptors", co-segment pictures by clusters of the same features).
-    The component is fitted on all traces together, each with its own mean subtracted. Deviation from DINOv2, which
-    subtracts one mean: strong damage moves all patches of a view the same way, and one mean makes the first component
-    tell clean from damaged (under Gaussian noise of 0.3 it called every patch of an owl's picture foreground).
+    `foreground(...) > 0` is the mask (Oquab et al. 2023, DINOv2, figure 1: "thresholding the first PCA component"; Amir
+    et al. 2021, "Deep ViT Features as Dense Visual Descriptors", co-segment by clusters of such features). The
+    component is fitted on all traces together, each with its own mean subtracted. Deviation from DINOv2, which takes
+    one mean: strong damage moves all patches of a view the same way, and then the first component tells clean from
+    damaged (under Gaussian noise of 0.3 it called every patch of an owl's picture foreground).
 
     Of the two signs the foreground is the one with less weight at the border of the first trace's pictures.
 
