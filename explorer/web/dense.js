@@ -8,7 +8,7 @@ import { cosinesTo } from "./features.js";
 export const NEAR = 1; // patches: so far away, along rows and columns, a match is still right
 const CANDIDATES = 512; // among which k-means seeks its first centres
 const MOST_SOUGHT = 600; // patches that are matched
-const MOST_TURNS = 500;
+const MOST_TURNS = 300;
 const KEPT_CLICKS = 64;
 
 /** The features of one view as rows that are one long, less a centre. @type {(features: Features, centre?: ArrayLike<number>) => Float64Array} */
@@ -69,7 +69,7 @@ function firstComponent(views, dim) {
     for (let d = 0; d < dim; d++) next[d] /= length;
     const turned = 1 - Math.abs(dot(next, 0, axis, 0, dim));
     axis = next;
-    if (turned < 1e-12) break;
+    if (turned < 1e-11) break;
   }
   return axis;
 }

@@ -173,6 +173,7 @@ export function createPatchView(root, options = {}) {
     const { rows, cols } = data;
     if (dense.active()) {
       dense.paint(pointing.here, fresh);
+      if (!fresh && state.mode === "matches") joinMatches();
     } else if (state.mode === "pca") {
       shown = {};
       for (const pane of data.panes) paintColours(panes.get(pane.id).heat, pane.pca.values, rows, cols);
@@ -207,23 +208,29 @@ export function createPatchView(root, options = {}) {
     const here = hovered ?? query;
     const at = here.row * data.cols + here.col;
     for (const [id, pane] of panes) {
-      const pinned = state.pin?.pane === id;
-      if (dense.active()) for (const kind of ["pin", "same"]) pane.unmark(kind);
+      if (!dense.active()) markQuery(id, pane, hovered);
       else {
-        if (state.pin) pane.mark(pinned ? "pin" : "same", state.pin.row, state.pin.col);
-        pane.unmark(state.pin ? (pinned ? "same" : "pin") : "pin");
-        if (!state.pin) pane.mark("same", query.row, query.col);
-        if (!state.pin && id === query.pane) pane.unmark("same");
+        for (const kind of ["pin", "same", "cursor"]) pane.unmark(kind);
+        if (hovered) pane.mark("cursor", hovered.row, hovered.col);
       }
-      if (!dense.active() && !state.pin && id === query.pane) pane.mark("cursor", query.row, query.col);
-      else if ((dense.active() || state.pin) && hovered) pane.mark("cursor", hovered.row, hovered.col);
-      else pane.unmark("cursor");
       const value = valueOf(id, at);
       pane.box.setAttribute("aria-label", `${data.byId[id].title}: row ${here.row}, column ${here.col}${value && `, value ${value}`}`);
       if (!dense.active()) pane.note.textContent = value;
     }
     if (hovered) showValues(hovered, at);
     else shell.hideTip();
+  }
+
+  /** The pin or, without one, the patch that is compared; and the one that is pointed at. */
+  function markQuery(id, pane, hovered) {
+    const pinned = state.pin?.pane === id;
+    if (state.pin) pane.mark(pinned ? "pin" : "same", state.pin.row, state.pin.col);
+    pane.unmark(state.pin ? (pinned ? "same" : "pin") : "pin");
+    if (!state.pin) pane.mark("same", query.row, query.col);
+    if (!state.pin && id === query.pane) pane.unmark("same");
+    if (!state.pin && id === query.pane) pane.mark("cursor", query.row, query.col);
+    else if (state.pin && hovered) pane.mark("cursor", hovered.row, hovered.col);
+    else pane.unmark("cursor");
   }
 
   function showValues({ pane: over, row: atRow, col: atCol, x, y, key }, at) {
@@ -248,6 +255,7 @@ export function createPatchView(root, options = {}) {
     dense.refresh();
     life.timed(() => paintMaps(true));
     refreshResult();
+    joinMatches();
     actions.refresh();
   }
 
@@ -263,25 +271,17 @@ export function createPatchView(root, options = {}) {
   }
 
   function refreshResult() {
-    for (const pane of panes.values()) pane.unmark("match");
-    if (dense.active()) {
-      result.replaceChildren(...dense.result());
-      return drawThreads([]);
-    }
+    if (dense.active()) return result.replaceChildren(...dense.result());
     if (!state.pin) {
-      result.replaceChildren(
+      return result.replaceChildren(
         make("p", { class: "vx-hint", text: "Point at a patch, or focus a pane and use the arrow keys. Click, Enter or Space pins the patch and finds its best match in the other panes." }),
       );
-      return drawThreads([]);
     }
     const matches = matchesOf(state.pin);
-    const others = matches.filter((match) => match.pane !== state.pin.pane);
-    for (const match of others) panes.get(match.pane).mark("match", match.row, match.col);
     const far = Object.fromEntries(matches.map(({ pane, distance }) => [pane, distance]));
     const students = data.named ? data.students.map((who) => [who, far[`${who}_distorted`]]) : far.student_distorted;
     const told = data.byId[state.pin.pane].view === "clean" ? tellFound(far.teacher_distorted, students, data.untouched) : "";
     result.replaceChildren(make("p", { class: "vx-saying", text: told }), tableOfMatches(matches));
-    drawThreads(others);
   }
 
   function tableOfMatches(matches) {
@@ -301,7 +301,19 @@ export function createPatchView(root, options = {}) {
     return createTable("vx-matches", caption, heads, matches.map(rowOf));
   }
 
-  function drawThreads(matches) {
+  /** Rings and threads from the pin to its matches; where matches of all patches are shown, from the one of the reference
+   * that is pointed at. */
+  function joinMatches() {
+    const { here } = pointing;
+    const pointed = state.mode === "matches" && here ? { ...patchOf(here), pane: data.reference.id } : null;
+    const start = dense.active() ? pointed : state.pin;
+    const matches = start ? matchesOf(start).filter((match) => match.pane !== start.pane) : [];
+    for (const pane of panes.values()) pane.unmark("match");
+    for (const match of matches) panes.get(match.pane).mark("match", match.row, match.col);
+    drawThreads(start, matches);
+  }
+
+  function drawThreads(from, matches) {
     casing.replaceChildren();
     lines.replaceChildren();
     if (!matches.length || !stage.clientWidth) return;
@@ -314,15 +326,15 @@ export function createPatchView(root, options = {}) {
         box.top - area.top + ((atRow + 0.5) / data.rows) * box.height,
       ];
     };
-    const start = middle(state.pin);
-    const edge = panes.get(state.pin.pane).box.clientWidth / data.cols;
+    const start = middle(from);
+    const edge = panes.get(from.pane).box.clientWidth / data.cols;
     matches.forEach((match, i) => {
       const [x1, y1, bendX, bendY, x2, y2] = thread(start, middle(match), i, edge);
       const d = `M${x1} ${y1}Q${bendX} ${bendY} ${x2} ${y2}`;
       for (const group of [casing, lines]) group.append(make("svg:path", { d }));
     });
   }
-  const redraw = life.perFrame(() => state.pin && data && !dense.active() && drawThreads(matchesOf(state.pin).filter((each) => each.pane !== state.pin.pane)));
+  const redraw = life.perFrame(() => data && joinMatches());
   life.observe(new ResizeObserver(redraw)).observe(stage);
 
   function press(paneId, atRow, atCol) {

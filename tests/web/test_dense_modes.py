@@ -156,6 +156,15 @@ def test_matches_are_lines_and_a_share(open_view, patches, traces):
     next_frame(page)
     row, col = matches["teacher_distorted"].positions[0, 3 * 16 + 4].tolist()
     assert f"found at row {row}, col {col}" in page.locator(".vx-tip").inner_text()
+    assert page.locator(".vx-threads .vx-line path").count() == page.locator(".vx-mark-match:visible").count() == 3
+    ring = page.locator('[data-pane="teacher_distorted"] .vx-mark-match')
+    assert (
+        ring.get_attribute("style")
+        == f"left: {100 * col / 16:g}%; top: {100 * row / 16:g}%; width: 6.25%; height: 6.25%;"
+    )
+    page.mouse.move(0, 0)
+    next_frame(page)
+    assert page.locator(".vx-threads .vx-line path").count() == 0
 
 
 def test_what_only_these_modes_draw_goes_with_them(open_view, patches):
