@@ -89,7 +89,7 @@ def patch_clusters(
         layer: a block's number; negative from the last traced one.
 
     Returns:
-        Numbers from 0 to clusters - 1: one tensor for one trace, a tuple for several.
+        Numbers from 0 to clusters - 1, on the CPU: one tensor for one trace, a tuple for several.
 
     Raises:
         ValueError: clusters out of range; features of several sizes, or with NaN or infinite values.
@@ -223,6 +223,9 @@ def propagate_labels(
         labels: (row, col, label) of patches of the reference, with whole numbers as labels; of two for one patch the
             last.
         layer: a block's number; negative from the last traced one.
+
+    Returns:
+        The labels, on the CPU.
 
     Raises:
         ValueError: no labels, or one outside of the grid; a reference of several pictures; features of other sizes, or
