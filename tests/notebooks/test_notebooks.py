@@ -43,6 +43,7 @@ REDUCED: dict[str, dict[str, Any]] = {
     | {"TEST_PHOTOS": 12, "ATTRIBUTION_SIZE": 112, "IG_STEPS": (2, 4)},
     "06_bring_your_own": {"SIZE": 56, "SHARE": 0.1, "SWEEP_SHARE": 0.03, "STEPS": 1, "BATCH": 4, "PROCESSES": 1},
     "07_where_the_damage_enters": {"IMAGE_SIZE": 112, "PICTURES": 2},
+    "08_what_patches_know": {"IMAGE_SIZE": 112, "PICTURES": 3},
 }
 """Notebook -> parameter -> a value that takes less time."""
 
