@@ -153,6 +153,7 @@ def test_one_picture_only_is_told_and_the_page_goes_on(map_page: Visit) -> None:
     expect(status).not_to_contain_text("at least two")
 
 
+@pytest.mark.slow
 def test_several_students_share_one_map(browser: Browser, own_app: Served, pictures: Path) -> None:
     visit = Visit(browser, own_app.url).open()
     visit.open_tab("Embeddings")

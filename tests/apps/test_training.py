@@ -192,6 +192,7 @@ def test_animation_and_student_are_downloaded_and_the_student_comes_back(trained
     assert trained.complaints == []
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_with_one_thing_changed_and_stands_beside_the_other(trained: Visit) -> None:
     trained.open()
     page = on_train_tab(trained, steps=5)

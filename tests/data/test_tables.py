@@ -222,6 +222,7 @@ def test_a_run_learns_what_it_learns_of_the_folder_and_goes_on_exactly(
         learned(table.shuffle(seed=0), tmp_path / "parts", steps=1, resume=True)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_table_or_a_shard_and_import_the_package_when_they_have_a_table(
     table: Any, folder: Path, images: ImageSet, tmp_path: Path
 ) -> None:
