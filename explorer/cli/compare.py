@@ -60,7 +60,7 @@ examples:
 """
 
 
-_PATCHES = ("pca", "foreground", "clusters", "matches")
+_PATCHES = ("pca", "foreground", "clusters", "matches", "norms")
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from explorer.plots.evaluation import plot_benchmark, plot_evaluation, plot_proj
 from explorer.plots.interactive import plotly_comparison, plotly_layers
 from explorer.plots.overlays import overlay, plot_map
 from explorer.plots.panes import Pane, plot_attribution, plot_curves, plot_panes
-from explorer.plots.patches import plot_clusters, plot_foreground, plot_labels, plot_matches
+from explorer.plots.patches import plot_clusters, plot_foreground, plot_labels, plot_matches, plot_norms
 from explorer.plots.segmentation import plot_segmentation
 from explorer.plots.style import (
     BETTER,
@@ -51,6 +51,7 @@ __all__ = [
     "plot_labels",
     "plot_map",
     "plot_matches",
+    "plot_norms",
     "plot_panes",
     "plot_pca",
     "plot_projection",

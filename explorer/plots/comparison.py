@@ -21,7 +21,7 @@ from explorer.errors import InputError
 from explorer.inspection.comparison import Comparison
 from explorer.models.students import TEACHER, network_and_kind
 from explorer.plots.lettering import as_written
-from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
+from explorer.plots.overlays import draw_grey, draw_map, fraction, inside, note
 from explorer.plots.style import (
     BETTER,
     CELL,
@@ -436,9 +436,7 @@ def _mark_best(ax: Axes, values: np.ndarray) -> None:
     for colour, width in (("black", 3.6), ("#56B4E9", 1.8)):
         ring = Circle(centre, 0.95 * max(high, wide), fill=False, edgecolor=colour, linewidth=width)
         ax.add_patch(ring)
-    box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.65, "pad": 2.5}
-    text = f"best {values[row, col]:.2f} at ({row}, {col})"
-    ax.text(0.028, 0.034, text, size=8, color="white", **{**inside(ax), "va": "bottom"}, bbox=box)
+    note(ax, f"best {values[row, col]:.2f} at ({row}, {col})")
 
 
 def _patch_size(ax: Axes, grid: tuple[int, ...]) -> tuple[float, float]:

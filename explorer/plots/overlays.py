@@ -123,3 +123,9 @@ def draw_map(
 
 def inside(ax: Axes) -> dict[str, Any]:
     return {"transform": ax.transAxes, "ha": "left", "va": "top"}
+
+
+def note(ax: Axes, text: str) -> None:
+    """A few words at the foot of a pane."""
+    box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.65, "pad": 2.5}
+    ax.text(0.028, 0.034, text, size=8, color="white", **{**inside(ax), "va": "bottom"}, bbox=box)

@@ -1,11 +1,11 @@
-"""What patches know, as figures: foreground, clusters, matches and labels in all views of a comparison.
+"""What patches know, and how large they are, as figures: foreground, clusters, matches, labels and norms in all views
+of a comparison.
 
-Enters: a `Comparison`. Leaves: a matplotlib figure. The rules are those of `explorer.analysis.dense`.
+Enters: a `Comparison`. Leaves: a matplotlib figure. The rules are those of `explorer.analysis.dense` and `norms`.
 """
 
 from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -21,7 +21,7 @@ from explorer.inspection.comparison import Comparison
 from explorer.models.students import network_and_kind
 from explorer.models.trace import Grid
 from explorer.plots.comparison import damage, layer_text, mark_patch, views_sheet, write_title
-from explorer.plots.overlays import draw_grey, draw_map, fraction, inside
+from explorer.plots.overlays import draw_grey, draw_map, fraction, note
 from explorer.plots.segmentation import CLASS_COLOURS
 from explorer.plots.style import bar_below, highest, to_array
 
@@ -121,6 +121,34 @@ def plot_matches(comparison: Comparison, layer: int = -1) -> Figure:
     return figure
 
 
+def plot_norms(comparison: Comparison, layer: int = -1, colormap: str = "viridis", opacity: float = 0.75) -> Figure:
+    """How large the token of each patch is after a block, all views under one scale; patches that stand out by the
+    reference's limit are outlined, and their share told. See `explorer.token_norms`.
+
+    Args:
+        comparison: made by `explorer.compare`.
+        layer: whose tokens.
+        colormap, opacity: as in `plot_comparison`.
+
+    Raises:
+        ValueError: layer or colour map that does not exist; opacity out of range; views without norms.
+    """
+    place, norms = comparison.reference.trace.position(layer), comparison.norms()
+    maps = {name: to_array(each.patches[0, place]) for name, each in norms.items()}
+    scale = Normalize(min(values.min() for values in maps.values()), highest(*maps.values()))
+    limit = float(next(iter(norms.values())).thresholds[place])
+    figure, axes = views_sheet(comparison, bottom=0.72)
+    caption = f"norms of the patches' tokens · {layer_text(comparison, layer)} · above {limit:.2f} one stands out"
+    write_title(figure, damage(comparison), caption)
+    for (name, values), ax in zip(maps.items(), axes.flat, strict=False):
+        picture = getattr(comparison, network_and_kind(name)[1])
+        heat = draw_map(ax, picture, values, scale, colormap, opacity, smooth=False)
+        _draw_lines(ax, _edges(values > limit) * (np.array(picture.shape[:0:-1]) / values.shape[::-1]), "white")
+        note(ax, f"{(values > limit).mean():.0%} stand out")
+    bar_below(figure, axes[-1, :], heat, "L2 norm")
+    return figure
+
+
 def _numbered(
     comparison: Comparison, maps: Mapping[str, Int[Tensor, "rows cols"]], caption: str, layer: int, opacity: float
 ) -> Figure:
@@ -144,9 +172,7 @@ def _draw_matches(ax: Axes, matches: PatchMatches, grid: Grid, scale: Float[np.n
     for colour, drawn in ((_WRONG, lines[~right]), (_RIGHT, lines[right])):
         _draw_lines(ax, drawn, colour)
         ax.plot(*drawn[:, 1].T, "o", color=colour, markersize=3.6, markeredgecolor="black", markeredgewidth=0.8)
-    box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.65, "pad": 2.5}
-    place: dict[str, Any] = {**inside(ax), "va": "bottom"}
-    ax.text(0.028, 0.034, f"{matches.share_right:.0%} within {NEAR} patch", size=8, color="white", **place, bbox=box)
+    note(ax, f"{matches.share_right:.0%} within {NEAR} patch")
 
 
 def _draw_lines(ax: Axes, lines: Float[np.ndarray, "line 2 2"], colour: str) -> None:

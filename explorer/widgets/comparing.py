@@ -20,7 +20,7 @@ from explorer.errors import InputError
 from explorer.inspection.comparison import Comparison, assemble, look, names_damage
 from explorer.inspection.comparison import View as Seen
 from explorer.plots.comparison import plot_comparison, plot_pca, plot_similarity
-from explorer.plots.patches import plot_clusters, plot_foreground, plot_labels, plot_matches
+from explorer.plots.patches import plot_clusters, plot_foreground, plot_labels, plot_matches, plot_norms
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import attention_scene, patch_scene
 from explorer.sessions.latest import Check
@@ -189,6 +189,8 @@ class AttentionExplorer(_Comparing):
         return attention_scene(self._comparison)
 
     def _picture(self) -> Figure:
+        if self.view.settings.get("map") == "norms":
+            return plot_norms(self._comparison, self.layer)
         return plot_comparison(self._comparison, self.layer, self.head)
 
 

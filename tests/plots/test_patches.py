@@ -95,5 +95,18 @@ def test_matches_are_lines_to_where_patches_are_found(comparison: Comparison) ->
         assert f"{found[name].share_right:.0%} within 1 patch" in [text.get_text() for text in ax.texts]
 
 
+def test_norms_share_a_scale_and_those_that_stand_out_have_an_outline(comparison: Comparison) -> None:  # noqa: F811
+    figure = plots.plot_norms(comparison, layer=4)
+    found = comparison.norms()
+    panes = _panes(figure)
+    scales = {ax.images[-1].norm for ax in panes}
+    assert len(scales) == 1
+    for name, ax in zip(VIEWS, panes, strict=True):
+        np.testing.assert_allclose(ax.images[-1].get_array(), found[name].patches[0, 4], rtol=1e-6)
+        share = found[name].share[0, 4].item()
+        assert f"{share:.0%} stand out" in [text.get_text() for text in ax.texts]
+        assert (len(lines_of(ax)[-1]) > 0) == (share > 0)
+
+
 def _places() -> list[tuple[int, int]]:
     return [*product(range(GRID), repeat=2)]

@@ -199,6 +199,12 @@ def test_the_picture_of_the_patches_is_of_what_is_shown(
     widget.close()
 
 
+def test_the_picture_of_norms_is_of_norms(attention: AttentionExplorer) -> None:
+    attention.view.settings = {**attention.view.settings, "map": "norms", "layer": 2}
+    texts = " ".join(text.get_text() for text in attention._picture().texts)
+    assert "norms of the patches' tokens · layer 2" in texts
+
+
 def test_layer_and_head_reach_the_page_and_come_back(attention: AttentionExplorer) -> None:
     attention.layer, attention.head = 3, 1
     assert (attention.view.settings["layer"], attention.view.settings["head"]) == (3, 1)
