@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from explorer.analysis.dense import PatchMatches, foreground, patch_clusters, patch_matches, propagate_labels
     from explorer.analysis.maps import attention_map, pca_rgb, rollout
     from explorer.analysis.metrics import top_mass
-    from explorer.analysis.norms import TokenNorms, token_norms
+    from explorer.analysis.norms import TokenNorms, norm_outliers, token_norms
     from explorer.analysis.similarity import Alignment, alignment, patch_similarity
     from explorer.data.image import ImageError, load_image
     from explorer.data.masks import SegmentedSet, load_segmented
@@ -58,7 +58,7 @@ _HOME = {
     "analysis.dense": ("PatchMatches", "foreground", "patch_clusters", "patch_matches", "propagate_labels"),
     "analysis.maps": ("attention_map", "pca_rgb", "rollout"),
     "analysis.metrics": ("top_mass",),
-    "analysis.norms": ("TokenNorms", "token_norms"),
+    "analysis.norms": ("TokenNorms", "norm_outliers", "token_norms"),
     "analysis.similarity": ("Alignment", "alignment", "patch_similarity"),
     "data.image": ("ImageError", "load_image"),
     "data.masks": ("SegmentedSet", "load_segmented"),
@@ -166,6 +166,7 @@ __all__ = [
     "load_segmented",
     "most_attended",
     "nearest_pictures",
+    "norm_outliers",
     "page",
     "patch_clusters",
     "patch_matches",

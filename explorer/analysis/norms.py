@@ -1,4 +1,4 @@
-"""How large tokens are, and which of them stand out: `token_norms`.
+"""How large tokens are, and which of them stand out: `token_norms`, `norm_outliers`.
 
 Large transformers turn patches that tell little into a memory of their own: tokens of high norm, which draw attention
 and have lost what they stood for (Darcet et al. 2024, "Vision Transformers Need Registers"). There the limit was put by
@@ -27,7 +27,7 @@ FAR_OUT = 3.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenNorms:
-    """L2 norms of tokens after each traced block, before the model's final norm. Made by `token_norms`.
+    """L2 norms of tokens after each traced block, before the model's final norm. Made by `norm_outliers`.
 
     Attributes:
         patches: those of patches.
@@ -72,11 +72,20 @@ class TokenNorms:
         ).reset_index()
 
 
-def token_norms(trace: Trace, reference: Trace | None = None) -> TokenNorms:
+def token_norms(trace: Trace) -> Float[Tensor, "batch layer patch"]:
+    """The L2 norm of each patch's token after each traced block, before the model's final norm, row by row.
+
+    Raises:
+        ValueError: a trace without norms.
+    """
+    return _norms(trace)[1]
+
+
+def norm_outliers(trace: Trace, reference: Trace | None = None) -> TokenNorms:
     """How large the tokens of pictures are, and which patches stand out.
 
         reference = teacher.trace(clean)
-        token_norms(student.trace(distorted), reference).frame()
+        norm_outliers(student.trace(distorted), reference).frame()
 
     Args:
         reference: on whose patches the threshold of each block is fitted, such as the teacher's trace of the clean

@@ -21,7 +21,7 @@ from torch import Tensor
 from explorer.analysis import metrics
 from explorer.analysis.dense import PatchMatches, foreground, patch_clusters, patch_matches, propagate_labels
 from explorer.analysis.maps import Head, attention_map, pca_rgb, rollout
-from explorer.analysis.norms import TokenNorms, token_norms
+from explorer.analysis.norms import TokenNorms, norm_outliers
 from explorer.analysis.similarity import Alignment, alignment, patch_similarity
 from explorer.data.image import Source, at_size, is_at, load_image, same_aspect, upright_size
 from explorer.data.picture_files import is_picture
@@ -205,7 +205,7 @@ class Comparison:
 
     def norms(self) -> dict[str, TokenNorms]:
         """How large the tokens of each view are, and which patches stand out from the reference's."""
-        return {name: token_norms(view.trace, self.reference.trace) for name, view in self.views.items()}
+        return {name: norm_outliers(view.trace, self.reference.trace) for name, view in self.views.items()}
 
     def numbers(self, layer: int = -1, head: Head = "mean") -> dict[str, Any]:
         """Everything that can be written as JSON: the student's agreement with the reference at the top level, both

@@ -123,7 +123,7 @@ def plot_matches(comparison: Comparison, layer: int = -1) -> Figure:
 
 def plot_norms(comparison: Comparison, layer: int = -1, colormap: str = "viridis", opacity: float = 0.75) -> Figure:
     """How large the token of each patch is after a block, all views under one scale; patches that stand out by the
-    reference's limit are outlined, and their share told. See `explorer.token_norms`.
+    reference's limit are outlined, and their share told. See `explorer.norm_outliers`.
 
     Args:
         comparison: made by `explorer.compare`.

@@ -23,7 +23,7 @@ from explorer.plots.lettering import quieten
 
 # Okabe and Ito (2008): told apart with every kind of colour vision. One colour for each of the two networks everywhere.
 COLOURS = {"teacher": "#0072B2", "student": "#D55E00"}
-STUDENTS = (COLOURS["student"], "#18A884", "#780048", "#6C2400")  # of several, in their order; see embeddingplot.js
+STUDENTS = (COLOURS["student"], "#18A884", "#780048", "#6C2400")  # of several, in their order; see networks.js
 BETTER, WORSE = "#009E73", "#CC79A7"
 DIVERGING = "RdBu_r"  # safe for colour-blind readers (ColorBrewer), and its white reads as "no change"
 INK, QUIET, PAPER = "#1a1a1a", "#6b6b6b", "#f4f4f2"

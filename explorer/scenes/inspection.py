@@ -15,7 +15,7 @@ from torch import Tensor
 
 from explorer.analysis.maps import attention_map
 from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
-from explorer.analysis.norms import token_norms
+from explorer.analysis.norms import norm_outliers
 from explorer.distortions import Distortion, Given
 from explorer.inspection.attribution import Attribution
 from explorer.inspection.attribution_quality import Quality
@@ -64,7 +64,7 @@ def attention_scene(comparison: Comparison, link: Link = None, message: str | No
         pane["rollout"] = None if view.rollout is None else quantised(view.rollout.flatten(), np.uint16)
         norms = view.trace.norms
         pane["norms"] = None if norms is None else quantised(norms[0, :, view.trace.prefix :].float(), np.uint16)
-    scene["norm_limits"] = None if trace.norms is None else token_norms(trace).thresholds.tolist()
+    scene["norm_limits"] = None if trace.norms is None else norm_outliers(trace).thresholds.tolist()
     scene["layers"] = list(trace.layers)
     scene["heads"] = scene["panes"][0]["attention"]["shape"][1]
     scene["query_kind"] = trace.query_kind

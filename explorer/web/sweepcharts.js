@@ -1,7 +1,8 @@
 // The charts of the sweep view: on the page, and on the canvas of a figure.
 
 import { createHelp, make, setText } from "./elements.js";
-import { describeCurve, gapAt, numberAt, tellStrength } from "./sweepdata.js";
+import { NETWORKS } from "./networks.js";
+import { describeCurve, gapAt, LOOKS, numberAt, tellStrength } from "./sweepdata.js";
 import { dotPath, geometryOf, PLOT } from "./sweepgeometry.js";
 
 function setPath(node, path) {
@@ -155,9 +156,10 @@ function createPill(name) {
   return { node, set };
 }
 
+/** @type {Record<string, string>} */
 const INK = {
   text: "#1f2328", muted: "#57606a", grid: "#d1d9e0",
-  teacher: "#0072B2", student: "#D55E00", student2: "#00805c", student3: "#a84f83", student4: "#57606a",
+  ...Object.fromEntries(LOOKS.map((look, i) => [look, NETWORKS.light[i]])),
 };
 
 /** One chart on a canvas, on white, with its numbers at the chosen strength above it. */

@@ -5,7 +5,7 @@ import { clamp } from "./arrays.js";
 import { formatFixed, MINUS } from "./format.js";
 import { tellKept } from "./sayings.js";
 
-const LOOKS = ["teacher", "student", "student2", "student3", "student4"]; // colour, dash and shape of a curve
+export const LOOKS = ["teacher", "student", "student2", "student3", "student4"]; // colour, dash and shape of a curve
 export const UNTOUCHED = "The student is still the untouched copy of the teacher: one curve stands for both.";
 const NO_LABELS = "these pictures have no labels";
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import explorer as ex
-from explorer import token_norms
+from explorer import norm_outliers, token_norms
 from explorer.errors import InputError
 from explorer.models.trace import Trace
 from tests.small import network
@@ -39,7 +39,8 @@ def test_norms_are_those_that_blocks_leave(backbone: ex.Backbone, pictures: torc
     trace = backbone.trace(pictures, layers=layers)  # type: ignore[arg-type]
     for hook in hooks:
         hook.remove()
-    found = token_norms(trace)
+    found = norm_outliers(trace)
+    torch.testing.assert_close(token_norms(trace), found.patches.flatten(start_dim=2), rtol=0, atol=0)
     for place, layer in enumerate(trace.layers):
         expected = left[layer].norm(dim=-1)
         torch.testing.assert_close(found.patches[:, place].flatten(1), expected[:, backbone.prefix :])
@@ -64,7 +65,7 @@ def test_a_module_of_ones_own_has_them_too(backbone: ex.Backbone, pictures: torc
 def test_what_lies_far_above_the_reference_stands_out(backbone: ex.Backbone, pictures: torch.Tensor) -> None:
     reference = backbone.trace(pictures)
     assert reference.norms is not None
-    found = token_norms(with_outliers(reference, (1, 2), (4, 0)), reference)
+    found = norm_outliers(with_outliers(reference, (1, 2), (4, 0)), reference)
     for place in range(len(reference.layers)):
         norms = reference.norms[:, place, reference.prefix :].numpy()
         lower, upper = np.quantile(norms, [0.25, 0.75])
@@ -77,15 +78,15 @@ def test_what_lies_far_above_the_reference_stands_out(backbone: ex.Backbone, pic
 def test_overlap_counts_places_that_stand_out_in_both(backbone: ex.Backbone, pictures: torch.Tensor) -> None:
     plain = backbone.trace(pictures)
     reference, other = with_outliers(plain, (0, 0), (0, 1), (2, 3)), with_outliers(plain, (0, 1), (0, 2), (3, 0))
-    found = token_norms(other, reference)
+    found = norm_outliers(other, reference)
     assert found.overlap[0, 0] == pytest.approx(1 / 3)
     assert found.overlap[2, 0] == found.overlap[3, 0] == 0
     assert torch.isnan(found.overlap[1, 0])
-    assert token_norms(reference).overlap[0, 0] == 1
+    assert norm_outliers(reference).overlap[0, 0] == 1
 
 
 def test_the_table_has_a_row_for_each_picture_and_block(backbone: ex.Backbone, pictures: torch.Tensor) -> None:
-    found = token_norms(backbone.trace(pictures, layers=(0, 11)))
+    found = norm_outliers(backbone.trace(pictures, layers=(0, 11)))
     table = found.frame()
     assert list(table) == ["image", "layer", "median", "largest", "threshold", "outliers", "overlap", "prefix_0"]
     assert table[["image", "layer"]].to_numpy().tolist() == [[image, layer] for image in range(6) for layer in (0, 11)]
@@ -96,8 +97,8 @@ def test_the_table_has_a_row_for_each_picture_and_block(backbone: ex.Backbone, p
 def test_what_cannot_be_compared_is_refused(backbone: ex.Backbone, pictures: torch.Tensor) -> None:
     trace = backbone.trace(pictures)
     with pytest.raises(InputError, match="no norms of tokens"):
-        token_norms(replace(trace, norms=None))
+        norm_outliers(replace(trace, norms=None))
     with pytest.raises(InputError, match="the same pictures, grid and blocks"):
-        token_norms(trace, trace[0:2])
+        norm_outliers(trace, trace[0:2])
     with pytest.raises(InputError, match="the same pictures, grid and blocks"):
-        token_norms(trace, backbone.trace(pictures, layers=-1))
+        norm_outliers(trace, backbone.trace(pictures, layers=-1))

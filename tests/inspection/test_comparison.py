@@ -11,7 +11,7 @@ from explorer import alignment, attention_map, compare, distortion, page, rollou
 from explorer.analysis.dense import foreground, patch_clusters, patch_matches, propagate_labels
 from explorer.analysis.maps import pca_rgb
 from explorer.analysis.metrics import cosine, js_divergence
-from explorer.analysis.norms import token_norms
+from explorer.analysis.norms import norm_outliers
 from explorer.analysis.similarity import patch_similarity
 from explorer.inspection import comparison
 from explorer.inspection.comparison import VIEWS, look
@@ -101,7 +101,7 @@ def test_numbers_survive_json(four: comparison.Comparison) -> None:
     assert (numbers["grid"], numbers["layer"], numbers["head"], numbers["seed"]) == ([6, 8], 10, 1, 3)
     assert (numbers["query"], numbers["untouched_student"]) == ("class token", False)
     assert distortion(numbers["distortion"]).spec == distortion(SPEC).spec
-    norms = token_norms(four.views["student_distorted"].trace, four.reference.trace)
+    norms = norm_outliers(four.views["student_distorted"].trace, four.reference.trace)
     assert numbers["outliers"]["student_distorted"]["share"] == norms.share[0].tolist()
     assert list(numbers["outliers"]) == list(four.views)
     for name in ("clean", "teacher", "student", "student_clean"):

@@ -620,7 +620,7 @@ def test_curves_and_words_stand_out(open_view, sweep, scheme):
     words = ".vx-sweepcaption, .vx-facts, .vx-legend span, .vx-sweepreadout span, .vx-sweeptable :is(th, td, button)"
     assert contrast(page, words, "color") >= 4.5
     teacher = plot(page, "cls_cosine").locator("[data-who=teacher] .vx-stroke")
-    colours = {"light": "rgb(0, 114, 178)", "dark": "rgb(58, 165, 230)"}
+    colours = {"light": "rgb(0, 114, 178)", "dark": "rgb(86, 180, 233)"}
     assert teacher.evaluate("(node) => getComputedStyle(node).stroke") == colours[scheme]
     student = plot(page, "cls_cosine").locator("[data-who=student] .vx-stroke")
     assert student.evaluate("(node) => getComputedStyle(node).strokeDasharray") == "6px, 3px"

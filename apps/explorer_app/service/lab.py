@@ -8,7 +8,7 @@ from typing import Any, get_args
 from torch import Tensor
 
 import explorer as ex
-from explorer.analysis.norms import token_norms
+from explorer.analysis.norms import norm_outliers
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, share_of
 from explorer.inspection.intervening import By, Kind
@@ -187,7 +187,7 @@ def _patches(comparison: ex.Comparison, asked: Asked) -> tuple[tuple[int, int], 
         return asked.picked
     if asked.rule == "attended":
         return ex.most_attended(trace, asked.count, asked.layer)
-    outliers = token_norms(trace, comparison.reference.trace).outliers[0, asked.layer]
+    outliers = norm_outliers(trace, comparison.reference.trace).outliers[0, asked.layer]
     return tuple((row, col) for row, col in outliers.nonzero().tolist())
 
 
