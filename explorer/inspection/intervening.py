@@ -41,6 +41,7 @@ MOST_BRANCHES = 32
 """So many parts are tried in one forward pass."""
 LEAST_LOSS = 1e-3
 """Of a cosine; where damage takes less from the embedding, shares of it say nothing."""
+_WHOLE: tuple[Kind, ...] = ("attention", "mlp")
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,12 @@ class ActivationPatching:
 
     Attributes:
         heads, attention, mlp: the shares, of each head, of all heads of a block at once, of its perceptron; None for
-            `mlp` where the blocks have none that can be reached.
+            what the blocks do not have as one part (see `kinds_of`).
         cosine: without any part of the clean run.
     """
 
     heads: Float[Tensor, "layer head"]
-    attention: Float[Tensor, " layer"]
+    attention: Float[Tensor, " layer"] | None
     mlp: Float[Tensor, " layer"] | None
     cosine: float
 
@@ -181,11 +182,11 @@ def activation_patching(
         ValueError: pictures that `Backbone.trace` does not take.
         CaptureError: its heads cannot be reached.
     """
-    layers, heads = range(backbone.depth), range(backbone.heads)
-    parts = [Part("head", layer, head) for layer in layers for head in heads]
-    parts += [Part("attention", layer) for layer in layers]
-    if has_mlp := _mlp(_blocks(backbone)[0]) is not None:
-        parts += [Part("mlp", layer) for layer in layers]
+    if distorted.shape != clean.shape:
+        raise InputError(f"expected two pictures of one size; got {tuple(clean.shape)} and {tuple(distorted.shape)}")
+    layers, whole = range(backbone.depth), [kind for kind in _WHOLE if kind in kinds_of(backbone)]
+    parts = [Part("head", layer, head) for layer in layers for head in range(backbone.heads)]
+    parts += [Part(kind, layer) for kind in whole for layer in layers]
     sites = [_site(backbone, part) for part in parts]
     found = _recorded(backbone, sites, clean[None], None)
     target = backbone.trace(clean[None], layers=-1, attention=None).embedding
@@ -199,13 +200,27 @@ def activation_patching(
             progress(len(cosines), len(parts))
     lost = 1 - without if 1 - without >= LEAST_LOSS else torch.nan
     shares = (torch.tensor(cosines, dtype=torch.float64) - without) / lost
-    by_kind = shares.split([len(layers) * len(heads), *[len(layers)] * (2 if has_mlp else 1)])
+    of_heads, *of_blocks = shares.split([len(layers) * backbone.heads, *[len(layers)] * len(whole)])
+    found_by_kind = dict(zip(whole, of_blocks, strict=True))
     return ActivationPatching(
-        heads=by_kind[0].reshape(len(layers), len(heads)),
-        attention=by_kind[1],
-        mlp=by_kind[2] if has_mlp else None,
+        heads=of_heads.reshape(len(layers), backbone.heads),
+        attention=found_by_kind.get("attention"),
+        mlp=found_by_kind.get("mlp"),
         cosine=without,
     )
+
+
+def kinds_of(backbone: Backbone) -> tuple[Kind, ...]:
+    """The kinds of parts that a backbone has. Parallel attentions in one block are no one part, nor are the perceptrons
+    beside them."""
+    class_token = backbone.query_kind == "class token"
+    lacks = {
+        "attention": backbone.reader.calls.per_block > 1,
+        "mlp": _mlp(_blocks(backbone)[0]) is None,
+        "class token": not class_token,
+        "registers": backbone.prefix <= class_token,
+    }
+    return tuple(kind for kind in KINDS if not lacks.get(kind))
 
 
 def most_attended(trace: Trace, count: int, layer: int = -1) -> tuple[tuple[int, int], ...]:

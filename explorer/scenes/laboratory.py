@@ -70,7 +70,9 @@ def lab_scene(
 
 def _shares(found: ActivationPatching) -> Payload:
     """A row of each block: its heads, then all heads at once and the perceptron; None where nothing was lost."""
-    whole = [found.attention] if found.mlp is None else [found.attention, found.mlp]
-    columns = np.column_stack([found.heads.numpy(), *(each.numpy() for each in whole)])
+    whole = {
+        kind: shares for kind, shares in (("attention", found.attention), ("mlp", found.mlp)) if shares is not None
+    }
+    columns = np.column_stack([found.heads.numpy(), *(each.numpy() for each in whole.values())])
     rows = [[float(f"{share:.4g}") if np.isfinite(share) else None for share in row] for row in columns]
-    return {"rows": rows, "heads": found.heads.shape[1], "mlp": found.mlp is not None, "cosine": found.cosine}
+    return {"rows": rows, "heads": found.heads.shape[1], "whole": list(whole), "cosine": found.cosine}

@@ -37,8 +37,8 @@ export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | 
 export type AttributionPayload = Pictures<Pane & { heatmap: Encoded; numbers: Measured; verdict: string | null }> &
   { method: string; signed: boolean; towards: string; label?: string | null };
 
-/** rows: of each block, what its heads, all of them and its perceptron bring back; null where nothing was lost. */
-export interface Shares { rows: (number | null)[][]; heads: number; mlp: boolean; cosine: number }
+/** rows: of each block, what its heads bring back, then what the kinds of `whole` do; null where nothing was lost. */
+export interface Shares { rows: (number | null)[][]; heads: number; whole: string[]; cosine: number }
 /** maps: [layer, patch]; patches: that are replaced, (row, col); offered: [value, text] of each list. */
 export type LabPayload = Pictures<Pane & { maps: Encoded }> &
   { layers: number[]; heads: number; measures: Measure[]; numbers: Record<string, Measured>; asked: Record<string, any>; told: string; offered: Record<string, [string, string][]>; patches: [number, number][]; shares?: Record<Who, Shares> | null };

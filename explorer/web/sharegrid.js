@@ -24,9 +24,8 @@ export function createShares(shell, choose) {
     if (shares) setText(note, "How much of the cosine with its own clean view, which the damage takes, comes back to a network with one part of its clean run: 1 all of it, below 0 it makes it worse; all: all heads of a block at once. Click a part, or move with the arrow keys and press Enter, to replace it above.");
   }
 
-  function tableOf(who, { rows, heads, mlp, cosine }) {
-    const kinds = ["attention", ...(mlp ? ["mlp"] : [])];
-    const partOf = (layer, column) => (column < heads ? { kind: "head", layer, head: column } : { kind: kinds[column - heads], layer });
+  function tableOf(who, { rows, heads, whole, cosine }) {
+    const partOf = (layer, column) => (column < heads ? { kind: "head", layer, head: column } : { kind: whole[column - heads], layer });
     /** @param {any} part */
     const nameOf = ({ kind, layer, head }) => (kind === "head" ? `head ${layer}.${head}` : `${WHOLE[kind][1]} of block ${layer}`);
     const own = rows.map((row, layer) => row.map((share, column) => {
@@ -44,7 +43,7 @@ export function createShares(shell, choose) {
     }));
     own[0][0].tabIndex = 0;
     cells.push(...own);
-    const heading = [...Array(heads).keys(), ...kinds.map((kind) => WHOLE[kind])].map((name) => {
+    const heading = [...Array(heads).keys(), ...whole.map((kind) => WHOLE[kind])].map((name) => {
       const [text, title] = Array.isArray(name) ? name : [String(name), `head ${name}`];
       return make("th", { scope: "col", role: "columnheader", text, title });
     });

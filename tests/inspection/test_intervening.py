@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import explorer as ex
-from explorer.inspection.intervening import KINDS, ActivationPatching
+from explorer.inspection.intervening import KINDS, ActivationPatching, kinds_of
 from explorer.models.backbones import CaptureError
 from tests.architectures import ARCHITECTURES, FAMILIES, normalised, pictures, shallow, switched
 from tests.models.test_wrapping import OwnViT, wrap
@@ -215,6 +215,7 @@ def test_patching_is_each_part_on_its_own(registers: ex.Backbone) -> None:
     count = registers.depth * (registers.heads + 2)
     assert told[-1] == (count, count)
     expect_patching(found, registers, clean, distorted)
+    assert found.attention is not None
     assert found.mlp is not None
     for layer in range(registers.depth):
         for kind, shares in (("attention", found.attention), ("mlp", found.mlp)):
@@ -236,6 +237,17 @@ def test_everything_comes_back_with_all_that_the_class_token_is_made_from(regist
     parts = [ex.Part("class token", 0), ex.Part("registers", 0), ex.Part("patches", 0, patches=every)]
     with ex.intervene(registers, parts, "pictures", clean):
         torch.testing.assert_close(registers.trace(distorted).embedding, registers.trace(clean).embedding)
+
+
+def test_parallel_attentions_are_patched_head_by_head() -> None:
+    loaded = shallow(PARALLEL, narrow=True)
+    assert kinds_of(loaded) == ("head", "class token", "patches")
+    clean, distorted = pictures(loaded).split(1)
+    found = ex.activation_patching(loaded, clean[0], distorted[0])
+    assert found.attention is None
+    assert found.mlp is None
+    assert set(found.frame()["kind"]) == {"head"}
+    expect_patching(found, loaded, clean, distorted)
 
 
 def test_where_nothing_is_lost_no_share_is_told(registers: ex.Backbone) -> None:
@@ -306,12 +318,15 @@ def test_what_is_refused(registers: ex.Backbone, arguments: tuple, told: str) ->
         pass
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_refused_for_other_models(registers: ex.Backbone) -> None:
     images = pictures(registers)
     some = torch.cat([images, images])[:3]
     with pytest.raises(ValueError, match="2 pictures are traced, and pictures holds 3"):  # noqa: SIM117
         with ex.intervene(registers, ex.Part("mlp", 0), "pictures", some):
             registers.trace(images)
+    with pytest.raises(ValueError, match="two pictures of one size"):
+        ex.activation_patching(registers, images[0], images[0, :, :-14])
     pooled = shallow("vit_base_patch16_siglip_224", narrow=True)
     with pytest.raises(ValueError, match="has no class token"), ex.intervene(pooled, ex.Part("class token", 0)):
         pass

@@ -11,7 +11,7 @@ import explorer as ex
 from explorer.analysis.norms import norm_outliers
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, share_of
-from explorer.inspection.intervening import By, Kind
+from explorer.inspection.intervening import By, Kind, kinds_of
 from explorer.models.students import STUDENT, TEACHER
 from explorer.scenes.common import Payload
 from explorer.scenes.laboratory import lab_scene
@@ -99,9 +99,7 @@ class Asked:
 
 def offered_kinds(backbone: ex.Backbone) -> list[tuple[Kind, str]]:
     """The kinds of parts that a backbone has, and what they are called."""
-    class_token = backbone.query_kind == "class token"
-    lacks = {"class token": not class_token, "registers": backbone.prefix <= class_token}
-    return [(kind, text) for kind, text in KINDS.items() if not lacks.get(kind)]
+    return [(kind, KINDS[kind]) for kind in kinds_of(backbone)]
 
 
 def answer(question: Question, asked: Asked) -> Payload:
@@ -140,7 +138,7 @@ def _sought(question: Question, progress: Told) -> dict[str, ex.ActivationPatchi
     clean, distorted = _seen(question)
     networks, found = _networks(question), {}
     for place, (who, backbone) in enumerate(networks.items()):
-        steps = backbone.depth * (backbone.heads + 2)
+        steps = backbone.depth * (backbone.heads + len({"attention", "mlp"} & {*kinds_of(backbone)}))
         told = share_of(progress, place * steps, len(networks) * steps)
         found[who] = ex.activation_patching(backbone, clean, distorted, told)
     return found
