@@ -21,8 +21,9 @@ from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation import features as kept
+from explorer.evaluation.clusters import Clusters, cluster_pictures
 from explorer.evaluation.features import Kind, Told, embed, share_of
-from explorer.evaluation.probes import nearest, nearest_label_accuracy, retrieval_at_1
+from explorer.evaluation.probes import nearest
 from explorer.evaluation.projection import Projection, project
 from explorer.models.backbones import Backbone, Layers
 from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, named_pairs, networks_of
@@ -39,6 +40,7 @@ def views_of(students: Iterable[str]) -> tuple[str, ...]:
 
 VIEWS = views_of([STUDENT])
 REFERENCE = VIEWS[0]
+OF_PICTURES = ("displacement", "nearest_label", "retrieval")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,21 +95,35 @@ class PairEmbedding:
         return nearest(self.reference, self.features[view], k, leave_out=view == REFERENCE)
 
     @cached_property
+    def clusters(self) -> Clusters:
+        """Which pictures lie together for the clean teacher; the same for all views."""
+        return cluster_pictures(self.reference, self.images)
+
+    @cached_property
+    def each(self) -> dict[str, dict[str, Float[np.ndarray, " image"]]]:
+        """Each view -> the columns of `measures` -> their value for each picture, 1 or 0 where they are shares."""
+        moved = project(self.features, "pca", REFERENCE).displacement
+        return {view: {"displacement": moved[view], **self._found(view)} for view in self.features}
+
+    def _found(self, view: str) -> dict[str, Float[np.ndarray, " image"]]:
+        """Whether each picture is found again, and whether the nearest other one has its label."""
+        count, labels = len(self.images), self.images.labels
+        near, own = nearest(self.reference, self.features[view], 2)[0], np.arange(count)
+        again = near[:, 0] == own
+        other, nothing = np.where(again, near[:, 1], near[:, 0]), np.full(count, np.nan)
+        alike = nothing if labels is None else (np.asarray(labels)[other] == np.asarray(labels)).astype(float)
+        return {"nearest_label": alike, "retrieval": nothing if view == REFERENCE else again.astype(float)}
+
+    @cached_property
     def measures(self) -> "pandas.DataFrame":
         """One row for each view: view; displacement (mean centred cosine distance from the clean teacher's embedding of
         the same picture); nearest_label (share of pictures whose nearest other clean picture has the same label, NaN
         without labels); retrieval (share whose nearest clean picture is their own, NaN for the reference)."""
         import pandas
 
-        moved = project(self.features, "pca", REFERENCE).displacement
-        rows = []
-        for view, values in self.features.items():
-            labels = self.images.labels
-            near = np.nan if labels is None else nearest_label_accuracy(self.reference, values, labels)
-            own = np.nan if view == REFERENCE else retrieval_at_1(self.reference, values)
-            rows.append(
-                {"view": view, "displacement": float(moved[view].mean()), "nearest_label": near, "retrieval": own}
-            )
+        rows = [
+            {"view": view} | {name: float(each[name].mean()) for name in OF_PICTURES} for view, each in self.each.items()
+        ]
         return pandas.DataFrame(rows)
 
     def frame(self, method: Literal["pca", "umap"] = "pca", components: int = 2, seed: int = 0) -> "pandas.DataFrame":

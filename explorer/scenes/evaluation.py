@@ -15,9 +15,10 @@ from explorer.data.image import to_pil
 from explorer.data.sets import ImageSet
 from explorer.distortions import DISTORTIONS
 from explorer.evaluation.benchmarking import MEASURED, Benchmark
-from explorer.evaluation.embedding import REFERENCE, PairEmbedding
+from explorer.evaluation.embedding import OF_PICTURES, REFERENCE, PairEmbedding
 from explorer.evaluation.probes import own_ranks
 from explorer.evaluation.projection import Projection
+from explorer.evaluation.slices import Slice, measures_of, slices_of
 from explorer.evaluation.sweeping import SEVERITY, Sweep
 from explorer.models.students import TEACHER, network_and_kind
 from explorer.scenes.common import Payload, about, colormap_tables, measure_of, packed
@@ -26,7 +27,6 @@ MOST_DRAWN = 5000
 """More pictures than these are thinned for drawing; measures are always of all."""
 MOST_THUMBNAILS = 1500
 NEIGHBOURS = 6
-_MEASURED = ("displacement", "nearest_label", "retrieval")
 _TITLES = {
     "teacher_clean": "Teacher · clean",
     "teacher_distorted": "Teacher · distorted",
@@ -65,13 +65,15 @@ def embedding_scene(
         "components": projection.coordinates[REFERENCE].shape[1],
         "explained": projection.explained and list(projection.explained),
         "pending": pending,
-        "measures": [measure_of(MEASURES[name]) for name in _MEASURED],
+        "measures": [measure_of(MEASURES[name]) for name in OF_PICTURES],
         "views": [_view(view, embedding, projection, drawn) for view in projection.coordinates],
         "pictures": {
             "names": names,
             "labels": images.labels and [images.labels[index] for index in drawn],
             "classes": list(images.classes),
         },
+        "clusters": {"of": packed(embedding.clusters.of[drawn].astype(np.int32)), "names": [*embedding.clusters.names]},
+        "slices": [_slice(cut, embedding, drawn) for cut in slices_of(embedding)],
         "sprite": sprite if len(drawn) == len(images) else None,
         "chosen": names.index(chosen) if chosen in names else None,
         "shown": len(drawn),
@@ -238,6 +240,19 @@ def _view(view: str, embedding: PairEmbedding, projection: Projection, drawn: li
         if view != REFERENCE:
             scene["own_rank"] = packed(own_ranks(embedding.reference, embedding.features[view]).astype(np.int32))
     return scene
+
+
+def _slice(cut: Slice, embedding: PairEmbedding, drawn: list[int]) -> Payload:
+    """Its numbers are of all its pictures; `indices` are the places of those that are drawn."""
+    told = {view: measures_of(embedding, cut, view) for view in embedding.features}
+    return {
+        "id": cut.key,
+        "kind": cut.kind,
+        "title": cut.name,
+        "count": len(cut.pictures),
+        "indices": packed(np.flatnonzero(np.isin(drawn, cut.pictures)).astype(np.int32)),
+        "measures": {view: {name: _number(value) for name, value in each.items()} for view, each in told.items()},
+    }
 
 
 def _curve(sweep: Sweep, untouched: bool, measure: Measure) -> Payload:

@@ -41,6 +41,8 @@ export function readEmbedding(payload) {
     byId: Object.fromEntries(read.map((view) => [view.id, view])),
     reference: read.find(({ reference }) => reference) ?? null,
     ruler: rulerOf(read, components),
+    clusters: readClusters(payload.clusters, count),
+    slices: (payload.slices ?? []).map((slice) => ({ ...slice, indices: [...readPlaces(slice.indices, null, count, "slice")] })),
     method: readChoice(payload.method, ["pca", "umap"], "pca"),
     explained: payload.explained ?? null,
     pending: payload.pending ?? null,
@@ -53,6 +55,21 @@ export function readEmbedding(payload) {
     link: payload.link ?? null,
     payload,
   };
+}
+
+/** Which cluster each picture is in; older payloads have none. @param {EmbeddingPayload["clusters"]} clusters @param {number} count */
+function readClusters(clusters, count) {
+  if (!clusters) return null;
+  const of = readPlaces(clusters.of, count, clusters.names.length, "cluster");
+  return { of, names: clusters.names.map(String), members: clusters.names.map((_, place) => [...of.keys()].filter((index) => of[index] === place)) };
+}
+
+/** Whole numbers below `end`. */
+function readPlaces(spec, length, end, what) {
+  const { values, shape } = decodeArray(spec);
+  const fits = shape.length === 1 && (length === null || shape[0] === length) && values.every((value) => value >= 0 && value < end);
+  if (!fits) throw new Error(`its ${what}s do not fit its pictures`);
+  return values;
 }
 
 /** @param {EmbeddingView} view @param {number} count @param {number} components @param {string[]} networks */

@@ -92,7 +92,8 @@ export function hoverCard(data, view, index, now) {
   const words = make("div", {},
     make("div", { class: "vx-tiphead", text: data.names[index] }),
     label === null ? "" : make("div", { class: "vx-labelled" }, swatch(now.byLabel ? now.labelInk(index) : null), label),
-    make("div", { class: "vx-labelled" }, glyphOf(view, now.byLabel ? now.ink.text : now.ink.networks[view.network]), view.title),
+    now.byCluster || now.clusterNames ? make("div", { class: "vx-labelled" }, swatch(now.byCluster ? now.groupInk(index) : null), `cluster ${data.clusters.of[index] + 1}: ${data.clusters.names[data.clusters.of[index]]}`) : "",
+    make("div", { class: "vx-labelled" }, glyphOf(view, now.byView ? now.ink.networks[view.network] : now.ink.text), view.title),
     make("div", { text: view.reference ? "the reference" : `displacement ${formatFixed(view.displacement[index], 3)}` }));
   return [make("div", { class: "vx-hovercard" }, data.thumb(index, 64), words)];
 }

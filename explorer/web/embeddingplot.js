@@ -1,4 +1,6 @@
-// What plotly is asked for: traces, arrows, axes, and what a figure on paper has besides.
+// What plotly is asked for: traces, arrows, contours, names of clusters, axes, and what a figure on paper has besides.
+
+import { densityContours } from "./contours.js";
 
 export const MANY_PICTURES = 300; // from here on, arrows are all but see-through
 // Teacher and first student: blue and vermilion of Okabe and Ito. Further students, and twelve labels: colours sought for
@@ -31,10 +33,61 @@ const symbolOf = ({ shape, clean }, flat) => (shape === "dot" ? "circle" : shape
 const IN_DEPTH = { circle: 0.62, diamond: 0.52, square: 0.52, cross: 0.52, dot: 0.32 };
 const sizeOf = ({ shape, clean }, size, flat) => size * (flat ? (shape === "dot" ? 0.5 : 1) : IN_DEPTH[shape] * (shape === "cross" && clean ? 0.6 : 1));
 
-/** Arrows below, then one trace for each view, hidden ones too: toggling changes no trace's place. */
+/** Contours and arrows below, then one trace for each view, hidden ones too: toggling changes no trace's place. */
 export function tracesOf(data, now) {
   const points = data.views.map((view) => pointTrace(data, now, view));
-  return [...data.legs.map((leg) => arrowTrace(data, now, leg)), ...points];
+  return [...(now.flat ? [contourTrace(data, now)] : []), ...data.legs.map((leg) => arrowTrace(data, now, leg)), ...points];
+}
+
+/** How densely the clean teacher's pictures lie: lines in pieces with gaps, which plotly and its stand-in both draw. */
+function contourTrace(data, now) {
+  const pieces = now.density ? contoursOf(data, now.kept) : [];
+  return {
+    type: now.many ? "scattergl" : "scatter",
+    mode: "lines",
+    name: "density",
+    visible: now.density,
+    x: pieces.flatMap(([x0, , x1]) => [x0, x1, null]),
+    y: pieces.flatMap(([, y0, , y1]) => [y0, y1, null]),
+    connectgaps: false,
+    hoverinfo: "skip",
+    showlegend: false,
+    line: { width: 1.3, color: now.many ? mixed(now.ink.muted, now.ink.surface, 0.75) : translucent(now.ink.muted, 0.75), simplify: false },
+  };
+}
+
+/** @type {{ data: any, key: string, pieces: number[][] }} */
+let contoured = { data: null, key: "", pieces: [] }; // a pointer that moves asks again and again
+
+function contoursOf(data, kept) {
+  const key = kept.join();
+  if (contoured.data !== data || contoured.key !== key) {
+    const { x, y } = columnsOf(data, { flat: true }, data.reference, kept);
+    contoured = { data, key, pieces: densityContours(x, y) };
+  }
+  return contoured.pieces;
+}
+
+const NAME_LENGTH = 28; // letters of a cluster's name on the map
+
+/** Names of the clusters at the median place of their clean pictures. */
+function clusterNotes(data, now) {
+  if (!now.clusterNames) return [];
+  const kept = new Set(now.kept);
+  return data.clusters.members.flatMap((members, place) => {
+    const among = members.filter((index) => kept.has(index));
+    if (!among.length) return [];
+    const at = Object.fromEntries(Object.entries(columnsOf(data, now, data.reference, among)).map(([axis, values]) => [axis, medianOf(values)]));
+    const name = data.clusters.names[place].replace(/^.*[\\/]/, "");
+    const short = name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH - 1)}\u2026` : name;
+    return [{ ...at, text: now.written(`${place + 1}: ${short}`), showarrow: false, bgcolor: translucent(now.ink.surface, 0.8), borderpad: 2, font: { size: 12.5, color: now.ink.text } }];
+  });
+}
+
+export function medianOf(values) {
+  const ordered = [...values].sort((a, b) => a - b);
+  const [low, high] = [ordered[(ordered.length - 1) >> 1], ordered[ordered.length >> 1]];
+  return (low + high) / 2;
 }
 
 function columnsOf(data, now, view, indices) {
@@ -165,9 +218,9 @@ export function layoutOf(data, now, family) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: ink.muted, activecolor: ink.accent, orientation: "h" },
     newselection: { line: { color: ink.accent, width: 1.5, dash: "dot" } },
   };
-  if (flat) return { ...common, dragmode: "pan", margin: { l: 34, r: 10, t: 36, b: 34 }, xaxis: axis(0), yaxis: { ...axis(1), scaleanchor: "x", scaleratio: 1 } };
+  if (flat) return { ...common, dragmode: "pan", annotations: clusterNotes(data, now), margin: { l: 34, r: 10, t: 36, b: 34 }, xaxis: axis(0), yaxis: { ...axis(1), scaleanchor: "x", scaleratio: 1 } };
   const deep = (i) => ({ ...axis(i), showspikes: false, showbackground: false, gridcolor: ink.border });
-  const scene = { xaxis: deep(0), yaxis: deep(1), zaxis: deep(2), aspectmode: "data", hovermode: false, bgcolor: "rgba(0,0,0,0)", camera: { eye: { x: 1.15, y: 1.15, z: 0.72 }, center: { x: 0, y: 0, z: -0.08 } } };
+  const scene = { annotations: clusterNotes(data, now), xaxis: deep(0), yaxis: deep(1), zaxis: deep(2), aspectmode: "data", hovermode: false, bgcolor: "rgba(0,0,0,0)", camera: { eye: { x: 1.15, y: 1.15, z: 0.72 }, center: { x: 0, y: 0, z: -0.08 } } };
   return { ...common, margin: { l: 0, r: 0, t: 30, b: 0 }, scene };
 }
 
@@ -199,9 +252,10 @@ export const unmarked = (name) => String(name).replace(/[&<>$]/g, (letter) => `&
 export function legendTraces(data, now) {
   const empty = now.flat ? { type: "scatter", x: [null], y: [null] } : { type: "scatter3d", x: [null], y: [null], z: [null] };
   const entry = (name, marker) => ({ ...empty, mode: "markers", name, marker: { size: 10, ...marker }, showlegend: true });
-  const views = now.views.map((view) => entry(view.title, { symbol: symbolOf(view, now.flat), size: 10 * (view.shape === "dot" ? 0.5 : 1), color: now.byLabel ? now.ink.text : now.ink.networks[view.network], line: { width: view.clean ? 0 : 2 } }));
-  const some = data.members.map((indices, label) => [data.classes[label], indices.find((index) => now.kept.includes(index))]).filter(([, index]) => index !== undefined);
-  return [...views, ...(now.byLabel ? some.map(([name, index]) => entry(name, { symbol: "square", color: now.labelInk(index) })) : [])];
+  const views = now.views.map((view) => entry(view.title, { symbol: symbolOf(view, now.flat), size: 10 * (view.shape === "dot" ? 0.5 : 1), color: now.byView ? now.ink.networks[view.network] : now.ink.text, line: { width: view.clean ? 0 : 2 } }));
+  const groups = now.byCluster ? data.clusters.members.map((indices, place) => [`${place + 1}: ${data.clusters.names[place]}`, indices]) : data.members.map((indices, label) => [data.classes[label], indices]);
+  const some = groups.map(([name, indices]) => [name, indices.find((index) => now.kept.includes(index))]).filter(([, index]) => index !== undefined);
+  return [...views, ...(now.byView ? [] : some.map(([name, index]) => entry(name, { symbol: "square", color: now.groupInk(index) })))];
 }
 
 /** Where a mark of three dimensions lies on the page: plotly's own camera, applied here. */

@@ -5,17 +5,19 @@
 // onEvent. Nothing is measured on the picture: distances and neighbours are those of the payload. No server is asked.
 
 import { tableOf } from "./arrays.js";
-import { createSelect, make, setText } from "./elements.js";
+import { createCheckbox, createSelect, make, setText } from "./elements.js";
 import { measuredOf, readEmbedding, tellMeasure } from "./embeddingdata.js";
 import { createChips, createPanel, focusMarks, hoverCard, loadSprite, measuresTable, thumbsOf } from "./embeddingpanel.js";
 import { configOf, DARK, deepProjection, focusTraces, layoutOf, legendTraces, LIGHT, markSize, PAPER, paperFocus, scaleOf, tracesOf, unmarked } from "./embeddingplot.js";
+import { createSlices, tellSlice } from "./embeddingslices.js";
 import { counted, formatFixed, withCommas } from "./format.js";
 import { createLife } from "./life.js";
 import { createActions, titleOf } from "./page.js";
 import { tellNearest } from "./sayings.js";
-import { readChoice, readNames } from "./settings.js";
+import { readChoice, readFlag, readNames } from "./settings.js";
 
-const COLOURINGS = ["label", "view"];
+const COLOURINGS = ["label", "view", "cluster"];
+const CUTS = ["outcome", "label", "cluster"];
 const ARROWS = ["none", "pointed", "all"];
 const MANY_POINTS = 3000; // from here on, WebGL
 const FEW_PICTURES = 100; // from here on, arrows are drawn only where somebody points, and students' clean views are off at first
@@ -32,13 +34,14 @@ const WITHOUT_PLOTLY = "The plot is drawn with plotly.js, which could not be loa
 /** Builds the view inside `root`; see the methods at the end. */
 export function createEmbeddingView(root, options = {}) {
   /** @type {Record<string, any>} */
-  const state = { colour: null, arrows: null, hiddenViews: null, hiddenLabels: new Set(), selected: null };
+  const state = { colour: null, arrows: null, hiddenViews: null, hiddenLabels: new Set(), selected: null, density: false, clusterNames: null, cutBy: "outcome", slice: null };
   let data = null;
   let sprite = null; // {source, picture}: read once for each text
   let plotly = null; // the library, once it has come
   let drawn = null; // "flat", "deep" or nothing: what plotly holds
   let painting = Promise.resolve();
   let pointed = null; // a picture; stays when the pointer goes, so that one can go to its neighbours
+  /** @type {Record<string, any>} */
   let wished = {}; // pictures that were asked for before they were there
   let pointer = null; // {x, y} over the plot
   let pressed = null; // where a button or finger went down
@@ -61,6 +64,8 @@ export function createEmbeddingView(root, options = {}) {
   arrows.fill([["none", "none"], ["pointed", "chosen or pointed"], ["all", "all"]]);
   const viewChips = createChips("Views", (hidden) => change({ hiddenViews: hidden }));
   const labelChips = createChips("Labels", (hidden) => change({ hiddenLabels: hidden }));
+  const density = createCheckbox({ name: "density", label: "", change: (value) => change({ density: value }) });
+  const clusterNames = createCheckbox({ name: "cluster_names", label: "Names of clusters", change: (value) => change({ clusterNames: value }) });
   const pending = make("p", { class: "vx-pending", role: "status", hidden: true });
   const plot = make("div", { class: "vx-embedplot" });
   const overlay = make("svg:svg", { class: "vx-embedoverlay", "aria-hidden": "true" });
@@ -73,13 +78,16 @@ export function createEmbeddingView(root, options = {}) {
   const selection = make("div", { class: "vx-selection", hidden: true }, chosenText, unselect);
   const measures = make("div", { class: "vx-embedmeasures" });
   const panel = createPanel(shell, (index) => open(index), !options.saved);
+  const slices = createSlices(shell, (slice) => (slice ? choose(slice) : select(null)), (kind) => change({ cutBy: kind }));
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(
     make("div", { class: "vx-part vx-embedtop" },
       make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node),
+      make("div", { class: "vx-checks", role: "group", "aria-label": "What is drawn beside the marks" }, density.node, clusterNames.node),
       viewChips.node, labelChips.node),
     make("div", { class: "vx-part vx-embedmain" }, pending, stage, selection, sketch, notes),
     make("div", { class: "vx-part vx-embedside" }, measures, panel.node),
+    slices.node,
     make("div", { class: "vx-part vx-embedmore" },
       make("p", { class: "vx-hint", text: options.saved ? `${HOW_TO_READ} ${ALONE}` : `${HOW_TO_READ} ${WITH_TOOLS}` }),
       actions.node),
@@ -124,7 +132,8 @@ export function createEmbeddingView(root, options = {}) {
   /** Settings that the new payload cannot honour go; what was pointed at goes with the pictures that it was among. */
   function settle(earlier, next) {
     const same = earlier && earlier.names.join("\n") === next.names.join("\n");
-    if (!same) pointed = state.selected = null;
+    if (!same) pointed = state.selected = state.slice = null;
+    if (state.slice) recut(next);
     if (earlier?.chosen !== next.chosen) pointed = null;
     shell.hideTip();
     if (state.hiddenViews?.size >= next.views.length) state.hiddenViews = new Set();
@@ -132,9 +141,17 @@ export function createEmbeddingView(root, options = {}) {
     if (earlier && earlier.classes.join("\n") !== next.classes.join("\n")) state.hiddenLabels = new Set();
   }
 
+  /** A slice is cut anew: another student may save others. */
+  function recut({ slices: found }) {
+    const cut = found.find(({ id }) => id === state.slice);
+    state.selected = cut?.indices.length ? cut.indices : null;
+    if (!state.selected) state.slice = null;
+    revision += 1;
+  }
+
   /** What may be asked for before there are pictures: one by its name, several by their places. */
   /** @type {(partial: Record<string, any>) => Record<string, any>} */
-  const wishesOf = ({ picked, selected }) => ({ ...(picked && { picked }), ...(selected !== undefined && { selected }) });
+  const wishesOf = ({ picked, selected, slice }) => ({ ...(picked && { picked }), ...(selected !== undefined && { selected }), ...(slice !== undefined && { slice }) });
 
   /** A name waits for the pictures among which it is. */
   function grant() {
@@ -142,6 +159,8 @@ export function createEmbeddingView(root, options = {}) {
     if (wished.picked) pointed = data.names.indexOf(wished.picked);
     if ("selected" in wished) state.selected = indicesOf(wished.selected ?? []);
     if ("selected" in wished) revision += 1;
+    if ("selected" in wished || "slice" in wished) state.slice = wished.slice ?? null;
+    if (state.slice) recut(data);
     wished = {};
   }
 
@@ -166,7 +185,11 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   // ------------------------------------------------------------ what is shown
-  const colouring = () => (data?.labels ? state.colour ?? "label" : "view");
+  /** The first that can be: what was asked for, labels, views. */
+  const colouring = () => [state.colour, "label"].find((by) => (by === "label" && data?.labels) || (by === "cluster" && data?.clusters) || by === "view") ?? "view";
+  const isNamed = () => Boolean(data?.clusters) && (state.clusterNames ?? colouring() === "cluster");
+  const isContoured = () => Boolean(data?.reference) && isFlat() && state.density;
+  const cutting = () => [state.cutBy, ...CUTS].find((kind) => data?.slices.some((slice) => slice.kind === kind)) ?? state.cutBy;
   const arrowing = () => state.arrows ?? (data && data.count <= FEW_PICTURES ? "all" : "pointed");
   const isFlat = () => data.components === 2 || Boolean(plotly?.onlyFlat) || !hasWebgl();
   const isMany = () => isFlat() && !plotly?.onlyFlat && data.count * data.views.length > MANY_POINTS && hasWebgl();
@@ -179,8 +202,9 @@ export function createEmbeddingView(root, options = {}) {
 
   /** The same for the page and for a figure on paper. */
   function look(ink = theme) {
-    const labels = colouring() === "label";
+    const by = colouring();
     const labelInk = (index) => (data.labels?.[index] >= 0 ? ink.labels[data.labels[index] % ink.labels.length] : ink.muted);
+    const groupInk = by === "cluster" ? (index) => ink.labels[data.clusters.of[index] % ink.labels.length] : labelInk;
     return {
       ink,
       flat: isFlat(),
@@ -193,15 +217,23 @@ export function createEmbeddingView(root, options = {}) {
       revision,
       arrows: arrowing(),
       focused: focused(),
-      colourOf: labels ? (view, index) => labelInk(index) : (view) => ink.networks[view.network],
+      colourOf: by === "view" ? (view) => ink.networks[view.network] : (view, index) => groupInk(index),
       labelInk,
-      byLabel: labels,
+      groupInk,
+      byLabel: by === "label",
+      byView: by === "view",
+      byCluster: by === "cluster",
+      density: isContoured(),
+      clusterNames: isNamed(),
+      written: plotly?.onlyFlat ? String : unmarked,
     };
   }
 
   /** What changes with the payload alone. */
   function dress() {
-    colour.fill([["label", data.labels ? "label" : "label (there are none)", !data.labels], ["view", data.named ? "teacher or which student" : "teacher or student"]]);
+    colour.fill([["label", data.labels ? "label" : "label (there are none)", !data.labels], ["view", data.named ? "teacher or which student" : "teacher or student"], ...(data.clusters ? [["cluster", "cluster"]] : [])]);
+    density.node.hidden = !data.reference;
+    clusterNames.node.hidden = !data.clusters;
     pending.hidden = !data.pending;
     setText(pending, data.pending ?? "");
     const found = (id) => data.byId[id]?.retrieval ?? undefined;
@@ -217,6 +249,11 @@ export function createEmbeddingView(root, options = {}) {
     theme.networks.forEach((ink, network) => shell.body.style.setProperty(`--vx-network-${network}`, ink));
     colour.set(colouring());
     arrows.set(arrowing());
+    density.set(isContoured());
+    density.input.disabled = !isFlat();
+    density.call(isFlat() ? "Density of the clean teacher" : "Density of the clean teacher (in two dimensions)");
+    clusterNames.set(isNamed());
+    slices.set(data, cutting(), state.slice);
     refreshChips();
     refreshNotes();
     refreshSelection();
@@ -226,8 +263,8 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   function refreshChips() {
-    const { labelInk, byLabel, ink, kept } = look();
-    viewChips.set(data.views.map((view) => ({ id: view.id, text: view.title, count: kept.length, glyph: view, colour: byLabel ? ink.text : ink.networks[view.network] })), hiddenViews());
+    const { labelInk, byLabel, byView, ink, kept } = look();
+    viewChips.set(data.views.map((view) => ({ id: view.id, text: view.title, count: kept.length, glyph: view, colour: byView ? ink.networks[view.network] : ink.text })), hiddenViews());
     labelChips.node.hidden = !data.labels;
     labelChips.set(data.classes.map((name, label) => ({ id: name, text: name, count: data.members[label].length, colour: byLabel ? labelInk(data.members[label][0]) : ink.muted })).filter(({ count }) => count), state.hiddenLabels);
   }
@@ -237,6 +274,7 @@ export function createEmbeddingView(root, options = {}) {
     setText(notes, [
       data.caption,
       data.shown < data.total && `${withCommas(data.shown)} of ${withCommas(data.total)} pictures are drawn`,
+      isContoured() && "the lines hold 30, 60 and 90 % of the clean teacher's pictures",
       isMany() && "drawn with WebGL: many points",
       data.components === 3 && isFlat() && `${plotly?.onlyFlat ? "pages of their own are flat" : "this browser offers no WebGL, which three dimensions need"}: the first two components are drawn`,
       repeat && `${theme.labels.length} colours for ${data.classes.length} labels: some repeat`,
@@ -250,7 +288,9 @@ export function createEmbeddingView(root, options = {}) {
     const found = counts.filter(([, count]) => count).sort(([, a], [, b]) => b - a);
     const told = found.slice(0, 6).map(([name, count]) => `${name} ${count}`);
     const more = found.length > 6 ? [`${found.length - 6} more labels`] : [];
-    setText(chosenText, [`${counted(state.selected.length, "picture")} selected`, [...told, ...more].join(", ")].filter(Boolean).join(" \u00b7 "));
+    const cut = data.slices.find(({ id }) => id === state.slice);
+    const thinned = cut && cut.count > cut.indices.length && `${withCommas(cut.indices.length)} of its ${withCommas(cut.count)} pictures are drawn`;
+    setText(chosenText, [`${counted(state.selected.length, "picture")} selected`, cut?.title, thinned, [...told, ...more].join(", ")].filter(Boolean).join(" \u00b7 "));
   }
 
   function refreshPanel() {
@@ -425,10 +465,13 @@ export function createEmbeddingView(root, options = {}) {
     options.onEvent?.("open", { index, name: data.names[index] });
   }
 
-  function select(indices) {
+  const choose = (slice) => select(slice.indices, slice.id);
+
+  function select(indices, slice = null) {
     if (!data || (!indices && !state.selected)) return;
     revision += 1; // plotly keeps its own outline and its own fading otherwise
     state.selected = indices;
+    state.slice = slice;
     refresh();
     options.onEvent?.("select", { indices: indices ?? [] });
   }
@@ -560,7 +603,8 @@ export function createEmbeddingView(root, options = {}) {
     layout.paper_bgcolor = layout.plot_bgcolor = PAPER.surface;
     if (now.flat) {
       const { xaxis, yaxis } = plot._fullLayout;
-      Object.assign(layout, paperFocus(data, now));
+      const { shapes, annotations } = paperFocus(data, now);
+      Object.assign(layout, { shapes, annotations: [...layout.annotations, ...annotations] });
       [layout.xaxis.range, layout.yaxis.range] = [[...xaxis.range], [...yaxis.range]];
     } else layout.scene.camera = plot._fullLayout.scene.camera;
     const focus = now.flat ? [] : now.focused.flatMap((index) => focusTraces(data, now, index));
@@ -573,6 +617,8 @@ export function createEmbeddingView(root, options = {}) {
     return [
       data.caption,
       ...data.views.map((view) => `${view.title}: ${told(view)}`),
+      ...data.slices.filter(({ id }) => id === state.slice).map((slice) => `${slice.title}, ${counted(slice.count, "picture")}: ${measuredOf(data).map(({ id, title }) => `${title} ${tellSlice(data, slice, id)}`).join(", ")}`),
+      isContoured() && "The lines hold 30, 60 and 90 % of the clean teacher's pictures.",
       data.shown < data.total && `${withCommas(data.shown)} of ${withCommas(data.total)} pictures are drawn.`,
       "Distances in the picture are only a sketch; the numbers are measured in feature space.",
     ].filter(Boolean);
@@ -599,7 +645,9 @@ export function createEmbeddingView(root, options = {}) {
       caption: data.caption,
       shown: data.shown,
       total: data.total,
-      pictures: data.indices.map((index) => ({ name: data.names[index], label: data.labelOf(index) })),
+      pictures: data.indices.map((index) => ({ name: data.names[index], label: data.labelOf(index), ...(data.clusters && { cluster: data.clusters.of[index] }) })),
+      clusters: data.clusters?.names ?? null,
+      slices: data.slices.map(({ indices, ...slice }) => ({ ...slice, pictures: indices })),
       views: Object.fromEntries(views),
     };
   }
@@ -615,7 +663,11 @@ export function createEmbeddingView(root, options = {}) {
       hidden_views: state.hiddenViews && [...state.hiddenViews].join(","),
       hidden_labels: [...state.hiddenLabels].join(",") || null,
       picked: pointed === null ? null : data.names[pointed],
-      selected: state.selected && state.selected.join(","),
+      selected: state.slice ? null : state.selected && state.selected.join(","),
+      density: state.density ? 1 : null,
+      cluster_names: state.clusterNames === null ? null : Number(state.clusterNames),
+      cut_by: state.cutBy === CUTS[0] ? null : state.cutBy,
+      slice: state.slice,
     };
   }
 
@@ -628,6 +680,10 @@ export function createEmbeddingView(root, options = {}) {
       hidden_labels: [...state.hiddenLabels],
       pointed,
       selected: state.selected && [...state.selected],
+      density: state.density,
+      cluster_names: isNamed(),
+      cut_by: cutting(),
+      slice: state.slice,
     };
   }
 
@@ -654,6 +710,9 @@ export function createEmbeddingView(root, options = {}) {
       state.arrows = readChoice(partial.arrows, ARROWS, state.arrows);
       state.hiddenViews = readNames(partial.hidden_views, state.hiddenViews);
       state.hiddenLabels = readNames(partial.hidden_labels, state.hiddenLabels);
+      state.density = readFlag(partial.density, state.density);
+      state.clusterNames = readFlag(partial.cluster_names, state.clusterNames);
+      state.cutBy = readChoice(partial.cut_by, CUTS, state.cutBy);
       if ("pointed" in partial) pointed = readIndex(partial.pointed, pointed);
       wished = { ...wished, ...wishesOf(partial) };
       if (data) grant();

@@ -2,7 +2,7 @@
 //
 // Enters and leaves: what the embedding view asks of plotly and reads from it (react, purge, toImage, Plots.resize;
 // plot.on, plot._fullLayout), under plotly's names and no more of it: marks, lines with gaps, arrows, two axes of one
-// scale, moving and magnifying. No three dimensions, no lasso.
+// scale, words, moving and magnifying. No three dimensions, no lasso.
 
 import { contextOf, make } from "./elements.js";
 
@@ -176,6 +176,10 @@ function paintFigure(context, frame, traces, layout) {
   }
   for (const shape of layout.shapes ?? []) paintRing(context, frame, shape);
   for (const note of layout.annotations ?? []) {
+    if (!note.showarrow) {
+      paintNote(context, frame, note, layout.font.family);
+      continue;
+    }
     const ends = [frame.place(note.ax, note.ay), frame.place(note.x, note.y)];
     paintArrow(context, ends, note.standoff, note.arrowwidth, 9, note.arrowcolor, note.arrowcolor);
   }
@@ -290,6 +294,17 @@ function paintRing(context, frame, { xanchor, yanchor, x1, line }) {
   context.beginPath();
   context.arc(x, y, x1, 0, 2 * Math.PI);
   context.stroke();
+}
+
+function paintNote(context, frame, { x, y, text, bgcolor, borderpad, font }, family) {
+  const [left, top] = frame.place(x, y);
+  context.font = `${font.size}px ${family}`;
+  context.textAlign = "center";
+  const [width, height] = [context.measureText(text).width + 2 * borderpad, font.size + 2 * borderpad];
+  context.fillStyle = bgcolor;
+  context.fillRect(left - width / 2, top - height / 2, width, height);
+  context.fillStyle = font.color;
+  context.fillText(text, left, top + 0.35 * font.size);
 }
 
 function paintLegend(context, left, traces, layout) {

@@ -75,7 +75,13 @@ export interface EmbeddingView {
 }
 /** Thumbnails of `side` px in one picture, `columns` in a row. */
 export interface Sprite { image: string; side: number; columns: number }
+/** Some of the pictures: `indices` are the places of those that are drawn, counts and measures are of all. */
+export interface Slice {
+  id: string; kind: "label" | "cluster" | "outcome"; title: string; count: number; indices: Encoded;
+  measures: Record<string, Record<string, number | null>>;
+}
 export interface EmbeddingPayload extends Common {
+  clusters?: { of: Encoded; names: string[] } | null; slices?: Slice[];
   method: "pca" | "umap"; components: 2 | 3; explained?: number[] | null; pending?: string | null; views: EmbeddingView[];
   pictures: { names: string[]; labels?: number[] | null; classes?: string[] }; sprite?: Sprite | null;
   chosen?: number | null; shown?: number; total?: number; caption?: string; measures: Measure[];
