@@ -32,6 +32,7 @@ export function densityGrid(xs, ys, bandwidth, cells = CELLS) {
     return [start, (end - start) / cells];
   });
   const values = new Float64Array(size * size);
+  /** @type {(value: number, axis: number[]) => Float64Array} */
   const bumps = (value, [start, step]) => Float64Array.from({ length: size }, (_, i) => Math.exp(-0.5 * ((start + i * step - value) / bandwidth) ** 2));
   for (let i = 0; i < xs.length; i++) {
     const [across, up] = [bumps(xs[i], x), bumps(ys[i], y)];
@@ -70,6 +71,7 @@ export function isoLines({ values, size, x, y }, level) {
   return pieces;
 }
 
+/** @type {(from: number[], to: number[], height: number, next: number) => number[][]} */
 function crossing([row, col], [nextRow, nextCol], height, next) {
   if (height >= 0 === next >= 0) return [];
   const share = height / (height - next);

@@ -23,7 +23,8 @@ export function createSlices(shell, choose, cutBy) {
     key.textContent = `${keyOf(data)} Press a slice to select its pictures on the map. ${kind === "cluster" ? CLUSTERED : ""}`.trim();
   };
   const set = (data, kind, chosen) => {
-    node.hidden = !data.slices.length;
+    node.hidden = !data.slices.length; // older payloads have none
+    if (node.hidden) return;
     kinds.fill(Object.entries(KINDS).filter(([each]) => data.slices.some((slice) => slice.kind === each)));
     kinds.set(kind);
     if (shown?.data !== data || shown.kind !== kind) build(data, kind);

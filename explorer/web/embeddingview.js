@@ -5,6 +5,7 @@
 // onEvent. Nothing is measured on the picture: distances and neighbours are those of the payload. No server is asked.
 
 import { tableOf } from "./arrays.js";
+import { shiftWhileDragged } from "./dragging.js";
 import { createCheckbox, createSelect, make, setText } from "./elements.js";
 import { measuredOf, readEmbedding, tellMeasure } from "./embeddingdata.js";
 import { createChips, createPanel, focusMarks, hoverCard, loadSprite, measuresTable, thumbsOf } from "./embeddingpanel.js";
@@ -536,6 +537,8 @@ export function createEmbeddingView(root, options = {}) {
     if (first) showNeighbours(mark.index);
     else open(mark.index);
   }
+
+  shiftWhileDragged(life, stage, plot, () => drawn === "flat" && isMany());
 
   /** A finger cannot point without tapping: its first tap shows what a pointer would have shown, the second opens. */
   function showNeighbours(index) {
