@@ -26,7 +26,7 @@ class Clusters:
     Attributes:
         of: the cluster of each picture; 0 is the largest.
         names: of each cluster: its most frequent class and the share that has it, "fish 80 %"; without labels the
-            picture that is nearest to its centre.
+            file name of the picture that is nearest to its centre.
     """
 
     of: Int[np.ndarray, " image"]
@@ -84,6 +84,6 @@ def _name(
 ) -> str:
     if images.labels is None:
         nearest = ((towards[members] - centre) ** 2).sum(axis=1).argmin()
-        return images.names[members[nearest]]
+        return images.names[members[nearest]].rpartition("/")[2]
     counts = np.bincount(np.asarray(images.labels)[members])
     return f"{images.classes[counts.argmax()]} {100 * counts.max() / len(members):.0f} %"

@@ -122,7 +122,8 @@ class PairEmbedding:
         import pandas
 
         rows = [
-            {"view": view} | {name: float(each[name].mean()) for name in OF_PICTURES} for view, each in self.each.items()
+            {"view": view} | {name: float(each[name].mean()) for name in OF_PICTURES}
+            for view, each in self.each.items()
         ]
         return pandas.DataFrame(rows)
 

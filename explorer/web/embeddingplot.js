@@ -78,7 +78,7 @@ function clusterNotes(data, now) {
     const among = members.filter((index) => kept.has(index));
     if (!among.length) return [];
     const at = Object.fromEntries(Object.entries(columnsOf(data, now, data.reference, among)).map(([axis, values]) => [axis, medianOf(values)]));
-    const name = data.clusters.names[place].replace(/^.*[\\/]/, "");
+    const name = data.clusters.names[place];
     const short = name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH - 1)}\u2026` : name;
     return [{ ...at, text: now.written(`${place + 1}: ${short}`), showarrow: false, bgcolor: translucent(now.ink.surface, 0.8), borderpad: 2, font: { size: 12.5, color: now.ink.text } }];
   });

@@ -42,8 +42,8 @@ function rowOf(data, slice, measured, choose) {
 /** What the damage makes of it for the teacher, and what each student does. */
 export function tellSlice(data, slice, measure) {
   const told = ["teacher", ...data.students].map((who) => tellMeasure(measure, { mean: slice.measures[`${who}_distorted`]?.displacement, ...slice.measures[`${who}_distorted`] }));
-  const [teacher, ...students] = told;
-  return students.length ? `${teacher} \u2192 ${students.join(" \u00b7 ")}` : teacher;
+  const [teacher, ...students] = told.map((text) => text.replaceAll(" ", "\u00a0")); // where it is narrow, lines end between them
+  return students.length ? `${teacher} \u2192\u00a0${students.join(" \u00b7 ")}` : teacher;
 }
 
 function keyOf(data) {

@@ -285,11 +285,12 @@ export function createEmbeddingView(root, options = {}) {
   function refreshSelection() {
     selection.hidden = !state.selected;
     if (!state.selected) return setText(chosenText, "");
+    const cut = data.slices.find(({ id }) => id === state.slice);
     const counts = data.classes.map((name, label) => [name, state.selected.filter((index) => data.labels?.[index] === label).length]);
     const found = counts.filter(([, count]) => count).sort(([, a], [, b]) => b - a);
+    if (cut?.kind === "label") found.length = 0; // it says the same
     const told = found.slice(0, 6).map(([name, count]) => `${name} ${count}`);
     const more = found.length > 6 ? [`${found.length - 6} more labels`] : [];
-    const cut = data.slices.find(({ id }) => id === state.slice);
     const thinned = cut && cut.count > cut.indices.length && `${withCommas(cut.indices.length)} of its ${withCommas(cut.count)} pictures are drawn`;
     setText(chosenText, [`${counted(state.selected.length, "picture")} selected`, cut?.title, thinned, [...told, ...more].join(", ")].filter(Boolean).join(" \u00b7 "));
   }

@@ -14,6 +14,7 @@ from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
 from explorer.evaluation.benchmarking import MEASURED, benchmark_steps
 from explorer.evaluation.embedding import VIEWS, PairEmbedding, embed_pair
+from explorer.evaluation.slices import slice_table, slices_of
 from explorer.models.pairs import Pair
 from explorer.scenes import evaluation as map_scene
 from explorer.scenes.evaluation import benchmark_scene, embedding_scene, sprite, sweep_scene
@@ -102,6 +103,24 @@ def test_many_pictures_are_thinned_and_counted(
     np.testing.assert_allclose(
         array(scene["views"][2]["points"]), projection.coordinates["student_distorted"][kept], rtol=1e-5
     )
+
+
+def test_clusters_and_slices_come_along(embedding: PairEmbedding, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = embedding_scene(embedding, embedding.project())
+    monkeypatch.setattr(map_scene, "MOST_DRAWN", 7)
+    scene = json.loads(json.dumps(embedding_scene(embedding, embedding.project()), allow_nan=False))
+    kept = [embedding.images.names.index(name) for name in scene["pictures"]["names"]]
+    np.testing.assert_array_equal(array(scene["clusters"]["of"]), embedding.clusters.of[kept])
+    assert scene["clusters"]["names"] == list(embedding.clusters.names)
+    table = slice_table(embedding).set_index(["key", "view"])
+    for cut, drawn_whole, of in zip(scene["slices"], whole["slices"], slices_of(embedding), strict=True):
+        np.testing.assert_array_equal(array(drawn_whole["indices"]), of.pictures)
+        assert [kept[place] for place in array(cut["indices"])] == [index for index in kept if index in of.pictures]
+        assert cut["count"] == len(of.pictures)
+        for view in VIEWS:
+            for name, value in cut["measures"][view].items():
+                expected = table.loc[(cut["id"], view), name]
+                assert value is None if np.isnan(expected) else value == pytest.approx(expected)
 
 
 def test_a_sweep_that_goes_on_and_one_that_has_ended(images: ImageSet) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,10 @@ import numpy as np
 from fixtures import encode, measures
 from PIL import Image
 
+from explorer.data.sets import ImageSet
+from explorer.distortions import distortion
+from explorer.evaluation.embedding import PairEmbedding
+from explorer.scenes.evaluation import embedding_scene
 from explorer.system.files import asset_path
 
 CLASSES = ("fish", "monument", "tool", "wild_animal", "windmill")
@@ -147,3 +152,19 @@ def embedding_payload(
         "message": None,
         "link": None,
     }
+
+
+def synthetic(count: int, labelled: bool = True, dim: int = 32) -> PairEmbedding:
+    """Seeded features of pictures that nobody looks at."""
+    labels = np.random.default_rng(3).integers(0, len(CLASSES), count)
+    names = tuple(f"folder/picture {index}.webp" for index in range(count))
+    known, classes = (tuple(labels.tolist()), CLASSES) if labelled else (None, ())
+    images = ImageSet(names=names, labels=known, classes=classes, size=SIDE, reader=None, keys=names)  # type: ignore[arg-type]
+    return PairEmbedding(features(labels, dim=dim), images, distortion("fog:3"), 0, "embedding", -1, ("a", "b"))
+
+
+def sliced_payload(count: int = 60, labelled: bool = True, components: int = 2) -> dict:
+    """What the app would send of them: with clusters and slices."""
+    embedding = synthetic(count, labelled)
+    scene = embedding_scene(embedding, embedding.project(components=components), caption="synthetic")
+    return json.loads(json.dumps(scene, allow_nan=False))

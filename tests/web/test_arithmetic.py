@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import fixtures
 import numpy as np
 import pytest
 import torch
+from contourpy import contour_generator
 from playwright.sync_api import Browser
 
 import explorer as ex
@@ -38,6 +40,7 @@ CALL = """([text, values]) => {
 FOLDER = Path(web.__file__).parent
 PURE = (
     "arrays",
+    "contours",
     "dense",
     "features",
     "format",
@@ -491,3 +494,62 @@ def test_norms_that_stand_out_and_their_histogram(call: Call) -> None:
     assert found["overlap"] == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
     counts = call("modules.normscharts.histogram(Float32Array.from(a), 0, 16)", a=here.tolist())
     assert counts == np.histogram(here, bins=32, range=(0, 16))[0].tolist()
+
+
+# ---------------------------------------------------------------- contours
+
+
+@pytest.fixture
+def heap(generator: np.random.Generator) -> np.ndarray:
+    """Two heaps of points in the plane."""
+    return np.concatenate([generator.normal(size=(40, 2)), generator.normal(4, 0.5, size=(25, 2))])
+
+
+def test_density_is_the_mean_of_gaussians(call: Call, heap: np.ndarray) -> None:
+    x, y = heap.T.tolist()
+    grid = call("modules.contours.densityGrid(x, y, 0.7, 12)", x=x, y=y)
+    for row, col in ((0, 0), (5, 3), (9, 9), (12, 4)):
+        at = np.array([grid["x"][0] + col * grid["x"][1], grid["y"][0] + row * grid["y"][1]])
+        naive = sum(math.exp(-((at - point) ** 2).sum() / (2 * 0.7**2)) / (2 * math.pi * 0.7**2) for point in heap)
+        assert grid["values"][row * grid["size"] + col] == pytest.approx(naive / len(heap), rel=1e-9, abs=1e-12)
+    assert [grid["x"][0], grid["x"][0] + 12 * grid["x"][1]] == pytest.approx([min(x) - 2.1, max(x) + 2.1])
+    scott = len(heap) ** (-1 / 6) * math.sqrt(heap.var(axis=0).mean())
+    assert call("modules.contours.bandwidthOf(x, y)", x=x, y=y) == pytest.approx(scott / 2)
+
+
+def test_between_the_crossings_density_is_bilinear(call: Call, generator: np.random.Generator) -> None:
+    table = generator.random((4, 4))
+    grid = {"values": table.ravel().tolist(), "size": 4, "x": [10, 2], "y": [-1, 0.5]}
+    for px, py in ((10.3, -0.9), (12, -0.5), (15.9, 0.4)):
+        rows, cols = ([np.interp(at, range(4), unit) for unit in np.eye(4)] for at in ((py + 1) / 0.5, (px - 10) / 2))
+        naive = sum(rows[row] * cols[col] * table[row, col] for row in range(4) for col in range(4))
+        assert call("modules.contours.densityAt(grid, px, py)", grid=grid, px=px, py=py) == pytest.approx(naive)
+
+
+def test_lines_of_equal_height_are_those_of_another_program(call: Call, generator: np.random.Generator) -> None:
+    table = generator.random((9, 9))  # rough, so that many cells are crossed twice
+    grid = {"values": table.ravel().tolist(), "size": 9, "x": [0, 1], "y": [0, 1]}
+    pieces = call("modules.contours.isoLines(grid, 0.5)", grid=grid)
+    lines = contour_generator(z=table, name="serial").lines(0.5)
+    theirs = [(*start, *end) for line in lines for start, end in pairwise(line)]
+    assert len(pieces) > 40
+
+    def ordered(found: list) -> np.ndarray:
+        return np.array(sorted(sorted([tuple(np.round(p[:2], 9)), tuple(np.round(p[2:], 9))]) for p in found))
+
+    np.testing.assert_allclose(ordered(pieces), ordered(theirs), atol=1e-8)
+
+
+def test_contours_hold_their_share_of_the_points(call: Call, heap: np.ndarray) -> None:
+    x, y = heap.T.tolist()
+    pieces = np.array(call("modules.contours.densityContours(x, y, [0.6], 200)", x=x, y=y))
+
+    def inside(point: np.ndarray) -> bool:
+        """A ray to the right crosses the lines an odd number of times."""
+        below, above = (pieces[:, 1] > point[1]), (pieces[:, 3] > point[1])
+        cut = pieces[below != above]
+        across = cut[:, 0] + (point[1] - cut[:, 1]) / (cut[:, 3] - cut[:, 1]) * (cut[:, 2] - cut[:, 0])
+        return bool((across > point[0]).sum() % 2)
+
+    assert sum(map(inside, heap)) == pytest.approx(0.6 * len(heap), abs=1)
+    assert call("modules.contours.densityContours([1, 2], [3, 4])") == []

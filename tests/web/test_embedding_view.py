@@ -633,7 +633,8 @@ def test_a_link_tells_what_is_picked_before_the_pictures_are_there(open_view, pa
     told = page.evaluate("view.link()")
     name = payload["pictures"]["names"][7]
     expected = {"colour": "view", "arrows": None, "hidden_views": "", "hidden_labels": "fish"}
-    assert told == {**expected, "picked": name, "selected": "3,9"}
+    others = ("density", "cluster_names", "cut_by", "slice")
+    assert told == {**expected, "picked": name, "selected": "3,9", **dict.fromkeys(others)}
     before = page.evaluate("view.state()")
     again = open_view("embeddingview", None)
     again.evaluate("(told) => view.set(told)", {key: value for key, value in told.items() if value is not None})
