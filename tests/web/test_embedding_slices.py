@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from embedding_fixtures import CLASSES
 from opening import Opener, decode, events, next_frame
 from playwright.sync_api import Page, expect
 
-from explorer.evaluation.embedding import VIEWS
+from explorer.evaluation.embedding import OF_PICTURES, VIEWS
 from explorer.evaluation.slices import slice_table
+from explorer.scenes.evaluation import embedding_scene
 from explorer.web import page_modules
 
 pytestmark = pytest.mark.browser
@@ -358,6 +360,27 @@ def test_a_map_of_many_points_is_shifted_while_it_is_dragged(open_view):
     assert (after["x"] - start["x"], after["y"] - start["y"]) == pytest.approx((10, 20), abs=1)
     page.mouse.move(x + 90, y + 90, steps=3)
     assert page.evaluate("view.pixel('teacher_clean', 0)") == after, "nothing is held any more"
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_pictures_are_thinned_in_little_memory(open_view):
+    embedding = embedding_fixtures.synthetic(100_000, dim=8)
+    generator = np.random.default_rng(0)
+    values = {name: generator.random(100_000).round() for name in OF_PICTURES}
+    embedding.__dict__["each"] = dict.fromkeys(VIEWS, values)  # each neighbour of each takes minutes, and has tests
+    projection = embedding.project()
+    tracemalloc.start()
+    scene = embedding_scene(embedding, projection)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64e6, "bytes"
+    assert len(json.dumps(scene)) < 2e6
+    page = show(open_view, json.loads(json.dumps(scene)))
+    assert "5,000 of 100,000 pictures are drawn" in page.locator(".vx-embednotes").inner_text()
+    assert len(page.evaluate(TRACE, "teacher_clean")["x"]) == 5000
+    page.evaluate("view.set({ slice: 'found:student', density: 1 })")
+    assert f"of its {int(values['retrieval'].sum()):,} pictures are drawn" in page.locator(".vx-selection").inner_text()
+    assert len(pieces(page)[0][0]) > 100
 
 
 @pytest.mark.slow

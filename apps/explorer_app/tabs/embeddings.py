@@ -45,8 +45,9 @@ HELP = """
 Each point is a picture. The map is fitted **once, on the clean pictures as the teacher sees them**, and then used as a
 fixed ruler for the other views: an arrow leads from where a picture lies to where the damage drives it, and on to where
 a student puts it back. Read distances from the numbers, which are measured in feature space, and not from the map.
-Point at a picture to see its neighbours in each view; click it to open it in the Attention tab. Several students
-(*Models: more students*) share one map, each with a mark and a colour of its own.
+Point at a picture to see its neighbours in each view; click it to open it in the Attention tab. Clusters are those of
+the clean teacher, found in feature space; slices tell which pictures suffer, and a press on one selects them. Several
+students (*Models: more students*) share one map, each with a mark and a colour of its own.
 """
 FEATURES: list[tuple[str, Kind]] = [
     ("global embedding", "embedding"),
