@@ -76,7 +76,7 @@ export function createEmbeddingView(root, options = {}) {
   const notes = make("p", { class: "vx-hint vx-embednotes" });
   const chosenText = make("span", { role: "status" });
   const unselect = make("button", { class: "vx-button vx-unpin", type: "button", text: "Clear", onclick: () => select(null) });
-  const selection = make("div", { class: "vx-selection", hidden: true }, chosenText, unselect);
+  const selection = make("div", { class: "vx-selection" }, chosenText, unselect);
   const measures = make("div", { class: "vx-embedmeasures" });
   const panel = createPanel(shell, (index) => open(index), !options.saved);
   const slices = createSlices(shell, (slice) => (slice ? choose(slice) : select(null)), (kind) => change({ cutBy: kind }));
@@ -283,8 +283,9 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   function refreshSelection() {
-    selection.hidden = !state.selected;
-    if (!state.selected) return setText(chosenText, "");
+    selection.hidden = Boolean(options.saved) && !data.slices.length; // nothing there selects
+    unselect.hidden = !state.selected;
+    if (!state.selected) return setText(chosenText, "No pictures are selected.");
     const cut = data.slices.find(({ id }) => id === state.slice);
     const counts = data.classes.map((name, label) => [name, state.selected.filter((index) => data.labels?.[index] === label).length]);
     const found = counts.filter(([, count]) => count).sort(([, a], [, b]) => b - a);

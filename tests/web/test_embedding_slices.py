@@ -202,7 +202,9 @@ def test_a_slice_selects_its_pictures(open_view, payload):
     page.get_by_label("Slices by").select_option("label")
     button = page.get_by_role("button", name="tool", exact=True)
     button.focus()
+    place = button.bounding_box()
     page.keyboard.press("Enter")
+    assert button.bounding_box() == place, "a second press meets the same slice"
     expected = [i for i, label in enumerate(payload["pictures"]["labels"]) if CLASSES[label] == "tool"]
     assert (state(page, "selected"), state(page, "slice")) == (expected, "label:tool")
     assert events(page, "select") == [{"indices": expected}]
@@ -212,6 +214,7 @@ def test_a_slice_selects_its_pictures(open_view, payload):
     expect(button).to_be_focused()
     page.keyboard.press("Enter")
     assert (state(page, "selected"), state(page, "slice")) == (None, None)
+    assert page.locator(".vx-selection").inner_text() == "No pictures are selected."
     button.click()
     page.keyboard.press("Escape")
     assert (state(page, "selected"), state(page, "slice")) == (None, None)
