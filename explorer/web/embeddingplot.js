@@ -56,16 +56,15 @@ function contourTrace(data, now) {
   };
 }
 
-/** @type {{ data: any, key: string, pieces: number[][] }} */
-let contoured = { data: null, key: "", pieces: [] }; // a pointer that moves asks again and again
+const contoured = new WeakMap(); // data -> {key, pieces}: each repaint asks again
 
 function contoursOf(data, kept) {
   const key = kept.join();
-  if (contoured.data !== data || contoured.key !== key) {
+  if (contoured.get(data)?.key !== key) {
     const { x, y } = columnsOf(data, { flat: true }, data.reference, kept);
-    contoured = { data, key, pieces: densityContours(x, y) };
+    contoured.set(data, { key, pieces: densityContours(x, y) });
   }
-  return contoured.pieces;
+  return contoured.get(data).pieces;
 }
 
 const NAME_LENGTH = 28; // letters of a cluster's name on the map
@@ -84,7 +83,7 @@ function clusterNotes(data, now) {
   });
 }
 
-export function medianOf(values) {
+function medianOf(values) {
   const ordered = [...values].sort((a, b) => a - b);
   const [low, high] = [ordered[(ordered.length - 1) >> 1], ordered[ordered.length >> 1]];
   return (low + high) / 2;
