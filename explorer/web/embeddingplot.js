@@ -1,17 +1,16 @@
 // What plotly is asked for: traces, arrows, contours, names of clusters, axes, and what a figure on paper has besides.
 
 import { densityContours } from "./contours.js";
+import { NETWORKS } from "./networks.js";
 
 export const MANY_PICTURES = 300; // from here on, arrows are all but see-through
-// Teacher and first student: blue and vermilion of Okabe and Ito. Further students, and twelve labels: colours sought for
-// the largest least distance in CIELAB, seen as they are and with protanopia and deuteranopia (Machado et al. 2009), at a
-// contrast of at least 3 with the surface; the most distinct labels come first.
+// Twelve labels as the networks' colours were sought (networks.js); the most distinct come first.
 export const LIGHT = {
-  networks: ["#0072b2", "#d55e00", "#18a884", "#780048", "#6c2400"],
+  networks: NETWORKS.light,
   labels: ["#4b78ff", "#e17800", "#00a578", "#691e3c", "#b478a5", "#0f3c69", "#ff3c69", "#875a00", "#3c1e87", "#4b693c", "#780000", "#5a96e1"],
 };
 export const DARK = {
-  networks: ["#56b4e9", "#ff8c42", "#78fcd8", "#c000fc", "#fcfc00"],
+  networks: NETWORKS.dark,
   labels: ["#6969f0", "#f0e13c", "#e11e69", "#78e1ff", "#c34b2d", "#78ffd2", "#c3b478", "#d28700", "#e187b4", "#b4ff87", "#c32da5", "#6996e1"],
 };
 export const PAPER = { ...LIGHT, dark: false, text: "#1f2328", muted: "#57606a", border: "#d1d9e0", surface: "#ffffff", accent: "#0b63ce" };
