@@ -27,8 +27,9 @@ from explorer.errors import InputError, MissingExtraError, did_you_mean
 from explorer.evaluation.predicting import PictureProbe
 from explorer.evaluation.probes import Probe
 from explorer.inspection.comparison import FULL_ATTENTION_BYTES
-from explorer.models.backbones import Backbone
+from explorer.models.backbones import Backbone, without_checkpointing
 from explorer.models.capture import AttentionCapture
+from explorer.models.relevance import NoRuleError, RelevanceRules
 from explorer.models.trace import Grid
 from explorer.system.precision import outside_autocast
 
@@ -84,7 +85,9 @@ class Attribution:
         target: the score of the picture: a cosine, or a probe's score.
         baseline_target: the score of the baseline.
         completeness: of integrated gradients, the sum of the heatmap minus (target - baseline_target): what was lost
-            by taking too few steps. None for the other methods, which promise no sum.
+            by taking too few steps. None for the other methods.
+        absorbed: of AttnLRP, the target minus the sum of the heatmap: what goes to biases, position embedding, class
+            token and registers, and what softmaxes absorb (negative where they add to it). None for the other methods.
         toward: the embedding, or the probe and its label, that the score is for.
         towards: the same in words.
         settings: how it was computed.
@@ -97,6 +100,7 @@ class Attribution:
     target: float
     baseline_target: float
     completeness: float | None
+    absorbed: float | None
     toward: Toward
     towards: str
     settings: Settings
@@ -107,9 +111,10 @@ class Attribution:
         return WAYS[self.method].signed
 
     def by_patch(self) -> Float[Tensor, "rows cols"]:
-        """The heatmap over the patch grid: sums for integrated gradients (they keep their total), otherwise means."""
+        """The heatmap over the patch grid: sums for integrated gradients and AttnLRP (they keep their total), otherwise
+        means."""
         rows, cols = self.grid
-        how = "sum" if self.method == "integrated_gradients" else "mean"
+        how = "sum" if WAYS[self.method].shares_out else "mean"
         if self.heatmap.shape == (rows, cols):
             return self.heatmap
         return reduce(self.heatmap, "(r a) (c b) -> r c", how, r=rows, c=cols)
@@ -318,8 +323,7 @@ def _heatmap(problem: Problem, method: str) -> Float[Tensor, "height width"] | F
 
 def _explain(problem: Problem, method: str) -> Attribution:
     heatmap, goal = _heatmap(problem, method), problem.goal
-    target, start = problem.target, goal.score(problem.start).item()
-    summing = method == "integrated_gradients"
+    target, start, total = problem.target, goal.score(problem.start).item(), heatmap.sum().item()
     return Attribution(
         heatmap=heatmap,
         method=method,
@@ -327,7 +331,8 @@ def _explain(problem: Problem, method: str) -> Attribution:
         grid=problem.backbone.grid,
         target=target,
         baseline_target=start,
-        completeness=heatmap.sum().item() - (target - start) if summing else None,
+        completeness=total - (target - start) if method == "integrated_gradients" else None,
+        absorbed=target - total if method == "attn_lrp" else None,
         toward=goal.toward,
         towards=goal.words,
         settings=problem.settings,
@@ -575,6 +580,26 @@ def _readout_tokens(backbone: Backbone) -> int:
     return 2 if getattr(backbone.module, "dist_token", None) is not None else 1
 
 
+def _attn_lrp(problem: Problem) -> Float[Tensor, "height width"]:
+    """AttnLRP (Achtibat et al. 2024) with an epsilon of 0 and gamma of 0: input x gradient under `RelevanceRules`.
+
+    The input is the picture as the model takes it, from which the mean colour of its data was subtracted: a pixel of
+    that colour has no relevance. Relevance starts as the score, whose cosine is taken as an inner product over lengths
+    that are constants. What goes to biases, position embedding, class token and registers, and what the softmax
+    absorbs, is no pixel's: see `Attribution.absorbed`.
+    """
+    backbone, picture = problem.backbone, problem.picture.clone().requires_grad_()
+    plain = backbone.with_module(without_checkpointing(backbone.module))
+    try:
+        with torch.enable_grad(), RelevanceRules():
+            score = problem.goal.score(_embed(plain, picture))
+        slope = torch.autograd.grad(score.sum(), picture)[0]
+    except NoRuleError as error:
+        raise InputError(f"{error}, which '{backbone.name}' uses: use {_and_others('attn_lrp')}") from None
+    mean = torch.tensor(backbone.mean).to(picture)
+    return ((picture.detach() - rearrange(mean, "c -> c 1 1")) * slope)[0].sum(dim=0)
+
+
 def captum_part(part: str) -> ModuleType:
     from importlib import import_module
 
@@ -597,6 +622,7 @@ class _Method:
     description: str
     signed: bool
     one_gradient: bool  # at the picture itself, so that a maximum of the score there leaves it nothing
+    shares_out: bool = False  # the score, or its change, among pixels: only sums of the heatmap keep their total
 
 
 WAYS = {
@@ -606,6 +632,7 @@ WAYS = {
         "up to the change of the score (Sundararajan et al. 2017).",
         signed=True,
         one_gradient=False,
+        shares_out=True,
     ),
     "saliency": _Method(
         run=_saliency,
@@ -626,6 +653,14 @@ WAYS = {
         "2021); only for models whose embedding is the class token.",
         signed=False,
         one_gradient=True,
+    ),
+    "attn_lrp": _Method(
+        run=_attn_lrp,
+        description="The score shared out backwards through all layers, by rules for attention, norms and activations "
+        "that one backward pass follows (Achtibat et al. 2024, AttnLRP).",
+        signed=True,
+        one_gradient=False,
+        shares_out=True,
     ),
 }
 METHODS = {name: how.description for name, how in WAYS.items()}

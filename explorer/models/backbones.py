@@ -209,7 +209,7 @@ class Backbone:
         capture = AttentionCapture(rows=rows, calls=calls.of(chosen), skip=self.prefix)
         wanted = attention == "full" or (attention == "cls" and self.query_kind != "attention pooling")
         with capture if wanted else nullcontext():
-            module = self.module if rows == "first" else _without_checkpointing(self.module)
+            module = self.module if rows == "first" else without_checkpointing(self.module)
             tokens = self.reader.tokens(module, x, chosen, self.prefix)
         if not wanted:
             return tokens, None
@@ -335,7 +335,7 @@ class Backbone:
         return (x - mean) / std
 
 
-def _without_checkpointing(module: nn.Module) -> nn.Module:
+def without_checkpointing(module: nn.Module) -> nn.Module:
     """The same module with timm's own gradient checkpointing off. `AttentionCapture` makes do with it, but where whole
     maps are written out, what the fused kernel computes again is rounded otherwise."""
     if not getattr(module, "grad_checkpointing", False):

@@ -117,7 +117,7 @@ def attribution_scene(
     scene = _pictures(views, clean, distorted.image, distorted.grid, distortion, weights, seed, link)
     for pane in scene["panes"]:
         view, quality = views[pane["id"]], (judged or {}).get(pane["id"])
-        numbers = {name: getattr(view, name) for name in ("target", "baseline_target", "completeness")}
+        numbers = {name: getattr(view, name) for name in ("target", "baseline_target", "completeness", "absorbed")}
         numbers |= asdict(quality) if quality else {}
         pane["heatmap"] = floats(view.by_patch())
         pane["numbers"] = {name: value for name, value in numbers.items() if math.isfinite(value or 0)}
