@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 NAME = "vit_tiny_patch16_224"
 NOISE = "gaussian_noise(sigma=0.3)"
 BLUR = "gaussian_blur(kernel=9, sigma=2)"  # draws nothing: alike on every device
-METHODS = ("integrated_gradients", "saliency", "occlusion", "gradient_attention")
+METHODS = ("integrated_gradients", "saliency", "occlusion", "gradient_attention", "attn_lrp")
 
 
 @pytest.fixture(scope="module", autouse=True)

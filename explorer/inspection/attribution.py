@@ -54,12 +54,15 @@ class Settings:
             put it in place of what they hide. A blur keeps much (the S/14 finds 0.5 to 0.9 of the cosine in it) and
             takes noise away: a noisy picture can score less than its own blur.
         patch: side of the occlusion window in pixels; None: the model's patch.
+        gamma: of AttnLRP's rule for linear and convolutional layers, from 0 (input x gradient, noisy) up: how much more
+            weight the contributions get that have the sign of their sum.
     """
 
     steps: int = 32
     internal_batch_size: int = 8
     baseline: Baseline = "mean"
     patch: int | None = None
+    gamma: float = 0.25
 
     def __post_init__(self) -> None:
         for name in ("steps", "internal_batch_size", "patch"):
@@ -67,6 +70,8 @@ class Settings:
             whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
             if not whole and not (name == "patch" and value is None):
                 raise InputError(f"{name} is a whole number from 1 up; got {value!r}")
+        if isinstance(self.gamma, bool) or not isinstance(self.gamma, int | float) or not 0 <= self.gamma < math.inf:
+            raise InputError(f"gamma is a finite number from 0 up; got {self.gamma!r}")
 
 
 DEFAULTS = Settings()
@@ -132,6 +137,7 @@ def attribute(
     internal_batch_size: int = 8,
     baseline: Baseline = "mean",
     patch: int | None = None,
+    gamma: float = 0.25,
 ) -> Float[Tensor, "height width"] | Float[Tensor, "rows cols"]:
     """Which parts of a picture bring its embedding near to another one, or to a class.
 
@@ -143,7 +149,7 @@ def attribute(
             class's, before the softmax. None: the picture's own embedding; for the methods that take one gradient at
             the picture, where the cosine with itself is flat, the direction to it from the embedding of the baseline.
         method: a name in `METHODS`. Nothing in them is random.
-        steps, internal_batch_size, baseline, patch: see `Settings`.
+        steps, internal_batch_size, baseline, patch, gamma: see `Settings`.
 
     Returns:
         The heatmap of `Attribution`: "height width"; for gradient x attention "rows cols".
@@ -153,7 +159,9 @@ def attribute(
             gradient; a probe that is not linear; a model in which the method is not sound; a picture that does not fit.
         ImportError: the method needs captum, which is not installed.
     """
-    settings = Settings(steps=steps, internal_batch_size=internal_batch_size, baseline=baseline, patch=patch)
+    settings = Settings(
+        steps=steps, internal_batch_size=internal_batch_size, baseline=baseline, patch=patch, gamma=gamma
+    )
     return _heatmap(_asked(backbone, image, toward, method, settings), method)
 
 
@@ -581,7 +589,7 @@ def _readout_tokens(backbone: Backbone) -> int:
 
 
 def _attn_lrp(problem: Problem) -> Float[Tensor, "height width"]:
-    """AttnLRP (Achtibat et al. 2024) with an epsilon of 0 and gamma of 0: input x gradient under `RelevanceRules`.
+    """AttnLRP (Achtibat et al. 2024): input x gradient under `RelevanceRules`.
 
     The input is the picture as the model takes it, from which the mean colour of its data was subtracted: a pixel of
     that colour has no relevance. Relevance starts as the score, whose cosine is taken as an inner product over lengths
@@ -591,13 +599,13 @@ def _attn_lrp(problem: Problem) -> Float[Tensor, "height width"]:
     backbone, picture = problem.backbone, problem.picture.clone().requires_grad_()
     plain = backbone.with_module(without_checkpointing(backbone.module))
     try:
-        with torch.enable_grad(), RelevanceRules():
+        with torch.enable_grad(), RelevanceRules(problem.settings.gamma):
             score = problem.goal.score(_embed(plain, picture))
         slope = torch.autograd.grad(score.sum(), picture)[0]
     except NoRuleError as error:
         raise InputError(f"{error}, which '{backbone.name}' uses: use {_and_others('attn_lrp')}") from None
-    mean = torch.tensor(backbone.mean).to(picture)
-    return ((picture.detach() - rearrange(mean, "c -> c 1 1")) * slope)[0].sum(dim=0)
+    mean = rearrange(picture.new_tensor(backbone.mean), "c -> c 1 1")
+    return ((picture.detach() - mean) * slope)[0].sum(dim=0)
 
 
 def captum_part(part: str) -> ModuleType:

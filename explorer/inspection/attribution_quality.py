@@ -55,6 +55,7 @@ class Quality:
         return f"explains {explains} of the score{moves}"
 
 
+_NO_FALL = 1e-6  # of scores in float32: below it is rounding
 _VERDICTS = ((0.3, "most"), (0.7, "some"), (0.95, "little"))  # by the largest share that is unexplained
 
 
@@ -89,8 +90,8 @@ class RemovalCurves:
 def removal_curves(
     backbone: Backbone, explained: Attribution, steps: int = 16, progress: Told | None = None
 ) -> RemovalCurves:
-    """Hide the patches in the heatmap's order, the highest first, and show them in the same order; two forward passes
-    for each step.
+    """Hide the patches in the heatmap's order, the highest first, and show them in the same order; two pictures for
+    each step.
 
     Args:
         backbone: the one that was explained.
@@ -160,6 +161,7 @@ def quality(
             f"samples, neighbours and steps are at least 1 and radius is above 0; got {samples}, {neighbours}, {steps} "
             f"and {radius}"
         )
+    steps = min(steps, explained.grid.patches)
     problem, total, done = _problem(backbone, explained), samples + 2 * steps + neighbours, 0
 
     def told(more: int) -> None:
@@ -198,20 +200,27 @@ def _removal(problem: Problem, explained: Attribution, steps: int, progress: Tol
         problem.picture.device
     )
     counts = torch.linspace(0, len(order), min(steps, len(order)) + 1).round().long()
-    ends = problem.score(torch.cat([problem.picture, problem.baseline]))
+
+    def scored(*pictures: Tensor) -> Tensor:
+        parts = torch.cat(pictures).split(problem.settings.internal_batch_size)
+        return torch.cat([problem.score(part) for part in parts])
+
+    ends = scored(problem.picture, problem.baseline)
     scores = []
     for number, count in enumerate(counts[1:-1], start=1):
         taken = place < count
-        both = [torch.where(taken, problem.baseline, problem.picture)]
-        both.append(torch.where(taken, problem.picture, problem.baseline))
-        scores.append(problem.score(torch.cat(both)))
+        hidden = torch.where(taken, problem.baseline, problem.picture)
+        shown = torch.where(taken, problem.picture, problem.baseline)
+        scores.append(scored(hidden, shown))
         if progress is not None:
             progress(number, len(counts) - 1)
     if progress is not None:
         progress(len(counts) - 1, len(counts) - 1)
     values = torch.stack([ends, *scores, ends.flip(0)]).cpu().double()
-    shares = (values - values[0, 1]) / (values[0, 0] - values[0, 1])
-    shares = shares if shares.isfinite().all() else torch.full_like(shares, torch.nan)
+    fall = values[0, 0] - values[0, 1]
+    shares = (values - values[0, 1]) / fall
+    if fall.abs() < _NO_FALL or not shares.isfinite().all():
+        shares = torch.full_like(shares, torch.nan)
     return RemovalCurves(shares=counts / len(order), deletion=shares[:, 0], insertion=shares[:, 1])
 
 
@@ -222,10 +231,10 @@ def _infidelity(
     squares: list[Tensor] = []
 
     def watched(pictures: Tensor) -> Tensor:
-        # Captum also asks for the picture itself, whose score has not changed: that adds nothing.
+        # After each part of the samples Captum asks for the picture itself, whose score has not changed: no square.
         values = problem.score(pictures)
         squares.append(((values - explained.target) ** 2).sum())
-        told(len(pictures) if len(squares) > 1 else 0)
+        told(len(pictures) if len(squares) % 2 else 0)
         return values
 
     def hide(pictures: Tensor) -> tuple[Tensor, Tensor]:

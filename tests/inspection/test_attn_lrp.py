@@ -11,36 +11,42 @@ from torch import Tensor, nn
 
 from explorer.errors import InputError
 from explorer.evaluation.probes import fit_on_features
-from explorer.inspection.attribution import attribute, attribution
+from explorer.inspection.attribution import Settings, attribute, attribution
 from explorer.models.backbones import Backbone
 from explorer.models.trace import Grid
 from tests.architectures import backbone as architecture
-from tests.architectures import normalised, pictures
+from tests.architectures import normalised, pictures, shallow
 
 PLAIN = ("vit_tiny_patch16_224", "vit_small_patch14_dinov2")  # the second with layer scale
 
 
 @pytest.fixture(scope="module", params=PLAIN)
 def loaded(request: pytest.FixtureRequest) -> Backbone:
-    """Over 3 x 4 patches, float64."""
-    patch = 14 if "patch14" in request.param else 16
-    return architecture(request.param, image_size=(3 * patch, 4 * patch))
+    """Three blocks over 3 x 4 patches, float64."""
+    return shallow(request.param, grid=(3, 4), depth=3, narrow=True)
 
 
 @dataclass
 class ByHand:
     """Relevance that went to nothing of the picture, by where it went."""
 
+    gamma: float
     lost: dict[str, float] = field(default_factory=dict)
 
     def lose(self, what: str, relevance: Tensor) -> None:
         self.lost[what] = self.lost.get(what, 0.0) + relevance.sum().item()
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor, relevance: Tensor) -> Tensor:
-        """R_i = sum over j of x_i w_ji R_j / z_j."""
-        share = relevance / (x @ weight.T + bias)
-        self.lose("biases", bias * share)
-        return x * (share @ weight)
+        """The gamma rule, contribution by contribution, for one token after the other."""
+        return torch.stack([self.token(*each, weight, bias, self.gamma) for each in zip(x, relevance, strict=True)])
+
+    def token(self, x: Tensor, relevance: Tensor, weight: Tensor, bias: Tensor, gamma: float) -> Tensor:
+        parts = torch.cat([weight * x, bias[:, None]], dim=1)  # of each output j from each input i, and from its bias
+        alike = parts * parts.sum(dim=1, keepdim=True) > 0
+        parts = torch.where(alike, (1 + gamma) * parts, parts)
+        shares = parts * (relevance / parts.sum(dim=1))[:, None]
+        self.lose("biases", shares[:, -1])
+        return shares[:, :-1].sum(dim=0)
 
     def norm(self, x: Tensor, norm: nn.LayerNorm, relevance: Tensor) -> Tensor:
         """The deviation is a constant: a linear map of each token."""
@@ -48,7 +54,7 @@ class ByHand:
         deviation = (x.var(dim=-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
         centring = torch.eye(size, dtype=x.dtype) - torch.full((size, size), 1 / size, dtype=x.dtype)
         rows = [
-            self.linear(token, norm.weight[:, None] * centring / by, norm.bias, part)
+            self.token(token, part, norm.weight[:, None] * centring / by, norm.bias, 0)
             for token, by, part in zip(x, deviation, relevance, strict=True)
         ]
         return torch.stack(rows)
@@ -114,15 +120,16 @@ class ByHand:
 
 
 @torch.no_grad()
-def by_hand(loaded: Backbone, image: Tensor, toward: Tensor) -> tuple[Tensor, dict[str, float]]:
-    rules = ByHand()
+def by_hand(loaded: Backbone, image: Tensor, toward: Tensor, gamma: float) -> tuple[Tensor, dict[str, float]]:
+    rules = ByHand(gamma)
     return rules.picture(loaded.module, normalised(loaded, image[None])[0], toward).sum(dim=0), rules.lost
 
 
-def test_it_is_its_rules_and_what_no_pixel_has_is_accounted_for(loaded: Backbone) -> None:
+@pytest.mark.parametrize("gamma", [0.0, 0.25])
+def test_it_is_its_rules_and_what_no_pixel_has_is_accounted_for(loaded: Backbone, gamma: float) -> None:
     image, toward = pictures(loaded, 1)[0], loaded.trace(pictures(loaded, 1, seed=9)).embedding[0]
-    found = attribution(loaded, image, toward, "attn_lrp")
-    expected, lost = by_hand(loaded, image, toward)
+    found = attribution(loaded, image, toward, "attn_lrp", Settings(gamma=gamma))
+    expected, lost = by_hand(loaded, image, toward, gamma)
     torch.testing.assert_close(found.heatmap, expected, rtol=1e-6, atol=1e-6 * expected.abs().max().item())
     assert expected.std() > 0
     assert found.absorbed == pytest.approx(sum(lost.values()), abs=1e-9)
@@ -137,9 +144,9 @@ def test_it_is_its_rules_and_what_no_pixel_has_is_accounted_for(loaded: Backbone
 def test_towards_itself_it_shares_out_the_whole_cosine(loaded: Backbone) -> None:
     """The cosine with itself is flat; its relevance is not, as lengths are constants."""
     image = pictures(loaded, 1)[0]
-    found = attribution(loaded, image, None, "attn_lrp")
+    found = attribution(loaded, image, None, "attn_lrp", Settings(gamma=1.0))
     assert found.target == pytest.approx(1)
-    expected, _ = by_hand(loaded, image, loaded.trace(image[None]).embedding[0])
+    expected, _ = by_hand(loaded, image, loaded.trace(image[None]).embedding[0], gamma=1.0)
     torch.testing.assert_close(found.heatmap, expected, rtol=1e-6, atol=1e-6 * expected.abs().max().item())
 
 
@@ -180,7 +187,7 @@ def test_of_a_linear_model_it_is_weight_times_value() -> None:
     )
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     toward = torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0], dtype=torch.float64)
-    values = (image - torch.tensor(mean).double()[:, None, None]) / torch.tensor(std).double()[:, None, None]
+    values = (image - image.new_tensor(mean)[:, None, None]) / image.new_tensor(std)[:, None, None]
     with torch.no_grad():
         lengths = (module.weight @ values.flatten()).norm() * toward.norm()
         expected = ((toward @ module.weight / lengths).reshape(3, 16, 16) * values).sum(dim=0)

@@ -1,5 +1,6 @@
 """Attributions against their definitions, on models small enough to write the definition out."""
 
+import math
 import subprocess
 import sys
 import threading
@@ -322,7 +323,7 @@ def test_views_are_three_attributions_towards_the_clean_teacher(tiny: Backbone, 
     assert list(views) == ["teacher_clean", "teacher_distorted", "student_distorted"]
     distorted = distortion("gaussian_noise(sigma=0.3)")(picture[None], seed=5)[0]
     toward = views["teacher_clean"].toward
-    if method in ("integrated_gradients", "occlusion"):
+    if method in ("integrated_gradients", "occlusion", "attn_lrp"):
         torch.testing.assert_close(toward, tiny.trace(picture[None]).embedding[0])
     for name, loaded, seen in (("teacher_distorted", tiny, distorted), ("student_distorted", student, distorted)):
         assert torch.equal(views[name].image, seen)
@@ -423,6 +424,10 @@ def test_every_architecture_is_explained_or_refused_with_the_reason(name: str) -
             with pytest.raises(
                 ValueError, match=r"class token but by.*pooling.*'integrated_gradients' or.*'occlusion'"
             ):
+                attribute(loaded, image, toward, method=method)
+            continue
+        if method == "attn_lrp" and name == "vit_small_r26_s32_224":
+            with pytest.raises(ValueError, match=r"no rule for 'group_norm'.*'integrated_gradients' or.*'occlusion'$"):
                 attribute(loaded, image, toward, method=method)
             continue
         found = attribute(loaded, image, toward, method=method, steps=2)
@@ -537,6 +542,8 @@ def test_what_does_not_fit_is_refused(tiny: Backbone, picture: Tensor, other: Te
         (r"toward is an embedding, \(probe, label\) or None; got str", (picture, "cat"), {}),
         ("steps is a whole number from 1 up; got 0", (picture, other), {"steps": 0}),
         ("internal_batch_size is a whole", (picture, other), {"internal_batch_size": 0}),
+        ("gamma is a finite number from 0 up; got -0.5", (picture, other), {"gamma": -0.5}),
+        ("gamma is a finite number from 0 up; got inf", (picture, other), {"gamma": math.inf}),
         ("the occlusion window, has 49 px", (picture, other, "occlusion"), {"patch": 49}),
         ("baseline must be 'mean', 'black', 'blur' or a picture; got 'white'", (picture, other), {"baseline": "white"}),
         ("the baseline is a picture of the same size", (picture, other), {"baseline": picture[:, :3]}),
@@ -556,12 +563,12 @@ def test_attention_that_would_not_fit_is_refused(
         attribute(tiny, picture, other, method="gradient_attention")
 
 
-def test_without_captum_only_gradient_attention_runs(tiny: Backbone, picture: Tensor, other: Tensor) -> None:
+def test_without_captum_those_run_that_do_not_need_it(tiny: Backbone, picture: Tensor, other: Tensor) -> None:
     code = (
         "import sys; sys.modules['captum'] = None\n"
         "import torch, explorer as ex\n"
         "b = ex.load_backbone('vit_tiny_patch16_224', image_size=32, source='random', device='cpu')\n"
-        "ex.attribute(b, torch.rand(3, 32, 32), method='gradient_attention')\n"
+        "for method in ('gradient_attention', 'attn_lrp'):\n    ex.attribute(b, torch.rand(3, 32, 32), method=method)\n"
         "try:\n    ex.attribute(b, torch.rand(3, 32, 32))\n"
         "except ImportError as error:\n    print(error)\n"
     )

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from explorer.models.relevance import NoRuleError, RelevanceRules
-from tests.architectures import ARCHITECTURES, normalised, pictures
-from tests.architectures import backbone as architecture
+from tests.architectures import ARCHITECTURES, normalised, pictures, shallow
 from tests.nightly import left
 
 
@@ -18,10 +17,10 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def relevance(function, relevance_out: Tensor, *inputs: Tensor) -> list[Tensor]:
+def relevance(function, relevance_out: Tensor, *inputs: Tensor, gamma: float = 0.0) -> list[Tensor]:
     """Of each input, where the function's output has this relevance."""
     asking = [each.clone().requires_grad_() for each in inputs]
-    with RelevanceRules():
+    with RelevanceRules(gamma):
         output = function(*asking)
     torch.testing.assert_close(output, function(*inputs))
     slopes = torch.autograd.grad(output, asking, relevance_out / output.detach())
@@ -51,12 +50,14 @@ def test_an_activation_hands_on_all_of_its_relevance(function) -> None:
 
 def test_where_an_activation_is_nothing_it_has_no_relevance() -> None:
     x = torch.tensor([0.0, -2.0, 3.0], requires_grad=True)
-    with RelevanceRules():
+    with RelevanceRules(gamma=0.0):
         F.relu(x).sum().backward()
     assert torch.equal(x.grad, torch.tensor([0.0, 0.0, 1.0]))
 
 
-@pytest.mark.parametrize("function", [torch.matmul, lambda x, y: x @ y, torch.bmm, lambda x, y: torch.einsum("bij,bjk->bik", x, y)])
+@pytest.mark.parametrize(
+    "function", [torch.matmul, lambda x, y: x @ y, torch.bmm, lambda x, y: torch.einsum("bij,bjk->bik", x, y)]
+)
 def test_a_product_gives_each_factor_half(function) -> None:
     x, y, given = drawn(2, 3, 4), drawn(2, 4, 5, seed=1), drawn(2, 3, 5, seed=2)
     each = x[:, :, :, None] * y[:, None] * (given / (x @ y))[:, :, None]  # batch, row, inner, col
@@ -65,6 +66,25 @@ def test_a_product_gives_each_factor_half(function) -> None:
     torch.testing.assert_close(of_y, each.sum(dim=1) / 2)
     alone = relevance(lambda x: function(x, y), given, x)[0]
     torch.testing.assert_close(alone, each.sum(dim=3))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 10.0])
+def test_weights_favour_what_has_the_sign_of_the_sum(gamma: float) -> None:
+    x, weight, bias, given = drawn(1, 4), drawn(3, 4, seed=1), drawn(3, seed=2), drawn(1, 3, seed=3)
+    expected = torch.zeros(1, 4, dtype=torch.float64)
+    for j in range(3):
+        parts = [weight[j, i] * x[0, i] for i in range(4)] + [bias[j]]
+        parts = [part * (1 + gamma) if part * sum(parts) > 0 else part for part in parts]
+        for i in range(4):
+            expected[0, i] += parts[i] / sum(parts) * given[0, j]
+    torch.testing.assert_close(relevance(lambda x: F.linear(x, weight, bias), given, x, gamma=gamma)[0], expected)
+    as_pixels = relevance(
+        lambda x: F.conv2d(x, weight.reshape(3, 1, 2, 2), bias=bias, stride=2),
+        given.reshape(1, 3, 1, 1),
+        x.reshape(1, 1, 2, 2),
+        gamma=gamma,
+    )[0]
+    torch.testing.assert_close(as_pixels.reshape(1, 4), expected)
 
 
 @pytest.mark.parametrize("queries", [True, False])
@@ -123,7 +143,7 @@ def test_a_cosine_is_shared_out_as_an_inner_product() -> None:
 
 def test_only_where_relevance_comes_a_rule_is_needed() -> None:
     x = drawn(3, 4).requires_grad_()
-    with RelevanceRules():
+    with RelevanceRules(gamma=0.0):
         aside, output = x.exp(), x * 2
         refused = (x.exp() + x).sum()
     torch.autograd.grad(output.sum(), x)
@@ -133,24 +153,30 @@ def test_only_where_relevance_comes_a_rule_is_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [lambda x: 1 / x, lambda x: x / x.sum(), lambda x: (x * 1).mul_(x), lambda x: torch.einsum("i,i,i", x, x, x)]
+    "function",
+    [
+        lambda x: torch.div(1, x),
+        lambda x: x / x.sum(),
+        lambda x: (x * 1).mul_(x),
+        lambda x: torch.einsum("i,i,i", x, x, x),
+    ],
 )
 def test_products_and_quotients_without_a_rule_are_refused(function) -> None:
     x = drawn(4).requires_grad_()
-    with RelevanceRules(), pytest.raises(NoRuleError, match="from the picture"):
+    with RelevanceRules(gamma=0.0), pytest.raises(NoRuleError, match="from the picture"):
         function(x)
 
 
 def test_what_would_be_computed_again_without_the_rules_is_refused() -> None:
     x = drawn(4).requires_grad_()
-    with RelevanceRules(), pytest.raises(NoRuleError, match="gradient checkpointing"):
+    with RelevanceRules(gamma=0.0), pytest.raises(NoRuleError, match="gradient checkpointing"):
         checkpoint(F.gelu, x, use_reentrant=False)
 
 
 def test_it_ends_with_the_block() -> None:
     x = drawn(3, 4).requires_grad_()
     expected = torch.autograd.grad(F.gelu(x).sum(), x)[0]
-    with RelevanceRules():
+    with RelevanceRules(gamma=0.0):
         other = torch.autograd.grad(F.gelu(x).sum(), x)[0]
     assert torch.equal(torch.autograd.grad(F.gelu(x).sum(), x)[0], expected)
     assert not torch.allclose(other, expected)
@@ -158,10 +184,10 @@ def test_it_ends_with_the_block() -> None:
 
 @pytest.mark.parametrize("name", left(ARCHITECTURES, to_the_night=[name for name in ARCHITECTURES if "_base_" in name]))
 def test_a_model_has_the_same_values(name: str) -> None:
-    loaded = architecture(name, image_size=(2 * ARCHITECTURES[name][0],) * 2)
+    loaded = shallow(name, grid=(2, 2))
     for parameter in loaded.module.parameters():
         parameter.requires_grad_(False)
     x = normalised(loaded, pictures(loaded, 1)).requires_grad_()
-    with RelevanceRules():
+    with RelevanceRules(gamma=0.25):
         found = loaded.module(x)
     torch.testing.assert_close(found, loaded.module(x))

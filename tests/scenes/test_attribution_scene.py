@@ -22,7 +22,7 @@ from tests.small import NOISE, network
 WEIGHTS = ("one", "another")
 
 
-@pytest.fixture(scope="module", params=["gradient_attention", "integrated_gradients"])
+@pytest.fixture(scope="module", params=["gradient_attention", "integrated_gradients", "attn_lrp"])
 def views(request: pytest.FixtureRequest) -> dict[str, Attribution]:
     picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
     return attribute_views(
@@ -39,7 +39,7 @@ def scene_of(views: dict[str, Attribution], judged: dict[str, Quality] | None = 
 
 def test_the_scene_holds_the_numbers_of_the_views(views: dict[str, Attribution]) -> None:
     judged = {
-        name: Quality(infidelity=0.1 * place, unexplained=0.4 * place, sensitivity=0.2)
+        name: Quality(infidelity=0.1 * place, unexplained=0.4 * place, sensitivity=0.2, deletion=0.3, insertion=-0.1)
         for place, name in enumerate(views)
     }
     scene = scene_of(views, judged)
@@ -49,7 +49,8 @@ def test_the_scene_holds_the_numbers_of_the_views(views: dict[str, Attribution])
         heatmap = np.frombuffer(base64.b64decode(pane["heatmap"]["data"]), "<f4").reshape(pane["heatmap"]["shape"])
         np.testing.assert_array_equal(heatmap, view.by_patch().numpy())
         expected = {"target": view.target, "baseline_target": view.baseline_target, **asdict(judged[name])}
-        assert pane["numbers"] == {**expected, "completeness": view.completeness}
+        assert pane["numbers"] == {**expected, "completeness": view.completeness, "absorbed": view.absorbed}
+        assert (view.absorbed is None) == (view.method != "attn_lrp")
         assert pane["verdict"] == judged[name].verdict
     clean = views["teacher_clean"]
     assert (scene["method"], scene["signed"], scene["towards"]) == (clean.method, clean.signed, clean.towards)
@@ -79,7 +80,7 @@ def test_without_a_clean_picture_there_is_no_reference(views: dict[str, Attribut
 def test_a_map_that_was_not_judged_has_no_verdict(views: dict[str, Attribution]) -> None:
     for pane in scene_of(views)["panes"]:
         assert pane["verdict"] is None
-        assert set(pane["numbers"]) == {"target", "baseline_target", "completeness"}
+        assert set(pane["numbers"]) == {"target", "baseline_target", "completeness", "absorbed"}
 
 
 def test_a_copy_of_the_teacher_is_told(views: dict[str, Attribution]) -> None:
@@ -96,7 +97,7 @@ def test_what_is_not_finite_is_not_drawn(views: dict[str, Attribution], value: f
         scene_of(broken)
     judged = {"student_distorted": Quality(infidelity=0.1, unexplained=value, sensitivity=0.2)}
     numbers = scene_of(views, judged)["panes"][2]["numbers"]
-    assert "unexplained" not in numbers
+    assert {"unexplained", "deletion", "insertion"}.isdisjoint(numbers), "the last two were not measured"
     assert numbers["infidelity"] == 0.1
 
 

@@ -26,7 +26,16 @@ pytestmark = pytest.mark.browser
 
 PANES = ("teacher_clean", "teacher_distorted", "student_distorted")
 ROWS, COLS = 3, 4
-NAMES = ("target", "baseline_target", "completeness", "unexplained", "infidelity", "sensitivity")
+NAMES = (
+    "target",
+    "baseline_target",
+    "completeness",
+    "unexplained",
+    "deletion",
+    "insertion",
+    "infidelity",
+    "sensitivity",
+)
 
 
 def made(method: str, judge: bool) -> dict:
@@ -183,6 +192,8 @@ def test_each_number_has_one_place(open_view, signed):
         "score of the baseline",
         "lost by too few steps",
         "unexplained",
+        "deletion",
+        "insertion",
         "infidelity",
         "sensitivity",
         "this map",
@@ -196,6 +207,16 @@ def test_each_number_has_one_place(open_view, signed):
     assert page.get_by_role("rowheader", name="score", exact=True).is_visible()
     page.locator(".vx-help", has_text="score").first.focus()
     assert page.get_by_role("tooltip").inner_text().endswith(f"It is the {signed['towards']}.")
+
+
+def test_what_no_patch_has_is_a_row_of_its_own(open_view):
+    shared = made("attn_lrp", judge=False)
+    page = watch(open_view, shared)
+    rows = table(page)
+    assert list(rows) == ["score", "score of the baseline", "no patch's"]
+    for pane, score, rest in zip(shared["panes"], rows["score"], rows["no patch's"], strict=True):
+        assert number(score) == pytest.approx(decode(pane["heatmap"]).sum() + number(rest), abs=2e-3)
+    assert "attn lrp; above 0 (red)" in page.locator(".vx-barlabel").inner_text()
 
 
 def test_towards_a_class_it_is_the_class_that_is_told(open_view, signed):

@@ -37,10 +37,10 @@ from explorer_app.tabs.shared import (
 
 HELP = """
 Which patches make the model's answer resemble **what the teacher sees in the clean picture**? All maps share one
-scale. Integrated gradients and occlusion have a sign: red speaks for it, blue against; of the others brighter patches
-matter more. **How far to trust it** tests the maps: the table tells what each number means. **Towards** asks which
-patches speak for a class instead, where probes were fitted in the Predict tab; nothing else can be asked of a damaged
-photo alone.
+scale. Integrated gradients, occlusion and AttnLRP, which shares the score out backwards through all layers, have a
+sign: red speaks for it, blue against; of the others brighter patches matter more. **How far to trust it** tests the
+maps: the table tells what each number means. **Towards** asks which patches speak for a class instead, where probes
+were fitted in the Predict tab; nothing else can be asked of a damaged photo alone.
 """
 ONLY_A_CLASS = (
     "Without a clean picture maps go towards a class: press Fit in the Predict tab and choose a class under Towards, "
@@ -53,7 +53,7 @@ QUICKEST = "gradient_attention"
 _explained: BoundedCache[Payload] = BoundedCache(16, lambda _: 1)
 _WATCH_SECONDS = 0.4
 _OCCLUSION_PATCHES = 2  # a window of 2 x 2 patches takes a quarter of the time
-_SAMPLES, _NEIGHBOURS = 16, 1
+_SAMPLES, _NEIGHBOURS, _STEPS = 16, 1, 8
 
 
 def build(page: Page) -> Follows:
@@ -161,7 +161,7 @@ def _explain(question: Question, method: str, judge: bool, toward: str, probed: 
     baseline: Baseline = "blur" if method == "integrated_gradients" else "mean"
     settings = Settings(steps=16, patch=_OCCLUSION_PATCHES * patch, baseline=baseline)
     views = attribute_views(both.teacher, both.student, clean, distorted, method=method, settings=settings, **goals)
-    judged, each = {}, _SAMPLES + _NEIGHBOURS
+    judged, each = {}, _SAMPLES + 2 * _STEPS + _NEIGHBOURS
     if judge:
         progress(0, each * len(views))
     for place, (name, view) in enumerate(views.items() if judge else ()):
@@ -170,6 +170,7 @@ def _explain(question: Question, method: str, judge: bool, toward: str, probed: 
             view,
             samples=_SAMPLES,
             neighbours=_NEIGHBOURS,
+            steps=_STEPS,
             progress=share_of(progress, place * each, each * len(views)),
         )
     weights = both.teacher.source, both.student.source
