@@ -600,8 +600,8 @@ def _attn_lrp(problem: Problem) -> Float[Tensor, "height width"]:
     plain = backbone.with_module(without_checkpointing(backbone.module))
     try:
         with torch.enable_grad(), RelevanceRules(problem.settings.gamma):
-            score = problem.goal.score(_embed(plain, picture))
-        slope = torch.autograd.grad(score.sum(), picture)[0]
+            score = problem.goal.score(_embed(plain, picture)).sum()
+        slope = torch.autograd.grad(score, picture)[0]
     except NoRuleError as error:
         raise InputError(f"{error}, which '{backbone.name}' uses: use {_and_others('attn_lrp')}") from None
     mean = rearrange(picture.new_tensor(backbone.mean), "c -> c 1 1")

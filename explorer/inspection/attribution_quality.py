@@ -68,21 +68,27 @@ class RemovalCurves:
         shares: of the patches that were taken, from 0 to 1.
         deletion: the score with these hidden by the baseline; 1 is the picture's score and 0 the baseline's.
         insertion: the score with these alone laid over the baseline.
+        fall: the picture's score minus the baseline's, which the curves are shares of.
     """
 
     shares: Float[Tensor, " step"]
     deletion: Float[Tensor, " step"]
     insertion: Float[Tensor, " step"]
+    fall: float
 
     @property
     def deletion_area(self) -> float:
-        """Below the curve: 0.5 is what a fall in even steps has, lower is better. NaN without a score to lose."""
-        return torch.trapezoid(self.deletion, self.shares).item()
+        """Below the curve: 0.5 is what a fall in even steps has, lower is better. NaN without a score to lose, as where
+        the baseline has more of it than a damaged picture."""
+        return self._area(self.deletion)
 
     @property
     def insertion_area(self) -> float:
-        """Below the curve: higher is better."""
-        return torch.trapezoid(self.insertion, self.shares).item()
+        """Below the curve: higher is better. NaN as above."""
+        return self._area(self.insertion)
+
+    def _area(self, curve: Tensor) -> float:
+        return torch.trapezoid(curve, self.shares).item() if self.fall > _NO_FALL else math.nan
 
 
 @torch.inference_mode()
@@ -217,11 +223,9 @@ def _removal(problem: Problem, explained: Attribution, steps: int, progress: Tol
     if progress is not None:
         progress(len(counts) - 1, len(counts) - 1)
     values = torch.stack([ends, *scores, ends.flip(0)]).cpu().double()
-    fall = values[0, 0] - values[0, 1]
-    shares = (values - values[0, 1]) / fall
-    if fall.abs() < _NO_FALL or not shares.isfinite().all():
-        shares = torch.full_like(shares, torch.nan)
-    return RemovalCurves(shares=counts / len(order), deletion=shares[:, 0], insertion=shares[:, 1])
+    fall = (values[0, 0] - values[0, 1]).item()
+    curves = (values - values[0, 1]) / fall if abs(fall) > _NO_FALL else torch.full_like(values, torch.nan)
+    return RemovalCurves(shares=counts / len(order), deletion=curves[:, 0], insertion=curves[:, 1], fall=fall)
 
 
 def _infidelity(

@@ -106,6 +106,23 @@ def test_without_a_score_to_lose_there_are_no_shares(tiny: Backbone, explained: 
     found = removal_curves(tiny, blank, 3)
     assert math.isnan(found.deletion_area)
     assert math.isnan(found.insertion_area)
+    assert found.deletion.isnan().all()
+    assert abs(found.fall) < 1e-9
+
+
+def test_where_the_baseline_has_more_of_the_score_no_area_is_the_better_one(
+    tiny: Backbone, explained: Attribution
+) -> None:
+    """Then hiding what speaks for the target moves the score away from the baseline's."""
+    assert isinstance(explained.toward, Tensor)
+    against = attribution(tiny, explained.image, -explained.toward, "saliency", explained.settings)
+    up, down = removal_curves(tiny, explained, 4), removal_curves(tiny, against, 4)
+    rising, falling = sorted((up, down), key=lambda curves: curves.fall)
+    assert rising.fall == pytest.approx(-falling.fall)
+    assert math.isfinite(falling.deletion_area)
+    assert math.isnan(rising.deletion_area)
+    assert math.isnan(rising.insertion_area)
+    assert {up.fall, down.fall} == {each.target - each.baseline_target for each in (explained, against)}
 
 
 def test_progress_is_told_to_its_end(tiny: Backbone, explained: Attribution) -> None:
