@@ -43,8 +43,9 @@ a picture under `{damage}` and is asked what makes it resemble what it sees in t
 *Deletion* and *insertion* (`removal_curves`, {cuts} cuts) of {photos} shipped photos: the mean of the score (a cosine,
 minus that of a picture of nothing but the mean colour) as patches are hidden in the map's order by that colour, and as
 they are shown over it in this order. *Pointing*: how often the highest patch lies on an object ({objects})
-in {coco} pictures of COCO with masks; of a patch drawn by chance {chance:.2f} do. In brackets the standard error over pictures. *{any}* draws an
-order for each picture.
+in {coco} pictures of COCO with masks; of a patch drawn by chance {chance:.2f} do. In brackets the standard error over
+pictures. *{any}* draws an order for each picture. Integrated gradients take 16 steps from a blur, occlusion hides 2 x 2
+patches, as in the app.
 
 | method | deletion (lower is better) | insertion (higher is better) | pointing |
 |---|---:|---:|---:|

@@ -24,7 +24,7 @@ const NUMBERS = {
   completeness: ["lost by too few steps", "By how much the map's sum misses the change of the score from the baseline's: 0 is best."],
   absorbed: ["no patch's", "The part of the score that the map leaves out: it goes to the model's biases, positions and class token, and softmaxes absorb it."],
   unexplained: ["unexplained", "The share of the score's fall, when squares of the picture are hidden, that the map does not foretell: 0 is best, 1 means that it foretells nothing."],
-  deletion: ["deletion", "The area below the score as patches are hidden in the map's order, the highest first; 1 is the picture's score and 0 the baseline's: lower is better, 0.5 falls in even steps."],
+  deletion: ["deletion", "The area below the score as patches are hidden in the map's order, the highest first; 1 is the picture's score and 0 the baseline's: lower is better, 0.5 falls in even steps. A dash where there is no score to lose."],
   insertion: ["insertion", "The same as patches are shown in this order, over nothing else: higher is better."],
   infidelity: ["infidelity", "The same error, mean and squared, in squared units of the score: 0 is best; it cannot be compared between views."],
   sensitivity: ["sensitivity", "By how much the map changes, at most, under noise that nobody sees: 0 is best, above 1 it changes completely."],

@@ -199,8 +199,11 @@ def test_each_number_has_one_place(open_view, signed):
         "this map",
     ]
     for cells, name in zip(rows.values(), NAMES, strict=False):
-        exact = [pane["numbers"][name] for pane in signed["panes"]]
-        assert [number(cell) for cell in cells] == pytest.approx(exact, rel=0.006, abs=2e-4), name
+        exact = [pane["numbers"].get(name) for pane in signed["panes"]]  # a view may have no score to lose
+        assert any(value is not None for value in exact)
+        for cell, value in zip(cells, exact, strict=True):
+            told = None if cell == "\u2013" else number(cell)
+            assert told == (value if value is None else pytest.approx(value, rel=0.006, abs=2e-4)), name
     assert rows["this map"] == [pane["verdict"] for pane in signed["panes"]]
     heads = page.get_by_role("columnheader").all_inner_texts()
     assert heads == [pane["title"] for pane in signed["panes"]]
