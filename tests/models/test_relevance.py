@@ -167,6 +167,14 @@ def test_products_and_quotients_without_a_rule_are_refused(function) -> None:
         function(x)
 
 
+def test_attention_inside_of_one_function_is_refused() -> None:
+    module, x = nn.MultiheadAttention(4, 2, batch_first=True).double(), drawn(1, 3, 4).requires_grad_()
+    with RelevanceRules(gamma=0.0):
+        output = module(x, x, x)[0].sum()
+    with pytest.raises(NoRuleError, match="no rule for 'multi_head_attention_forward'"):
+        torch.autograd.grad(output, x)
+
+
 def test_what_would_be_computed_again_without_the_rules_is_refused() -> None:
     x = drawn(4).requires_grad_()
     with RelevanceRules(gamma=0.0), pytest.raises(NoRuleError, match="gradient checkpointing"):
