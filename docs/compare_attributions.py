@@ -7,7 +7,7 @@ COCO is a folder of pictures and masks as `vit-explorer evaluate-dense` takes it
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -42,10 +42,11 @@ a picture under `{damage}` and is asked what makes it resemble what it sees in t
 
 *Deletion* and *insertion* (`removal_curves`, {cuts} cuts) of {photos} shipped photos: the mean of the score (a cosine,
 minus that of a picture of nothing but the mean colour) as patches are hidden in the map's order by that colour, and as
-they are shown over it in this order. *Pointing*: how often the highest patch lies on an object ({objects})
-in {coco} pictures of COCO with masks; of a patch drawn by chance {chance:.2f} do. In brackets the standard error over
-pictures. *{any}* draws an order for each picture. Integrated gradients take 16 steps from a blur, occlusion hides 2 x 2
-patches, as in the app.
+they are shown over it in this order. *{any}* draws an order for each picture, and brackets hold the standard error of
+the difference from it on the same pictures: what lies within two of them of it is not told from chance. *Pointing*: how
+often the highest patch lies on an object ({objects}) in {coco} pictures of COCO with
+masks, and its standard error; of a patch drawn by chance {chance:.2f} do. Integrated gradients take 16 steps from a
+blur, occlusion hides 2 x 2 patches, as in the app.
 
 | method | deletion (lower is better) | insertion (higher is better) | pointing |
 |---|---:|---:|---:|
@@ -113,8 +114,8 @@ def write(measured: dict[str, list[Areas]], hits: dict[str, list[bool]], chance:
     )
     rows = []
     for name, each in measured.items():
-        cells = [_with_error([one.deletion for one in each]), _with_error([one.insertion for one in each])]
-        cells.append(_with_error(hits[name]) if name in hits else f"{chance:.2f}")
+        cells = [_beside(curves, drawn) for curves, drawn in _pairs(each, measured[CHANCE])]
+        cells.append(_with_error(mean(hits[name]), hits[name]) if name in hits else f"{chance:.2f}")
         rows.append(f"| {name} | {' | '.join(cells)} |\n")
     (HERE / "attribution.md").write_text(head + "".join(rows), encoding="utf-8")
 
@@ -148,8 +149,18 @@ def _each_patch(grid: tuple[int, int]) -> Tensor:
     return torch.eye(grid[0] * grid[1]).reshape(-1, *grid)
 
 
-def _with_error(values: list[float] | list[bool]) -> str:
-    return f"{mean(values):.2f} ({stdev(map(float, values)) / len(values) ** 0.5:.2f})"
+def _pairs(each: list[Areas], drawn: list[Areas]) -> Iterator[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Of each kind of area, all pictures' of a method and of the order by chance."""
+    return zip(zip(*each, strict=True), zip(*drawn, strict=True), strict=True)
+
+
+def _beside(values: tuple[float, ...], drawn: tuple[float, ...]) -> str:
+    return _with_error(mean(values), [value - chance for value, chance in zip(values, drawn, strict=True)])
+
+
+def _with_error(value: float, varying: Sequence[float]) -> str:
+    error = stdev(map(float, varying)) / len(varying) ** 0.5
+    return f"{value:.2f} ({error:.2f})" if error else f"{value:.2f}"
 
 
 if __name__ == "__main__":

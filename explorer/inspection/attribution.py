@@ -54,8 +54,9 @@ class Settings:
             put it in place of what they hide. A blur keeps much (the S/14 finds 0.5 to 0.9 of the cosine in it) and
             takes noise away: a noisy picture can score less than its own blur.
         patch: side of the occlusion window in pixels; None: the model's patch.
-        gamma: of AttnLRP's rule for linear and convolutional layers, from 0 (input x gradient, noisy) up: how much more
-            weight the contributions get that have the sign of their sum.
+        gamma: of AttnLRP's rule for linear and convolutional layers, from 0 (its epsilon rule) up: how much more weight
+            the contributions get that have the sign of their sum. The paper takes such a rule for ViTs; which gamma is
+            best is not settled (docs/attribution.md has two).
     """
 
     steps: int = 32
