@@ -55,15 +55,15 @@ class Settings:
             takes noise away: a noisy picture can score less than its own blur.
         patch: side of the occlusion window in pixels; None: the model's patch.
         gamma: of AttnLRP's rule for linear and convolutional layers, from 0 (its epsilon rule) up: how much more weight
-            the contributions get that have the sign of their sum. The paper takes such a rule for ViTs; which gamma is
-            best is not settled (docs/attribution.md has two).
+            the contributions get that have the sign of their sum. The paper takes such a rule for ViTs; here 0.25 was
+            not told from 0 (docs/attribution.md), and takes half as long again.
     """
 
     steps: int = 32
     internal_batch_size: int = 8
     baseline: Baseline = "mean"
     patch: int | None = None
-    gamma: float = 0.25
+    gamma: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "internal_batch_size", "patch"):
@@ -138,7 +138,7 @@ def attribute(
     internal_batch_size: int = 8,
     baseline: Baseline = "mean",
     patch: int | None = None,
-    gamma: float = 0.25,
+    gamma: float = 0.0,
 ) -> Float[Tensor, "height width"] | Float[Tensor, "rows cols"]:
     """Which parts of a picture bring its embedding near to another one, or to a class.
 
