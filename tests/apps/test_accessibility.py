@@ -33,7 +33,7 @@ def looked_at(browser: Browser, app: Served) -> Iterator[Visit]:
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [
-        (1440, "dark"),
+        pytest.param(1440, "dark", marks=pytest.mark.slow),
         (390, "light"),
         pytest.param(1440, "light", marks=pytest.mark.slow),
         pytest.param(390, "dark", marks=pytest.mark.slow),

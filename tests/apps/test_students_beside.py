@@ -64,6 +64,7 @@ def test_each_student_is_seen_as_it_is_alone():
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_a_sweep_measures_each_as_it_does_alone():
     strengths, images = strengths_of("fog", (2,), "severity"), ex.load_images("photos")
     *_, several = robustness.sweep(question(*NAMES), images, 8, strengths)
