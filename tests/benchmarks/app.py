@@ -35,9 +35,10 @@ TAB_AIM_MS, LAB_AIM_MS, REST_AIM, REST_SECONDS, QUIET_SECONDS = 1000, 1500, 0.01
 SPEAKS = """(tab) => new Promise((done) => {
   const began = performance.now();
   tab.click();
-  const seen = (what) => [...document.querySelectorAll(what)].some((node) => node.checkVisibility());
+  const speaking = (node) => node.checkVisibility() && node.innerText.trim();
+  const seen = (what) => [...document.querySelectorAll(what)].some(speaking);
   const look = () => {
-    const speaks = tab.ariaSelected === "true" && seen(".vx-body");
+    const speaks = tab.ariaSelected === "true" && seen(".vx-body, #probe-mark");
     requestAnimationFrame(speaks ? () => done(performance.now() - began) : look);
   };
   look();
