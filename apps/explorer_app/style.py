@@ -99,7 +99,7 @@ CSS = """
 body.dark { background: var(--body-background-fill); }
 input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important; }
 #embedding-buttons button, #sweep-buttons button, #attribution-buttons button, #probe-buttons button,
-#sheet-form button, #sheet-maps {
+#lab-buttons button, #sheet-form button, #sheet-maps {
   flex: 0 0 auto; min-width: 120px; }
 #sheet-form, #sheet-chosen { align-items: end; }
 #sheet-heading { margin-top: 12px; }

@@ -23,7 +23,7 @@ from explorer.errors import InputError
 from explorer.evaluation import features as kept
 from explorer.evaluation.clusters import Clusters, cluster_pictures
 from explorer.evaluation.features import Kind, Told, embed, share_of
-from explorer.evaluation.probes import nearest
+from explorer.evaluation.probes import nearest, own_and_other
 from explorer.evaluation.projection import Projection, project
 from explorer.models.backbones import Backbone, Layers
 from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, named_pairs, networks_of
@@ -108,9 +108,8 @@ class PairEmbedding:
     def _found(self, view: str) -> dict[str, Float[np.ndarray, " image"]]:
         """Whether each picture is found again, and whether the nearest other one has its label."""
         count, labels = len(self.images), self.images.labels
-        near, own = nearest(self.reference, self.features[view], 2)[0], np.arange(count)
-        again = near[:, 0] == own
-        other, nothing = np.where(again, near[:, 1], near[:, 0]), np.full(count, np.nan)
+        again, other = own_and_other(self.reference, self.features[view], np.arange(count))
+        nothing = np.full(count, np.nan)
         alike = nothing if labels is None else (np.asarray(labels)[other] == np.asarray(labels)).astype(float)
         return {"nearest_label": alike, "retrieval": nothing if view == REFERENCE else again.astype(float)}
 

@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from explorer.errors import InputError, unknown
 from explorer.evaluation.rows import as_labels, as_rows, directions
@@ -180,6 +180,21 @@ def nearest(
         raise InputError(f"k lies between 1 and {most}, the number of pictures that can be found; got {k}")
     parts = [_best(cosines, k) for cosines in _cosines(items, rows, leave_out)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def own_and_other(
+    gallery: Shaped[Any, "item dim"], queries: Shaped[Any, "query dim"], own: Int[np.ndarray, " query"]
+) -> tuple[Bool[np.ndarray, " query"], Int[np.ndarray, " query"]]:
+    """For each query whether the row of the gallery that is nearest to it is its own, and which other one is nearest.
+
+    Args:
+        own: the row of the gallery that is each query's own.
+
+    Raises:
+        ValueError: as `nearest`, for two of the gallery.
+    """
+    first, second = nearest(gallery, queries, k=2)[0].T
+    return first == own, np.where(first == own, second, first)
 
 
 def retrieval_at_1(gallery: Shaped[Any, "image dim"], queries: Shaped[Any, "image dim"]) -> float:

@@ -25,7 +25,7 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, embed
-from explorer.evaluation.probes import Probe, nearest
+from explorer.evaluation.probes import Probe, own_and_other
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from explorer.models.students import TEACHER, named_pairs
@@ -354,10 +354,9 @@ class _Gallery:
         if len(self.features) < 2:
             return dict.fromkeys(NEIGHBOURS)
         own = self.own[: len(queries)]
-        first, second = nearest(self.features, queries, k=2)[0].T
-        other = np.where(first == own, second, first)
+        again, other = own_and_other(self.features, queries, own)
         near = None if self.labels is None else float((self.labels[other] == self.labels[own]).mean())
-        return {"retrieval": float((first == own).mean()), "nearest_label": near}
+        return {"retrieval": float(again.mean()), "nearest_label": near}
 
     def accuracy(self, seen: Float[np.ndarray, "image dim"]) -> dict[str, float | None]:
         """Of the probe on the pictures so far; nothing without one."""

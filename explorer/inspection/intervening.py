@@ -188,8 +188,7 @@ def activation_patching(
     parts = [Part("head", layer, head) for layer in layers for head in range(backbone.heads)]
     parts += [Part(kind, layer) for kind in whole for layer in layers]
     sites = [_site(backbone, part) for part in parts]
-    found = _recorded(backbone, sites, clean[None], None)
-    target = backbone.trace(clean[None], layers=-1, attention=None).embedding
+    found, target = _recorded(backbone, sites, clean[None], None)
     cosines: list[float] = []
     for start in range(0, len(parts), MOST_BRANCHES):
         chosen = slice(start, start + MOST_BRANCHES)
@@ -294,6 +293,8 @@ def _tokens(backbone: Backbone, part: Part) -> list[int]:
 # How it is reached.
 
 Edit = Callable[[Tensor], Tensor]
+Replacement = Callable[[Tensor, Tensor], None]
+"""Takes what is put out and a copy of it, and changes the copy."""
 Edits = Mapping[tuple[int, tuple[str, int]], Edit]
 """(block, place in it) -> what becomes of that which is put out there."""
 
@@ -350,8 +351,10 @@ class _Interception:
         return output if edit is None else edit(output)
 
 
-def _recorded(backbone: Backbone, sites: Sequence[_Site], pictures: Tensor, attention: Attention) -> list[Tensor]:
-    """What the backbone has at these sites for the pictures."""
+def _recorded(
+    backbone: Backbone, sites: Sequence[_Site], pictures: Tensor, attention: Attention
+) -> tuple[list[Tensor], Float[Tensor, "batch dim"]]:
+    """What the backbone has at these sites for the pictures, and their embedding."""
     seen: dict[tuple[int, tuple[str, int]], Tensor] = {}
 
     def noting(place: tuple[int, tuple[str, int]]) -> Edit:
@@ -361,8 +364,8 @@ def _recorded(backbone: Backbone, sites: Sequence[_Site], pictures: Tensor, atte
         return note
 
     with _Interception(backbone, {(site.layer, site.place): noting((site.layer, site.place)) for site in sites}):
-        backbone.trace(pictures, layers=-1 if attention is None else "all", attention=attention)
-    return [seen[site.layer, site.place][:, site.where] for site in sites]
+        trace = backbone.trace(pictures, layers=-1 if attention is None else "all", attention=attention)
+    return [seen[site.layer, site.place][:, site.where] for site in sites], trace.embedding
 
 
 def _values(
@@ -371,34 +374,45 @@ def _values(
     """What takes the place of each site, as far as it comes from pictures."""
     if pictures is None:
         return [None] * len(sites)
-    found = _recorded(backbone, sites, pictures, attention)
+    found, _ = _recorded(backbone, sites, pictures, attention)
     return [value.mean(dim=0, keepdim=True) for value in found] if by == "mean" else found
 
 
 def _edits(sites: Sequence[_Site], by: By, values: Sequence[Tensor | None], seed: int) -> Edits:
-    edits: dict[tuple[int, tuple[str, int]], Edit] = {}
-    for number, (site, value) in enumerate(zip(sites, values, strict=True)):
-        edits[site.layer, site.place] = _then(
-            edits.get((site.layer, site.place)), _replacing(site.where, by, value, (seed, number))
-        )
-    return edits
+    def replacing(number: int, value: Tensor | None) -> Replacement:
+        def replace(old: Tensor, changed: Tensor) -> None:
+            where = sites[number].where
+            own = old[:, where]
+            if value is not None and len(value) not in (1, len(own)):
+                raise InputError(
+                    f"{len(own)} pictures are traced, and pictures holds {len(value)}: give as many, or one"
+                )
+            if by == "zero":
+                changed[:, where] = 0
+            else:
+                changed[:, where] = _noise(own, (seed, number)) if value is None else value.to(own)
+
+        return replace
+
+    return _by_place(sites, [replacing(number, value) for number, value in enumerate(values)])
 
 
-def _then(first: Edit | None, second: Edit) -> Edit:
-    return second if first is None else lambda output: second(first(output))
+def _by_place(sites: Sequence[_Site], replacements: Sequence[Replacement]) -> Edits:
+    """One edit of each place, which makes all its replacements in one copy."""
+    grouped: dict[tuple[int, tuple[str, int]], list[Replacement]] = {}
+    for site, replacement in zip(sites, replacements, strict=True):
+        grouped.setdefault((site.layer, site.place), []).append(replacement)
 
+    def editing(of_place: list[Replacement]) -> Edit:
+        def edit(output: Tensor) -> Tensor:
+            changed = output.clone()
+            for replacement in of_place:
+                replacement(output, changed)
+            return changed
 
-def _replacing(where: list[int] | slice, by: By, value: Tensor | None, seed: tuple[int, int]) -> Edit:
-    def replacing(output: Tensor) -> Tensor:
-        old = output[:, where]
-        if value is not None and len(value) not in (1, len(old)):
-            raise InputError(f"{len(old)} pictures are traced, and pictures holds {len(value)}: give as many, or one")
-        new = old.new_zeros(()) if by == "zero" else _noise(old, seed) if value is None else value.to(old)
-        changed = output.clone()
-        changed[:, where] = new
-        return changed
+        return edit
 
-    return replacing
+    return {place: editing(of_place) for place, of_place in grouped.items()}
 
 
 def _noise(like: Float[Tensor, "batch ..."], seed: tuple[int, int]) -> Float[Tensor, "batch ..."]:
@@ -418,31 +432,22 @@ def _branched(
 
     The batch grows on the way: a copy of the picture's tokens joins where its site's block begins.
     """
-    order = sorted(range(len(sites)), key=lambda number: sites[number].layer)
-    edits: dict[tuple[int, tuple[str, int]], Edit] = {}
-    for row, number in enumerate(order, start=1):
-        site = sites[number]
-        place = site.layer, site.place
-        edits[place] = _then(edits.get(place), _in_row(row, site.where, values[number]))
+    rows = {number: row for row, number in enumerate(sorted(range(len(sites)), key=lambda n: sites[n].layer), start=1)}
+
+    def replacing(number: int) -> Replacement:
+        def replace(_old: Tensor, changed: Tensor) -> None:
+            changed[rows[number], sites[number].where] = values[number][0].to(changed)
+
+        return replace
 
     def grow(layer: int, tokens: Tensor) -> Tensor:
         more = sum(site.layer == layer for site in sites)
         return tokens if not more else torch.cat([tokens, tokens[:1].expand(more, -1, -1)])
 
     last, reader, module = (backbone.depth - 1,), backbone.reader, backbone.module
-    with _Interception(backbone, edits, grow):
+    with _Interception(backbone, _by_place(sites, [replacing(number) for number in range(len(sites))]), grow):
         tokens = reader.tokens(module, backbone.normalised(image[None]), last, backbone.prefix)
         embeddings = reader.embedding(module, tokens.final)
     if len(embeddings) != 1 + len(sites):
         raise CaptureError(f"the blocks of '{backbone.name}' do not take their tokens as their first argument")
-    places = {number: row for row, number in enumerate(order, start=1)}
-    return embeddings[[0, *(places[number] for number in range(len(sites)))]]
-
-
-def _in_row(row: int, where: list[int] | slice, value: Tensor) -> Edit:
-    def replacing(output: Tensor) -> Tensor:
-        changed = output.clone()
-        changed[row, where] = value[0].to(output)
-        return changed
-
-    return replacing
+    return embeddings[[0, *(rows[number] for number in range(len(sites)))]]

@@ -163,7 +163,7 @@ def benchmark_scene(
         caption: what this is, in one line.
         link: query parameters that reopen this view.
     """
-    errors = benchmark.mean_error
+    errors = {} if running else benchmark.mean_error
     shown = [measure for name, measure in MEASURED.items() if name != "accuracy" or benchmark.accuracy_by is not None]
     students, what = list(benchmark.learned), f"{len(benchmark.corruptions)} common corruptions"
     return {

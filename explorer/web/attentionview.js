@@ -40,6 +40,7 @@ export function createAttentionView(root, options = {}) {
   let data = null;
   let maps = {};
   let differences = {};
+  let charted = null; // the data whose norms are in the charts
   let shownJs = {};
   let networks = []; // the teacher and each student: those whose panes are there
   let panes = {}; // one for each view
@@ -230,8 +231,12 @@ export function createAttentionView(root, options = {}) {
   function refreshNorms(normed) {
     normCharts.node.hidden = !normed;
     if (!normed) return;
-    const views = data.panes.map(({ id, who, view, title, norms }) => ({ id, title, look: `${who === "teacher" ? "teacher" : `student${data.students.indexOf(who)}`}-${view}`, maps: normMaps(norms) }));
-    normCharts.draw(views, data.limits, data.layers, data.layers.indexOf(state.layer));
+    if (charted !== data) {
+      const lookOf = ({ who, view }) => `${who === "teacher" ? "teacher" : `student${data.students.indexOf(who)}`}-${view}`;
+      normCharts.dress(data.panes.map((pane) => ({ title: pane.title, look: lookOf(pane), maps: normMaps(pane.norms) })), data.limits, data.layers);
+      charted = data;
+    }
+    normCharts.draw(data.layers.indexOf(state.layer));
   }
 
   /** The norms of each block. */

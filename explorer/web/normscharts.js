@@ -35,31 +35,34 @@ const medianOf = (values) => {
   return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 };
 
-/** draw(views, limits, layers, at): views are [{id, title, look, maps: one Float32Array for each block}], the reference first. */
+/** dress(views, limits, layers): of a payload, views are [{title, look, maps: one Float32Array for each block}], the
+ * reference first. draw(at): when another block is shown. */
 export function createNormCharts(perFrame, observe) {
   const legend = make("ul", { class: "vx-legend", "aria-hidden": "true" });
   const growth = createPlot("Median norm of the patches after each block");
   const spread = createPlot("Patches by their norm");
   const node = make("section", { class: "vx-norms", "aria-label": "How large tokens are", hidden: true }, legend, make("div", { class: "vx-normcharts" }, growth.node, spread.node));
   let shown = null;
+  let block = 0;
 
-  const draw = (views, limits, layers, at) => {
-    shown = { views, limits, layers, at };
+  const dress = (views, limits, layers) => {
+    shown = { views, limits, layers, medians: views.map(({ maps }) => maps.map(medianOf)) };
     legend.replaceChildren(...views.map(({ title, look }) => make("li", {}, sample(look), make("span", { text: title }))));
+  };
+  const draw = (at) => {
+    block = at;
     paint();
   };
   const paint = () => {
     if (!shown || node.hidden) return;
-    const { views, limits, layers, at } = shown;
-    drawGrowth(growth, views, limits, layers, at);
-    drawSpread(spread, views, limits[at], layers[at], at);
+    drawGrowth(growth, shown, block);
+    drawSpread(spread, shown.views, shown.limits[block], shown.layers[block], block);
   };
   observe(new ResizeObserver(perFrame(paint))).observe(node);
-  return { node, draw };
+  return { node, dress, draw };
 }
 
-function drawGrowth(plot, views, limits, layers, at) {
-  const medians = views.map(({ maps }) => maps.map(medianOf));
+function drawGrowth(plot, { views, limits, layers, medians }, at) {
   const known = [...limits, ...medians.flat()].filter((norm) => norm > 0);
   const [low, high] = [Math.min(...known), Math.max(...known)];
   const lines = views.map(({ look }, i) => ({ look, points: layers.map((layer, k) => [layer, medians[i][k]]) }));

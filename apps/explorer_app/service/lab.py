@@ -10,9 +10,9 @@ from torch import Tensor
 import explorer as ex
 from explorer.analysis.norms import norm_outliers
 from explorer.errors import InputError
-from explorer.evaluation.features import Told, share_of
+from explorer.evaluation.features import Told
 from explorer.inspection.intervening import By, Kind, kinds_of
-from explorer.models.students import STUDENT, TEACHER
+from explorer.models.students import TEACHER
 from explorer.scenes.common import Payload
 from explorer.scenes.laboratory import lab_scene
 from explorer_app.service.cache import BoundedCache
@@ -72,16 +72,17 @@ class Asked:
         Raises:
             InputError: there is no such kind, way or rule, or a number is none.
         """
-        first = cls()
+        asked = {**vars(cls()), **given}
+        words: dict[str, Any] = {}
         for name, choices in (("kind", get_args(Kind)), ("by", tuple(WAYS)), ("rule", tuple(RULES))):
-            if given.get(name, getattr(first, name)) not in choices:
-                raise InputError(f"{name} is one of {', '.join(choices)}; got {given[name]!r}")
-        words: dict[str, Any] = {name: given.get(name, getattr(first, name)) for name in ("kind", "by", "rule")}
-        words |= {name: whole(name, given.get(name, getattr(first, name))) for name in ("layer", "head", "count")}
-        picked = given.get("picked", ())
-        if not all(isinstance(place, list | tuple) and len(place) == 2 for place in picked):
-            raise InputError(f"picked is a list of patches as (row, col); got {picked!r:.80}")
-        return cls(**words, picked=tuple((whole("row", r), whole("col", c)) for r, c in picked))
+            if asked[name] not in choices:
+                raise InputError(f"{name} is one of {', '.join(choices)}; got {asked[name]!r}")
+            words[name] = asked[name]
+        words |= {name: whole(name, asked[name]) for name in ("layer", "head", "count")}
+        if not all(isinstance(place, list | tuple) and len(place) == 2 for place in asked["picked"]):
+            raise InputError(f"picked is a list of patches as (row, col); got {asked['picked']!r:.80}")
+        picked = tuple((whole("row", row), whole("col", col)) for row, col in asked["picked"])
+        return cls(**words, picked=picked)
 
     def within(self, backbone: ex.Backbone) -> "Asked":
         """The same, as far as this backbone has it."""
@@ -109,8 +110,8 @@ def answer(question: Question, asked: Asked) -> Payload:
         InputError: there is no clean picture, or what `Question.seen` says.
     """
     known = _key(question)
-    found = known in _shares.kept
-    return _answers.get((known, asked, found), lambda: _answer(question, asked))
+    sought = _shares.kept.get(known)
+    return _answers.get((known, asked, sought is not None), lambda: _answer(question, asked, sought))
 
 
 def shares(question: Question, progress: Told) -> dict[str, ex.ActivationPatching]:
@@ -122,11 +123,6 @@ def _key(question: Question) -> Any:
     return replace(question, layer=None, beside=()), question.version()
 
 
-def _networks(question: Question) -> dict[str, ex.Backbone]:
-    pair = question.pair()
-    return {TEACHER: pair.teacher} if pair.student is pair.teacher else {TEACHER: pair.teacher, STUDENT: pair.student}
-
-
 def _seen(question: Question) -> tuple[Tensor, Tensor]:
     clean, distorted, _ = question.seen()
     if clean is None:
@@ -136,17 +132,19 @@ def _seen(question: Question) -> tuple[Tensor, Tensor]:
 
 def _sought(question: Question, progress: Told) -> dict[str, ex.ActivationPatching]:
     clean, distorted = _seen(question)
-    networks, found = _networks(question), {}
+    networks, found = question.networks(), {}
     for place, (who, backbone) in enumerate(networks.items()):
-        steps = backbone.depth * (backbone.heads + len({"attention", "mlp"} & {*kinds_of(backbone)}))
-        told = share_of(progress, place * steps, len(networks) * steps)
+
+        def told(done: int, parts: int, before: int = place) -> None:
+            progress(before * parts + done, len(networks) * parts)
+
         found[who] = ex.activation_patching(backbone, clean, distorted, told)
     return found
 
 
-def _answer(question: Question, asked: Asked) -> Payload:
+def _answer(question: Question, asked: Asked, sought: dict[str, ex.ActivationPatching] | None) -> Payload:
     clean, distorted = _seen(question)
-    networks, comparison = _networks(question), question.comparison()
+    networks, comparison = question.networks(), question.comparison()
     teacher = networks[TEACHER]
     asked = asked.within(teacher)
     places = _patches(comparison, asked) if asked.kind == "patches" else ()
@@ -173,7 +171,7 @@ def _answer(question: Question, asked: Asked) -> Payload:
             "rule": list(RULES.items()),
         },
         patches=places,
-        shares=_shares.kept.get(_key(question)),
+        shares=sought,
         link=question.link(),
     )
 

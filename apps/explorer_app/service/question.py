@@ -225,9 +225,13 @@ class Question:
 
     def comparison(self) -> Comparison:
         """Teacher and student on the picture; only views that were not seen lately cost a forward pass."""
+        return self._seen_by(self.networks())
+
+    def networks(self) -> dict[str, ex.Backbone]:
+        """The teacher and the student; the teacher alone where the student is its untouched copy."""
         pair = self.pair()
         student = {} if pair.student is pair.teacher else {STUDENT: pair.student}
-        return self._seen_by({TEACHER: pair.teacher, **student})
+        return {TEACHER: pair.teacher, **student}
 
     def together(self) -> Comparison:
         """The same with all students at once, by their names, where there are others of this backbone beside it."""
