@@ -235,6 +235,7 @@ export function trackPatches(stage, { grid, moved, press, escape }) {
     const box = boxOf(event);
     if (!box || !grid() || event.ctrlKey || event.metaKey || event.altKey) return;
     const [down, right] = keys[event.key] ?? [];
+    if (pointing.here) pointing.here.key = false; // what this key does is told, not where the last one led
     if (keys[event.key]) moveBy(box, down, right);
     else if ((event.key === "Enter" || event.key === " ") && press) press(box.dataset.pane, cursor.row, cursor.col);
     else if (event.key === "Escape") (escape ?? leave)();

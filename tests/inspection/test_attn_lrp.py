@@ -241,4 +241,6 @@ def test_other_threads_keep_their_gradients(loaded: Backbone) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [torch.equal(heatmap, expected[method]) for method, heatmap in found] == [True] * len(methods)
+    assert sorted(method for method, _ in found) == sorted(methods)
+    for method, heatmap in found:  # a thread's sums may be cut in other parts than those of the main one
+        torch.testing.assert_close(heatmap, expected[method], rtol=1e-9, atol=1e-9 * expected[method].abs().max().item())

@@ -253,6 +253,18 @@ def test_labels_by_keyboard_alone(open_view, patches, traces):
         np.testing.assert_array_equal(numbers(page, name) + 1, labels)
 
 
+def test_what_a_key_did_is_told_however_fast_it_follows(open_view, patches):
+    page = show(open_view, patches, "labels")
+    box(page, "teacher_clean").focus()
+    page.evaluate(
+        """(keys) => keys.forEach((key) =>
+        document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })))""",
+        ["ArrowRight", "Enter"],
+    )
+    next_frame(page)
+    assert page.locator("[aria-live]").inner_text().startswith("Label 1 at row 0, column 1. ")
+
+
 def test_labels_by_finger_on_a_phone(open_view, patches):
     page = show(open_view, patches, "labels", has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
     page.touchscreen.tap(*centre(page, "teacher_clean", 7, 7))
