@@ -243,4 +243,5 @@ def test_other_threads_keep_their_gradients(loaded: Backbone) -> None:
         thread.join()
     assert sorted(method for method, _ in found) == sorted(methods)
     for method, heatmap in found:  # a thread's sums may be cut in other parts than those of the main one
-        torch.testing.assert_close(heatmap, expected[method], rtol=1e-9, atol=1e-9 * expected[method].abs().max().item())
+        most = expected[method].abs().max().item()
+        torch.testing.assert_close(heatmap, expected[method], rtol=0, atol=1e-9 * most)
