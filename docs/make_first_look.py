@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 import explorer as ex
 from explorer.evaluation.embedding import embed_pair
+from explorer.evaluation.patch_probes import shipped_patch_probe
 from explorer.evaluation.sweeping import strengths_of
 from explorer.models.pairs import read_card
 from explorer.scenes.common import Payload, features_of
@@ -130,7 +131,8 @@ def recorded() -> Payload:
 def seen() -> Payload:
     """The first picture as the first two tabs show it, each once: pictures, and what both tell alike, stand apart."""
     comparison = FIRST.comparison()
-    attention, patches = attention_scene(comparison), patch_scene(comparison)
+    probe = shipped_patch_probe(FIRST.teacher().sha256)
+    attention, patches = attention_scene(comparison), patch_scene(comparison, probe=probe)
     features = [torch.nn.functional.normalize(_decoded(pane["patches"]), dim=1) for pane in patches["panes"]]
     for pane, less in zip(patches["panes"], reduced(features), strict=True):
         pane["patches"] = features_of(less)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from explorer.evaluation.dense import DenseEvaluation, Segmentation, evaluate_dense
     from explorer.evaluation.evaluation import Evaluation, evaluate
     from explorer.evaluation.features import Features, embed
+    from explorer.evaluation.patch_probes import PatchProbe, fit_patch_probe, load_patch_probe
     from explorer.evaluation.predicting import PictureProbe, fit_probe, load_probe
     from explorer.evaluation.projection import Projection, project
     from explorer.evaluation.sweeping import Sweep, sweep
@@ -69,6 +70,7 @@ _HOME = {
     "evaluation.dense": ("DenseEvaluation", "Segmentation", "evaluate_dense"),
     "evaluation.evaluation": ("Evaluation", "evaluate"),
     "evaluation.features": ("Features", "embed"),
+    "evaluation.patch_probes": ("PatchProbe", "fit_patch_probe", "load_patch_probe"),
     "evaluation.predicting": ("PictureProbe", "fit_probe", "load_probe"),
     "evaluation.projection": ("Projection", "project"),
     "evaluation.sweeping": ("Sweep", "sweep"),
@@ -123,6 +125,7 @@ __all__ = [
     "PairError",
     "Part",
     "PatchMatches",
+    "PatchProbe",
     "PictureProbe",
     "Projection",
     "Record",
@@ -151,6 +154,7 @@ __all__ = [
     "evaluate_dense",
     "export_pair",
     "export_student",
+    "fit_patch_probe",
     "fit_probe",
     "foreground",
     "import_pair",
@@ -162,6 +166,7 @@ __all__ = [
     "load_image",
     "load_images",
     "load_pair",
+    "load_patch_probe",
     "load_probe",
     "load_segmented",
     "most_attended",

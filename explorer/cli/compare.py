@@ -18,6 +18,7 @@ from explorer.cli.parts import (
     add_backbone_arguments,
     as_table,
     check_outputs,
+    existing_file,
     file_or_folder,
     head_choice,
     load,
@@ -31,6 +32,7 @@ from explorer.errors import InputError
 from explorer.version import __version__
 
 if TYPE_CHECKING:
+    import explorer.evaluation.patch_probes
     import explorer.inspection.comparison
     import explorer.models.backbones
 
@@ -60,7 +62,7 @@ examples:
 """
 
 
-_PATCHES = ("pca", "foreground", "clusters", "matches", "norms")
+_PATCHES = ("pca", "foreground", "clusters", "matches", "classes", "norms")
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +94,12 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
         default="attention",
         help="what the figure shows; matches of patches are told in numbers, too (default: %(default)s)",
     )
+    parser.add_argument(
+        "--patch-probe",
+        metavar="FILE",
+        type=existing_file,
+        help="what tells the classes of patches (fit_patch_probe(…).save(FILE)); none: the one that comes with s14",
+    )
     parser.add_argument("--layer", type=int, default=-1, help="block, negative from the last (default: %(default)s)")
     parser.add_argument("--head", type=head_choice, default="mean", help="number, mean or max (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the distortion (default: %(default)s)")
@@ -114,6 +122,8 @@ def _compare(options: argparse.Namespace) -> None:
     figure_file = _figure_file(options)
     if options.no_align and options.clean is None:
         raise InputError("--no-align needs --clean FILE, onto which IMAGE would be moved otherwise")
+    if options.patch_probe is not None and options.show != "classes":
+        raise InputError("--patch-probe says what --show classes shows; add that, or leave it out")
     names = students_names(options.student or [])
     for kept in (options.image, options.clean):
         check_outputs({"--out": figure_file, "--json": options.json, "--html": options.html}, options.force, keep=kept)
@@ -130,12 +140,13 @@ def _compare(options: argparse.Namespace) -> None:
         damage = distortion(options.distortion)
         clean = load_image(options.image, size=options.size)
     backbone = load(options)
+    probe = _patch_probe(backbone, options)
     student = _students(options, names, backbone)
     with progress(f"looking at {options.image.name} with {backbone.name}"):
         comparison = compare(backbone, clean, damage, student, seed=options.seed, align=not options.no_align)
     nearest = _nearest(options, backbone, comparison) if options.nearest else {}
     with progress("drawing"):
-        write(figure_file, _figure_bytes(comparison, options))
+        write(figure_file, _figure_bytes(comparison, probe, options))
     if options.json:
         write(options.json, _numbers_bytes(comparison, backbone, options, nearest))
     if options.html:
@@ -207,11 +218,40 @@ def _figure_file(options: argparse.Namespace) -> Path:
     return out
 
 
-def _figure_bytes(comparison: "explorer.inspection.comparison.Comparison", options: argparse.Namespace) -> bytes:
+def _patch_probe(
+    backbone: "explorer.models.backbones.Backbone", options: argparse.Namespace
+) -> "explorer.evaluation.patch_probes.PatchProbe | None":
+    """What tells classes, where they are asked for."""
+    if options.show != "classes":
+        return None
+    from explorer.evaluation.patch_probes import load_patch_probe, shipped_patch_probe
+
+    own = options.patch_probe
+    probe = shipped_patch_probe(backbone.sha256) if own is None else load_patch_probe(own)
+    if probe is None:
+        raise InputError(
+            f"no patch probe comes with '{backbone.name}': fit one with fit_patch_probe, save it, and name its file by "
+            f"--patch-probe"
+        )
+    if not probe.reads(backbone):
+        raise InputError(
+            f"'{options.patch_probe}' was fitted on '{probe.backbone}', {probe.weights['description']}; got "
+            f"'{backbone.name}', {backbone.source}: load that one, or fit a probe on this one"
+        )
+    return probe
+
+
+def _figure_bytes(
+    comparison: "explorer.inspection.comparison.Comparison",
+    probe: "explorer.evaluation.patch_probes.PatchProbe | None",
+    options: argparse.Namespace,
+) -> bytes:
     from explorer import plots
 
     if options.show == "attention":
         return plots.to_png(plots.plot_comparison(comparison, options.layer, options.head))
+    if probe is not None:
+        return plots.to_png(plots.plot_classes(comparison, probe))
     return plots.to_png(getattr(plots, f"plot_{options.show}")(comparison, layer=options.layer))
 
 

@@ -29,19 +29,16 @@ from explorer.evaluation.embedding import VIEWS
 from explorer.evaluation.evaluation import draw_seed, gap_closed
 from explorer.evaluation.features import Told
 from explorer.evaluation.intervals import resamples_of
+from explorer.evaluation.patch_probes import REGULARISATION, patch_labels, patches_of
 from explorer.evaluation.probes import Probe, fit_on_features
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
-from explorer.models.trace import Grid
-from explorer.system.memory import Parts, pictures_at_once
 
 if TYPE_CHECKING:
     import pandas
 
 NEIGHBOURS = 10
 """How many labelled patches vote for the class of a patch."""
-REGULARISATION = 0.01
-"""scikit-learn's C; stricter than the probe of whole pictures, as patches of one picture say much the same."""
 _RESAMPLES = 1000
 
 
@@ -213,7 +210,7 @@ def evaluate_dense(
     train, test = (pictures.resized(pair.teacher.image_size) for pictures in (train, test))
     for pictures in (train, test):
         pictures.images.check()  # all of them, before the work on any
-    labels = np.concatenate([_patch_classes(train.mask(index), pair.teacher.grid) for index in range(len(train))])
+    labels = patch_labels(train, pair.teacher.grid)
     truth = np.stack([test.mask(index) for index in range(len(test))])
     classes = _shown(test, labels, truth)
     known = labels != IGNORED
@@ -289,30 +286,12 @@ class _Look:
         self, backbone: Backbone, pictures: SegmentedSet, draw: int | None, part: Literal["train", "test"]
     ) -> Iterator[Float[np.ndarray, "patch dim"]]:
         """Of each picture, as one draw of the distortion leaves it; None: as it is."""
-        at_once = pictures_at_once(self.batch_size, backbone.device)
-        parts = Parts("a forward pass", "take a smaller picture size or a smaller backbone", at_once)
-
-        @torch.inference_mode()
-        def patches(of: slice) -> Float[np.ndarray, "picture patch dim"]:
-            numbers = range(of.start, of.stop)
-            images = pictures.images.stack(numbers).to(backbone.device)
-            if draw is not None:
-                images = self.damage(images, seed=draw_seed(self.seed, draw, part), indices=numbers)
-            return backbone.trace(images, layers=-1, attention=None).patches[:, -1].float().cpu().numpy()
-
-        for _, found in parts(patches, len(pictures)):
-            yield from found
-            self.done += len(found)
+        damage, seed = (None, 0) if draw is None else (self.damage, draw_seed(self.seed, draw, part))
+        for found in patches_of(backbone, pictures, damage, seed, self.batch_size):
+            yield found
+            self.done += 1
             if self.progress is not None:
                 self.progress(self.done, self.total)
-
-
-def _patch_classes(mask: UInt8[np.ndarray, "height width"], grid: Grid) -> UInt8[np.ndarray, " patch"]:
-    """The class of most pixels of each patch; `IGNORED` where most have none."""
-    rows, cols = (np.arange(length) * patches // length for length, patches in zip(mask.shape, grid, strict=True))
-    counts = np.zeros((grid.patches, IGNORED + 1), dtype=np.int64)
-    np.add.at(counts, (rows[:, None] * grid.cols + cols, mask), 1)
-    return counts.argmax(axis=1).astype(np.uint8)
 
 
 def _segmented(

@@ -6,8 +6,6 @@ not in that file: it is told by its weights' SHA-256, by its image size and by w
 probe is never put on another one. Deliberately ignored: how often a probe is right, which `evaluate` measures.
 """
 
-import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -17,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
 
 from explorer.data.image import Source, at_size
@@ -31,22 +27,15 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation.evaluation import draw_seed
 from explorer.evaluation.features import Told, close, embed
-from explorer.evaluation.probes import Probe, fit_on_features, linear_probe
+from explorer.evaluation.probe_files import read_probe, write_probe
+from explorer.evaluation.probes import Probe, fit_on_features
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, load_backbone
 from explorer.models.pairs import list_pairs, load_pair, read_card, weights_of
-from explorer.models.weights import state_digest
-from explorer.system.files import atomic_path
 from explorer.system.memory import Parts, pictures_at_once
 from explorer.system.precision import autocast
-from explorer.version import __version__
 
 Pictures = Source | Sequence[Source] | ImageSet
-
-MAX_BYTES = 512 << 20
-_FORMAT = 1
-_ABOUT = "probe"
-_NUMBERS = ("weights", "bias", "mean", "scale")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,26 +104,15 @@ class PictureProbe:
         Raises:
             OSError: it cannot be written.
         """
-        scaler, regression = self.probe.estimator[0], self.probe.estimator[-1]
-        numbers = (regression.coef_, regression.intercept_, scaler.mean_, scaler.scale_)
-        tensors = {name: torch.from_numpy(values.copy("C")) for name, values in zip(_NUMBERS, numbers, strict=True)}
-        tensors["sample"] = _sample(self.backbone)
         about = {
-            "format": _FORMAT,
-            "classes": list(self.classes),
-            "counts": self.counts,
             "backbone": self.backbone.name,
             "weights": weights_of(self.backbone),
             "image_size": list(self.backbone.height_width),
+            "counts": self.counts,
             "distortion": self.distortion,
             "seed": self.seed,
-            "version": __version__,
         }
-        about["sha256"] = _digest(about, tensors)
-        content = safetensors.torch.save(tensors, metadata={_ABOUT: json.dumps(about)})
-        with atomic_path(Path(file)) as part:
-            part.write_bytes(content)
-        return Path(file)
+        return write_probe(file, "pictures", self.probe, about, sample=_sample(self.backbone))
 
     def _embedded(self, pictures: Pictures) -> Float[np.ndarray, "picture dim"]:
         if isinstance(pictures, ImageSet):
@@ -227,12 +205,10 @@ def load_probe(
         OSError: the file cannot be read.
         WeightsError: the backbone's weights cannot be had.
     """
-    about, tensors = _read(Path(file))
+    about, probe, tensors = read_probe(file, "pictures")
     if backbone is None:
         backbone = _backbone_of(about, device)
     _check_backbone(file, about, tensors["sample"], backbone)
-    weights, bias, mean, scale = (tensors[name].numpy() for name in _NUMBERS)
-    probe = linear_probe(about["classes"], weights, bias, mean, scale)
     chosen = {name: about[name] for name in ("distortion", "seed", "counts")}
     return PictureProbe(backbone=backbone, probe=probe, **chosen)
 
@@ -244,7 +220,7 @@ def read_about(file: str | os.PathLike) -> dict[str, Any]:
         ValueError: this is no probe, or a damaged one.
         OSError: the file cannot be read.
     """
-    return _read(Path(file))[0]
+    return read_probe(file, "pictures")[0]
 
 
 def likeliest(
@@ -289,54 +265,6 @@ def _several(pictures: Source | Sequence[Source]) -> Sequence[Source]:
     if isinstance(pictures, Tensor | np.ndarray):
         return tuple(pictures) if pictures.ndim == 4 else (pictures,)
     return pictures if isinstance(pictures, list | tuple) else (pictures,)
-
-
-# The file.
-
-
-def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if file.stat().st_size > MAX_BYTES:
-        raise InputError(f"'{file}' is no probe: it is larger than {MAX_BYTES >> 20} MiB")
-    content = file.read_bytes()
-    try:
-        tensors = safetensors.torch.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        about = json.loads(header["__metadata__"][_ABOUT])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"'{file}' is no probe that can be read ({type(error).__name__}: {error}); expected a safetensors file "
-            f"that fit_probe(…).save(file) wrote"
-        ) from error
-    if not isinstance(about, dict) or about.get("format") != _FORMAT:
-        found = about.get("format") if isinstance(about, dict) else None
-        raise InputError(f"'{file}' has the format {found!r}; this version of vit-explorer reads probes of {_FORMAT}")
-    if about.pop("sha256", None) != _digest(about, tensors) or not _fits_together(about, tensors):
-        raise InputError(f"'{file}' is not as it was written: take it from a copy, or fit the probe again")
-    return about, tensors
-
-
-def _digest(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    return hashlib.sha256(f"{json.dumps(about, sort_keys=True)}{state_digest(tensors)}".encode()).hexdigest()
-
-
-def _fits_together(about: dict[str, Any], tensors: dict[str, Tensor]) -> bool:
-    """Whether all is there, in shapes that belong to one another: the digest alone tells no file that was made up."""
-    kinds: dict[str, type] = {"classes": list, "counts": dict, "backbone": str, "weights": dict, "image_size": list}
-    kinds |= {"distortion": str, "seed": int}
-    if set(tensors) != {*_NUMBERS, "sample"} or any(not isinstance(about.get(name), kinds[name]) for name in kinds):
-        return False
-    classes, weights, size = about["classes"], about["weights"], about["image_size"]
-    named = all(isinstance(name, str) for name in classes) and len(set(classes)) == len(classes) >= 2
-    told = all(isinstance(weights.get(name), str) for name in ("description", "sha256"))
-    drawn = weights.get("seed") is None or (type(weights["seed"]) is int and 0 <= weights["seed"] < 1 << 63)
-    sized = len(size) == 2 and all(type(side) is int and side > 0 for side in size)
-    rows, dim = 1 if len(classes) == 2 else len(classes), tensors["mean"].numel()
-    shapes = {"weights": (rows, dim), "bias": (rows,), "mean": (dim,), "scale": (dim,)}
-    whole = all(
-        tensors[name].shape == shapes[name] and tensors[name].dtype == torch.float64 and tensors[name].isfinite().all()
-        for name in _NUMBERS
-    )
-    return named and told and drawn and sized and whole and bool((tensors["scale"] > 0).all())
 
 
 # The backbone that belongs to it.

@@ -29,6 +29,7 @@ from explorer.data.registration import SAME_SCENE, look_swapped, shift_between, 
 from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
+from explorer.evaluation.patch_probes import PatchProbe
 from explorer.models.backbones import Backbone
 from explorer.models.students import KINDS, STUDENT, TEACHER, check_names, networks_of
 from explorer.models.trace import Trace
@@ -178,6 +179,10 @@ class Comparison:
         `explorer.propagate_labels`."""
         reference, labels = self.reference.trace, list(labels)
         return self._each(propagate_labels(reference, trace, labels, layer) for trace in self._traces)
+
+    def classes(self, probe: PatchProbe) -> dict[str, Float[Tensor, "rows cols class"]]:
+        """How likely each of the probe's classes is for each patch of each view; see `explorer.fit_patch_probe`."""
+        return self._each(map(probe.probabilities, self._traces))
 
     @property
     def _traces(self) -> list[Trace]:

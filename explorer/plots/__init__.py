@@ -10,7 +10,7 @@ from explorer.plots.evaluation import plot_benchmark, plot_evaluation, plot_proj
 from explorer.plots.interactive import plotly_comparison, plotly_layers
 from explorer.plots.overlays import overlay, plot_map
 from explorer.plots.panes import Pane, plot_attribution, plot_curves, plot_panes
-from explorer.plots.patches import plot_clusters, plot_foreground, plot_labels, plot_matches, plot_norms
+from explorer.plots.patches import plot_classes, plot_clusters, plot_foreground, plot_labels, plot_matches, plot_norms
 from explorer.plots.segmentation import plot_segmentation
 from explorer.plots.style import (
     BETTER,
@@ -42,6 +42,7 @@ __all__ = [
     "own_axes",
     "plot_attribution",
     "plot_benchmark",
+    "plot_classes",
     "plot_clusters",
     "plot_comparison",
     "plot_curves",

@@ -13,14 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from explorer.analysis.dense import NEAR, PatchMatches
 from explorer.data.image import to_uint8
+from explorer.evaluation.patch_probes import PatchProbe
 from explorer.inspection.comparison import Comparison
 from explorer.models.students import network_and_kind
 from explorer.models.trace import Grid
 from explorer.plots.comparison import damage, layer_text, mark_patch, views_sheet, write_title
+from explorer.plots.lettering import as_written
 from explorer.plots.overlays import draw_grey, draw_map, fraction, note
 from explorer.plots.segmentation import CLASS_COLOURS
 from explorer.plots.style import bar_below, highest, to_array
@@ -95,6 +98,29 @@ def plot_labels(
     return figure
 
 
+def plot_classes(comparison: Comparison, probe: PatchProbe, opacity: float = 0.75) -> Figure:
+    """What each patch of each view is, as a linear probe says it, and how many are as in the reference.
+
+    Args:
+        comparison: made by `explorer.compare`.
+        probe: made by `explorer.fit_patch_probe`.
+        opacity: of the colours over the grey picture, from 0 to 1.
+
+    Raises:
+        ValueError: a probe of another backbone; opacity out of range; features that are not finite.
+    """
+    found = {name: likely.argmax(dim=-1) for name, likely in comparison.classes(probe).items()}
+    figure = _numbered(comparison, found, "classes by a linear probe", probe.layer, opacity, bottom=0.72)
+    reference, *others = found.values()
+    for numbers, ax in zip(others, figure.axes[1:], strict=False):
+        note(ax, f"{(numbers == reference).float().mean():.0%} as in the reference")
+    shown = sorted({int(number) for numbers in found.values() for number in numbers.unique()})
+    spots = [Patch(facecolor=CLASS_COLOURS[number % len(CLASS_COLOURS)]) for number in shown]
+    names = [probe.classes[number] for number in shown]
+    as_written(figure.legend(spots, names, loc="lower center", ncols=6, frameon=False, fontsize=9).get_texts())
+    return figure
+
+
 def plot_matches(comparison: Comparison, layer: int = -1) -> Figure:
     """Where patches of the reference are found in the other views: lines from their place to where they are found.
 
@@ -150,11 +176,16 @@ def plot_norms(comparison: Comparison, layer: int = -1, colormap: str = "viridis
 
 
 def _numbered(
-    comparison: Comparison, maps: Mapping[str, Int[Tensor, "rows cols"]], caption: str, layer: int, opacity: float
+    comparison: Comparison,
+    maps: Mapping[str, Int[Tensor, "rows cols"]],
+    caption: str,
+    layer: int,
+    opacity: float,
+    bottom: float = 0.2,
 ) -> Figure:
-    """A colour for each number, from 0."""
+    """A colour for each number, from 0; bottom: inches that are kept free."""
     colours = np.array([to_rgb(colour) for colour in CLASS_COLOURS])
-    figure, axes = views_sheet(comparison, bottom=0.2)
+    figure, axes = views_sheet(comparison, bottom=bottom)
     write_title(figure, damage(comparison), f"{caption} · {layer_text(comparison, layer)}")
     for (name, numbers), ax in zip(maps.items(), axes.flat, strict=False):
         extent = draw_grey(ax, getattr(comparison, network_and_kind(name)[1]))

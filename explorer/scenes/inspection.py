@@ -17,6 +17,7 @@ from explorer.analysis.maps import attention_map
 from explorer.analysis.measures import AGREEMENT, MEASURES, RECOVERED
 from explorer.analysis.norms import norm_outliers
 from explorer.distortions import Distortion, Given
+from explorer.evaluation.patch_probes import PatchProbe
 from explorer.inspection.attribution import Attribution
 from explorer.inspection.attribution_quality import Quality
 from explorer.inspection.comparison import Comparison
@@ -73,11 +74,22 @@ def attention_scene(comparison: Comparison, link: Link = None, message: str | No
     return scene
 
 
-def patch_scene(comparison: Comparison, layer: int = -1, link: Link = None, message: str | None = None) -> Payload:
+def patch_scene(
+    comparison: Comparison,
+    layer: int = -1,
+    link: Link = None,
+    message: str | None = None,
+    probe: PatchProbe | None = None,
+) -> Payload:
     """What the patch view shows: patch features of one layer, what each patch attends to, joint PCA colours; and the
     patch that it begins with, which the reference looks at most.
 
     Features are scaled to 127 patch by patch and rounded; cosines of them are within 0.01 of the exact ones.
+
+    Args:
+        layer: whose features.
+        link, message: as in `attention_scene`.
+        probe: tells the class of each patch, where the layer is the one that it reads.
     """
     trace = comparison.reference.trace
     position = trace.position(layer)
@@ -88,6 +100,11 @@ def patch_scene(comparison: Comparison, layer: int = -1, link: Link = None, mess
         pane["patches"] = features_of(view.trace.patches[0, position])
         pane["rows"] = None if view.rows is None else quantised(view.rows[position].float(), np.uint8)
         pane["pca"] = packed((colours[pane["id"]].flatten(0, 1) * 255).round().numpy().astype(np.uint8))
+    if probe is not None and probe.layer == trace.layers[position]:
+        for pane, likely in zip(scene["panes"], comparison.classes(probe).values(), strict=True):
+            chances, found = likely.flatten(0, 1).max(dim=-1)
+            pane["classes"], pane["chances"] = packed(found.numpy().astype(np.uint8)), quantised(chances, np.uint8)
+        scene["classes"] = {"names": [*probe.classes], "pictures": probe.pictures}
     scene["layer"] = trace.layers[position]
     scene["layers"] = list(trace.layers)
     scene["subject"] = list(divmod(int(attention_map(trace)[0].argmax()), trace.grid.cols))

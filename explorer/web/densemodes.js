@@ -1,4 +1,5 @@
-// What patches know, over the panes of the patch view: foreground, clusters, matches, labels that somebody sets.
+// What patches know, over the panes of the patch view: foreground, clusters, matches, what a probe says of them, labels
+// that somebody sets.
 //
 // Enters: a payload that was read, settings, clicks, the patch that is pointed at. Leaves: maps, outlines, lines, and for
 // each pane how much of it is as in the reference. The patch view says when; which mode there is stands in `DENSE`.
@@ -37,6 +38,10 @@ const TOLD = {
     name: "matches", heading: "Matches of the patches", column: "right matches", share: percent, note: (value) => `${percent(value)} right`,
     bar: "where some patches of the reference are found: a blue dot within one patch of their place; an orange line leads from there to where else",
   },
+  classes: {
+    name: "classes", heading: "Classes of the patches", column: "keep their class", share: percent, note: (value) => `${percent(value)} alike`,
+    bar: "what a linear probe says of each patch, fitted on what the clean teacher sees in pictures with masks",
+  },
   labels: {
     name: "labels", heading: "Labels, carried to the nearest patches", column: "keep their label", share: percent, note: (value) => `${percent(value)} alike`,
     bar: "each patch takes the label of the most similar patch that was labelled in the reference",
@@ -45,8 +50,8 @@ const TOLD = {
 export const DENSE = Object.keys(TOLD);
 export const DENSE_DEFAULTS = { clusters: 6, label: 1, labels: [] };
 
-/** The modes by name, as a select takes them. */
-export const denseChoices = () => DENSE.map((mode) => [mode, TOLD[mode].name]);
+/** The modes by name, as a select takes them. has: mode -> whether there is what it shows. */
+export const denseChoices = (has) => DENSE.map((mode) => [mode, has[mode] ? TOLD[mode].name : `${TOLD[mode].name} (no probe of this block)`, !has[mode]]);
 
 /** state, change: the view's settings. panes: id -> pane. data(): the payload that is shown, null while there is none. */
 export function createDense({ state, change, shell, bar, panes, data }) {
@@ -58,11 +63,13 @@ export function createDense({ state, change, shell, bar, panes, data }) {
   // ------------------------------------------------------------ elements
   const clusters = createSelect({ name: "clusters", label: "Clusters", change: (count) => change({ clusters: Number(count) }) });
   clusters.fill(COUNTS.map((count) => [count, `${count}`]));
-  const swatches = LABELS.map((label) => {
+  const createDot = (number) => {
     const dot = make("span", { class: "vx-labeldot", "aria-hidden": "true" });
-    dot.style.background = COLOURS[label - 1];
-    return make("button", { class: "vx-button vx-labelled", type: "button", "aria-label": `label ${label}`, onclick: () => change({ label }) }, dot, `${label}`);
-  });
+    dot.style.background = COLOURS[number % COLOURS.length];
+    return dot;
+  };
+  const swatches = LABELS.map((label) =>
+    make("button", { class: "vx-button vx-labelled", type: "button", "aria-label": `label ${label}`, onclick: () => change({ label }) }, createDot(label - 1), `${label}`));
   const undo = make("button", { class: "vx-button", type: "button", text: "Undo", onclick: () => setLabels(state.labels.slice(0, -1), "Last label taken away") });
   const clear = make("button", { class: "vx-button", type: "button", text: "Clear", onclick: () => setLabels([], "All labels taken away") });
   const palette = make("div", { class: "vx-palette", role: "group", "aria-label": "Label to set" }, ...swatches, undo, clear);
@@ -89,6 +96,7 @@ export function createDense({ state, change, shell, bar, panes, data }) {
       const own = sought.map((at) => ({ sought: at, found: at, right: true }));
       return byPane([own, ...rest.map((each) => matchesOf(reference, each, sought, data().cols))]);
     }),
+    classes: () => byPane(ordered().map((pane) => pane.classes)),
     labels: (here) => byPane(once("carrier", () => createCarrier(features()))(clicksWith(here))),
   };
   const atOf = ({ row, col }) => row * data().cols + col;
@@ -137,7 +145,7 @@ export function createDense({ state, change, shell, bar, panes, data }) {
   /** first: the number that has the first colour. */
   const paintNumbers = (first) => (found) => {
     for (const [id, pane] of panes) {
-      const rgb = Uint8Array.from(Array.from(found[id]).flatMap((number) => BYTES[Math.max(0, number - first)]));
+      const rgb = Uint8Array.from(Array.from(found[id]).flatMap((number) => BYTES[Math.max(0, number - first) % BYTES.length]));
       paintColours(pane.heat, rgb, data().rows, data().cols);
     }
     bar.set(TOLD[state.mode].bar, null);
@@ -155,7 +163,7 @@ export function createDense({ state, change, shell, bar, panes, data }) {
     }
     bar.set(TOLD.matches.bar, null);
   }
-  const PAINT = { foreground: paintForeground, clusters: paintNumbers(0), matches: paintMatches, labels: paintNumbers(1) };
+  const PAINT = { foreground: paintForeground, clusters: paintNumbers(0), matches: paintMatches, classes: paintNumbers(0), labels: paintNumbers(1) };
 
   /** Away with what only these modes draw. */
   function wipe() {
@@ -184,6 +192,7 @@ export function createDense({ state, change, shell, bar, panes, data }) {
     if (state.mode === "foreground") return `${formatFixed(values[at], 2)}, ${values[at] > 0 ? "foreground" : "background"}`;
     if (state.mode === "clusters") return `cluster ${values[at] + 1}`;
     if (state.mode === "labels") return `label ${values[at]}`;
+    if (state.mode === "classes") return `${data().classes.names[values[at]]} ${percent(data().byId[id].chances[at])}`;
     const match = values.find(({ sought }) => sought === at);
     if (!match) return "";
     const { row, col } = spotAt(match.found, data().cols);
@@ -201,14 +210,24 @@ export function createDense({ state, change, shell, bar, panes, data }) {
     const heads = [column, "patch cosine"].map((name) => columnName(name));
     const rows = others().map((pane) => createRow([pane.title], [share(shares[pane.id]), formatFixed(cosineOf(pane), 3)]));
     const caption = [make("span", { text: `Against ${data().reference.title}` })];
-    return [make("p", { class: "vx-saying", text: told }), createTable("vx-matches", caption, heads, rows)];
+    const legend = state.mode === "classes" ? [legendOf()] : [];
+    return [...legend, make("p", { class: "vx-saying", text: told }), createTable("vx-matches", caption, heads, rows)];
+  }
+
+  const classesShown = () => [...new Set(Object.values(shown).flatMap((values) => [...values]))].sort((a, b) => a - b);
+
+  /** The classes that are shown, each with its colour. */
+  function legendOf() {
+    const items = classesShown().map((number) => make("li", {}, createDot(number), data().classes.names[number]));
+    return make("ul", { class: "vx-classes", "aria-label": "Classes" }, ...items);
   }
 
   function figure() {
     const { heading, column, share, bar: text } = TOLD[state.mode];
     const lines = others().filter(({ id }) => id in shares).map((pane) => `${pane.title}: ${column} ${share(shares[pane.id])}, patch cosine ${formatFixed(cosineOf(pane), 3)}`);
     const set = state.labels.map(({ row, col, label }) => `${label} at row ${row}, col ${col}`);
-    return { heading, lines: [text, ...lines, ...(state.mode === "labels" ? [`labels: ${set.join("; ")}`] : [])] };
+    const more = { labels: () => [`labels: ${set.join("; ")}`], classes: () => [`classes: ${classesShown().map((number) => data().classes.names[number]).join(", ")}`] };
+    return { heading, lines: [text, ...lines, ...(more[state.mode]?.() ?? [])] };
   }
 
   function numbers() {

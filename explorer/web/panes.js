@@ -197,6 +197,7 @@ export const damageOf = ({ damage }, view) => (damage && view === "clean" ? "und
  * goes away otherwise. `grid()` gives {rows, cols}, null while empty. @param {HTMLElement} stage @param {{ grid: Function, moved: Function, press?: Function, escape?: Function }} heard @returns {{ here: any }} */
 export function trackPatches(stage, { grid, moved, press, escape }) {
   const cursor = { pane: "", row: 0, col: 0 };
+  /** @type {{ here: any }} */
   const pointing = { here: null };
   const move = (where) => {
     pointing.here = where;

@@ -97,12 +97,15 @@ export function createPatchView(root, options = {}) {
       pane.features = featuresOf(features);
       pane.rows = pane.rows ? decodeArray(pane.rows) : null;
       pane.pca = pane.pca ? decodeArray(pane.pca) : null;
+      pane.classes = pane.classes ? decodeArray(pane.classes).values : null;
+      pane.chances = pane.chances ? scaledSlice(decodeArray(pane.chances), 0, patches) : null;
     }
+    next.classes = payload.classes ?? null;
     next.has = {
       similarity: true,
       attention: next.panes.every((pane) => pane.rows),
       pca: next.panes.every((pane) => pane.pca),
-      ...Object.fromEntries(DENSE.map((each) => [each, true])),
+      ...Object.fromEntries(DENSE.map((each) => [each, each !== "classes" || Boolean(next.classes)])),
     };
     return next;
   }
@@ -137,7 +140,7 @@ export function createPatchView(root, options = {}) {
       ["similarity", "similarity to this patch"],
       ["attention", data.has.attention ? "attention of this patch" : "attention (not computed)", !data.has.attention],
       ["pca", data.has.pca ? "PCA colours" : "PCA colours (not computed)", !data.has.pca],
-      ...denseChoices(),
+      ...denseChoices(data.has),
     ]);
     layer.fill(data.layers.map((block) => [block, `block ${block}`]));
     layer.input.disabled = data.layers.length < 2;

@@ -29,9 +29,10 @@ export interface Pictures<P> extends Common { grid: [number, number]; size: [num
 export type AttentionPayload = Pictures<Pane & { attention: Encoded; rollout?: Encoded | null; norms?: Encoded | null }> &
   { norm_limits?: number[] | null; layers: number[]; heads: number; query_kind?: string; numbers?: Record<string, Measured>; measures?: Measure[] };
 
-/** patches: [patch, dim]; rows: [patch, patch], what each attends to; pca: [patch, 3], RGB. */
-export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | null; pca?: Encoded | null }> &
-  { layer: number; layers?: number[]; subject?: [number, number] };
+/** patches: [patch, dim]; rows: [patch, patch], what each attends to; pca: [patch, 3], RGB. What a probe says: classes: [patch], places
+ * in `names`; chances: [patch], of that class. */
+export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | null; pca?: Encoded | null; classes?: Encoded; chances?: Encoded }> &
+  { layer: number; layers?: number[]; subject?: [number, number]; classes?: { names: string[]; pictures: number } };
 
 /** heatmap: [row, col], above 0 for the clean teacher's view and, where `signed`, below 0 against it. */
 export type AttributionPayload = Pictures<Pane & { heatmap: Encoded; numbers: Measured; verdict: string | null }> &

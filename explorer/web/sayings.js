@@ -34,6 +34,7 @@ const SHARED = {
   foreground: [(part) => `the teacher's foreground overlaps the clean one by ${part}`, (who, part) => `${who}'s by ${part}`],
   clusters: [(part) => `${part} of the teacher's patches stay in their cluster`, (who, part) => `${part} of ${who}'s`],
   matches: [(part) => `the teacher finds ${part} of the patches within one patch of their place`, (who, part) => `${who} ${part}`],
+  classes: [(part) => `${part} of the teacher's patches keep their class`, (who, part) => `${part} of ${who}'s`],
   labels: [(part) => `${part} of the teacher's patches keep their label`, (who, part) => `${part} of ${who}'s`],
 };
 

@@ -17,10 +17,11 @@ from explorer.data.image import Source
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
+from explorer.evaluation.patch_probes import PatchProbe, shipped_patch_probe
 from explorer.inspection.comparison import Comparison, assemble, look, names_damage
 from explorer.inspection.comparison import View as Seen
 from explorer.plots.comparison import plot_comparison, plot_pca, plot_similarity
-from explorer.plots.patches import plot_clusters, plot_foreground, plot_labels, plot_matches, plot_norms
+from explorer.plots.patches import plot_classes, plot_clusters, plot_foreground, plot_labels, plot_matches, plot_norms
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import attention_scene, patch_scene
 from explorer.sessions.latest import Check
@@ -201,15 +202,24 @@ class PatchExplorer(_Comparing):
     Args:
         model, image, distortion, seed: as in `AttentionExplorer`.
         layer: whose features are compared at first.
+        probe: tells the class of each patch (`explorer.fit_patch_probe`); None for the one that comes with the project,
+            where it does for this backbone.
 
     Raises:
         ValueError: no picture, an unknown distortion, no such layer.
     """
 
     def __init__(
-        self, model: Model, image: Source, distortion: str | Distortion = GAUSSIAN_NOISE, seed: int = 0, layer: int = -1
+        self,
+        model: Model,
+        image: Source,
+        distortion: str | Distortion = GAUSSIAN_NOISE,
+        seed: int = 0,
+        layer: int = -1,
+        probe: PatchProbe | None = None,
     ) -> None:
-        self._layer = as_pair(model).teacher.blocks(layer)[0]
+        teacher = as_pair(model).teacher
+        self._layer, self._probe = teacher.blocks(layer)[0], probe or shipped_patch_probe(teacher.sha256)
         super().__init__("patchview", model, image, distortion, seed, {"layer": self._layer})
 
     @property
@@ -238,7 +248,7 @@ class PatchExplorer(_Comparing):
             self.view.settings = {**self.view.settings, "layer": self._layer}
 
     def _scene(self) -> Payload:
-        return patch_scene(self._comparison, self._layer)
+        return patch_scene(self._comparison, self._layer, probe=self._probe)
 
     def _picture(self) -> Figure:
         settings, layer = self.view.settings, self._layer
@@ -248,6 +258,8 @@ class PatchExplorer(_Comparing):
             return drawn[mode](self._comparison, layer=layer)
         if mode == "clusters":
             return plot_clusters(self._comparison, int(settings.get("clusters", 6)), layer)
+        if mode == "classes" and self._probe is not None:
+            return plot_classes(self._comparison, self._probe)
         if mode == "labels" and labels:
             return plot_labels(self._comparison, [(each["row"], each["col"], each["label"]) for each in labels], layer)
         grid = self.model.teacher.grid

@@ -26,7 +26,13 @@ def test_every_kind_without_the_server_and_by_link_and_page(open_page: Open, bro
     view = visit.page.locator("#patch-view")
     visit.requests.clear()
     shown = set()
-    for mode, said in (("foreground", "overlaps"), ("clusters", "stay in"), ("matches", "within one patch")):
+    told = {
+        "foreground": "overlaps",
+        "clusters": "stay in",
+        "classes": "keep their class",
+        "matches": "within one patch",
+    }
+    for mode, said in told.items():
         view.get_by_label("Show", exact=True).select_option(mode)
         visit.frame()
         assert said in view.locator(".vx-saying").inner_text()
@@ -38,7 +44,7 @@ def test_every_kind_without_the_server_and_by_link_and_page(open_page: Open, bro
     visit.page.mouse.move(0, 0)
     visit.frame()
     shown.add(visit.heat("student_distorted", "patches"))
-    assert len(shown) == 3, "matches leave the maps as they were"
+    assert len(shown) == 4, "matches leave the maps as they were"
     assert "keep their label" in view.locator(".vx-saying").inner_text()
     maps, before = [visit.heat(pane, "patches") for pane in PANES], visit.state("patches")
     assert [each["label"] for each in before["labels"]] == [1, 2]

@@ -144,6 +144,8 @@ def test_text_that_is_named_png(run: Run, tmp_path: Path) -> None:
         (["--clean", "none.png", "--no-clean"], ["--no-clean", "--clean"]),
         (["--no-clean", "--distortion", "fog:3"], ["--no-clean", "--distortion"]),
         (["--no-clean", "--no-align"], ["--no-align", "--clean"]),
+        (["--patch-probe", "cat.png"], ["--patch-probe", "--show classes"]),
+        (["--patch-probe", "cat.png", "--show", "classes"], ["cat.png", "is no probe", "fit_patch_probe"]),
         (["--clean", "cat.png", "--out", "cat.png", "--force"], ["cat.png", "the picture itself"]),
     ],
 )

@@ -17,9 +17,10 @@ from torch.nn.functional import interpolate
 
 from explorer import DenseEvaluation, SegmentedSet, evaluate_dense, load_segmented
 from explorer.distortions import distortion
-from explorer.evaluation.dense import Segmentation, _counted, _patch_classes
+from explorer.evaluation.dense import Segmentation, _counted
 from explorer.evaluation.embedding import VIEWS
 from explorer.evaluation.evaluation import draw_seed
+from explorer.evaluation.patch_probes import _majority
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from explorer.models.trace import Grid
@@ -196,7 +197,7 @@ def test_classes_that_no_test_picture_shows_are_left_out() -> None:
 def test_a_patch_has_the_class_of_most_of_its_pixels() -> None:
     mask = np.full((6, 9), 255, dtype=np.uint8)
     mask[:3, :2], mask[:3, 3:6], mask[3:, 6:] = 1, [[2, 2, 1]], 3
-    assert _patch_classes(mask, Grid(2, 3)).tolist() == [1, 2, 255, 255, 255, 3]
+    assert _majority(mask, Grid(2, 3)).tolist() == [1, 2, 255, 255, 255, 3]
 
 
 def test_a_distortion_without_chance_is_drawn_once(both: Pair, sets: tuple[SegmentedSet, SegmentedSet]) -> None:

@@ -121,6 +121,32 @@ def test_clusters_have_the_colours_of_the_figures(open_view, patches, traces, co
     assert page.evaluate("view.link().clusters") == (None if count == 6 else count)
 
 
+def test_classes_are_what_a_probe_said(open_view, patches):
+    names = [f"class {number}" for number in range(14)]
+    generator = np.random.default_rng(3)
+    said = {name: generator.integers(0, 14, 256).astype(np.uint8) for name in PANES}
+    panes = [
+        {
+            **pane,
+            "classes": fixtures.encode(said[pane["id"]]),
+            "chances": fixtures.encode(np.full(256, 51, np.uint8), 1 / 255),
+        }
+        for pane in patches["panes"]
+    ]
+    page = show(open_view, {**patches, "panes": panes, "classes": {"names": names, "pictures": 9}}, "classes")
+    for name in PANES:
+        np.testing.assert_array_equal(numbers(page, name).ravel(), said[name] % 12)
+    alike = [f"{100 * (said[name] == said['teacher_clean']).mean():.0f} %" for name in PANES[1:]]
+    assert [texts[0] for texts in cells(page).values()] == alike
+    assert page.get_by_role("list", name="Classes").get_by_role("listitem").all_inner_texts() == names
+    page.mouse.move(*centre(page, "student_clean", 2, 3))
+    next_frame(page)
+    assert page.locator(".vx-tip").inner_text() == f"row 2, col 3: {names[said['student_clean'][35]]} 20 %"
+    page.evaluate("(payload) => view.update(payload)", patches)
+    assert page.evaluate("view.state().mode") == "similarity"
+    assert page.get_by_label("Show", exact=True).locator("option[value=classes]").is_disabled()
+
+
 def test_matches_are_lines_and_a_share(open_view, patches, traces):
     page = show(open_view, patches, "matches")
     matches = {name: ex.patch_matches(traces[0], trace) for name, trace in zip(PANES, traces, strict=True)}

@@ -20,7 +20,7 @@ from explorer.evaluation.embedding import embed_pair
 from explorer.scenes.inspection import moment_scene, patch_scene, recovery_scene
 from explorer.system.files import CACHE_VARIABLE
 from explorer.widgets import AttentionExplorer, DistillationMonitor, EmbeddingExplorer, PatchExplorer
-from tests.small import NOISE, SIZE, pair, picture_set
+from tests.small import NOISE, SIZE, pair, picture_set, segmented_folder
 
 CONFIG = ex.DistillConfig(steps=6, batch_size=2, image_size=SIZE, probe=2, eval_every=3, checkpoint_every=2)
 LONG = ex.DistillConfig(steps=2000, batch_size=2, image_size=SIZE, probe=2, eval_every=1000, checkpoint_every=1000)
@@ -196,6 +196,18 @@ def test_the_picture_of_the_patches_is_of_what_is_shown(
     texts = " ".join(text.get_text() for text in widget._picture().texts)
     assert told in texts
     assert "layer 2" in texts
+    widget.close()
+
+
+def test_classes_of_patches_by_a_probe_of_ones_own(both: ex.Pair, pictures: ex.ImageSet, tmp_path: Path) -> None:
+    segmented = ex.load_segmented(segmented_folder(tmp_path, pictures=3))
+    widget = PatchExplorer(both, pictures.path(0), NOISE, probe=ex.fit_patch_probe(both.teacher, segmented))
+    assert widget.view.payload["classes"]["pictures"] == 3
+    widget.view.settings = {**widget.view.settings, "mode": "classes"}
+    assert "classes by a linear probe" in " ".join(text.get_text() for text in widget._picture().texts)
+    widget.layer = 2
+    assert widget.comparison, "it is computed"
+    assert "classes" not in widget.view.payload, "the probe reads the last block"
     widget.close()
 
 

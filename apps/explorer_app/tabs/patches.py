@@ -1,10 +1,11 @@
 """Patches tab: point at a patch, and every pane shows at pointer speed what resembles it, or what it attends to; or see
-what all patches know: foreground, clusters, matches, labels that somebody sets."""
+what all patches know: foreground, clusters, matches, classes, labels that somebody sets."""
 
 from typing import Any
 
 import gradio as gr
 
+from explorer.evaluation.patch_probes import shipped_patch_probe
 from explorer.scenes.inspection import patch_scene
 from explorer_app.browser_view import browser_view
 from explorer_app.events import AT_ONCE
@@ -20,7 +21,8 @@ best match in every view is ringed and joined.
 What all patches know: **Foreground** is the side of the first principal component of all views with less weight at the
 border. **Clusters** are fitted on the clean teacher's patches, and every view is read by them. **Matches** tell where
 each patch is found again; the right answer is its own place. **Labels** you set yourself, by clicks or with the arrow
-keys, 1 to 6 and Enter: every patch of all views takes the label of the most similar one.
+keys, 1 to 6 and Enter: every patch of all views takes the label of the most similar one. **Classes** are what a linear
+probe says that comes with the model (DINOv2 S/14), fitted on what the clean teacher sees in photos with masks.
 """
 
 
@@ -35,7 +37,7 @@ def draw(question: Question) -> Any:
     """One layer at a time; the last where the backbone has none of this number."""
     comparison, layer = question.together(), question.layer
     chosen = -1 if layer is None or layer >= len(comparison.reference.trace.layers) else layer
-    return patch_scene(comparison, chosen, question.link())
+    return patch_scene(comparison, chosen, question.link(), probe=shipped_patch_probe(question.teacher().sha256))
 
 
 def pick_layer(event: gr.EventData) -> int:
