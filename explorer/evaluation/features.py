@@ -2,7 +2,8 @@
 
 Enters: a backbone, an `ImageSet`, a distortion and its seed. Leaves: `Features`, one row for each picture, written
 batch by batch and memory-mapped, so that any number of pictures fits. The second time they are read from the cache,
-whose key is made of content: the weights' bytes, the pictures' bytes, size, distortion, seed and blocks, no names.
+whose key is made of content: the weights' bytes, the pictures' bytes, size, distortion, seed and blocks, no names. What
+was stopped is gone on with.
 Under `accelerate launch` each process computes its share of the batches. Deliberately ignored: labels, and what the
 features are good for.
 """
@@ -23,11 +24,12 @@ from typing import Literal
 import numpy as np
 import safetensors.numpy
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from explorer.data.image import ImageError
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
@@ -38,9 +40,9 @@ from explorer.models.trace import Trace
 from explorer.models.weights import state_digest
 from explorer.system.files import (
     CACHE_VARIABLE,
-    allocate,
     asset_path,
     cache_dir,
+    claimed,
     file_digest,
     last_used,
     scratch_folder,
@@ -48,6 +50,7 @@ from explorer.system.files import (
 from explorer.system.memory import Parts, pictures_at_once
 from explorer.system.precision import autocast
 from explorer.system.processes import Processes
+from explorer.system.tables import Columns, Table
 
 Kind = Literal["embedding", "cls", "mean patch"]
 KINDS: tuple[Kind, ...] = ("embedding", "cls", "mean patch")
@@ -56,7 +59,7 @@ CACHE_BYTES = 8 << 30
 
 _FORMAT = 1
 _ABOUT = "about.json"
-_OURS = re.compile(r"[0-9a-f]{64}")  # what may be removed from a folder that a user named
+_OURS = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\.part")  # what may be removed from a folder that a user named
 _CLOSE = 5e-3  # cosine distance; half precision and another processor's arithmetic stay far below
 
 Precision = Literal["float32", "bfloat16"]
@@ -128,7 +131,8 @@ def embed(
     """Features of many pictures.
 
     Picture i is resized to the backbone's size, then distorted as number i with `seed`, whatever the batch size and
-    however many processes there are.
+    however many processes there are. With a cache, work that was stopped, in whatever way, is gone on with when it is
+    asked for again, but for the last seconds of it.
 
     Args:
         images: an `ImageSet`, or what `load_images` makes one of.
@@ -274,28 +278,31 @@ class _Job:
                 "several processes share features through a folder: leave cache=True, or name one; features under a "
                 "distortion of your own are not kept, and made by one process"
             )
-        parts = [values for _, values in self._batches(workers, progress)]
+        parts = [values for _, values in self._batches(workers, progress, np.zeros(len(self.images), dtype=bool))]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return _features(arrays, self.layers, self.key)
 
     def on_disk(self, root: Path, workers: int, progress: Told | None) -> Features:
         """Written by all processes into one folder, which takes its final name when it is complete."""
         with ExitStack() as stack:
-            with _unkept(root):
-                mine = stack.enter_context(scratch_folder(root, "features")) if self.processes.first else None
-            scratch = self.processes.agreed(mine)
-            files: dict[str, np.ndarray] = {}
-            for rows, values in self._batches(workers, progress):
-                if not files:
-                    with _unkept(root):
-                        files = self._files(scratch, values)
-                for name, array in values.items():
-                    files[name][rows.start : rows.stop] = array
-            for file in files.values():
-                file.flush()  # type: ignore[attr-defined]
+            mine = None
+            if self.processes.first:
+                with _unkept(root):
+                    folder = stack.enter_context(_unfinished(root, self.key))
+                    mine = folder, Table(folder, len(self.images)).done()
+            scratch, done = self.processes.agreed(mine)
+            table = Table(scratch, len(self.images))
+            stack.callback(table.save)
+            begun = False
+            for rows, values in self._batches(workers, progress, done):
+                if not begun:
+                    begun = self._begin(table, values, root)
+                table.write(rows, values)
+            table.save()
             self.processes.wait()
             if self.processes.first:
                 with _unkept(root):
+                    table.finish()
                     digests = {file.name: file_digest(file) for file in sorted(scratch.glob("*.npy"))}
                     about = {"key": self.key, "layers": list(self.layers), "sha256": digests}
                     (scratch / _ABOUT).write_text(json.dumps(about))
@@ -310,21 +317,23 @@ class _Job:
             )
         return kept
 
-    def _files(self, folder: Path, example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One memory-mapped file for each array; the first process makes them, the others open them."""
+    def _begin(self, table: Table, example: Columns, root: Path) -> bool:
+        """The first process makes the files; the others go on when they are there."""
         if self.processes.first:
-            for name, array in example.items():
-                shape = (len(self.images), *array.shape[1:])
-                np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
-                allocate(folder / f"{name}.npy")
+            with _unkept(root):
+                table.begin(example)
         self.processes.wait()
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in example}
+        return True
 
-    def _batches(self, workers: int, progress: Told | None) -> Iterator[tuple[range, dict[str, np.ndarray]]]:
-        """This process's batches: their rows and arrays. The same batches, however many processes share them."""
+    def _batches(
+        self, workers: int, progress: Told | None, kept: Bool[np.ndarray, " image"]
+    ) -> Iterator[tuple[range, Columns]]:
+        """This process's batches: their rows and arrays. The same batches, however many processes share them; without
+        those whose rows are all kept."""
         count = len(self.images)
         starts = range(0, count, self.batch_size)
-        batches = [range(start, min(start + self.batch_size, count)) for start in starts]
+        whole = [range(start, min(start + self.batch_size, count)) for start in starts]
+        batches = [rows for rows in whole if not kept[rows.start : rows.stop].all()] or whole[-1:]
         # every process takes part in making the files, so that each needs a batch: the last ones may be done twice
         mine = batches[self.processes.rank :: self.processes.count] or batches[-1:]
         loader = DataLoader(
@@ -334,13 +343,16 @@ class _Job:
             collate_fn=_stacked,
             pin_memory=self.backbone.device.type == "cuda",
         )
+        before = count - sum(map(len, batches))
+        if before and progress is not None:
+            progress(before, count)
         done = 0
         for rows, pictures in zip(mine, loader, strict=True):
             found = [values for _, values in self.parts(partial(self._part, pictures, rows), len(rows))]
             yield rows, {name: np.concatenate([values[name] for values in found]) for name in found[0]}
             done += len(rows)
             if progress is not None:
-                progress(min(count, done * self.processes.count), count)
+                progress(min(count, before + done * self.processes.count), count)
 
     def _part(self, pictures: Float[Tensor, "batch 3 height width"], rows: range, part: slice) -> dict[str, np.ndarray]:
         return self._computed(pictures[part], rows[part])
@@ -394,6 +406,28 @@ def _unkept(root: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _unfinished(root: Path, key: str) -> Iterator[Path]:
+    """A folder for features that are being made, with what an earlier process left; an empty one of its own, which goes
+    with it, while another program makes the very same."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / f".{key}.part"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(claimed(folder))
+        except TimeoutError:
+            folder = stack.enter_context(scratch_folder(root, "features"))
+        folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+        except ImageError:  # nobody goes on with pictures of which one is damaged
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            with suppress(OSError):  # nothing was kept there
+                folder.rmdir()
+
+
 def _kept(folder: Path, key: str) -> Features | None:
     """What a folder holds; None where it is missing or damaged, so that it is made again."""
     try:
@@ -426,5 +460,6 @@ def _prune(root: Path, keep: str) -> None:
     total = sum(size for _, size, _ in known)
     for _, size, path in sorted(known):
         if total > CACHE_BYTES and path.name != keep:
-            shutil.rmtree(path, ignore_errors=True)
-            total -= size
+            with suppress(OSError), claimed(path):  # nobody is filling it
+                shutil.rmtree(path, ignore_errors=True)
+                total -= size

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from explorer.distortions import distortion
 from explorer.evaluation import features
 from explorer.evaluation.features import Features, embed, is_embedded
 from explorer.models.backbones import Backbone
+from explorer.system.files import claimed
 from tests.small import NOISE, break_some, network, picture_folder, picture_set
 from tests.together import run_together
 
@@ -114,14 +116,41 @@ def test_damaged_features_are_made_again(backbone: Backbone, images: ImageSet, t
     np.testing.assert_array_equal(embed(backbone, images, cache=tmp_path).embedding, kept)
 
 
-def test_work_that_is_broken_off_leaves_nothing(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:
+def test_work_that_is_broken_off_is_gone_on_with(
+    backbone: Backbone, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = embed(backbone, images, NOISE, 3, batch_size=4, layers="all", cache=tmp_path / "other")
+
     def enough(done: int, _: int) -> None:
         if done > 4:
             raise KeyboardInterrupt
 
+    def again(progress: Callable[[int, int], None]) -> Features:
+        return embed(backbone, images, NOISE, 3, batch_size=4, layers="all", cache=tmp_path / "own", progress=progress)
+
     with pytest.raises(KeyboardInterrupt):
-        embed(backbone, images, batch_size=4, cache=tmp_path, progress=enough)
-    assert list(tmp_path.iterdir()) == []
+        again(enough)
+    (left,) = (tmp_path / "own").iterdir()
+    assert left.name == f".{whole.key}.part"
+    told: list[tuple[int, int]] = []
+    assert same(again(lambda *now: told.append(now)), whole)
+    assert told == [(8, 18), (12, 18), (16, 18), (18, 18)]
+    assert [path.name for path in (tmp_path / "own").iterdir()] == [whole.key]
+
+
+def test_what_cannot_be_read_of_it_is_made_again(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:
+    whole = embed(backbone, images, batch_size=4, cache=False)
+    (left := tmp_path / f".{whole.key}.part").mkdir()
+    np.save(left / "embedding.npy", np.ones((3, 4), dtype=np.float32))
+    np.save(left / "done", np.ones(18, dtype=bool))
+    (left / "done.npy").rename(left / "done")
+    assert same(embed(backbone, images, batch_size=4, cache=tmp_path), whole)
+
+
+def test_another_program_at_the_same_work_is_left_alone(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:
+    whole = embed(backbone, images, batch_size=4, cache=False)
+    with claimed(tmp_path / f".{whole.key}.part"):
+        assert same(embed(backbone, images, batch_size=4, cache=tmp_path), whole)
 
 
 def test_progress_counts_pictures(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:
@@ -142,6 +171,9 @@ def test_the_cache_forgets_what_was_not_used_for_long(
     embed(backbone, images, NOISE, 1, cache=tmp_path)  # used again
     size = sum(file.stat().st_size for file in (tmp_path / old).iterdir())
     monkeypatch.setattr(features, "CACHE_BYTES", 2.5 * size)
+    (unfinished := tmp_path / f".{'0' * 64}.part").mkdir()
+    (unfinished / "embedding.npy").write_bytes(bytes(size))
+    os.utime(unfinished, (now - 300, now - 300))
     new = embed(backbone, images, NOISE, 2, cache=tmp_path).key
     assert {path.name for path in tmp_path.iterdir()} == {"my own folder", used, new}
 
