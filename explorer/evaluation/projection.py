@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from explorer.errors import InputError, MissingExtraError, unknown
 from explorer.evaluation.rows import as_labels, as_rows, directions
@@ -28,6 +28,8 @@ Places: TypeAlias = dict[str, Float[np.ndarray, "image component"]]
 
 _AXES = ("x", "y", "z")
 _UMAP_FEWEST = 4  # it runs with 3, where nothing is left to arrange
+UMAP_FITTED = 4000
+"""So many pictures UMAP is fitted on at most; the others are laid on. umap finds neighbours exactly up to 4096."""
 _SPREAD = 1.0  # umap's own default; `min_dist` cannot exceed it
 
 # Two umap calls at once end the whole process under numba's "workqueue" threading layer (exit code 134), and which
@@ -50,6 +52,7 @@ class Projection:
         labels: the class of each picture, if there are any.
         explained: the share of the fitted view's variance that each axis shows; None for UMAP, which has no such thing.
         seed: of UMAP; PCA needs none.
+        fitted: how many pictures of `fit_on` the map was made from: all, or of UMAP at most `UMAP_FITTED`.
     """
 
     coordinates: Places
@@ -59,6 +62,7 @@ class Projection:
     labels: tuple[int | str, ...] | None
     explained: tuple[float, ...] | None
     seed: int
+    fitted: int
 
     def frame(self) -> "pandas.DataFrame":
         """One row for each picture of each view, with the columns x, y, (z,) view, index, label and displacement."""
@@ -92,7 +96,8 @@ def project(
     """Lay the pictures of all views onto one map, which is made from one of the views.
 
     The same features and the same seed give the same map, bit for bit. To add, drop or reorder the other views moves
-    no point of the remaining ones.
+    no point of the remaining ones. Of more than `UMAP_FITTED` pictures UMAP is fitted on so many, drawn by the seed,
+    and the rest is laid on, which keeps fewer neighbours (docs/benchmarks.md, "Projection").
 
     Args:
         features: a view's name -> features (numpy or torch); row i is the same picture in all views.
@@ -129,6 +134,7 @@ def project(
         labels=carried,
         explained=explained,
         seed=seed,
+        fitted=len(views[fitted]) if method == "pca" else min(len(views[fitted]), UMAP_FITTED),
     )
 
 
@@ -174,11 +180,14 @@ def _pca(views: Views, wanted: _Wanted) -> tuple[Places, tuple[float, ...]]:
 def _umap(views: Views, wanted: _Wanted) -> tuple[Places, None]:
     single = {name: view.astype(np.float32) for name, view in views.items()}
     fitted = single[wanted.fit_on]
+    chosen = _drawn(len(fitted), wanted.seed)
     with _UMAP_LOCK:
-        ruler = _new_umap(wanted, len(fitted))
+        ruler = _new_umap(wanted, len(chosen))
         try:
-            ruler.fit(fitted)
-            places = {name: _laid_onto(ruler, view, (view == fitted).all(axis=1)) for name, view in single.items()}
+            ruler.fit(fitted[chosen])
+            own = ruler.embedding_.copy() if len(chosen) == len(fitted) else ruler.transform(fitted)
+            own[chosen] = ruler.embedding_
+            places = {name: _laid_onto(ruler, view, fitted, own) for name, view in single.items()}
         except ValueError as error:
             raise InputError(f'UMAP cannot lay out these features ({error}); use method="pca"') from error
     lost = sorted(name for name, place in places.items() if not np.isfinite(place).all())
@@ -188,6 +197,13 @@ def _umap(views: Views, wanted: _Wanted) -> tuple[Places, None]:
             '(cosine -1); use method="pca"'
         )
     return places, None
+
+
+def _drawn(pictures: int, seed: int) -> Int[np.ndarray, " drawn"]:
+    """Which pictures UMAP is fitted on, in ascending order."""
+    if pictures <= UMAP_FITTED:
+        return np.arange(pictures)
+    return np.sort(np.random.default_rng(seed).choice(pictures, UMAP_FITTED, replace=False))
 
 
 def _new_umap(wanted: _Wanted, pictures: int) -> Any:
@@ -228,13 +244,15 @@ def _keep_what_is_compiled() -> None:
 
 
 def _laid_onto(
-    ruler: Any, view: Float[np.ndarray, "image dim"], same: Bool[np.ndarray, " image"]
+    ruler: Any,
+    view: Float[np.ndarray, "image dim"],
+    fitted: Float[np.ndarray, "image dim"],
+    own: Float[np.ndarray, "image component"],
 ) -> Float[np.ndarray, "image component"]:
     # Points that are transformed together share one stream of random numbers, so a view always goes as a whole and
     # alone. Pictures whose features did not change stay where they are, which `transform` by itself does not promise.
-    if same.all():
-        return ruler.embedding_.copy()
-    return np.where(same[:, None], ruler.embedding_, ruler.transform(view))
+    same = (view == fitted).all(axis=1)
+    return own.copy() if same.all() else np.where(same[:, None], own, ruler.transform(view))
 
 
 def _displacement(

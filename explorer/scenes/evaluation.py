@@ -59,6 +59,9 @@ def embedding_scene(
     images, students = embedding.images, embedding.students if embedding.several else ()
     drawn = _drawn(len(images))
     names = [images.names[index] for index in drawn]
+    sampled = (
+        f"UMAP was fitted on {projection.fitted} of {len(images)} pictures, and the others were laid onto its map."
+    )
     return {
         "version": 1,
         "method": projection.method,
@@ -81,7 +84,7 @@ def embedding_scene(
         "untouched_student": embedding.untouched,
         "about": about(embedding.weights, embedding.distortion, embedding.seed, names=students),
         "caption": caption,
-        "message": None,
+        "message": sampled if projection.fitted < len(images) else None,
         "link": link,
     }
 

@@ -21,6 +21,7 @@ ELSEWHERE = """
 import sys, threading
 import numpy as np
 from numba.core import event
+from explorer.evaluation import projection
 from explorer.evaluation.projection import project
 
 compiled = event.RecordingListener()
@@ -115,6 +116,24 @@ def test_unchanged_features_stay_in_place(method: str, warmed: None) -> None:
     assert np.array_equal(done.coordinates["teacher"], done.coordinates["student"])
     stayed = (done.coordinates["half"] == done.coordinates["teacher"]).all(axis=1)
     assert stayed.tolist() == [True] * 30 + [False] * 30
+
+
+def test_of_many_pictures_umap_is_fitted_on_some(warmed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, features = project(made(), "umap"), made()
+    monkeypatch.setattr(projection, "UMAP_FITTED", 45)
+    done = project(
+        {**features, "half": np.where(np.arange(PICTURES)[:, None] < 30, *[features["clean"], features["bad"]])}, "umap"
+    )
+    assert (whole.fitted, done.fitted, project(made()).fitted) == (PICTURES, 45, PICTURES)
+    drawn = np.sort(np.random.default_rng(0).choice(PICTURES, 45, replace=False))
+    alone = project({"clean": features["clean"][drawn]}, "umap")
+    np.testing.assert_array_equal(done.coordinates["clean"][drawn], alone.coordinates["clean"])
+    stayed = (done.coordinates["half"] == done.coordinates["clean"]).all(axis=1)
+    assert stayed.tolist() == [True] * 30 + [False] * 30
+    places, group = done.coordinates["clean"], np.arange(PICTURES) % 3
+    distances = np.linalg.norm(places[:, None] - places[None, drawn], axis=2)
+    distances[drawn, np.arange(45)] = np.inf
+    assert (group[drawn][distances.argmin(axis=1)] == group).all(), "those that are laid on lie among their like"
 
 
 def test_umap_keeps_groups_together(warmed: None) -> None:
