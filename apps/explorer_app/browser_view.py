@@ -20,9 +20,9 @@ LINK_NAMES = {
     "labview": "lab",
 }
 """What the query parameter `view` calls the tab that each is the first view of; no link tells of a benchmark's."""
-EVENTS = ("layer", "open", "strength", "corruption", "choose")
-"""What the views tell the server: another layer is wanted, a picture is to be opened, a strength is to be shown, the
-left column is to take a corruption, a part is to be replaced."""
+EVENTS = ("layer", "open", "select", "strength", "corruption", "choose")
+"""What the views tell the server: another layer is wanted, a picture is to be opened, pictures are selected, a strength
+is to be shown, the left column is to take a corruption, a part is to be replaced."""
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 gr.set_static_paths([PLOTLY])
 

@@ -18,7 +18,7 @@ from explorer_app.column.sidebar import describe
 from explorer_app.events import AT_ONCE
 from explorer_app.service import students
 from explorer_app.service.errors import ToldError, notice, told
-from explorer_app.service.pictures import UPLOAD
+from explorer_app.service.pictures import SELECTED, UPLOAD
 from explorer_app.service.question import DEFAULT_PHOTO, Question
 from explorer_app.service.runs import RUNS
 from explorer_app.tabs import TABS
@@ -73,8 +73,9 @@ def connect_share(share: Any, page: Page, parts: Mapping[str, Follows]) -> None:
                 query = _link_of(_TABS[shown], question)
                 query |= {field.name: _written(value) for field, value in values.get(shown, ()) if value is not None}
                 query |= _TABS[shown].told(made[shown]) if shown in made else {}
-                if UPLOAD in query.values() and "run" not in query:
-                    raise InputError("No link leads to a zip file of your own: it stays between you and this server.")
+                if "run" not in query:
+                    _check_own(query)
+                query = {name: text for name, text in query.items() if text != SELECTED}
         except ToldError as error:
             return {"reason": str(error), "at": time.time()}
         return {"query": query, "at": time.time()}
@@ -94,6 +95,19 @@ def _link_of(tab: Tab, question: Question) -> dict[str, str]:
     if isinstance(query, str):
         raise InputError(query)
     return {**query, "view": tab.id}
+
+
+def _check_own(query: dict[str, str]) -> None:
+    """
+    Raises:
+        InputError: the tab's pictures are a visitor's own.
+    """
+    if UPLOAD in query.values():
+        raise InputError("No link leads to a zip file of your own: it stays between you and this server.")
+    if SELECTED in query.values():
+        raise InputError(
+            "No link leads to what is measured of pictures that you selected: the Embeddings tab's link tells them."
+        )
 
 
 def _reopened(query: dict[str, str], own: list[str], parts: Mapping[str, Follows]) -> list[Any]:

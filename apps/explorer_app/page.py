@@ -19,6 +19,7 @@ from explorer_app.links import TELL_TABS, build_share, connect_share, reopen
 from explorer_app.names import GIVE_NAMES
 from explorer_app.service import first_look
 from explorer_app.service.errors import ToldError, notice, told
+from explorer_app.service.pictures import Selection
 from explorer_app.service.question import FORGOTTEN, Question
 from explorer_app.style import SWITCH_THEME, TAGLINE, TITLE
 from explorer_app.tabs import TABS
@@ -50,7 +51,7 @@ def build() -> gr.Blocks:
         share = _build_header()
         shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
         opened_by, linked = gr.State(None), gr.Button(visible="hidden", elem_id="linked")
-        zipped, probed = gr.State(None), gr.State(None)
+        zipped, selected, probed = gr.State(None), gr.State(Selection()), gr.State(None)
         broken_link = gr.HTML(visible=False, elem_id="link-notice")
         problem = gr.HTML(notice(), elem_id="notice")
         with gr.Row(equal_height=False):
@@ -58,7 +59,8 @@ def build() -> gr.Blocks:
                 column = build_sidebar()
                 weights = gr.Markdown(elem_id="weights")
             with gr.Column(scale=7, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
-                page = Page(column, problem, tabs, shown, opened_by, linked.click, blocks.load, zipped, probed)
+                states = zipped, selected, probed
+                page = Page(column, problem, tabs, shown, opened_by, linked.click, blocks.load, *states)
                 built = {tab.id: _build_tab(tab, page) for tab in TABS}
         build_sheet_bar()
         build_tour()
@@ -76,7 +78,8 @@ def build() -> gr.Blocks:
         refresh = _refresh({name: (len(part.given), len(part.set)) for name, part in parts.items()})
         inputs = [drawn, shown, *given, *column.inputs]
         outputs = [*(each for name in FOLLOWING for each in parts[name].set), problem, weights, drawn, column.seen]
-        changes = [*column.changes, zipped.change, *(each for part in parts.values() for each in part.changes)]
+        own = [each for part in parts.values() for each in part.changes]
+        changes = [*column.changes, zipped.change, selected.change, *own]
         on_change(changes, refresh, inputs, outputs)
         for event, settings in page.redrawn:
             event.then(refresh, inputs, outputs, **{"show_progress": "minimal", **MODEL_QUEUE, **settings})

@@ -38,14 +38,14 @@ export function tracesOf(data, now) {
   return [...(now.flat ? [contourTrace(data, now)] : []), ...data.legs.map((leg) => arrowTrace(data, now, leg)), ...points];
 }
 
-/** How densely the clean teacher's pictures lie: lines in pieces with gaps, which plotly and its stand-in both draw. */
+/** How densely the pictures of one view lie: lines in pieces with gaps, which plotly and its stand-in both draw. */
 function contourTrace(data, now) {
-  const pieces = now.density ? contoursOf(data, now.kept) : [];
+  const pieces = now.density ? contoursOf(data, now.density, now.kept) : [];
   return {
     type: now.many ? "scattergl" : "scatter",
     mode: "lines",
     name: "density",
-    visible: now.density,
+    visible: Boolean(now.density),
     x: pieces.flatMap(([x0, , x1]) => [x0, x1, null]),
     y: pieces.flatMap(([, y0, , y1]) => [y0, y1, null]),
     connectgaps: false,
@@ -55,15 +55,15 @@ function contourTrace(data, now) {
   };
 }
 
-const contoured = new WeakMap(); // data -> {key, pieces}: each repaint asks again
+const contoured = new WeakMap(); // view -> {key, pieces}: each repaint asks again
 
-function contoursOf(data, kept) {
+function contoursOf(data, view, kept) {
   const key = kept.join();
-  if (contoured.get(data)?.key !== key) {
-    const { x, y } = columnsOf(data, { flat: true }, data.reference, kept);
-    contoured.set(data, { key, pieces: densityContours(x, y) });
+  if (contoured.get(view)?.key !== key) {
+    const { x, y } = columnsOf(data, { flat: true }, view, kept);
+    contoured.set(view, { key, pieces: densityContours(x, y) });
   }
-  return contoured.get(data).pieces;
+  return contoured.get(view).pieces;
 }
 
 const NAME_LENGTH = 28; // letters of a cluster's name on the map

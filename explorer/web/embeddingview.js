@@ -20,6 +20,8 @@ import { readChoice, readFlag, readNames } from "./settings.js";
 const COLOURINGS = ["label", "view", "cluster"];
 const CUTS = ["outcome", "label", "cluster"];
 const ARROWS = ["none", "pointed", "all"];
+const NOBODY = "none"; // whose density is drawn
+const BOX = { 1: "teacher_clean", true: "teacher_clean", 0: NOBODY, false: NOBODY }; // links tell it of a box that was ticked
 const MANY_POINTS = 3000; // from here on, WebGL
 const FEW_PICTURES = 100; // from here on, arrows are drawn only where somebody points, and students' clean views are off at first
 const HOVER_PX = 14;
@@ -35,7 +37,7 @@ const WITHOUT_PLOTLY = "The plot is drawn with plotly.js, which could not be loa
 /** Builds the view inside `root`; see the methods at the end. */
 export function createEmbeddingView(root, options = {}) {
   /** @type {Record<string, any>} */
-  const state = { colour: null, arrows: null, hiddenViews: null, hiddenLabels: new Set(), selected: null, density: false, clusterNames: null, cutBy: "outcome", slice: null };
+  const state = { colour: null, arrows: null, hiddenViews: null, hiddenLabels: new Set(), selected: null, density: NOBODY, clusterNames: null, cutBy: "outcome", slice: null };
   let data = null;
   let sprite = null; // {source, picture}: read once for each text
   let plotly = null; // the library, once it has come
@@ -48,6 +50,7 @@ export function createEmbeddingView(root, options = {}) {
   let pressed = null; // where a button or finger went down
   let opened = { index: null, at: -Infinity };
   let revision = 0; // of the selection
+  let toldNames = ""; // of the selection, as the last event had them
   let home = null; // {key, ruler, ranges}: what plotly made of the ruler for this size
   let zoomed = false;
   let settling = 0; // until when the camera may still move
@@ -65,7 +68,7 @@ export function createEmbeddingView(root, options = {}) {
   arrows.fill([["none", "none"], ["pointed", "chosen or pointed"], ["all", "all"]]);
   const viewChips = createChips("Views", (hidden) => change({ hiddenViews: hidden }));
   const labelChips = createChips("Labels", (hidden) => change({ hiddenLabels: hidden }));
-  const density = createCheckbox({ name: "density", label: "", change: (value) => change({ density: value }) });
+  const density = createSelect({ name: "density", label: "Density of", change: (value) => change({ density: value }) });
   const clusterNames = createCheckbox({ name: "cluster_names", label: "Names of clusters", change: (value) => change({ clusterNames: value }) });
   const pending = make("p", { class: "vx-pending", role: "status", hidden: true });
   const plot = make("div", { class: "vx-embedplot" });
@@ -83,8 +86,8 @@ export function createEmbeddingView(root, options = {}) {
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(
     make("div", { class: "vx-part vx-embedtop" },
-      make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node),
-      make("div", { class: "vx-checks", role: "group", "aria-label": "What is drawn beside the marks" }, density.node, clusterNames.node),
+      make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node, density.node),
+      make("div", { class: "vx-checks", role: "group", "aria-label": "What is drawn beside the marks" }, clusterNames.node),
       viewChips.node, labelChips.node),
     make("div", { class: "vx-part vx-embedmain" }, pending, stage, selection, sketch, notes),
     make("div", { class: "vx-part vx-embedside" }, measures, panel.node),
@@ -105,6 +108,7 @@ export function createEmbeddingView(root, options = {}) {
     settle(data, next);
     data = next;
     grant();
+    tellOthers();
     theme = readTheme(shell.host);
     dress();
     refresh();
@@ -189,7 +193,8 @@ export function createEmbeddingView(root, options = {}) {
   /** The first that can be: what was asked for, labels, views. */
   const colouring = () => [state.colour, "label"].find((by) => (by === "label" && data?.labels) || (by === "cluster" && data?.clusters) || by === "view") ?? "view";
   const isNamed = () => Boolean(data?.clusters) && (state.clusterNames ?? colouring() === "cluster");
-  const isContoured = () => Boolean(data?.reference) && isFlat() && state.density;
+  const dense = () => data?.views.find(({ id }) => id === state.density) ?? null;
+  const contoured = () => (isFlat() ? dense() : null);
   const cutting = () => [state.cutBy, ...CUTS].find((kind) => data?.slices.some((slice) => slice.kind === kind)) ?? state.cutBy;
   const arrowing = () => state.arrows ?? (data && data.count <= FEW_PICTURES ? "all" : "pointed");
   const isFlat = () => data.components === 2 || Boolean(plotly?.onlyFlat) || !hasWebgl();
@@ -224,7 +229,7 @@ export function createEmbeddingView(root, options = {}) {
       byLabel: by === "label",
       byView: by === "view",
       byCluster: by === "cluster",
-      density: isContoured(),
+      density: contoured(),
       clusterNames: isNamed(),
       written: plotly?.onlyFlat ? String : unmarked,
     };
@@ -233,7 +238,6 @@ export function createEmbeddingView(root, options = {}) {
   /** What changes with the payload alone. */
   function dress() {
     colour.fill([["label", data.labels ? "label" : "label (there are none)", !data.labels], ["view", data.named ? "teacher or which student" : "teacher or student"], ...(data.clusters ? [["cluster", "cluster"]] : [])]);
-    density.node.hidden = !data.reference;
     clusterNames.node.hidden = !data.clusters;
     pending.hidden = !data.pending;
     setText(pending, data.pending ?? "");
@@ -250,9 +254,9 @@ export function createEmbeddingView(root, options = {}) {
     theme.networks.forEach((ink, network) => shell.body.style.setProperty(`--vx-network-${network}`, ink));
     colour.set(colouring());
     arrows.set(arrowing());
-    density.set(isContoured());
+    density.fill([[NOBODY, isFlat() ? "none" : "none (in two dimensions only)"], ...data.views.map(({ id, title }) => [id, title])]);
+    density.set(contoured()?.id ?? NOBODY);
     density.input.disabled = !isFlat();
-    density.call(isFlat() ? "Density of the clean teacher" : "Density of the clean teacher (in two dimensions)");
     clusterNames.set(isNamed());
     slices.set(data, cutting(), state.slice);
     refreshChips();
@@ -275,7 +279,7 @@ export function createEmbeddingView(root, options = {}) {
     setText(notes, [
       data.caption,
       data.shown < data.total && `${withCommas(data.shown)} of ${withCommas(data.total)} pictures are drawn`,
-      isContoured() && "the lines hold 30, 60 and 90 % of the clean teacher's pictures",
+      contoured() && `density of ${contoured().title}: the lines hold 30, 60 and 90 % of its pictures`,
       isMany() && "drawn with WebGL: many points",
       data.components === 3 && isFlat() && `${plotly?.onlyFlat ? "pages of their own are flat" : "this browser offers no WebGL, which three dimensions need"}: the first two components are drawn`,
       repeat && `${theme.labels.length} colours for ${data.classes.length} labels: some repeat`,
@@ -286,7 +290,7 @@ export function createEmbeddingView(root, options = {}) {
     selection.hidden = Boolean(options.saved) && !data.slices.length; // nothing there selects
     unselect.hidden = !state.selected;
     if (!state.selected) return setText(chosenText, "No pictures are selected.");
-    const cut = data.slices.find(({ id }) => id === state.slice);
+    const cut = cutNow();
     const counts = data.classes.map((name, label) => [name, state.selected.filter((index) => data.labels?.[index] === label).length]);
     const found = counts.filter(([, count]) => count).sort(([, a], [, b]) => b - a);
     if (cut?.kind === "label") found.length = 0; // it says the same
@@ -469,6 +473,7 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   const choose = (slice) => select(slice.indices, slice.id);
+  const cutNow = () => data.slices.find(({ id }) => id === state.slice);
 
   function select(indices, slice = null) {
     if (!data || (!indices && !state.selected)) return;
@@ -476,7 +481,18 @@ export function createEmbeddingView(root, options = {}) {
     state.selected = indices;
     state.slice = slice;
     refresh();
-    options.onEvent?.("select", { indices: indices ?? [] });
+    tell();
+  }
+
+  function tell() {
+    const names = (state.selected ?? []).map((index) => data.names[index]);
+    toldNames = names.join("\n");
+    options.onEvent?.("select", { indices: state.selected ?? [], names, slice: cutNow()?.title ?? null });
+  }
+
+  /** What nobody pressed is told, too: a link's selection, and a slice that was cut anew. One that went with its pictures stays with whoever took it. */
+  function tellOthers() {
+    if (state.selected && state.selected.map((index) => data.names[index]).join("\n") !== toldNames) tell();
   }
 
   function step(by) {
@@ -623,7 +639,7 @@ export function createEmbeddingView(root, options = {}) {
       data.caption,
       ...data.views.map((view) => `${view.title}: ${told(view)}`),
       ...data.slices.filter(({ id }) => id === state.slice).map((slice) => `${slice.title}, ${counted(slice.count, "picture")}: ${measuredOf(data).map(({ id, title }) => `${title} ${tellSlice(data, slice, id)}`).join(", ")}`),
-      isContoured() && "The lines hold 30, 60 and 90 % of the clean teacher's pictures.",
+      contoured() && `Density of ${contoured().title}: the lines hold 30, 60 and 90 % of its pictures.`,
       data.shown < data.total && `${withCommas(data.shown)} of ${withCommas(data.total)} pictures are drawn.`,
       "Distances in the picture are only a sketch; the numbers are measured in feature space.",
     ].filter(Boolean);
@@ -669,7 +685,7 @@ export function createEmbeddingView(root, options = {}) {
       hidden_labels: [...state.hiddenLabels].join(",") || null,
       picked: pointed === null ? null : data.names[pointed],
       selected: state.slice ? null : state.selected && state.selected.join(","),
-      density: state.density ? 1 : null,
+      density: dense()?.id ?? null,
       cluster_names: state.clusterNames === null ? null : Number(state.clusterNames),
       cut_by: state.cutBy === CUTS[0] ? null : state.cutBy,
       slice: state.slice,
@@ -685,7 +701,7 @@ export function createEmbeddingView(root, options = {}) {
       hidden_labels: [...state.hiddenLabels],
       pointed,
       selected: state.selected && [...state.selected],
-      density: state.density,
+      density: dense()?.id ?? NOBODY,
       cluster_names: isNamed(),
       cut_by: cutting(),
       slice: state.slice,
@@ -696,6 +712,12 @@ export function createEmbeddingView(root, options = {}) {
     if (value === null) return null;
     const index = Number(value);
     return data && Number.isInteger(index) && index >= 0 && index < data.count ? index : fallback;
+  }
+
+  /** Before there are pictures nobody knows their views. */
+  function readDensity(value, fallback) {
+    const id = BOX[String(value)] ?? value ?? fallback;
+    return data ? readChoice(id, [NOBODY, ...data.views.map((view) => view.id)], fallback) : String(id);
   }
 
   function indicesOf(chosen) {
@@ -715,12 +737,13 @@ export function createEmbeddingView(root, options = {}) {
       state.arrows = readChoice(partial.arrows, ARROWS, state.arrows);
       state.hiddenViews = readNames(partial.hidden_views, state.hiddenViews);
       state.hiddenLabels = readNames(partial.hidden_labels, state.hiddenLabels);
-      state.density = readFlag(partial.density, state.density);
+      state.density = readDensity(partial.density, state.density);
       state.clusterNames = readFlag(partial.cluster_names, state.clusterNames);
       state.cutBy = readChoice(partial.cut_by, CUTS, state.cutBy);
       if ("pointed" in partial) pointed = readIndex(partial.pointed, pointed);
       wished = { ...wished, ...wishesOf(partial) };
       if (data) grant();
+      if (data) tellOthers();
       refresh();
       return painting;
     },

@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,11 +26,29 @@ from explorer.system.files import readable
 from explorer_app.service.cache import BoundedCache
 
 VARIABLE = "VIT_EXPLORER_PICTURES"
-PHOTOS, UPLOAD = "shipped photos", "your zip file"
+PHOTOS, UPLOAD, SELECTED = "shipped photos", "your zip file", "selected on the map"
 _EARLIER = "embedded photos"
 """What runs that were started before call them."""
-Source: TypeAlias = str | Path | None
-"""`PHOTOS`, the name of one of `picture_folders`, or a visitor's zip file; None where that was not uploaded yet."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Pictures that a visitor selected in the Embeddings tab.
+
+    Attributes:
+        of: the set of which they are some: `PHOTOS`, the name of one of `picture_folders`, or a visitor's zip file.
+        names: what they are called there; none where nothing is selected.
+        slice: what they have in common, where they are a slice.
+    """
+
+    of: str | Path = PHOTOS
+    names: tuple[str, ...] = ()
+    slice: str | None = field(default=None, compare=False)
+
+
+Source: TypeAlias = str | Path | Selection | None
+"""`PHOTOS`, the name of one of `picture_folders`, a visitor's zip file, or a selection; None where a zip file was not
+uploaded yet."""
 PICTURE_BYTES = 50 << 20
 CENTRED = 0.5
 _sprites: BoundedCache[dict[str, Any] | None] = BoundedCache(4, lambda _: 1)
@@ -42,13 +61,17 @@ def picture_folders() -> dict[str, Path]:
     return {name: folder / (split or "") for name, (folder, split) in _offered().items()}
 
 
-def source_of(chosen: str, zipped: Path | None) -> Source:
-    """What was chosen: `PHOTOS`, a folder, or `UPLOAD`, which stands for the zip file that was uploaded last."""
-    return zipped if chosen == UPLOAD else chosen
+def source_of(chosen: str, zipped: Path | None, selected: Selection | None = None) -> Source:
+    """What was chosen: `PHOTOS`, a folder, `UPLOAD`, which stands for the zip file that was uploaded last, or
+    `SELECTED`, which stands for what is selected on the map."""
+    own: dict[str, Source] = {UPLOAD: zipped, SELECTED: selected or Selection()}
+    return own.get(chosen, chosen)
 
 
 def title(source: Source) -> str:
     """What it is called behind a number of pictures."""
+    if isinstance(source, Selection):
+        return f"{title(source.of)} {SELECTED}" + (f" ({source.slice})" if source.slice else "")
     return f"pictures of {readable(source.name)}" if isinstance(source, Path) else str(source)
 
 
@@ -57,10 +80,12 @@ def picture_set(source: Source, size: Size, limit: int | None = None) -> tuple[e
     lead nowhere but into the folders that are offered.
 
     Raises:
-        ValueError: there is no such folder or zip file, or no picture in it.
+        ValueError: there is no such folder or zip file, no picture in it, or not every one that was selected.
     """
     if source is None:
         raise InputError("there is no zip file: upload one, or choose other pictures")
+    if isinstance(source, Selection):
+        return _selected(source, size, limit)
     if isinstance(source, Path):
         return _zipped(source, size, limit)
     if source in (PHOTOS, _EARLIER):
@@ -156,6 +181,24 @@ def _zipped(file: Path, size: Size, limit: int | None) -> tuple[ex.ImageSet, str
     except SplitsError as error:
         images = ex.load_images(file, size=size, limit=limit, split=error.training)
         return images, f"Of {', '.join(error.splits)} only {error.training} is taken. {_without(images)}".strip()
+
+
+def _selected(selection: Selection, size: Size, limit: int | None) -> tuple[ex.ImageSet, str]:
+    """By their names, in the order of their set."""
+    if not selection.names:
+        raise InputError(
+            f"no pictures are {SELECTED}: select some in the Embeddings tab, by a slice, a box or a lasso, or choose "
+            "other pictures"
+        )
+    images, note = picture_set(selection.of, size)
+    wanted = frozenset(selection.names)
+    places = [place for place, name in enumerate(images.names) if name in wanted]
+    if len(places) < len(wanted):
+        raise InputError(
+            f"{len(wanted) - len(places)} of the {len(wanted)} {title(selection)} are not there any more: select "
+            "pictures in the Embeddings tab again"
+        )
+    return images.select(places[:limit]), note
 
 
 def _without(images: ex.ImageSet) -> str:

@@ -35,7 +35,7 @@ from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import CENTRED, PHOTOS, Source, load_pair, load_picture, picture_set
+from explorer_app.service.pictures import CENTRED, PHOTOS, Selection, Source, load_pair, load_picture, picture_set
 
 SIZES = (112, 224)
 STEPS, BATCH = 60, 8
@@ -274,9 +274,7 @@ class Runs:
         order = _order(earlier.folder) if earlier is not None else {}
         if earlier is None or not order:
             raise InputError("it is not known here what this run learned from: set the form, and press Start")
-        chosen = order["pictures"]
-        pictures = earlier.folder / _ZIP if chosen == _ZIP else chosen
-        config = change(earlier.config)
+        config, pictures = change(earlier.config), _source(earlier.folder, order)
         run = self.start(earlier.backbone, config, pictures, earlier.watched or watched, order.get("called"))
         run.beside = (name, *earlier.beside)
         return run
@@ -426,6 +424,8 @@ def _order(folder: Path) -> dict[str, Any]:
 def _keep_order(folder: Path, pictures: Source, watched: Watched | None, name: str | None) -> None:
     """What is needed to load the same pictures when the run is resumed."""
     called = {}
+    selected = {"selected": pictures.names} if isinstance(pictures, Selection) else {}
+    pictures = pictures.of if isinstance(pictures, Selection) else pictures
     if isinstance(pictures, Path):
         called = {"called": name or readable(pictures.name)}
         folder.mkdir()
@@ -433,7 +433,7 @@ def _keep_order(folder: Path, pictures: Source, watched: Watched | None, name: s
         pictures = _ZIP
     folder.mkdir(exist_ok=True)
     left_out = [watched.photo] if pictures == PHOTOS and watched is not None and watched.photo else []
-    order = {"pictures": pictures, "left_out": left_out, **called}
+    order = {"pictures": pictures, "left_out": left_out, **called, **selected}
     (folder / _ORDER).write_text(json.dumps(order), encoding="utf-8")
 
 
@@ -442,9 +442,14 @@ def _load(folder: Path, order: dict[str, Any], config: ex.DistillConfig) -> tupl
     there is to say of them.
     """
     size = round(int(config.image_size) * 4 / 3)  # type: ignore[arg-type]
-    chosen = order["pictures"]
-    images, note = picture_set(folder / _ZIP if chosen == _ZIP else chosen, size)
+    images, note = picture_set(_source(folder, order), size)
     return images.select(i for i, name in enumerate(images.names) if name not in order["left_out"]), note
+
+
+def _source(folder: Path, order: dict[str, Any]) -> Source:
+    """The pictures of an order: a zip file lies beside it."""
+    pictures = folder / _ZIP if order["pictures"] == _ZIP else order["pictures"]
+    return Selection(pictures, tuple(order["selected"])) if "selected" in order else pictures
 
 
 RUNS = Runs()

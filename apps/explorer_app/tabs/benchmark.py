@@ -28,7 +28,7 @@ from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.limits import LIMITS
 from explorer_app.service.models import UNTOUCHED, called
 from explorer_app.service.pace import in_words, seconds_a_picture
-from explorer_app.service.pictures import Source, picture_set, source_of, title
+from explorer_app.service.pictures import Selection, Source, picture_set, source_of, title
 from explorer_app.service.question import SYNTHETIC, Question
 from explorer_app.tabs.shared import MADE, Follows, Made, Page, bar, mark, settings, status_and_mark
 
@@ -58,7 +58,7 @@ def build_benchmark(page: Page, chosen: gr.Dropdown) -> Follows:
     with gr.Row(elem_id="sheet-chosen", visible=False) as below:
         said = gr.HTML(elem_id="sheet-said")
         show = gr.Button("Show its maps", elem_id="sheet-maps", min_width=90)
-    form, column = [page.zipped, chosen, count], page.column
+    form, column = [page.zipped, page.selected, chosen, count], page.column
     outputs = [view, made, status]
     asked = start.click(measure, [*form, *column.inputs], outputs, show_progress="hidden", **QUEUE)
     page.redraw_after(asked)
@@ -70,9 +70,11 @@ def build_benchmark(page: Page, chosen: gr.Dropdown) -> Follows:
     return Follows((made, *form), (line, view, made), (count.change,))
 
 
-def follow(question: Question, made: Made | None, zipped: Path | None, chosen: str, count: int) -> list[Any]:
+def follow(
+    question: Question, made: Made | None, zipped: Path | None, selected: Selection, chosen: str, count: int
+) -> list[Any]:
     """(line, view, what is shown): an example gives way to the one of other students."""
-    source = source_of(chosen, zipped)
+    source = source_of(chosen, zipped, selected)
     offer = _offer(question, source, int(count))
     shipped = first_look.sheet_of(question.students) if made is None or made.example else None
     if shipped is None or (made is not None and made.of == question.versions()):
@@ -84,13 +86,13 @@ def follow(question: Question, made: Made | None, zipped: Path | None, chosen: s
     return [mark(made, None, offer), benchmark_scene(shipped, caption=caption), made]
 
 
-def measure(zipped: Path | None, chosen: str, count: int, *column: Any) -> Iterator[list[Any]]:
+def measure(zipped: Path | None, selected: Selection, chosen: str, count: int, *column: Any) -> Iterator[list[Any]]:
     """(view, what is shown, status) as the work goes on."""
     try:
         yield [gr.skip(), gr.skip(), bar("getting ready")]
         with told():
             question = Question.read(*column)
-            source = source_of(chosen, zipped)
+            source = source_of(chosen, zipped, selected)
             images, note = picture_set(source, question.size)
             taken = images.select(in_turn(images.labels or (0,) * len(images), int(count)))
             words = f"{len(taken)} {title(source)}, {question.backbone} at {question.size} px"

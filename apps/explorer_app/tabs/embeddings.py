@@ -24,7 +24,16 @@ from explorer_app.service.cache import BoundedCache
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.models import UNTOUCHED, called
 from explorer_app.service.pace import in_words, seconds_a_picture
-from explorer_app.service.pictures import PHOTOS, Source, photo_path, picture_set, source_of, thumbnails, title
+from explorer_app.service.pictures import (
+    PHOTOS,
+    Selection,
+    Source,
+    photo_path,
+    picture_set,
+    source_of,
+    thumbnails,
+    title,
+)
 from explorer_app.service.question import SYNTHETIC, Question
 from explorer_app.tabs.shared import (
     MADE,
@@ -46,7 +55,10 @@ Each point is a picture. The map is fitted **once, on the clean pictures as the 
 fixed ruler for the other views: an arrow leads from where a picture lies to where the damage drives it, and on to where
 a student puts it back. Read distances from the numbers, which are measured in feature space, and not from the map.
 Point at a picture to see its neighbours in each view; click it to open it in the Attention tab. Clusters are those of
-the clean teacher, found in feature space; slices tell which pictures suffer, and a press on one selects them. Several
+the clean teacher, found in feature space; lines of equal density can be drawn of any view: the cloud of the distorted
+teacher collapses, and that of the student spreads again. Slices tell which pictures suffer, and a press on one selects
+them, as do box and lasso; what is selected can be **measured in the Robustness tab and learned from in the Train tab**,
+where it is in the list of pictures. Several
 students (*Models: more students*) share one map, each with a mark and a colour of its own.
 """
 FEATURES: list[tuple[str, Kind]] = [
@@ -59,6 +71,7 @@ OPENS = "attention"
 AS_IT_COMES = (PHOTOS, "embedding", 11, "pca", 2)
 """The form, when it was not touched yet."""
 _projections: dict[str, BoundedCache[Projection]] = {name: BoundedCache(16, lambda _: 1) for _, name in METHODS}
+_TAKEN = "they can be chosen in the tabs Robustness (Pictures) and Train (Learn from)."
 _WATCH_SECONDS = 0.4
 _MOST_PICTURES = 5000
 
@@ -78,6 +91,7 @@ def build(page: Page) -> Follows:
         stop = gr.Button("Stop", elem_id="stop-embedding", min_width=90)
     status, line = status_and_mark("embedding")
     view, made = browser_view("embeddingview", "embedding-view", classes=MADE), gr.State(None)
+    taken = gr.HTML(elem_id="embedding-selected", padding=False)
     kind.change(lambda chosen: gr.Slider(visible=chosen != "embedding"), kind, layer, **AT_ONCE)
     # Errors are told in the tab: the line above the tabs belongs to what each change of the left column draws.
     column, form = page.column, [source, kind, layer, method, components]
@@ -92,6 +106,7 @@ def build(page: Page) -> Follows:
     for each in drawn:
         page.redraw_after(each)
     stop.click(lambda: "", outputs=status, cancels=drawn, **AT_ONCE)
+    view.select(take_selected, made, [page.selected, taken], trigger_mode="always_last", **QUICK)
     clicked = view.open(open_point, made, [column.photo, column.picture, column.catalogue, column.way], **QUICK)
     of_clicked: dict[str, Any] = {"inputs": [column.photo, column.picture], "outputs": [column.file, column.crop]}
     kept = clicked.success(lambda photo, path: (path, crop_of(None if photo else path)), **of_clicked, **QUICK)
@@ -129,7 +144,7 @@ def draw_linked(link: dict[str, str] | None, shown: str, made: Made | None, *inp
 def open_point(event: gr.EventData, made: Made) -> list[Any]:
     """(photo, picture, catalogue, way) of the left column for the picture that was clicked."""
     name = str(event._data["name"])
-    source = PHOTOS if made.example else made.of[1][0]
+    source = _shown(made)
     if source == PHOTOS:
         return [name, photo_path(name), name, SYNTHETIC]
     with refused():
@@ -137,6 +152,22 @@ def open_point(event: gr.EventData, made: Made) -> list[Any]:
         if name not in images.names:
             raise InputError(f"'{name}' is not there any more")
         return [None, to_pil(images[images.names.index(name)][0]), None, SYNTHETIC]
+
+
+def take_selected(event: gr.EventData, made: Made) -> list[Any]:
+    """(selection, what is said of it) for the pictures that are selected on the map, which other tabs take over."""
+    selection = Selection(_shown(made), tuple(map(str, event._data["names"])), event._data["slice"])
+    if not selection.names:
+        return [selection, ""]
+    with refused():
+        count = len(picture_set(selection, None)[0])
+    words = html.escape(f"{count} {title(selection)}")
+    return [selection, f'<p class="quiet"><b>{words}</b>: {_TAKEN}</p>']
+
+
+def _shown(made: Made) -> str | Path:
+    """The pictures that are on the map."""
+    return PHOTOS if made.example else made.of[1][0]
 
 
 def embed(

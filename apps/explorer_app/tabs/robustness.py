@@ -27,7 +27,7 @@ from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.models import UNTOUCHED, called
 from explorer_app.service.pace import in_words, seconds_a_picture
-from explorer_app.service.pictures import Source, picture_set, source_of, title
+from explorer_app.service.pictures import Selection, Source, picture_set, source_of, title
 from explorer_app.service.question import Question
 from explorer_app.tabs import benchmark
 from explorer_app.tabs.shared import (
@@ -48,7 +48,8 @@ from explorer_app.tabs.shared import (
 HELP = """
 How far do teacher and student drift from what the **teacher sees in the clean pictures**, as the damage of the left
 column grows? Its operator is varied in strength; its other parameters stay. The band marks the strengths that the
-student was trained on. Click a point: below, the picture of the left column is shown at that strength.
+student was trained on. Click a point: below, the picture of the left column is shown at that strength. *Pictures* also
+offers those that are **selected on the map** of the Embeddings tab, as soon as there are any.
 
 **Every corruption on one sheet** has the common corruptions of ImageNet-C as rows and their severities as columns, for
 teacher, student, and the student minus the teacher. Frames mark what the student was trained on. Click a cell: the left
@@ -67,7 +68,7 @@ _measured: BoundedCache[Sweep] = BoundedCache(16, lambda _: 1)
 def build(page: Page) -> Follows:
     """Measures on request, and begins with what is shipped; shows maps at the strength that is clicked."""
     with gr.Row(elem_id="sweep-form"):
-        chosen = choose_pictures(page, "sweep-pictures", label="Pictures")
+        chosen = choose_pictures(page, "sweep-pictures", of_map=True, label="Pictures")
         count = gr.Radio(list(COUNTS), value=32, label="How many", elem_id="sweep-count")
         values = gr.Textbox(
             "",
@@ -84,7 +85,7 @@ def build(page: Page) -> Follows:
     below = gr.HTML(elem_id="strength-status")
     maps = browser_view("attentionview", "strength-view")
     column = page.column.inputs
-    form = [page.zipped, chosen, count, values]
+    form = [page.zipped, page.selected, chosen, count, values]
     inputs, outputs = [*form, *column], [view, swept, made, status]
     hidden: dict[str, Any] = {"show_progress": "hidden", **QUEUE}
     asked = [start.click(measure, inputs, outputs, **hidden)]
@@ -92,7 +93,8 @@ def build(page: Page) -> Follows:
     for event in asked:
         page.redraw_after(event)
     stop.click(lambda: "", outputs=status, cancels=asked, **AT_ONCE)
-    page.zipped.change(lambda: "", outputs=status, **QUICK)
+    for brought in (page.zipped, page.selected):
+        brought.change(lambda: "", outputs=status, **QUICK)
     waiting = bar("looking at the picture at this strength")
     view.strength(lambda: waiting, outputs=below, **AT_ONCE).then(None, js=SCROLL, **PRIVATE)
     looked: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **MODEL_QUEUE}
@@ -109,6 +111,7 @@ def follow(
     made: Made | None,
     link: dict[str, str] | None,
     zipped: Path | None,
+    selected: Selection,
     chosen: str,
     count: int,
     values: str,
@@ -117,7 +120,7 @@ def follow(
     """(line, view, what was swept, what is shown): an example gives way to the one of another student; there is none
     where a link asks for what was measured. Then what `benchmark.follow` sets, which takes `sheet`."""
     below = benchmark.follow(question, *sheet)
-    source = source_of(chosen, zipped)
+    source = source_of(chosen, zipped, selected)
     offer = _offer(question, source, int(count), values)
     examples = (made is None and not asks_for(link, "robustness")) or (made is not None and made.example)
     shipped = first_look.sweep_of(question.student) if examples and len(question.students) == 1 else None
@@ -127,14 +130,16 @@ def follow(
     return [mark(made, None, offer), shipped, strengths_of(shipped["operator"]), made, *below]
 
 
-def measure(zipped: Path | None, chosen: str, count: int, values: str, *column: Any) -> Iterator[list[Any]]:
+def measure(
+    zipped: Path | None, selected: Selection, chosen: str, count: int, values: str, *column: Any
+) -> Iterator[list[Any]]:
     """(view, what was swept, what is shown, status) as the work goes on."""
     try:
         yield [*[gr.skip()] * 3, bar("getting ready")]
         with told():
             question = Question.read(*column)
             strengths = strengths_of(question.done_here().spec, numbers(values))
-            source = source_of(chosen, zipped)
+            source = source_of(chosen, zipped, selected)
             images, note = picture_set(source, question.size)
             taken = _taken(images, int(count))
             of, drawn = _of(question, source, count, values), 0

@@ -14,7 +14,7 @@ from explorer.system.files import readable
 from explorer_app.column.sidebar import Sidebar
 from explorer_app.events import PRIVATE, QUICK, refused
 from explorer_app.service.pace import in_words
-from explorer_app.service.pictures import CENTRED, PHOTOS, UPLOAD, picture_folders, picture_set
+from explorer_app.service.pictures import CENTRED, PHOTOS, SELECTED, UPLOAD, Selection, picture_folders, picture_set
 from explorer_app.service.question import Question
 
 MADE = "made"
@@ -36,6 +36,7 @@ class Page:
         opened: the event after which this tab is open.
         load: the event of a page that opens.
         zipped: path of the zip file of pictures that was uploaded last, in whichever tab; None before.
+        selected: the `Selection` on the map of the Embeddings tab; of nothing before.
         probed: the probes that were fitted last, as the Predict tab has them; None before.
         redrawn: events after which the open tab is drawn again, and settings of that.
     """
@@ -48,6 +49,7 @@ class Page:
     linked: Any
     load: Any
     zipped: gr.State
+    selected: gr.State
     probed: gr.State
     opened: Any = None
     redrawn: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
@@ -57,11 +59,12 @@ class Page:
         self.redrawn.append((event, settings))
 
 
-def choose_pictures(page: Page, elem_id: str, **settings: Any) -> gr.Dropdown:
+def choose_pictures(page: Page, elem_id: str, of_map: bool = False, **settings: Any) -> gr.Dropdown:
     """A list of sets of pictures, and below it, while a visitor's zip file is chosen, a button that takes one for all
     tabs.
 
     Args:
+        of_map: whether those that are selected on the map are offered, too, as soon as there are any.
         settings: what `gr.Dropdown` takes.
     """
     with gr.Column(min_width=160):
@@ -71,8 +74,19 @@ def choose_pictures(page: Page, elem_id: str, **settings: Any) -> gr.Dropdown:
         )
     chosen.change(lambda choice: gr.UploadButton(visible=choice == UPLOAD), chosen, upload, **QUICK)
     upload.upload(_take_zip, upload, page.zipped, **PRIVATE)
+    if of_map:
+        page.selected.change(_offer_selected, [page.selected, chosen], chosen, **QUICK)
     page.zipped.change(lambda file: gr.UploadButton(f"{readable(file.name)} · another"), page.zipped, upload, **QUICK)
     return chosen
+
+
+def _offer_selected(selected: Selection, chosen: str) -> gr.Dropdown:
+    """The list with what is selected on the map; where that is chosen, it stays when it is empty, and is told."""
+    choices: list[Any] = [PHOTOS, UPLOAD, *picture_folders()]
+    if selected.names or chosen == SELECTED:
+        count = len(selected.names)
+        choices.append((f"{SELECTED} ({count} picture{'s' * (count != 1)})", SELECTED))
+    return gr.Dropdown(choices)
 
 
 def _take_zip(file: str) -> Path:

@@ -19,7 +19,7 @@ from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
 from explorer_app.service import beside, first_look, models, pace, runs, students
 from explorer_app.service.errors import ToldError, notice, told
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import picture_set, source_of
+from explorer_app.service.pictures import Selection, picture_set, source_of, title
 from explorer_app.service.question import DAMAGED, DEFAULT_DISTORTION, PAIR, SEEDS, Question, whole
 from explorer_app.service.runs import RUNS, Run, Watched
 from explorer_app.tabs.shared import (
@@ -39,7 +39,8 @@ HELP = """
 The **teacher** stays as it is and sees clean pictures; the **student**, its copy, sees damaged ones and learns to see
 the same: the same class token (*CLS* among the numbers), the same patch features (*patch*), the same attention
 (*attention*). The picture in the left column is not learned from; it shows how far the student has come. Similarity is
-that of the patch under the pointer. Runs take their turn; one that was stopped, also by closing this page, can be
+that of the patch under the pointer. *Learn from* also offers the pictures that are **selected on the map** of the
+Embeddings tab, as soon as there are any. Runs take their turn; one that was stopped, also by closing this page, can be
 resumed. What a level brings is seen by leaving it out: **Repeat** makes the run that is shown again with one thing
 changed, on the same picture, and both stand side by side at the same step.
 """
@@ -97,7 +98,7 @@ def build(page: Page) -> Follows:
     follows = [view, current, made, own, start, stop, resume, student, animation, repeat, others]
     runs_on: dict[str, Any] = {"concurrency_limit": LIMITS.waiting, "trigger_mode": "once", **QUICK}
     start.click(None, js=IN_SIGHT, **PRIVATE)
-    begun = start.click(_start, [own, page.zipped, *form, *column.inputs], [status, *follows], **runs_on)
+    begun = start.click(_start, [own, page.zipped, page.selected, *form, *column.inputs], [status, *follows], **runs_on)
     resumed = resume.click(_resume, [own, current, *column.inputs], [status, *follows], **runs_on)
     again = repeat.click(_repeat, [own, current, made, changed, *column.inputs], [status, *follows], **runs_on)
     others.input(_put_beside, [own, current, others], [view, others], **QUICK)
@@ -105,7 +106,8 @@ def build(page: Page) -> Follows:
         offered = [page.shown, own, current, column.backbone, column.pair]
         page.redraw_after(ended.then(_offer, offered, column.pair, **PRIVATE))
     stop.click(_stop, current, stop, **AT_ONCE)
-    page.zipped.change(lambda: "", outputs=status, **QUICK)
+    for brought in (page.zipped, page.selected):
+        brought.change(lambda: "", outputs=status, **QUICK)
     saved = student.click(_student_file, current, student_file, **PRIVATE)
     saved.success(None, js=CLICK.format("student-file"), **PRIVATE)
     saved = animation.click(_animation_file, current, animation_file, **PRIVATE)
@@ -124,13 +126,14 @@ def build(page: Page) -> Follows:
         Field(name, control, ex.distortion if control is learned else str)
         for name, control in zip(FIELDS, form, strict=True)
     )
-    return Follows((made, page.zipped, *asked), (line,), changes, fields, current)
+    return Follows((made, page.zipped, page.selected, *asked), (line,), changes, fields, current)
 
 
 def follow(
     question: Question,
     made: Made | None,
     zipped: Path | None,
+    selected: Selection,
     chosen: str,
     steps: int,
     trainable: str,
@@ -142,10 +145,12 @@ def follow(
     config = runs.configuration(question.damage.spec, int(steps), size, batch_size=int(batch), trainable=trainable)
     seconds = pace.seconds_of_a_run(teacher, config, first_look.forwards_a_picture())
     long = "" if seconds is None else f": about {pace.in_words(seconds)} on this machine"
-    offer = f"<b>Start</b> a run of {int(steps)} steps of {int(batch)} pictures at {size} px{long}."
+    source = source_of(chosen, zipped, selected)
     try:
         with told():
-            picture_set(source_of(chosen, zipped), size)
+            count = len(picture_set(source, size)[0])
+        taken = f", from {count} {html.escape(title(source))}" if isinstance(source, Selection) else ""
+        offer = f"<b>Start</b> a run of {int(steps)} steps of {int(batch)} pictures at {size} px{taken}{long}."
     except ToldError as error:
         offer = f"{html.escape(str(error))}."
     now = _watching(question)
@@ -162,7 +167,9 @@ def _build_form(page: Page) -> tuple[Any, ...]:
     column = page.column
     with gr.Row():
         with gr.Column(min_width=240):
-            pictures = choose_pictures(page, "learn-from", label="Learn from", info="Pictures need no labels.")
+            pictures = choose_pictures(
+                page, "learn-from", of_map=True, label="Learn from", info="Pictures need no labels."
+            )
             steps = gr.Slider(5, min(500, LIMITS.steps), runs.STEPS, step=5, label="Steps", elem_id="steps")
         with gr.Column(min_width=240):
             strength = gr.Radio([FIXED, VARYING], value=FIXED, label="Strength", elem_id="strength")
@@ -229,6 +236,7 @@ def _await_end(run: Run) -> None:
 def _start(
     own: list[str],
     zipped: Path | None,
+    selected: Selection,
     chosen: str,
     learned: str,
     cls: float,
@@ -243,7 +251,7 @@ def _start(
 ) -> Iterator[list[Any]]:
     try:
         with told():
-            source = source_of(chosen, zipped)
+            source = source_of(chosen, zipped, selected)
             picture_set(source, size)  # before a run takes the place of what is shown
             levels = {"cls": cls, "patch": patch, "attention": attention}
             config = runs.configuration(
