@@ -86,8 +86,7 @@ export function createEmbeddingView(root, options = {}) {
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(
     make("div", { class: "vx-part vx-embedtop" },
-      make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node, density.node),
-      make("div", { class: "vx-checks", role: "group", "aria-label": "What is drawn beside the marks" }, clusterNames.node),
+      make("div", { class: "vx-controls", role: "group", "aria-label": "What the plot shows" }, colour.node, arrows.node, density.node, clusterNames.node),
       viewChips.node, labelChips.node),
     make("div", { class: "vx-part vx-embedmain" }, pending, stage, selection, sketch, notes),
     make("div", { class: "vx-part vx-embedside" }, measures, panel.node),

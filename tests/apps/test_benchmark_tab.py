@@ -15,9 +15,10 @@ from explorer.models.pairs import read_card
 from explorer.system.files import asset_path
 from explorer_app.service import first_look, pictures
 from explorer_app.service.models import UNTOUCHED
-from explorer_app.service.pictures import PHOTOS
+from explorer_app.service.pictures import PHOTOS, SELECTED, Selection
 from explorer_app.service.question import DEFAULT_PHOTO, SYNTHETIC, Question
 from explorer_app.tabs import benchmark
+from explorer_app.tabs.shared import Made
 from tests.small import pair, picture_set
 
 SHIPPED = tuple(name for name in ex.list_pairs() if name.startswith("s14-"))
@@ -115,16 +116,16 @@ def test_students_that_were_measured_alike_stand_beside_each_other(sheets) -> No
 
 @pytest.mark.weights
 def test_the_shipped_sheet_comes_at_once_and_gives_way_to_another_students() -> None:
-    line, view, made = benchmark.follow(question(), None, None, PHOTOS, 16)
+    line, view, made = benchmark.follow(question(), None, None, Selection(), PHOTOS, 16)
     assert "Shipped example:" in line
     assert "Measure" in line
     assert "19 corruptions at 5 severities, 16 shipped photos at 224 px" in line
     assert len(view["corruptions"]) == 19
     assert view["networks"][1]["learned"][0] == [False, True, True, True, True]
     assert view["progress"] is None
-    again = benchmark.follow(question(spec="snow:5"), made, None, PHOTOS, 16)
+    again = benchmark.follow(question(spec="snow:5"), made, None, Selection(), PHOTOS, 16)
     assert again[1]["__type__"] == "update", "the damage of the left column changes nothing"
-    _, other, made = benchmark.follow(question("s14-blur", "s14-noise"), made, None, PHOTOS, 16)
+    _, other, made = benchmark.follow(question("s14-blur", "s14-noise"), made, None, Selection(), PHOTOS, 16)
     assert [network["name"] for network in other["networks"]] == ["teacher", "s14-blur", "s14-noise"]
 
 
@@ -135,7 +136,7 @@ def test_measuring_tells_its_progress_and_ends_with_the_numbers(
     few = partial(benchmark_steps, corruptions=("fog", "contrast"), severities=(1, 5), cache=tmp_path)
     monkeypatch.setattr(benchmark, "benchmark_steps", few)
     monkeypatch.setattr(benchmark, "_WATCH_SECONDS", 0.02)
-    steps = list(benchmark.measure(None, PHOTOS, 2, *column()))
+    steps = list(benchmark.measure(None, Selection(), PHOTOS, 2, *column()))
     assert any("views of pictures" in status for *_, status in steps)
     shown = [view for view, *_ in steps if "networks" in view]
     assert shown[-1]["progress"] is None
@@ -145,17 +146,33 @@ def test_measuring_tells_its_progress_and_ends_with_the_numbers(
     for network in shown[-1]["networks"]:
         expected = [row["cls_cosine"] for row in oracle.rows[network["name"]]]
         assert network["values"]["cls_cosine"][1] == pytest.approx(expected, abs=1e-3)
-    line, view, _ = benchmark.follow(question(spec="snow:1"), steps[-1][1], None, PHOTOS, 2)
+    line, view, _ = benchmark.follow(question(spec="snow:1"), steps[-1][1], None, Selection(), PHOTOS, 2)
     assert "2 shipped photos, s14 at 224 px, s14-noise" in line
     assert "before" not in line
     assert view["__type__"] == "update"
-    other, *_ = benchmark.follow(question("s14-blur"), steps[-1][1], None, PHOTOS, 2)
+    other, *_ = benchmark.follow(question("s14-blur"), steps[-1][1], None, Selection(), PHOTOS, 2)
     assert "Of the settings before:" in other
 
 
 def test_what_cannot_be_measured_is_told() -> None:
-    *_, (_, _, status) = benchmark.measure(None, "your zip file", 8, *column())
+    *_, (_, _, status) = benchmark.measure(None, Selection(), "your zip file", 8, *column())
     assert "there is no zip file" in status
+    *_, (_, _, status) = benchmark.measure(None, Selection(), SELECTED, 8, *column())
+    assert "no pictures are selected on the map: select some in the Embeddings tab" in status
+
+
+@pytest.mark.weights
+def test_what_is_selected_is_offered_and_another_selection_is_told() -> None:
+    three = Selection(PHOTOS, ("fish/fish1.webp", "fish/fish2.webp", "tool/axe.webp"), "lost by the student")
+    now = benchmark._of(question(), three, 16)
+    line, *_ = benchmark.follow(question(), Made(now, "these three"), None, three, SELECTED, 16)
+    assert ("these three" in line, "before" in line) == (True, False)
+    line, *_ = benchmark.follow(question(), Made(now, "these three"), None, replace(three, slice=None), SELECTED, 16)
+    assert "before" not in line, "they are the same pictures"
+    two = replace(three, names=three.names[:2])
+    line, *_ = benchmark.follow(question(), Made(now, "these three"), None, two, SELECTED, 16)
+    assert "Of the settings before:</b> these three" in line
+    assert "2 shipped photos selected on the map (lost by the student)" in line
 
 
 @pytest.mark.browser

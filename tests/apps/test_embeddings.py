@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -13,10 +14,14 @@ from serving import PYTHON, Served, serving
 from visiting import Open, Visit
 
 import explorer as ex
+from explorer.errors import InputError
 from explorer.evaluation.embedding import embed_pair
 from explorer.system.files import asset_path
 from explorer_app.service import first_look
 from explorer_app.service.models import DEFAULT_STUDENT
+from explorer_app.service.pictures import SELECTED, Selection, photo_path
+from explorer_app.service.question import SYNTHETIC
+from explorer_app.tabs import robustness
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
@@ -24,6 +29,7 @@ PLOTTED = "() => Boolean(document.querySelector('#embedding-view .vx-embedplot .
 POINTS = """() => document.querySelector('#embedding-view .vx-mount').view"""
 CAPTION = "(text) => document.querySelector('#embedding-view').innerText.includes(text)"
 FOLDER, ALONE = "holiday", "alone"
+NOISE = "gaussian_noise(sigma=0.3)"
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +193,52 @@ def test_several_students_share_one_map(browser: Browser, own_app: Served, pictu
     visit.close()
 
 
+def test_what_is_selected_on_the_map_is_offered_in_other_tabs(open_page: Open) -> None:
+    visit = open_page()
+    page, said = visit.page, visit.page.locator("#embedding-selected")
+    visit.open_tab("Embeddings")
+    page.wait_for_function(PLOTTED, timeout=60_000)
+    page.locator("#embedding-view .vx-slice", has_text="lost by the student").click()
+    expect(said).to_contain_text("selected on the map (lost by the student)")
+    count = int(re.findall(r"(\d+) shipped photos selected", said.inner_text())[0])
+    assert page.locator("#embedding-view .vx-selection span").inner_text().startswith(f"{count} pictures selected")
+    for tab, chosen, line in (("Train", "learn-from", "run"), ("Robustness", "sweep-pictures", "sweep")):
+        visit.open_tab(tab)
+        visit.choose(chosen, f"selected on the map ({count} pictures)")
+        told = f"{count} shipped photos selected on the map (lost by the student)"
+        expect(page.locator(f"#{line}-mark")).to_contain_text(told, timeout=30_000)
+    expect(page.locator("#sheet-mark")).to_contain_text(told)
+    visit.open_tab("Embeddings")
+    page.locator("#embedding-view").get_by_role("button", name="Clear", exact=True).click()
+    expect(said).to_have_text(re.compile(r"^\s*$"))
+    visit.open_tab("Robustness")
+    expect(page.locator("#sweep-pictures input")).to_have_value("selected on the map (0 pictures)")
+    expect(page.locator("#sweep-mark")).to_contain_text("no pictures are selected on the map: select some in the Emb")
+    page.locator("#measure-sweep").click()
+    expect(page.locator("#sweep-status .notice")).to_contain_text("no pictures are selected on the map")
+    visit.choose("sweep-pictures", "shipped photos")
+    expect(page.locator("#sweep-mark")).to_contain_text("32 shipped photos.")
+
+
 # ---------------------------------------------------------------- Robustness
+
+
+def test_neighbours_of_a_selection_are_sought_among_all_of_its_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple] = []
+
+    def steps(_: object, taken: ex.ImageSet, *__: object, gallery: ex.ImageSet, **___: object) -> Iterator[Any]:
+        asked.append((taken.names, len(gallery)))
+        raise InputError("that is enough")
+        yield
+
+    monkeypatch.setattr(robustness, "sweep_steps", steps)
+    monkeypatch.setattr(robustness, "is_embedded", lambda *_: True)
+    names = ("fish/fish1.webp", "fish/fish2.webp")
+    photo = "farm_animal/owl.webp"
+    column = (photo_path(photo), photo, NOISE, "s14", "s14-noise", 224, 0, None, 0.5, SYNTHETIC, None, True, [])
+    *_, (*_, status) = robustness.measure(None, Selection(names=names), SELECTED, 16, "0.3", *column)
+    assert "that is enough" in status
+    assert asked == [(names, 207)]
 
 
 def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> None:

@@ -18,6 +18,7 @@ from visiting import MOUNT, Visit
 from explorer.errors import InputError
 from explorer_app import links
 from explorer_app.page import build
+from explorer_app.service.pictures import SELECTED, UPLOAD
 from explorer_app.service.question import DEFAULT_DISTORTION
 from explorer_app.style import TAGLINE, TITLE
 from explorer_app.tabs.shared import Field, Follows
@@ -116,6 +117,15 @@ def test_a_run_that_is_gone_leaves_its_settings(parts: dict[str, Follows]) -> No
     found = opened(parts, view="train", run=gone, pair=gone, steps="90", learned=NOISE)
     assert "The run of this link is not on this server any more" in found["word"]
     assert (found["train", "steps"], found["train", "learned"]) == (90, NOISE)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"), [(UPLOAD, "a zip file of your own"), (SELECTED, "the Embeddings tab's link tells them")]
+)
+def test_no_link_leads_to_pictures_of_ones_own(chosen: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"No link leads to .*{words}"):
+        links._check_own({"view": "robustness", "pictures": chosen})
+    links._check_own({"view": "robustness", "pictures": "shipped photos"})
 
 
 # ---------------------------------------------------------------- in other places

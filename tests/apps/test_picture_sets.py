@@ -5,10 +5,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from pictures import encoded, noise
 
 from explorer_app.service import pictures
 from explorer_app.service.errors import ToldError, told
+from explorer_app.tabs import shared
 
 
 def write(root: Path, *names: str) -> Path:
@@ -94,6 +96,47 @@ def test_a_zip_is_called_as_its_visitor_calls_it(monkeypatch: pytest.MonkeyPatch
         pictures.picture_set(mine, 8)
     with pytest.raises(ToldError, match="there is no zip file: upload one"), told():
         pictures.picture_set(pictures.source_of(pictures.UPLOAD, None), 8)
+
+
+def test_a_selection_is_some_of_a_set_by_name(offered, tmp_path: Path) -> None:
+    root = write(tmp_path / "pets", "cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png")
+    offered(root)
+    selected = pictures.Selection("pets", ("dog/d.png", "cat/b.png"), "lost by the student")
+    assert pictures.source_of(pictures.SELECTED, None, selected) == selected
+    assert pictures.source_of("pets", None, selected) == "pets"
+    images, _ = pictures.picture_set(selected, 8)
+    every, _ = pictures.picture_set("pets", 8)
+    assert (images.names, images.labels, images.classes) == (("cat/b.png", "dog/d.png"), (0, 1), ("cat", "dog"))
+    torch.testing.assert_close(images.stack(), every.stack()[[1, 3]], rtol=0, atol=0)
+    assert len(pictures.picture_set(selected, 8, limit=1)[0]) == 1
+    assert pictures.title(selected) == "pets selected on the map (lost by the student)"
+    assert selected == pictures.Selection("pets", selected.names), "a slice's name makes no other pictures"
+    (root / "dog/d.png").unlink()
+    gone = r"^1 of the 2 pets selected on the map \(lost by the student\) are not there any more: select .* again"
+    with pytest.raises(ToldError, match=gone), told():
+        pictures.picture_set(selected, 8)
+
+
+def test_where_nothing_is_selected_it_is_told_what_to_do() -> None:
+    nothing = "^no pictures are selected on the map: select some in the Embeddings tab, by a slice, a box or a lasso"
+    with pytest.raises(ToldError, match=nothing), told():
+        pictures.picture_set(pictures.source_of(pictures.SELECTED, None), 8)
+
+
+def test_some_of_a_zip_stay_some_of_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for name in ("dev/cat/a.png", "train/cat/b.png", "train/dog/c.png"):
+            archive.writestr(name, encoded(noise(8, 8)))
+    images, note = pictures.picture_set(pictures.Selection(tmp_path / "mine.zip", ("dog/c.png",)), 8)
+    assert (images.names, note) == (("dog/c.png",), "Of dev, train only train is taken.")
+
+
+def test_a_list_offers_what_is_selected_as_soon_as_something_is() -> None:
+    two, offer = pictures.Selection(names=("a.png", "b.png")), shared._offer_selected
+    assert (f"{pictures.SELECTED} (2 pictures)", pictures.SELECTED) in offer(two, pictures.PHOTOS).choices
+    assert pictures.SELECTED not in dict(offer(pictures.Selection(), pictures.PHOTOS).choices).values()
+    chosen = offer(pictures.Selection(), pictures.SELECTED).choices
+    assert (f"{pictures.SELECTED} (0 pictures)", pictures.SELECTED) in chosen, "it is told that they are gone"
 
 
 def test_what_is_left_out_is_logged_once(offered, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -202,6 +202,37 @@ def test_a_zip_is_kept_so_that_the_run_can_be_resumed_by_another_process(
     assert read_card(again.folder)["data"]["pictures"] == 5
 
 
+def test_a_selection_is_learned_from_again_after_a_stop_and_by_a_repeated_run(manager: Runs, packed: Path) -> None:
+    names = pictures.picture_set(packed, 32)[0].names[1:5]
+    selected = pictures.Selection(packed, names, "lost by the student")
+    run = manager.start(BACKBONE, config(8), pictures=selected, watched=watched())
+    wait(run, lambda run: len(run.history) >= 1)
+    manager.stop(run)
+    wait(run, ended)
+    packed.unlink()
+    again = wait(Runs().resume(run.name, watched()), ended)
+    assert (again.state, len(again.history)) == ("finished", 8)
+    assert read_card(again.folder)["data"]["pictures"] == 3, "one of the four is held out"
+    assert again.learned_from == "4 pictures of mine.zip selected on the map (lost by the student)"
+    repeated = wait(manager.repeat(run.name, lambda config: replace(config, seed=1)), ended)
+    assert (repeated.state, repeated.learned_from) == ("finished", again.learned_from)
+    assert read_card(repeated.folder)["data"]["pictures"] == 3
+
+
+def test_the_watched_photo_is_left_out_of_a_selection(manager: Runs) -> None:
+    selected = pictures.Selection(pictures.PHOTOS, (OWL, *pictures.photos().names[:4]))
+    run = wait(manager.start(BACKBONE, config(1), pictures=selected, watched=watched()), ended)
+    assert run.state == "finished"
+    assert read_card(run.folder)["data"]["pictures"] == 3
+    assert run.learned_from == "5 shipped photos selected on the map"
+
+
+def test_a_selection_of_the_watched_photo_alone_is_told(manager: Runs) -> None:
+    run = wait(manager.start(BACKBONE, config(1), pictures.Selection(names=(OWL,)), watched()), ended)
+    assert run.state == "failed"
+    assert "picture" in (run.message or "")
+
+
 def test_folders_are_those_that_were_named_at_the_start(
     manager: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import plotly
 import pytest
 from embedding_fixtures import CLASSES
+from embedding_fixtures import VIEWS as IN_VIEWS
 from opening import Opener, decode, events, next_frame
 from playwright.sync_api import Page, expect
 
@@ -90,37 +91,77 @@ def pieces(page: Page) -> np.ndarray:
     return np.array([[trace["x"][i::3], trace["y"][i::3]] for i in (0, 1)], dtype=float)
 
 
+def heights(drawn: np.ndarray, spots: np.ndarray) -> list[float]:
+    """For each line, the share of the spots that lie where it is as dense or denser; by Gaussians at the spots."""
+    width = 0.5 * np.sqrt(spots.var(0).mean()) / len(spots) ** (1 / 6)
+
+    def dense(places: np.ndarray) -> np.ndarray:
+        squared = ((places[:, None] - spots) ** 2).sum(-1)
+        return np.exp(-squared / (2 * width**2)).sum(1)
+
+    on, at = dense(drawn[0].T), dense(spots)
+    return [float((at >= 0.99 * height).mean()) for height in on]
+
+
 # ---------------------------------------------------------------- contours
 
 
-def test_contours_lie_around_the_clean_teachers_pictures(open_view, payload):
+@pytest.mark.parametrize("view", ["teacher_clean", "teacher_distorted", "student_distorted"])
+def test_contours_lie_around_the_pictures_of_the_chosen_view(open_view, payload, view):
     page = show(open_view, payload)
-    box = page.get_by_label("Density of the clean teacher")
-    assert not box.is_checked()
+    choice, title = page.get_by_label("Density of"), next(name for each, *_, name, _ in IN_VIEWS if each == view)
+    assert choice.locator("option").all_inner_texts() == ["none", *(name for *_, name, _ in IN_VIEWS)]
+    assert choice.input_value() == "none"
     assert not page.evaluate(TRACE, "density")["visible"]
-    box.focus()
-    page.keyboard.press("Space")
+    choice.focus()
+    page.keyboard.press("ArrowDown")
+    choice.select_option(title)
     assert page.evaluate(TRACE, "density")["visible"]
-    assert events(page, "state")[-1]["density"] is True
-    assert (
-        "the lines hold 30, 60 and 90 % of the clean teacher's pictures" in page.locator(".vx-embednotes").inner_text()
-    )
-    drawn, spots = pieces(page), points(payload)
+    assert events(page, "state")[-1]["density"] == view
+    told = f"density of {title}: the lines hold 30, 60 and 90 % of its pictures"
+    assert told in page.locator(".vx-embednotes").inner_text()
+    drawn, spots = pieces(page), points(payload, view)
     assert drawn.shape[2] > 100
-    reach = np.ptp(spots, axis=0).max()
-    nearest = np.linalg.norm(drawn[0].T[:, None] - spots, axis=-1).min(1)
-    assert nearest.max() < 0.3 * reach
+    assert set(np.round(heights(drawn, spots), 1)) == {0.3, 0.6, 0.9}
     page.locator('.vx-chip[data-id="tool"]').click()
     kept = spots[np.array(payload["pictures"]["labels"]) != CLASSES.index("tool")]
     again = pieces(page)
     assert again.shape != drawn.shape, "of the pictures that are shown"
-    assert np.linalg.norm(again[0].T[:, None] - kept, axis=-1).min(1).max() < 0.3 * reach
+    assert set(np.round(heights(again, kept), 1)) == {0.3, 0.6, 0.9}
+    choice.select_option("none")
+    assert not page.evaluate(TRACE, "density")["visible"]
+
+
+def test_a_view_that_is_gone_has_no_contours(open_view, payload):
+    page = show(open_view, payload)
+    page.evaluate("view.set({ density: 'student_clean' })")
+    assert len(pieces(page)[0][0]) > 100, "though its marks may be hidden"
+    fewer = {**payload, "views": payload["views"][:2]}
+    page.evaluate(UPDATE, fewer)
+    assert (state(page, "density"), page.get_by_label("Density of").input_value()) == ("none", "none")
+    page.evaluate(UPDATE, payload)
+    assert state(page, "density") == "student_clean"
+
+
+@pytest.mark.parametrize(
+    ("older", "view"),
+    [(1, "teacher_clean"), ("1", "teacher_clean"), (True, "teacher_clean"), ("0", "none"), (False, "none")],
+)
+def test_links_of_a_box_that_was_ticked_are_read(open_view, payload, older, view):
+    page = show(open_view, None)
+    page.evaluate("(older) => view.set({ density: older })", older)
+    page.evaluate(UPDATE, payload)
+    assert state(page, "density") == view
+    assert page.evaluate("view.link().density") == (None if view == "none" else view)
 
 
 def test_three_dimensions_have_no_contours(open_view):
     page = show(open_view, embedding_fixtures.sliced_payload(COUNT, components=3))
-    page.evaluate("view.set({ density: 1 })")
-    assert page.get_by_label("Density of the clean teacher (in two dimensions)").is_disabled()
+    page.evaluate("view.set({ density: 'student_distorted' })")
+    choice = page.get_by_label("Density of")
+    assert choice.is_disabled()
+    assert choice.locator("option:checked").inner_text() == "none (in two dimensions only)"
+    assert state(page, "density") == "student_distorted", "for two dimensions"
     page.get_by_label("Names of clusters").check()
     assert len(page.evaluate(f"{PLOT}.layout.scene.annotations")) > 3
 
@@ -207,7 +248,8 @@ def test_a_slice_selects_its_pictures(open_view, payload):
     assert button.bounding_box() == place, "a second press meets the same slice"
     expected = [i for i, label in enumerate(payload["pictures"]["labels"]) if CLASSES[label] == "tool"]
     assert (state(page, "selected"), state(page, "slice")) == (expected, "label:tool")
-    assert events(page, "select") == [{"indices": expected}]
+    names = [payload["pictures"]["names"][index] for index in expected]
+    assert events(page, "select") == [{"indices": expected, "names": names, "slice": "tool"}]
     assert page.evaluate(TRACE, "student_distorted")["selectedpoints"] == expected
     assert page.locator(".vx-selection span").inner_text() == f"{len(expected)} pictures selected · tool"
     expect(button).to_have_attribute("aria-pressed", "true")
@@ -236,16 +278,36 @@ def test_a_slice_is_cut_anew_for_other_numbers(open_view, payload):
     assert (state(page, "selected"), state(page, "slice")) == (None, None)
 
 
+def test_a_selection_that_nobody_pressed_is_told_once(open_view, payload):
+    page = show(open_view, None)
+    page.evaluate("view.set({ slice: 'found:student' })")
+    page.evaluate(UPDATE, payload)
+    chosen = decode(slice_of(payload, "found:student")["indices"]).tolist()
+    assert [each["indices"] for each in events(page, "select")] == [chosen], "of a link"
+    page.evaluate(UPDATE, payload)
+    other = copy.deepcopy(payload)
+    slice_of(other, "found:student")["indices"] = embedding_fixtures.encode(np.array([4, 7], np.int32))
+    page.evaluate(UPDATE, other)
+    names = [payload["pictures"]["names"][index] for index in (4, 7)]
+    told = events(page, "select")
+    assert len(told) == 2
+    assert told[-1] == {"indices": [4, 7], "names": names, "slice": "found again by the student"}
+    page.evaluate(UPDATE, embedding_fixtures.embedding_payload())
+    assert (state(page, "selected"), len(events(page, "select"))) == (None, 2), "whoever took it keeps it"
+
+
 def test_a_link_tells_contours_clusters_and_slice(open_view, payload):
     page = show(open_view, payload)
     assert set(page.evaluate("view.link()").values()) == {None}
     page.evaluate(
-        "view.set({ density: true, cluster_names: 1, cut_by: 'cluster', slice: 'cluster:1', colour: 'cluster' })"
+        """view.set({
+          density: 'teacher_distorted', cluster_names: 1, cut_by: 'cluster', slice: 'cluster:1', colour: 'cluster',
+        })"""
     )
     told = {name: str(value) for name, value in page.evaluate("view.link()").items() if value is not None}
     assert told == {
         "colour": "cluster",
-        "density": "1",
+        "density": "teacher_distorted",
         "cluster_names": "1",
         "cut_by": "cluster",
         "slice": "cluster:1",
@@ -282,7 +344,7 @@ def test_clusters_that_do_not_fit_are_told(open_view, payload):
 
 def test_figure_and_numbers_carry_them(open_view, payload):
     page = show(open_view, payload)
-    page.evaluate("view.set({ density: 1, colour: 'cluster', slice: 'lost:student', pointed: 5 })")
+    page.evaluate("view.set({ density: 'student_distorted', colour: 'cluster', slice: 'lost:student', pointed: 5 })")
     page.evaluate("""() => {
       const toImage = Plotly.toImage;
       Plotly.toImage = (figure, options) => { window.asked = figure; return toImage(figure, options); };
@@ -294,6 +356,9 @@ def test_figure_and_numbers_carry_them(open_view, payload):
     assert [trace["name"] for trace in asked["data"]][-len(names) :] == names
     assert [note["text"] for note in asked["layout"]["annotations"]][: len(names)] == names
     assert len(asked["layout"]["annotations"]) == len(names) + 2, "and the arrows of the picture that is pointed at"
+    lines = next(trace for trace in asked["data"] if trace["name"] == "density")
+    assert lines["visible"]
+    np.testing.assert_array_equal(lines["x"], page.evaluate(TRACE, "density")["x"])
     with page.expect_download() as download:
         page.get_by_role("button", name="Save numbers").click()
     content = json.loads(Path(download.value.path()).read_text())
@@ -313,11 +378,12 @@ def test_a_page_of_its_own_draws_them_too(open_view, payload):
     page.evaluate(FLAT, page_modules("embeddingview")[-1])
     page.evaluate(UPDATE, payload)
     seen = [page.evaluate(PIXELS)]
-    for settings in ("{ density: 1 }", "{ cluster_names: 1 }", "{ density: 0 }", "{ cluster_names: 0 }"):
-        page.evaluate(f"view.set({settings})")
+    changes = ("density: 'teacher_clean'", "density: 'teacher_distorted'", "cluster_names: 1", "density: 'none'")
+    for settings in (*changes, "cluster_names: 0"):
+        page.evaluate(f"view.set({{ {settings} }})")
         next_frame(page)
         seen.append(page.evaluate(PIXELS))
-    assert len(set(seen)) == 4
+    assert len(set(seen)) == 5
     assert seen[0] == seen[-1]
     assert base64.b64decode(seen[0].partition(",")[2]), "there is a picture"
 
@@ -381,7 +447,7 @@ def test_a_hundred_thousand_pictures_are_thinned_in_little_memory(open_view):
     page = show(open_view, json.loads(json.dumps(scene)))
     assert "5,000 of 100,000 pictures are drawn" in page.locator(".vx-embednotes").inner_text()
     assert len(page.evaluate(TRACE, "teacher_clean")["x"]) == 5000
-    page.evaluate("view.set({ slice: 'found:student', density: 1 })")
+    page.evaluate("view.set({ slice: 'found:student', density: 'student_distorted' })")
     assert f"of its {int(values['retrieval'].sum()):,} pictures are drawn" in page.locator(".vx-selection").inner_text()
     assert len(pieces(page)[0][0]) > 100
 

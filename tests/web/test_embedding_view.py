@@ -349,7 +349,8 @@ def test_a_box_selects_pictures_in_all_views(open_view, payload):
     page.mouse.up()
     page.wait_for_function("view.state().selected")
     assert state(page, "selected") == expected
-    assert events(page, "select") == [{"indices": expected}]
+    names = [payload["pictures"]["names"][index] for index in expected]
+    assert events(page, "select") == [{"indices": expected, "names": names, "slice": None}]
     assert traces(page)["student_clean"]["selectedpoints"] == sorted({*expected, 12})
     assert len(traces(page)["arrows_student_distorted"]["x"]) == 3 * len(expected)
     text = page.locator(".vx-selection").inner_text()
@@ -362,7 +363,7 @@ def test_a_box_selects_pictures_in_all_views(open_view, payload):
     page.keyboard.press("Escape")
     assert state(page, "selected") is None
     assert traces(page)["student_clean"]["selectedpoints"] is None
-    assert events(page, "select")[-1] == {"indices": []}
+    assert events(page, "select")[-1] == {"indices": [], "names": [], "slice": None}
 
 
 # ---------------------------------------------------------------- panel and numbers

@@ -35,7 +35,7 @@ from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import CENTRED, PHOTOS, Selection, Source, load_pair, load_picture, picture_set
+from explorer_app.service.pictures import CENTRED, PHOTOS, Selection, Source, load_pair, load_picture, picture_set, title
 
 SIZES = (112, 224)
 STEPS, BATCH = 60, 8
@@ -109,6 +109,9 @@ class Run(Session):
     def learned_from(self) -> str:
         """What its pictures are called, if that is known."""
         order = _order(self.folder)
+        if "selected" in order:
+            selection = _selection(Path(order["called"]) if "called" in order else order["pictures"], order)
+            return f"{len(selection.names)} {title(selection)}"
         return str(order.get("called", order.get("pictures", "not known")))
 
     @property
@@ -423,9 +426,10 @@ def _order(folder: Path) -> dict[str, Any]:
 
 def _keep_order(folder: Path, pictures: Source, watched: Watched | None, name: str | None) -> None:
     """What is needed to load the same pictures when the run is resumed."""
-    called = {}
-    selected = {"selected": pictures.names} if isinstance(pictures, Selection) else {}
-    pictures = pictures.of if isinstance(pictures, Selection) else pictures
+    called, selected = {}, {}
+    if isinstance(pictures, Selection):
+        selected = {"selected": pictures.names, "slice": pictures.slice}
+        pictures = pictures.of
     if isinstance(pictures, Path):
         called = {"called": name or readable(pictures.name)}
         folder.mkdir()
@@ -449,7 +453,11 @@ def _load(folder: Path, order: dict[str, Any], config: ex.DistillConfig) -> tupl
 def _source(folder: Path, order: dict[str, Any]) -> Source:
     """The pictures of an order: a zip file lies beside it."""
     pictures = folder / _ZIP if order["pictures"] == _ZIP else order["pictures"]
-    return Selection(pictures, tuple(order["selected"])) if "selected" in order else pictures
+    return _selection(pictures, order) if "selected" in order else pictures
+
+
+def _selection(of: str | Path, order: dict[str, Any]) -> Selection:
+    return Selection(of, tuple(order["selected"]), order["slice"])
 
 
 RUNS = Runs()

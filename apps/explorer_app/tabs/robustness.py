@@ -141,15 +141,16 @@ def measure(
             strengths = strengths_of(question.done_here().spec, numbers(values))
             source = source_of(chosen, zipped, selected)
             images, note = picture_set(source, question.size)
+            among = picture_set(source.of, question.size)[0] if isinstance(source, Selection) else images
             taken = _taken(images, int(count))
             of, drawn = _of(question, source, count, values), 0
             made = Made(of, f"{len(taken)} {title(source)}, {question.words}")
             latest: list[Sweep] = []
             specs = tuple(damage.spec for damage in strengths.distortions)
-            key = (settings(question), len(images), taken.digest, specs)
+            key = (settings(question), len(among), taken.digest, specs)
 
             def measured(progress: Told) -> Sweep:
-                latest.extend(sweep(question, images, int(count), strengths, progress))
+                latest.extend(sweep(question, images, int(count), strengths, progress, among))
                 return latest[-1]
 
             work = Background(lambda progress: _measured.get(key, lambda: measured(progress)))
@@ -174,12 +175,21 @@ def measure_linked(link: dict[str, str] | None, *inputs: Any) -> Iterator[list[A
 
 
 def sweep(
-    question: Question, images: ex.ImageSet, count: int, strengths: Strengths, progress: Told | None = None
+    question: Question,
+    images: ex.ImageSet,
+    count: int,
+    strengths: Strengths,
+    progress: Told | None = None,
+    among: ex.ImageSet | None = None,
 ) -> Iterator[Sweep]:
-    """The sweep after each batch, of so many of the pictures."""
-    taken = _taken(images, count)
+    """The sweep after each batch, of so many of the pictures.
+
+    Args:
+        among: all pictures of which these are some, where neighbours are looked for; None for these.
+    """
+    taken, among = _taken(images, count), images if among is None else among
     # all as a gallery only if that costs nothing
-    gallery = images if len(images) <= _LARGEST_GALLERY and is_embedded(question.teacher(), images) else None
+    gallery = among if len(among) <= _LARGEST_GALLERY and is_embedded(question.teacher(), among) else None
     steps = sweep_steps(
         question.pairs(), taken, strengths, seed=question.seed, gallery=gallery, batch_size=_BATCH, progress=progress
     )
