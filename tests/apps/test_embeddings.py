@@ -84,6 +84,32 @@ def test_the_first_look_shows_all_photos_and_what_was_measured(map_page: Visit) 
     assert map_page.page.locator("#embedding-view .vx-arrow").count() <= 4, "only those of the picture that is open"
 
 
+def test_what_is_selected_on_the_map_is_offered_in_other_tabs(map_page: Visit) -> None:
+    page, said = map_page.page, map_page.page.locator("#embedding-selected")
+    page.locator("#embedding-view .vx-slice", has_text="lost by the student").click()
+    expect(said).to_contain_text("selected on the map (lost by the student)")
+    count = int(re.findall(r"(\d+) shipped photos selected", said.inner_text())[0])
+    assert page.locator("#embedding-view .vx-selection span").inner_text().startswith(f"{count} pictures selected")
+    for tab, chosen, line in (("Train", "learn-from", "run"), ("Robustness", "sweep-pictures", "sweep")):
+        map_page.open_tab(tab)
+        map_page.choose(chosen, f"selected on the map ({count} pictures)")
+        told = f"{count} shipped photos selected on the map (lost by the student)"
+        expect(page.locator(f"#{line}-mark")).to_contain_text(told, timeout=30_000)
+    expect(page.locator("#sheet-mark")).to_contain_text(told)
+    map_page.open_tab("Embeddings")
+    page.locator("#embedding-view").get_by_role("button", name="Clear", exact=True).click()
+    expect(said).to_have_text(re.compile(r"^\s*$"))
+    map_page.open_tab("Robustness")
+    expect(page.locator("#sweep-pictures input")).to_have_value("selected on the map (0 pictures)")
+    expect(page.locator("#sweep-mark")).to_contain_text("no pictures are selected on the map: select some in the Emb")
+    page.locator("#measure-sweep").click()
+    expect(page.locator("#sweep-status .notice")).to_contain_text("no pictures are selected on the map")
+    map_page.choose("sweep-pictures", "shipped photos")
+    expect(page.locator("#sweep-mark")).to_contain_text("32 shipped photos.")
+    map_page.open_tab("Embeddings")
+    map_page.settle()
+
+
 def test_a_click_on_a_point_opens_that_picture_in_the_attention_tab(map_page: Visit) -> None:
     photos = ex.load_images("photos", size=224)
     index = photos.names.index("monument/tajMahal.webp")
@@ -191,33 +217,6 @@ def test_several_students_share_one_map(browser: Browser, own_app: Served, pictu
     expect(visit.page.locator("#embedding-view")).to_contain_text("Student · distorted", timeout=60_000)
     assert not visit.complaints
     visit.close()
-
-
-def test_what_is_selected_on_the_map_is_offered_in_other_tabs(open_page: Open) -> None:
-    visit = open_page()
-    page, said = visit.page, visit.page.locator("#embedding-selected")
-    visit.open_tab("Embeddings")
-    page.wait_for_function(PLOTTED, timeout=60_000)
-    page.locator("#embedding-view .vx-slice", has_text="lost by the student").click()
-    expect(said).to_contain_text("selected on the map (lost by the student)")
-    count = int(re.findall(r"(\d+) shipped photos selected", said.inner_text())[0])
-    assert page.locator("#embedding-view .vx-selection span").inner_text().startswith(f"{count} pictures selected")
-    for tab, chosen, line in (("Train", "learn-from", "run"), ("Robustness", "sweep-pictures", "sweep")):
-        visit.open_tab(tab)
-        visit.choose(chosen, f"selected on the map ({count} pictures)")
-        told = f"{count} shipped photos selected on the map (lost by the student)"
-        expect(page.locator(f"#{line}-mark")).to_contain_text(told, timeout=30_000)
-    expect(page.locator("#sheet-mark")).to_contain_text(told)
-    visit.open_tab("Embeddings")
-    page.locator("#embedding-view").get_by_role("button", name="Clear", exact=True).click()
-    expect(said).to_have_text(re.compile(r"^\s*$"))
-    visit.open_tab("Robustness")
-    expect(page.locator("#sweep-pictures input")).to_have_value("selected on the map (0 pictures)")
-    expect(page.locator("#sweep-mark")).to_contain_text("no pictures are selected on the map: select some in the Emb")
-    page.locator("#measure-sweep").click()
-    expect(page.locator("#sweep-status .notice")).to_contain_text("no pictures are selected on the map")
-    visit.choose("sweep-pictures", "shipped photos")
-    expect(page.locator("#sweep-mark")).to_contain_text("32 shipped photos.")
 
 
 # ---------------------------------------------------------------- Robustness

@@ -214,7 +214,7 @@ def test_a_selection_is_learned_from_again_after_a_stop_and_by_a_repeated_run(ma
     assert (again.state, len(again.history)) == ("finished", 8)
     assert read_card(again.folder)["data"]["pictures"] == 3, "one of the four is held out"
     assert again.learned_from == "4 pictures of mine.zip selected on the map (lost by the student)"
-    repeated = wait(manager.repeat(run.name, lambda config: replace(config, seed=1)), ended)
+    repeated = wait(manager.repeat(run.name, lambda config: replace(config, steps=1)), ended)
     assert (repeated.state, repeated.learned_from) == ("finished", again.learned_from)
     assert read_card(repeated.folder)["data"]["pictures"] == 3
 

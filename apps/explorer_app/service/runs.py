@@ -35,7 +35,16 @@ from explorer_app.service.cores import CORES, each
 from explorer_app.service.errors import in_words
 from explorer_app.service.housekeeping import give_memory_back
 from explorer_app.service.limits import LIMITS
-from explorer_app.service.pictures import CENTRED, PHOTOS, Selection, Source, load_pair, load_picture, picture_set, title
+from explorer_app.service.pictures import (
+    CENTRED,
+    PHOTOS,
+    Selection,
+    Source,
+    load_pair,
+    load_picture,
+    picture_set,
+    title,
+)
 
 SIZES = (112, 224)
 STEPS, BATCH = 60, 8
