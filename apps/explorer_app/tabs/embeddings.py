@@ -58,8 +58,8 @@ Point at a picture to see its neighbours in each view; click it to open it in th
 the clean teacher, found in feature space; lines of equal density can be drawn of any view: the cloud of the distorted
 teacher collapses, and that of the student spreads again. Slices tell which pictures suffer, and a press on one selects
 them, as do box and lasso; what is selected can be **measured in the Robustness tab and learned from in the Train tab**,
-where it is in the list of pictures. Several
-students (*Models: more students*) share one map, each with a mark and a colour of its own.
+where it is in the list of pictures. Several students (*Models: more students*) share one map, each with a mark and a
+colour of its own.
 """
 FEATURES: list[tuple[str, Kind]] = [
     ("global embedding", "embedding"),
