@@ -73,7 +73,7 @@ AS_IT_COMES = (PHOTOS, "embedding", 11, "pca", 2)
 _projections: dict[str, BoundedCache[Projection]] = {name: BoundedCache(16, lambda _: 1) for _, name in METHODS}
 _TAKEN = "they can be chosen in the tabs Robustness (Pictures) and Train (Learn from)."
 _WATCH_SECONDS = 0.4
-_MOST_PICTURES = 5000
+_MOST_PICTURES = 10000
 
 
 def build(page: Page) -> Follows:
