@@ -35,6 +35,7 @@ from explorer.cli import (
 )
 from explorer.cli.parts import PROGRAM, Command
 from explorer.errors import is_for_users, one_line
+from explorer.system.threads import wait_briefly
 from explorer.version import __version__
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -42,6 +43,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (None: that of the process) and return its exit code."""
+    wait_briefly()
     _mend_streams()
     over = "\r\033[K" if sys.stderr.isatty() else ""  # the line of `progress` may stand there
     logging.basicConfig(format=f"{over}{PROGRAM}: %(message)s", level=logging.WARNING)

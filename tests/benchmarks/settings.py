@@ -1,12 +1,16 @@
 """What makes forward passes and training faster, and what does not: settings of torch, and how pictures are read."""
 
 import copy
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import safetensors.torch
 import torch
@@ -18,6 +22,7 @@ from timing import Case, paired, stopwatch
 import explorer as ex
 from explorer.models import backbones
 from explorer.system.files import asset_path
+from explorer.system.threads import SPINS
 from explorer.training import distillation
 
 BASELINE = "as the library does it: float32, no_grad"
@@ -28,6 +33,26 @@ DRAWN = "parameters drawn, then loaded over"
 ALL_CORES = "each with all cores"
 MEGAPIXELS = (4000, 3000)
 TOGETHER = 3
+WAITING = {
+    "as libgomp does it": {},
+    f"GOMP_SPINCOUNT={SPINS}, as the app and the command line do it": {"GOMP_SPINCOUNT": SPINS},
+    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+PASSES = """
+import statistics, sys, time
+import torch
+import explorer as ex
+name, size, passes = sys.argv[1], *map(int, sys.argv[2:])
+backbone = ex.load_backbone(name, image_size=size, source="random", device="cpu")
+image, seconds = torch.rand(1, 3, size, size), []
+backbone.trace(image)
+began = time.process_time()
+for _ in range(passes):
+    start = time.perf_counter()
+    backbone.trace(image)
+    seconds.append(time.perf_counter() - start)
+print(1000 * statistics.median(seconds), 1000 * (time.process_time() - began) / passes)
+"""
 
 
 def run(quick: bool) -> Section:
@@ -40,10 +65,10 @@ def run(quick: bool) -> Section:
             "torch.compile has compiled before the clock starts. *Training* is `explorer.distill`, three levels, from "
             "record to record after every picture was met; the pictures are photos of the project enlarged to "
             f"{MEGAPIXELS[0]} x {MEGAPIXELS[1]} px JPEGs, as a phone makes them. *Two at once* are two threads that "
-            f"look at {TOGETHER} pictures each, one at a time, with all attention. *Loading* is `load_backbone` from a "
-            "file in the disk's cache."
+            f"look at {TOGETHER} pictures each, one at a time, with all attention. *How threads wait* is `trace` "
+            "in new processes, in turns. *Loading* is `load_backbone` from a file in the disk's cache."
         ),
-        tables=(_forward(case, quick), _together(case), _loading(case), _training(case, quick)),
+        tables=(_forward(case, quick), _together(case), _waiting(case, quick), _loading(case), _training(case, quick)),
     )
 
 
@@ -101,6 +126,43 @@ def _together(case: Case) -> Table:
         "one after the other, with all": lambda: [look(cores) for _ in range(2)],
     }
     return _table(f"Two at once: {case.label}", ways, ALL_CORES, case, 2 * TOGETHER)
+
+
+def _waiting(case: Case, quick: bool) -> Table:
+    """Each measurement in a process of its own, as libgomp reads its settings once; in turns."""
+    rounds, passes = (1, 3) if quick else (3, 15)
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in WAITING}
+    for _ in range(rounds):
+        for name, variables in WAITING.items():
+            alone = _passes_of(case, passes, variables)
+            with _busy(os.cpu_count() or 1):
+                found[name].append((*alone, *_passes_of(case, passes, variables)))
+    rows = [(name, *(median(column) for column in zip(*each, strict=True))) for name, each in found.items()]
+    return Table(
+        title=f"How threads wait: {case.label}, one picture, alone and beside a busy process for each core",
+        columns=("way", "ms", "processor's ms", "ms beside others", "processor's ms beside others"),
+        rows=tuple(rows),
+    )
+
+
+def _passes_of(case: Case, passes: int, variables: dict[str, str]) -> tuple[float, float]:
+    """Median milliseconds of a pass, and mean milliseconds of processor time."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", PASSES, case.name, str(case.image_size), str(passes)]
+    done = subprocess.run(command, env=inherited | variables, capture_output=True, text=True, check=True)
+    milliseconds, busy = map(float, done.stdout.split())
+    return milliseconds, busy
+
+
+@contextmanager
+def _busy(count: int) -> Iterator[None]:
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def _loading(case: Case) -> Table:
