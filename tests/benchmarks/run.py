@@ -17,7 +17,7 @@ from report import Section, made_by, markdown, section_markdown, sections_of
 from timing import in_fresh_process
 
 NAMES = ("capture", "memory", "latency", "imports", "distillation", "extraction", "settings", "corruptions")
-NAMES += ("checkpointing", "rivals", "projection", "growth", "many", "app")
+NAMES += ("checkpointing", "rivals", "lightly", "projection", "growth", "many", "app")
 
 
 def main() -> None:
