@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a dozen interpreters, which a busy machine is slow at
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
-NAMES = ("capture", "imports", "distillation", "extraction", "rivals", "growth")
+NAMES = ("capture", "imports", "distillation", "extraction", "rivals", "lightly", "growth")
 BLOCKS = 6  # of timm's test_vit
 
 
@@ -110,6 +111,13 @@ def test_rivals_are_measured_where_they_are_installed(report: dict[str, Any]) ->
         missing = package in table["notes"][0]
         assert missing != (way in maps)
         assert missing or next(row[2] for row in table["rows"] if row[0] == way) < 1e-6, "the same as ours"
+
+
+def test_lightly_train_is_measured_where_its_environment_is_named(report: dict[str, Any]) -> None:
+    (table,) = report["lightly"]
+    named = bool(os.environ.get("LIGHTLY"))
+    assert [row[0] for row in table["rows"]] == (["three levels", "lightly-train"] if named else [])
+    assert ("LIGHTLY" in table["notes"][0], "Aim: " in table["notes"][0]) == (not named, named)
 
 
 def test_growth_is_told_as_a_power(report: dict[str, Any]) -> None:

@@ -82,12 +82,13 @@ def run(quick: bool) -> Section:
             "of the similarities of patches within a picture, after linear heads. Nothing in it distorts the student's "
             "picture alone: *noise for its student* adds the same noise by a hook of ours on its patch embedding. "
             "*its own drop path*: its student leaves 5 of 16 pictures out of each block unless told otherwise; "
-            "elsewhere that is off, as in ours.\n\n"
+            "elsewhere that is off, as in ours. Ours keeps decoded pictures, theirs decodes them at each visit.\n\n"
             "*ms a step*: median of the second half of a run's steps, without its last, so that neither start nor "
             f"checkpoints count; median of all rounds. *speed*: pictures a second over those of *{THEIRS}* in the same "
             "round. *start* and *peak MiB*: resident memory of the whole process, imports included, before the run "
             "begins and at its highest. *CLS cosine*: of the student on the held-out photos with that distortion to "
-            "the teacher on the clean ones, mean. Weights are the pinned pretrained ones: with random ones it is "
+            "the teacher on the clean ones, mean; *with head*: after the head that the package trains along, begins at "
+            "random and does not export. Weights are the pinned pretrained ones: with random ones it is "
             "1.000 before any step. The environment is named by the variable LIGHTLY "
             "(`tests/benchmarks/lightly.py` says how to make it)."
         ),
@@ -96,28 +97,26 @@ def run(quick: bool) -> Section:
 
 
 def _table(task: Task, python: str | None, quick: bool) -> Table:
-    rows: list[tuple[str | float, ...]] = []
+    rows: list[tuple[str | float | None, ...]] = []
     note = "Not measured: the variable LIGHTLY names no python that has lightly-train."
     if python:
         rows, note = _measured(task, python, (LEVELS, THEIRS) if quick else (*OURS, *OTHERS))
     return Table(
         title=f"{task.label}, batch {task.batch}, all weights, {task.steps} steps",
-        columns=("run", "ms a step", "images/s", "speed", "start MiB", "peak MiB", "CLS cosine"),
+        columns=("run", "ms a step", "images/s", "speed", "start MiB", "peak MiB", "CLS cosine", "with head"),
         rows=tuple(rows),
         notes=(note,),
     )
 
 
-def _measured(task: Task, python: str, ways: tuple[str, ...]) -> tuple[list[tuple[str | float, ...]], str]:
+def _measured(task: Task, python: str, ways: tuple[str, ...]) -> tuple[list[tuple[str | float | None, ...]], str]:
     """All rows, and what is to be said below them."""
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
-        before, embedding = in_fresh_process(_begin, task, Path(folder))
+        before = in_fresh_process(_begin, task, Path(folder))
         works = {way: partial(_one, task, python, way, Path(folder), found[way]) for way in ways}
         timings = paired(works, baseline=THEIRS, rounds=task.rounds, warmup=0)
     theirs = found[THEIRS][0]
-    furthest = max(abs(a - b) for a, b in zip(theirs["embedding"], embedding, strict=True))
-    assert furthest < 1e-3, f"not the same model: embeddings differ by up to {furthest}"
     rows = [(way, *_numbers(task, timings[way], found[way])) for way in ways]
     versions = ", ".join(f"{name} {number}" for name, number in theirs["versions"].items())
     ratio = _speed(timings[LEVELS])
@@ -128,10 +127,11 @@ def _measured(task: Task, python: str, ways: tuple[str, ...]) -> tuple[list[tupl
     )
 
 
-def _numbers(task: Task, timing: Timing, found: list[dict[str, Any]]) -> tuple[float, ...]:
+def _numbers(task: Task, timing: Timing, found: list[dict[str, Any]]) -> tuple[float | None, ...]:
     memory = (median(one[key] for one in found) for key in ("start_mib", "peak_mib"))
     rate = 1000 * task.batch / timing.median_ms
-    return timing.median_ms, rate, _speed(timing), *memory, mean(one["cosine"] for one in found)
+    plain, headed = zip(*(one["cosines"] for one in found), strict=True)
+    return timing.median_ms, rate, _speed(timing), *memory, mean(plain), None if None in headed else mean(headed)
 
 
 def _speed(timing: Timing) -> float:
@@ -142,7 +142,7 @@ def _one(task: Task, python: str, way: str, folder: Path, found: list[dict[str, 
     """One run in a process of its own; the seconds that a step takes."""
     out = Path(tempfile.mkdtemp(dir=folder))
     told = in_fresh_process(_ours, task, OURS[way], out) if way in OURS else _theirs(task, python, OTHERS[way], out)
-    told["cosine"] = in_fresh_process(_cosine, task, out / "student.safetensors", folder / HELD_OUT)
+    told["cosines"] = in_fresh_process(_cosines, task, out / "student.safetensors", folder / HELD_OUT)
     found.append(told)
     seconds = [after - before for before, after in pairwise(told["ticks"])]
     return median(seconds[task.steps // 2 : -1])
@@ -188,25 +188,25 @@ def _theirs(task: Task, python: str, options: dict[str, Any], out: Path) -> dict
     return told
 
 
-def _begin(task: Task, folder: Path) -> tuple[float, list[float]]:
-    """Write what theirs needs; the cosine before training, and the embedding of a fixed picture."""
+def _begin(task: Task, folder: Path) -> float:
+    """Write what theirs needs; the cosine before training."""
     import torch
 
     _share_out(folder)
     teacher, weights = _teacher(task), folder / "teacher.safetensors"
     _save(teacher, weights)
-    about = {"weights": str(weights), "photos": str(folder / PHOTOS), "mean": teacher.mean, "std": teacher.std}
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
-    size = task.image_size
-    picture = torch.linspace(-1, 1, 3 * size * size).view(1, 3, size, size)
     module: Any = teacher.module
+    picture = torch.linspace(-1, 1, 3 * task.image_size**2).view(1, 3, task.image_size, task.image_size)
     with torch.no_grad():
         embedding = module.forward_head(module.forward_features(picture), pre_logits=True)[0].tolist()
-    return _cosine(task, weights, folder / HELD_OUT), embedding
+    about = {"weights": str(weights), "embedding": embedding, "mean": teacher.mean, "std": teacher.std}
+    (folder / "about.json").write_text(json.dumps({**about, "photos": str(folder / PHOTOS)}), encoding="utf-8")
+    return _cosines(task, weights, folder / HELD_OUT)[0]
 
 
-def _cosine(task: Task, file: Path, held_out: Path) -> float:
-    """Of the class token's embeddings: the student's of distorted photos, the teacher's of clean ones; their mean."""
+def _cosines(task: Task, file: Path, held_out: Path) -> tuple[float, float | None]:
+    """Of the class token's embeddings: the student's of distorted photos, the teacher's of clean ones; their mean. And
+    the same through the head that lies beside the student, if one does."""
     import torch
     from safetensors.torch import load_file
 
@@ -217,9 +217,14 @@ def _cosine(task: Task, file: Path, held_out: Path) -> float:
     student.module.load_state_dict(load_file(file))
     photos = ex.load_images(held_out, size=task.image_size)
     clean = torch.stack([photos[place][0] for place in range(len(photos))])
-    distorted = ex.distortion(DISTORTION)(clean, seed=0)
-    seen = (backbone.trace(images).embedding for backbone, images in ((teacher, clean), (student, distorted)))
-    return float(metrics.cosine(*seen).mean())
+    target = teacher.trace(clean).embedding
+    embedding = student.trace(ex.distortion(DISTORTION)(clean, seed=0)).embedding
+    plain = float(metrics.cosine(target, embedding).mean())
+    head = file.with_name("head.safetensors")
+    if not head.exists():
+        return plain, None
+    headed = torch.nn.functional.linear(embedding, **load_file(head))
+    return plain, float(metrics.cosine(target, headed).mean())
 
 
 def _teacher(task: Task) -> "ex.Backbone":

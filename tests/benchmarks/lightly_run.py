@@ -1,10 +1,10 @@
 """Distillation by `lightly-train`, run by the python of its own environment, see `lightly`.
 
 Enters: a JSON file with the folder of photos, the weights that teacher and student begin with, and the settings.
-Leaves, in the same folder, "student.safetensors" under timm's names and "told.json": when each step ended, memory, and
-the class token's embedding of one fixed picture before training. It is the DINOv2 model of the package, whose global
-embedding is the class token; of a timm ViT the package takes the mean of the patches. Python's -I has to be given: the
-folder of this file holds another module of the name `lightly`.
+Leaves, in the same folder, "student.safetensors" under timm's names, "head.safetensors", the linear head between its
+class token and the teacher's, and "told.json": when each step ended, and memory. The model is the package's own DINOv2,
+whose global embedding is the class token; of a timm ViT the package takes the mean of the patches. Python's -I has to
+be given: the folder of this file holds another module of the name `lightly`.
 """
 
 import json
@@ -36,16 +36,19 @@ def main(file: Path) -> None:
     task = json.loads(file.read_text(encoding="utf-8"))
     student, weights = _student(task), file.with_name("teacher.pth")
     torch.save(student.state_dict(), weights)
-    told = {"embedding": _embedding(student, task["image_size"]), "threads": torch.get_num_threads()}
+    _check_same(student, task)
     if task["noise"]:
         scale = task["noise"] / torch.tensor(task["std"]).view(3, 1, 1)
         student.patch_embed.register_forward_pre_hook(partial(_noisy, scale))
     start, ticks = settled(), [time.perf_counter()]
     register_optimizer_step_post_hook(lambda *_: ticks.append(time.perf_counter()))
     _pretrain(task, student, weights, file.parent / "run")
-    told |= {"ticks": ticks, "start_mib": start, "peak_mib": high_water()}
+    told = {"ticks": ticks, "start_mib": start, "peak_mib": high_water(), "threads": torch.get_num_threads()}
     told["versions"] = {name: version(name) for name in ("lightly-train", "torch")}
     save_file({k: v for k, v in student.state_dict().items() if k != ONLY_THERE}, file.with_name("student.safetensors"))
+    kept = torch.load(file.parent / "run" / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    head = {name: kept[f"student_projection_head_global.{name}"] for name in ("weight", "bias")}
+    save_file(head, file.with_name("head.safetensors"))
     file.with_name("told.json").write_text(json.dumps(told), encoding="utf-8")
 
 
@@ -77,16 +80,19 @@ def _pretrain(task: dict[str, Any], student: nn.Module, weights: Path, out: Path
         accelerator="cpu",
         precision="32-true",
         float32_matmul_precision="highest",
-        callbacks={"model_checkpoint": None},
+        callbacks={"model_checkpoint": {"every_n_train_steps": task["steps"], "save_weights_only": True}},
         transform_args={"image_size": (size, size), "normalize": {"mean": task["mean"], "std": task["std"]}},
         trainer_args={"max_steps": task["steps"]},
     )
 
 
 @torch.no_grad()
-def _embedding(module: nn.Module, size: int) -> list[float]:
+def _check_same(module: nn.Module, task: dict[str, Any]) -> None:
+    """Of one picture both programs' models give the same embedding of the class token."""
+    size = task["image_size"]
     picture = torch.linspace(-1, 1, 3 * size * size).view(1, 3, size, size)
-    return module.eval()(picture)[0].tolist()
+    difference = (module.eval()(picture)[0] - torch.tensor(task["embedding"])).abs().max()
+    assert difference < 1e-3, f"not the same model: embeddings differ by up to {difference}"
 
 
 def _noisy(scale: Tensor, module: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
