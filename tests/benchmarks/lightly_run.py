@@ -43,6 +43,7 @@ def main(file: Path) -> None:
     start, ticks = settled(), [time.perf_counter()]
     register_optimizer_step_post_hook(lambda *_: ticks.append(time.perf_counter()))
     _pretrain(task, student, weights, file.parent / "run")
+    assert student.training, "no noise and no drop path otherwise"
     told = {"ticks": ticks, "start_mib": start, "peak_mib": high_water(), "threads": torch.get_num_threads()}
     told["versions"] = {name: version(name) for name in ("lightly-train", "torch")}
     save_file({k: v for k, v in student.state_dict().items() if k != ONLY_THERE}, file.with_name("student.safetensors"))
@@ -93,6 +94,7 @@ def _check_same(module: nn.Module, task: dict[str, Any]) -> None:
     picture = torch.linspace(-1, 1, 3 * size * size).view(1, 3, size, size)
     difference = (module.eval()(picture)[0] - torch.tensor(task["embedding"])).abs().max()
     assert difference < 1e-3, f"not the same model: embeddings differ by up to {difference}"
+    module.train()  # Lightning trains a module in the mode that it comes in
 
 
 def _noisy(scale: Tensor, module: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
