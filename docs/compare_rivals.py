@@ -35,6 +35,7 @@ from results_report import (
     GLOBAL,
     HEAD,
     HERE,
+    JOINED,
     ORACLE,
     OURS,
     PROBES,
@@ -71,6 +72,7 @@ LOSSES: dict[str, dict[str, float]] = {
     OURS: {},
     GLOBAL: {"patch": 0.0, "attention": 0.0},
     CONTRASTIVE: {"cls": 0.0, "patch": 0.0, "attention": 0.0, "contrastive": 1.0},
+    JOINED: {"contrastive": 1.0},
 }
 
 Right = dict[str, str]
@@ -240,7 +242,7 @@ class Lab:
             yield from self._student(data, "s14", kind, OURS, 0, damages)
             for damage in damages:
                 yield self._restored(data, "s14", BLIND, damage)
-            for row in (GLOBAL, CONTRASTIVE):
+            for row in (GLOBAL, CONTRASTIVE, JOINED):
                 yield from self._student(data, "s14", kind, row, 0, damages)
         searches = [self._search(data, rate) for rate in RATES]
         yield from searches

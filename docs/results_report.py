@@ -27,6 +27,7 @@ CEILING, FLOOR, OURS = "clean teacher", "frozen + probe", "three-level student"
 BLIND, ORACLE = "blind restoration + probe", "oracle restoration + probe"
 HEAD, FINETUNED = "fine-tuned, own head", "fine-tuned + probe"
 GLOBAL, CONTRASTIVE = "global-level student", "contrastive student"
+JOINED = "three levels + contrastive student"  # ours with a term of one of the rivals: apart, and not the method's
 RIVALS = {"s14": (FLOOR, BLIND, HEAD, FINETUNED, GLOBAL, CONTRASTIVE), "clip-b16": (FLOOR, BLIND, GLOBAL)}
 SHORT = {
     FLOOR: "frozen",
@@ -36,6 +37,7 @@ SHORT = {
     GLOBAL: "global level",
     CONTRASTIVE: "contrastive",
     OURS: "**three levels**",
+    JOINED: "*three levels + contrastive*",
     ORACLE: "*oracle restoration*",
     CEILING: "*clean teacher*",
 }
@@ -57,8 +59,11 @@ NAMES = dict(
 )
 INKS = dict(
     zip(
-        (FLOOR, BLIND, HEAD, FINETUNED, GLOBAL, CONTRASTIVE, OURS, ORACLE),
-        (COLOURS["teacher"], "#56B4E9", "#bbbbbb", "#777777", "#CC79A7", "#E69F00", COLOURS["student"], "#56B4E9"),
+        (FLOOR, BLIND, HEAD, FINETUNED, GLOBAL, CONTRASTIVE, OURS, JOINED, ORACLE),
+        (
+            *(COLOURS["teacher"], "#56B4E9", "#bbbbbb", "#777777", "#CC79A7", "#E69F00"),
+            *(COLOURS["student"], COLOURS["student"], "#56B4E9"),
+        ),
         strict=True,
     )
 )
@@ -132,10 +137,10 @@ class Results:
     ) -> dict[int, np.ndarray]:
         return self.answers.get((data, backbone, row, damage, f"{fraction:g}", probe), {})
 
-    def cells(self, data: str, backbone: str) -> "list[Cell]":
+    def cells(self, data: str, backbone: str, ours: str = OURS) -> "list[Cell]":
         """All of them, whether something was run or not: those of one share of labels and one probe together."""
         return [
-            Cell(self, data, backbone, damage, fraction, probe)
+            Cell(self, data, backbone, damage, fraction, probe, ours)
             for fraction in FRACTIONS
             for probe in PROBES
             for damage in DAMAGES
@@ -152,6 +157,7 @@ class Cell:
     damage: str
     fraction: float
     probe: str
+    ours: str = OURS
 
     @cached_property
     def ceiling(self) -> float | None:
@@ -178,7 +184,7 @@ class Cell:
 
     def against(self, row: str | None) -> PairedDifference | None:
         """Ours minus a row, picture by picture."""
-        ours, theirs = self.right(OURS), None if row is None else self.right(row)
+        ours, theirs = self.right(self.ours), None if row is None else self.right(row)
         return None if ours is None or theirs is None else compare_paired(ours, theirs)
 
     @cached_property
@@ -189,7 +195,7 @@ class Cell:
     @property
     def gap_closed(self) -> float | None:
         """None where something was not run, or where the damage costs nothing."""
-        floor, ours = self.accuracy(FLOOR), self.accuracy(OURS)
+        floor, ours = self.accuracy(FLOOR), self.accuracy(self.ours)
         if floor is None or ours is None or self.ceiling is None or self.ceiling <= floor:
             return None
         return (ours - floor) / (self.ceiling - floor)
@@ -204,9 +210,11 @@ def _report(found: Results) -> str:
     if reading.is_file():  # written by hand, from the numbers
         parts.append(reading.read_text(encoding="utf-8"))
     cells = {pair: found.cells(*pair) for pair in SHOWN}
+    joined = {pair: found.cells(*pair, ours=JOINED) for pair in SHOWN}
     parts += [
-        _verdicts(cells),
+        _verdicts(cells, "Ahead, level, behind", "Our student against the best rival of each cell"),
         _each_rival(cells),
+        _verdicts(joined, "The same with a contrastive term", f"The row *{JOINED}* against the same best rivals"),
         "![Accuracy of each row under each damage, with intervals](results.png)\n",
         *(_section(pair, cells[pair], fraction, probe) for pair in SHOWN for fraction in FRACTIONS for probe in PROBES),
         *(_clean(found, *pair) for pair in SHOWN),
@@ -234,10 +242,10 @@ def _hours(found: Results) -> dict[str, float]:
     return {name: unit["cpu_seconds"] / 3600 for name, unit in found.kept["units"].items()}
 
 
-def _verdicts(cells: "dict[tuple[str, str], list[Cell]]") -> str:
+def _verdicts(cells: "dict[tuple[str, str], list[Cell]]", title: str, what: str) -> str:
     lines = [
-        "## Ahead, level, behind\n",
-        "Our student against the best rival of each cell; *gap closed* is the median over cells.\n",
+        f"## {title}\n",
+        f"{what}; *gap closed* is the median over cells.\n",
         "| | labels | probe | cells | ahead | level | behind | gap closed |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
@@ -284,8 +292,8 @@ def _section(pair: tuple[str, str], cells: "list[Cell]", fraction: float, probe:
     lines = [
         f"## {_title(*pair)}: {fraction:.0%} of the labels, {probe} probe\n",
         f"| | {' | '.join(SHORT[row] for row in rows)} | ours - best rival | verdict | gap closed | "
-        f"{SHORT[ORACLE]} | {SHORT[CEILING]} |",
-        "|---|" + "---:|" * len(rows) + "---:|---|---:|---:|---:|",
+        f"{SHORT[JOINED]} | {SHORT[ORACLE]} | {SHORT[CEILING]} |",
+        "|---|" + "---:|" * len(rows) + "---:|---|---:|---:|---:|---:|",
     ]
     part = [cell for cell in cells if (cell.fraction, cell.probe) == (fraction, probe)]
     if not any(cell.accuracy(row) is not None for cell in part for row in rows):
@@ -294,7 +302,7 @@ def _section(pair: tuple[str, str], cells: "list[Cell]", fraction: float, probe:
         accuracies = [_accuracy(cell, row) for row in rows]
         gap = "" if cell.gap_closed is None else f"{cell.gap_closed:.0%}"
         ceiling = NOT_RUN if cell.ceiling is None else f"*{cell.ceiling:.3f}*"
-        ends = [*_difference(cell), gap, _accuracy(cell, ORACLE), ceiling]
+        ends = [*_difference(cell), gap, _accuracy(cell, JOINED), _accuracy(cell, ORACLE), ceiling]
         lines.append(f"| {NAMES[cell.damage]} | {' | '.join((*accuracies, *ends))} |")
     return "\n".join(lines) + "\n"
 
@@ -305,7 +313,9 @@ def _accuracy(cell: Cell, row: str) -> str:
         return NOT_RUN
     text = f"{accuracy:.3f}" + (f" ± {statistics.stdev(seeds):.3f}" if len(seeds) > 1 else "")
     known = [cell.accuracy(other) or 0.0 for other in (*rivals(cell.backbone, cell.probe), OURS)]
-    return f"*{text}*" if row == ORACLE else f"**{text}**" if cell.decided and accuracy == max(known) else text
+    return (
+        f"*{text}*" if row in (JOINED, ORACLE) else f"**{text}**" if cell.decided and accuracy == max(known) else text
+    )
 
 
 def _difference(cell: Cell) -> tuple[str, str]:
@@ -382,8 +392,8 @@ def _table(found: Results, file: Path) -> None:
             right = np.mean(list(seeds.values()), axis=0)
             numbers = (right.mean(), *bootstrap_interval(right))
             line = [data, backbone, row, damage, fraction, probe, len(seeds), len(right), *map(_rounded, numbers)]
-            cell = Cell(found, data, backbone, damage, float(fraction), probe)
-            if row == OURS and cell.decided is not None:
+            cell = Cell(found, data, backbone, damage, float(fraction), probe, row)
+            if row in (OURS, JOINED) and cell.decided is not None:
                 paired = cell.decided
                 line += [cell.best_rival, *map(_rounded, (paired.difference, paired.low, paired.high)), paired.verdict]
             writer.writerow(line)
