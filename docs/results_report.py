@@ -431,7 +431,7 @@ def _draw(ax: Any, cells: "list[Cell]") -> None:
             low, high = bootstrap_interval(right)
             x = number + 0.11 * (place - (len(INKS) - 1) / 2)
             ax.plot([x, x], [low, high], color=INKS[row], lw=1.2, alpha=0.6)
-            face = "white" if row == ORACLE else INKS[row]
+            face = "white" if row in (JOINED, ORACLE) else INKS[row]
             ax.plot(
                 x, right.mean(), "o", ms=4.5, color=INKS[row], mfc=face, label=row if row != ORACLE else f"{row} (told)"
             )
