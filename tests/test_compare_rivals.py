@@ -60,7 +60,7 @@ def first(count: int) -> np.ndarray:
 
 def kept(report: ModuleType) -> dict[str, Any]:
     """One whole cell, one that lacks a rival, and nothing else."""
-    rows = {row: 10 + place for place, row in enumerate(report.RIVALS["s14"])} | {report.ORACLE: 55}
+    rows = {row: 10 + place for place, row in enumerate(report.RIVALS["s14"])} | {report.JOINED: 30, report.ORACLE: 55}
     right = {
         report.key_of("caltech101", "s14", row, NOISE, 1.0, "linear", 0): bits(first(n)) for row, n in rows.items()
     }
@@ -81,13 +81,14 @@ def test_the_report_says_what_is_decided_and_what_was_not_run(report: ModuleType
     found = [line for line in lines if line.startswith("| noise 0.3 ")]
     assert found[0] == (
         "| noise 0.3 | 0.167 | 0.183 | 0.200 | 0.217 | 0.233 | 0.250 | **0.700 ± 0.033** "
-        f"| +0.450 [{best.low:+.3f}, {best.high:+.3f}] (contrastive) | ahead | 80% | *0.917* | *0.833* |"
+        f"| +0.450 [{best.low:+.3f}, {best.high:+.3f}] (contrastive) | ahead | 80% | *0.500* | *0.917* | *0.833* |"
     )
     assert found[1] == (
         "| noise 0.3 | 0.683 | not run yet | not run yet | not run yet | not run yet | not run yet | 0.700 ± 0.033 "
-        "|  | not decided yet |  | not run yet | not run yet |"
+        "|  | not decided yet |  | not run yet | not run yet | not run yet |"
     )
     assert "| Caltech-101, `s14` | 100% | linear | 1 of 8 | 1 | 0 | 0 | 80% |" in lines
+    assert "| Caltech-101, `s14` | 100% | linear | 1 of 8 | 1 | 0 | 0 | 50% |" in lines, "the row apart, too"
     assert "| CIFAR-10, `s14` | 100% | linear | not run yet |  |  |  |  |" in lines
     assert "| frozen + probe | 1 / 1 / 0 | not run yet | not run yet |" in lines
     assert (
@@ -98,7 +99,8 @@ def test_the_report_says_what_is_decided_and_what_was_not_run(report: ModuleType
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "results.json").read_text()) == kept(report)
     with (tmp_path / "results.csv").open(encoding="utf-8") as file:
-        (ours,) = (row for row in csv.DictReader(file) if row["verdict"])
+        joined, ours = (row for row in csv.DictReader(file) if row["verdict"])
+    assert joined["row"] == report.JOINED
     assert (ours["row"], ours["seeds"], ours["accuracy"], ours["best_rival"]) == (
         *("three-level student", "3", "0.7000"),
         "contrastive student",

@@ -13,7 +13,7 @@ from explorer.system.threads import SPINS
 ROOT = Path(__file__).parents[2]
 ASK = "import json, os; print(json.dumps([os.environ.get(name) for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')]))"
 COMMAND = f"from explorer.cli.main import main; main(['--version']); {ASK}"
-APP = f"import runpy; runpy.run_path('apps/compare.py', run_name='app'); {ASK}"
+APP = f"import runpy, sys; sys.path.insert(0, 'apps'); runpy.run_path('apps/compare.py', run_name='app'); {ASK}"
 LIBRARY = f"import torch; from explorer.system.threads import wait_briefly; wait_briefly(); {ASK}"
 
 

@@ -139,7 +139,8 @@ def test_attention_and_pca_modes(open_view, patches):
         pane["rows"] = pane["pca"] = None
     page.evaluate("(payload) => view.update(payload)", bare)
     assert page.evaluate("view.state().mode") == "similarity"
-    assert page.locator("select[name=mode] option:disabled").count() == 2
+    disabled = page.locator("select[name=mode] option:disabled").evaluate_all("(all) => all.map((each) => each.value)")
+    assert disabled == ["attention", "pca", "classes"]
 
 
 # ---------------------------------------------------------------- patches: pointing, pinning, layers

@@ -24,7 +24,7 @@ def test_rows_are_gone_on_with_after_a_kill(tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-import tests.system.test_tables as here
+import tests.system.test_filling as here
 table = here.Table(Path({str(tmp_path)!r}), 10)
 table.begin(here.values(range(1)))
 table.write(range(2, 5), here.values(range(2, 5)))
