@@ -2,7 +2,8 @@
 
 Between two parallel pieces of work OpenMP's threads spin, for milliseconds, to be quick when the next one comes. Where
 other work wants the same cores, a thread then burns its time slice while the one that it waits for is not even running:
-a forward pass on two cores beside two busy processes took ten times as long, and ten times the processor's time.
+on two cores beside two busy processes, a trace took 2.2 times as long, and 2.3 times the processor's time
+(docs/settings.md, "How threads wait").
 """
 
 import os
