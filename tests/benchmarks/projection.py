@@ -11,6 +11,7 @@ from timing import in_fresh_process, paired, stopwatch
 
 DIM, CLASSES = 384, 20
 SIZES = (300, 1_000, 3_000)
+MANY, NEAR = 10_000, 15
 OURS, BARE = "ex.project", "bare"
 
 
@@ -25,6 +26,7 @@ def run(quick: bool) -> Section:
             rows=tuple(first),
         ),
         *(in_fresh_process(_later, method, sizes, 1 if quick else 3) for method in ("pca", "umap")),
+        in_fresh_process(_sampled, 200 if quick else MANY, 80 if quick else None),
     ]
     return Section(
         title="Projection: features to a map",
@@ -45,6 +47,47 @@ def _views(pictures: int) -> dict[str, np.ndarray]:
     centres = generator.normal(size=(CLASSES, DIM))
     clean = centres[np.arange(pictures) % CLASSES] + 0.5 * generator.normal(size=(pictures, DIM))
     return {"clean": clean, "distorted": clean + 0.3 * generator.normal(size=clean.shape)}
+
+
+def _sampled(pictures: int, fitted: int | None) -> Table:
+    """How many neighbours a UMAP of all keeps, and one of some with the others laid on."""
+    from explorer.evaluation import projection
+
+    features, fitted = _curved(pictures), fitted or projection.UMAP_FITTED
+    rows = []
+    for most in (pictures, fitted):
+        projection.UMAP_FITTED = most
+        projection.project({"clean": features}, "umap")  # compiles
+        began = time.perf_counter()
+        place = projection.project({"clean": features}, "umap").coordinates["clean"]
+        rows.append((f"{most:,}", time.perf_counter() - began, _kept(features, place)))
+    return Table(
+        title=f"UMAP of {pictures:,} pictures, fitted on all and, as `ex.project` does it, on {fitted:,}",
+        columns=("fitted on", "seconds", f"of {NEAR} neighbours kept"),
+        rows=tuple(rows),
+        notes=(
+            "Features on a curved surface of 8 dimensions around 40 centres; neighbours of 500 pictures by cosine from "
+            "the mean, and those on the map: the share of the former among the latter.",
+        ),
+    )
+
+
+def _curved(pictures: int) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    centres = 2 * generator.normal(size=(40, 8))
+    places = centres[np.arange(pictures) % 40] + generator.normal(size=(pictures, 8))
+    bent = np.tanh(places @ generator.normal(size=(8, 64)) / 3) @ generator.normal(size=(64, DIM)) / 8
+    return (bent + 0.3 * generator.normal(size=bent.shape)).astype(np.float32)
+
+
+def _kept(features: np.ndarray, place: np.ndarray) -> float:
+    asked = np.random.default_rng(1).choice(len(features), min(500, len(features)), replace=False)
+    units = features - features.mean(axis=0)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    near = np.argsort(-(units[asked] @ units.T), axis=1)[:, 1 : NEAR + 1]
+    apart = ((place[asked, None] - place[None]) ** 2).sum(axis=-1)
+    drawn = np.argsort(apart, axis=1)[:, 1 : NEAR + 1]
+    return float(np.mean([len({*a} & {*b}) / NEAR for a, b in zip(near.tolist(), drawn.tolist(), strict=True)]))
 
 
 def _ours(method: str, views: Mapping[str, np.ndarray]) -> object:
