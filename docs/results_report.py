@@ -312,10 +312,10 @@ def _accuracy(cell: Cell, row: str) -> str:
     if accuracy is None:
         return NOT_RUN
     text = f"{accuracy:.3f}" + (f" ± {statistics.stdev(seeds):.3f}" if len(seeds) > 1 else "")
+    if row in (JOINED, ORACLE):
+        return f"*{text}*"
     known = [cell.accuracy(other) or 0.0 for other in (*rivals(cell.backbone, cell.probe), OURS)]
-    return (
-        f"*{text}*" if row in (JOINED, ORACLE) else f"**{text}**" if cell.decided and accuracy == max(known) else text
-    )
+    return f"**{text}**" if cell.decided and accuracy == max(known) else text
 
 
 def _difference(cell: Cell) -> tuple[str, str]:

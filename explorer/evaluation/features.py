@@ -296,7 +296,8 @@ class _Job:
             begun = False
             for rows, values in self._batches(workers, progress, done):
                 if not begun:
-                    begun = self._begin(table, values, root)
+                    self._begin(table, values, root)
+                    begun = True
                 table.write(rows, values)
             table.save()
             self.processes.wait()
@@ -317,13 +318,12 @@ class _Job:
             )
         return kept
 
-    def _begin(self, table: Table, example: Columns, root: Path) -> bool:
+    def _begin(self, table: Table, example: Columns, root: Path) -> None:
         """The first process makes the files; the others go on when they are there."""
         if self.processes.first:
             with _unkept(root):
                 table.begin(example)
         self.processes.wait()
-        return True
 
     def _batches(
         self, workers: int, progress: Told | None, kept: Bool[np.ndarray, " image"]

@@ -81,12 +81,13 @@ def _curved(pictures: int) -> np.ndarray:
 
 
 def _kept(features: np.ndarray, place: np.ndarray) -> float:
+    from sklearn.neighbors import NearestNeighbors
+
+    from explorer.evaluation.probes import nearest
+
     asked = np.random.default_rng(1).choice(len(features), min(500, len(features)), replace=False)
-    units = features - features.mean(axis=0)
-    units /= np.linalg.norm(units, axis=1, keepdims=True)
-    near = np.argsort(-(units[asked] @ units.T), axis=1)[:, 1 : NEAR + 1]
-    apart = ((place[asked, None] - place[None]) ** 2).sum(axis=-1)
-    drawn = np.argsort(apart, axis=1)[:, 1 : NEAR + 1]
+    near = nearest(features, features[asked], k=NEAR + 1)[0][:, 1:]  # the first one is the picture itself
+    drawn = NearestNeighbors(n_neighbors=NEAR + 1).fit(place).kneighbors(place[asked], return_distance=False)[:, 1:]
     return float(np.mean([len({*a} & {*b}) / NEAR for a, b in zip(near.tolist(), drawn.tolist(), strict=True)]))
 
 

@@ -68,7 +68,7 @@ def choose_pictures(page: Page, elem_id: str, of_map: bool = False, **settings: 
         settings: what `gr.Dropdown` takes.
     """
     with gr.Column(min_width=160):
-        chosen = gr.Dropdown([PHOTOS, UPLOAD, *picture_folders()], value=PHOTOS, elem_id=elem_id, **settings)
+        chosen = gr.Dropdown(_sets(), value=PHOTOS, elem_id=elem_id, **settings)
         upload = gr.UploadButton(
             "Upload a zip of pictures", file_types=[".zip"], visible=False, elem_id=f"{elem_id}-zip", size="sm"
         )
@@ -80,9 +80,14 @@ def choose_pictures(page: Page, elem_id: str, of_map: bool = False, **settings: 
     return chosen
 
 
+def _sets() -> list[Any]:
+    """What everybody is offered."""
+    return [PHOTOS, UPLOAD, *picture_folders()]
+
+
 def _offer_selected(selected: Selection, chosen: str) -> gr.Dropdown:
     """The list with what is selected on the map; where that is chosen, it stays when it is empty, and is told."""
-    choices: list[Any] = [PHOTOS, UPLOAD, *picture_folders()]
+    choices = _sets()
     if selected.names or chosen == SELECTED:
         count = len(selected.names)
         choices.append((f"{SELECTED} ({count} picture{'s' * (count != 1)})", SELECTED))
