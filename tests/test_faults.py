@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -181,6 +182,12 @@ def test_two_processes_want_the_same_features(backbone: Backbone, images: ImageS
     both = [forked(lambda: embed(backbone, images, batch_size=2, cache=tmp_path)) for _ in range(2)]
     assert [end_of(each) for each in both] == [0, 0]
     assert there(tmp_path) == [embed(backbone, images, cache=tmp_path).key]
+
+
+def test_another_program_was_faster(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:
+    same = partial(embed, backbone, images, batch_size=8, cache=tmp_path)
+    found = same(progress=lambda done, total: same() if done < total else None)
+    assert there(tmp_path) == [found.key]
 
 
 # Weights.

@@ -307,8 +307,10 @@ class _Job:
                     digests = {file.name: file_digest(file) for file in sorted(scratch.glob("*.npy"))}
                     about = {"key": self.key, "layers": list(self.layers), "sha256": digests}
                     (scratch / _ABOUT).write_text(json.dumps(about))
-                with suppress(OSError):  # another program was faster, with the very same features
+                try:
                     os.rename(scratch, root / self.key)
+                except OSError:  # another program was faster, with the very same features
+                    shutil.rmtree(scratch, ignore_errors=True)
                 _prune(root, keep=self.key)
             self.processes.wait()
         kept = _kept(root / self.key, self.key)
