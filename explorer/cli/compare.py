@@ -227,16 +227,11 @@ def _patch_probe(
     from explorer.evaluation.patch_probes import load_patch_probe, shipped_patch_probe
 
     own = options.patch_probe
-    probe = shipped_patch_probe(backbone.sha256) if own is None else load_patch_probe(own)
+    probe = shipped_patch_probe(backbone.sha256) if own is None else load_patch_probe(own, backbone)
     if probe is None:
         raise InputError(
             f"no patch probe comes with '{backbone.name}': fit one with fit_patch_probe, save it, and name its file by "
             f"--patch-probe"
-        )
-    if not probe.reads(backbone):
-        raise InputError(
-            f"'{options.patch_probe}' was fitted on '{probe.backbone}', {probe.weights['description']}; got "
-            f"'{backbone.name}', {backbone.source}: load that one, or fit a probe on this one"
         )
     return probe
 

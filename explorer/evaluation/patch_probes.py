@@ -92,10 +92,6 @@ class PatchProbe:
         likely = torch.from_numpy(self.probe.probabilities(rows))
         return rearrange(likely, "(b r c) k -> b r c k", r=trace.grid.rows, c=trace.grid.cols)
 
-    def reads(self, backbone: Backbone) -> bool:
-        """Whether it was fitted on this backbone; of a student, its teacher is to be asked about."""
-        return backbone.sha256 == self.weights["sha256"]
-
     def save(self, file: str | os.PathLike) -> Path:
         """Write the probe as one safetensors file, which `load_patch_probe` reads; replaced if it is there.
 
@@ -159,17 +155,23 @@ def fit_patch_probe(
     )
 
 
-def load_patch_probe(file: str | os.PathLike) -> PatchProbe:
-    """A probe that `PatchProbe.save` wrote; no backbone is loaded.
+def load_patch_probe(file: str | os.PathLike, backbone: Backbone | None = None) -> PatchProbe:
+    """A probe that `PatchProbe.save` wrote.
 
     Args:
         file: may come from anybody: it is safetensors, and nothing in it is run.
+        backbone: whose patches it is to read, or whose student's. None: nothing is compared, and none is loaded.
 
     Raises:
-        ValueError: this is no probe of patches, or a damaged one.
+        ValueError: this is no probe of patches, or a damaged one, or it was fitted on another backbone.
         OSError: the file cannot be read.
     """
     about, probe, _ = read_probe(file, "patches")
+    if backbone is not None and backbone.sha256 != about["weights"]["sha256"]:
+        raise InputError(
+            f"'{file}' was fitted on '{about['backbone']}', {about['weights']['description']}; got '{backbone.name}', "
+            f"{backbone.source}: load that one, or fit a probe on this one"
+        )
     kept = {name: about[name] for name in _KEPT} | {"image_size": tuple(about["image_size"])}
     return PatchProbe(probe=probe, **kept)
 

@@ -29,8 +29,8 @@ Places: TypeAlias = dict[str, Float[np.ndarray, "image component"]]
 _AXES = ("x", "y", "z")
 _UMAP_FEWEST = 4  # it runs with 3, where nothing is left to arrange
 UMAP_FITTED = 5000
-"""So many pictures UMAP is fitted on at most; the others are laid on. Of no more than 4096 it would compare each of
-them with all, which takes ten times as long."""
+"""So many pictures UMAP is fitted on at most; the others are laid on."""
+_COMPARED = 2000  # umap compares each of so many with all; of 4,000, its own limit, that takes 20 s for each view, not 1
 _SPREAD = 1.0  # umap's own default; `min_dist` cannot exceed it
 
 # Two umap calls at once end the whole process under numba's "workqueue" threading layer (exit code 134), and which
@@ -227,6 +227,7 @@ def _new_umap(wanted: _Wanted, pictures: int) -> Any:
         random_state=wanted.seed,
         transform_seed=wanted.seed,
         n_jobs=1,
+        force_approximation_algorithm=pictures > _COMPARED,
     )
 
 

@@ -40,7 +40,7 @@ const TOLD = {
   },
   classes: {
     name: "classes", heading: "Classes of the patches", column: "keep their class", share: percent, note: (value) => `${percent(value)} alike`,
-    bar: "what a linear probe says of each patch, fitted on what the clean teacher sees in pictures with masks",
+    bar: ({ pictures }) => `what a linear probe says of each patch, fitted on what the clean teacher sees in ${pictures} pictures with masks`,
   },
   labels: {
     name: "labels", heading: "Labels, carried to the nearest patches", column: "keep their label", share: percent, note: (value) => `${percent(value)} alike`,
@@ -59,6 +59,7 @@ export function createDense({ state, change, shell, bar, panes, data }) {
   let shown = {}; // pane -> what is painted there
   let shares = {}; // pane -> how much is as in the reference; without the reference
   const active = () => DENSE.includes(state.mode);
+  const barText = () => (state.mode === "classes" ? TOLD.classes.bar(data().classes) : TOLD[state.mode].bar);
 
   // ------------------------------------------------------------ elements
   const clusters = createSelect({ name: "clusters", label: "Clusters", change: (count) => change({ clusters: Number(count) }) });
@@ -139,7 +140,7 @@ export function createDense({ state, change, shell, bar, panes, data }) {
       paintMap(pane.heat, found[id], data().rows, data().cols, -top, top, table, state.smooth);
       pane.setOutline(found[id].map((score) => (score > 0 ? 1 : 0)));
     }
-    bar.set(TOLD.foreground.bar, table, -top, top, true);
+    bar.set(barText(), table, -top, top, true);
   }
 
   /** first: the number that has the first colour. */
@@ -148,7 +149,7 @@ export function createDense({ state, change, shell, bar, panes, data }) {
       const rgb = Uint8Array.from(Array.from(found[id]).flatMap((number) => BYTES[Math.max(0, number - first) % BYTES.length]));
       paintColours(pane.heat, rgb, data().rows, data().cols);
     }
-    bar.set(TOLD[state.mode].bar, null);
+    bar.set(barText(), null);
   };
 
   function paintMatches(found) {
@@ -161,7 +162,7 @@ export function createDense({ state, change, shell, bar, panes, data }) {
       const [right, wrong] = [true, false].map((each) => drawn.filter((match) => match.right === each).map(lineOf));
       pane.setTrails([{ colour: WRONG, trails: wrong }, { colour: RIGHT, trails: right }]);
     }
-    bar.set(TOLD.matches.bar, null);
+    bar.set(barText(), null);
   }
   const PAINT = { foreground: paintForeground, clusters: paintNumbers(0), matches: paintMatches, classes: paintNumbers(0), labels: paintNumbers(1) };
 
@@ -223,11 +224,11 @@ export function createDense({ state, change, shell, bar, panes, data }) {
   }
 
   function figure() {
-    const { heading, column, share, bar: text } = TOLD[state.mode];
+    const { heading, column, share } = TOLD[state.mode];
     const lines = others().filter(({ id }) => id in shares).map((pane) => `${pane.title}: ${column} ${share(shares[pane.id])}, patch cosine ${formatFixed(cosineOf(pane), 3)}`);
     const set = state.labels.map(({ row, col, label }) => `${label} at row ${row}, col ${col}`);
     const more = { labels: () => [`labels: ${set.join("; ")}`], classes: () => [`classes: ${classesShown().map((number) => data().classes.names[number]).join(", ")}`] };
-    return { heading, lines: [text, ...lines, ...(more[state.mode]?.() ?? [])] };
+    return { heading, lines: [barText(), ...lines, ...(more[state.mode]?.() ?? [])] };
   }
 
   function numbers() {

@@ -33,7 +33,8 @@ def run(quick: bool) -> Section:
         intro=(
             f"Seeded features of {DIM} numbers around {CLASSES} centres; a second view is the first with noise on top, "
             "laid onto the map of the first. *bare*: `fit` and `transform` of scikit-learn's PCA, or of umap-learn "
-            "with the settings that `ex.project` takes (one job, a seed, `init='pca'`); `ex.project` also checks the "
+            "with the settings that `ex.project` takes (one job, a seed, `init='pca'`; of more than 2,000 "
+            "pictures it also takes umap's approximate search); `ex.project` also checks the "
             "features and measures each picture's displacement. `ex.projection.warm_up` is what the app does in the "
             "background while PCA is shown. What numba compiles for it is kept on the disk, so that a machine's first "
             "UMAP by `ex.project` takes as long as the bare way does each time."

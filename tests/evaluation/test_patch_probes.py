@@ -54,12 +54,13 @@ def test_it_is_scikit_learn_s_own_pipeline(seer: ex.Backbone, pictures: ex.Segme
 def test_its_file_says_the_very_same(
     seer: ex.Backbone, pictures: ex.SegmentedSet, probe: ex.PatchProbe, tmp_path: Path
 ) -> None:
-    again = ex.load_patch_probe(probe.save(tmp_path / "patches.safetensors"))
+    file = probe.save(tmp_path / "patches.safetensors")
+    again = ex.load_patch_probe(file, seer)
     trace = traced(seer, pictures)
     assert torch.equal(again.probabilities(trace), probe.probabilities(trace))
     assert (again.counts, again.layer, again.image_size) == (probe.counts, probe.layer, probe.image_size)
-    assert again.reads(seer)
-    assert not again.reads(network(2))
+    with pytest.raises(ValueError, match=r"patches.safetensors' was fitted on .* load that one, or fit a probe"):
+        ex.load_patch_probe(file, network(2))
 
 
 def test_a_probe_of_pictures_is_told_from_one_of_patches(

@@ -136,13 +136,16 @@ def test_of_many_pictures_umap_is_fitted_on_some(warmed: None, monkeypatch: pyte
     assert (group[drawn][distances.argmin(axis=1)] == group).all(), "those that are laid on lie among their like"
 
 
-def test_umap_keeps_groups_together(warmed: None) -> None:
+@pytest.mark.parametrize("compared", [2000, 50])
+def test_umap_keeps_groups_together(warmed: None, monkeypatch: pytest.MonkeyPatch, compared: int) -> None:
+    monkeypatch.setattr(projection, "_COMPARED", compared)
     done = project(made(), "umap", components=3)
     places, group = done.coordinates["some"], np.arange(PICTURES) % 3
     assert places.shape == (PICTURES, 3)
     distances = np.linalg.norm(places[:, None] - done.coordinates["clean"][None], axis=2)
     assert (group[distances.argmin(axis=1)] == group).all()
     assert done.explained is None
+    assert same(done, project(made(), "umap", components=3), "some")
 
 
 def test_two_maps_at_once_and_the_same_map_in_another_process(tmp_path: Path, warmed: None) -> None:

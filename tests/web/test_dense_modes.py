@@ -139,6 +139,7 @@ def test_classes_are_what_a_probe_said(open_view, patches):
     alike = [f"{100 * (said[name] == said['teacher_clean']).mean():.0f} %" for name in PANES[1:]]
     assert [texts[0] for texts in cells(page).values()] == alike
     assert page.get_by_role("list", name="Classes").get_by_role("listitem").all_inner_texts() == names
+    assert page.get_by_text("fitted on what the clean teacher sees in 9 pictures with masks").is_visible()
     page.mouse.move(*centre(page, "student_clean", 2, 3))
     next_frame(page)
     assert page.locator(".vx-tip").inner_text() == f"row 2, col 3: {names[said['student_clean'][35]]} 20 %"
