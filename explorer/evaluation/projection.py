@@ -30,7 +30,7 @@ _AXES = ("x", "y", "z")
 _UMAP_FEWEST = 4  # it runs with 3, where nothing is left to arrange
 UMAP_FITTED = 5000
 """So many pictures UMAP is fitted on at most; the others are laid on."""
-_COMPARED = 2000  # umap compares each of so many with all; of 4,000, its own limit, that takes 20 s for each view, not 1
+_COMPARED = 2000  # umap compares each of so many with all: of 4,000, its own limit, 20 s for each view instead of 1
 _SPREAD = 1.0  # umap's own default; `min_dist` cannot exceed it
 
 # Two umap calls at once end the whole process under numba's "workqueue" threading layer (exit code 134), and which

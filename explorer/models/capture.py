@@ -52,7 +52,7 @@ class AttentionCapture(TorchFunctionMode):
         self.skip = skip
         self.kept: dict[int, Float[Tensor, "batch head query token"]] = {}
         self.seen = 0
-        self._stacked: Float[Tensor, "batch layer head query token"] | None = None
+        self._stacked: Float[Tensor, "layer batch head query token"] | None = None
         self._again = False  # whether `recomputed` sees to it that the backward pass captures, too
 
     def __enter__(self) -> "AttentionCapture":
@@ -90,8 +90,10 @@ class AttentionCapture(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             return self._from_module(call, *args, **kwargs)
         if self.rows != "first":
-            probabilities, output = _attend(_Call(*args, **kwargs))
-            self._keep(call, self._chosen(probabilities))
+            asked = _Call(*args, **kwargs)
+            place = self._place_of(asked)
+            probabilities, output = _attend(asked, place)
+            self._keep(call, self._chosen(probabilities), place)
             return output
         self._keep(call, _first_row(_Call(*args, **kwargs)))
         return func(*args, **kwargs)
@@ -109,22 +111,34 @@ class AttentionCapture(TorchFunctionMode):
 
     def stacked(self) -> Float[Tensor, "batch layer head query token"]:
         """All kept calls in their order."""
-        return torch.stack(list(self.kept.values()), dim=1) if self._stacked is None else self._stacked
+        if self._stacked is None:
+            return torch.stack(list(self.kept.values()), dim=1)
+        return self._stacked.transpose(0, 1)
 
     def _chosen(self, probabilities: Tensor) -> Tensor:
         if self.rows == "mean":
             return _mean_rows(probabilities, self.skip)
         return probabilities if self.rows == "all" else probabilities[:, :, :1]
 
-    def _keep(self, call: int, rows: Float[Tensor, "batch head query token"]) -> None:
+    def _keep(self, call: int, rows: Float[Tensor, "batch head query token"], place: Tensor | None = None) -> None:
+        place = self._place(rows.shape, rows.dtype, rows.device) if place is None else place
+        self.kept[call] = rows if place is None or place is rows else place.copy_(rows)
+
+    def _place_of(self, call: "_Call") -> Tensor | None:
+        """Where the softmax of a call may be written to at once."""
+        if self.rows != "all":
+            return None
+        query = call.query
+        shape = torch.Size((*query.shape[:-1], call.key.shape[-2]))
+        return self._place(shape, torch.promote_types(query.dtype, torch.float32), query.device)
+
+    def _place(self, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """Where the next rows end up: stacking afterwards would hold all matrices twice (300 MB at 448 px)."""
         if self.calls is None or torch.is_grad_enabled():  # some blocks may be frozen, and others not
-            self.kept[call] = rows
-            return
-        # Straight to where it ends up: stacking afterwards would hold all matrices twice (300 MB at 448 px).
+            return None
         if self._stacked is None:
-            self._stacked = rows.new_empty(rows.shape[0], len(self.calls), *rows.shape[1:])
-        place = self._stacked[:, len(self.kept)]
-        self.kept[call] = place.copy_(rows)
+            self._stacked = torch.empty((len(self.calls), *shape), dtype=dtype, device=device)
+        return self._stacked[len(self.kept)]
 
 
 class AttentionEdit(TorchFunctionMode):
@@ -189,7 +203,7 @@ class _Again(AttentionCapture):
         super().__enter__()
         return self
 
-    def _keep(self, call: int, rows: Tensor) -> None:
+    def _keep(self, call: int, rows: Tensor, place: Tensor | None = None) -> None:
         pass
 
 
@@ -283,24 +297,25 @@ def _sooner_by_hand(call: _Call) -> bool:
     return few and query.device.type == "cpu" and query.requires_grad and torch.is_grad_enabled()
 
 
-def _attend(call: _Call) -> tuple[Tensor, Tensor]:
-    """All rows, and the output made from them, so that a backward pass goes through one softmax alone."""
-    probabilities = _probabilities(call)
+def _attend(call: _Call, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """All rows, in `out` if need be, and the output made from them, so that a backward pass goes through one softmax
+    alone."""
+    probabilities = _probabilities(call, out)
     weights = F.dropout(probabilities, call.dropout_p) if call.dropout_p > 0 else probabilities
     value = _repeat_heads(call.value, call.query) if call.enable_gqa else call.value
     return probabilities, _here.edit(weights.to(value.dtype) @ value)
 
 
-def _probabilities(call: _Call) -> Float[Tensor, "batch head query token"]:
+def _probabilities(call: _Call, out: Tensor | None = None) -> Float[Tensor, "batch head query token"]:
     """softmax(q k^T * scale + mask) as torch documents it, in float32 at least (autocast would take bfloat16)."""
     device = call.query.device.type
     if not torch.is_autocast_enabled(device):
-        return _softmax(call)
+        return _softmax(call, out)
     with torch.autocast(device, enabled=False):
-        return _softmax(call)
+        return _softmax(call, out)
 
 
-def _softmax(call: _Call) -> Float[Tensor, "batch head query token"]:
+def _softmax(call: _Call, out: Tensor | None) -> Float[Tensor, "batch head query token"]:
     query, key, mask = call.query, call.key, call.attn_mask
     if query.dtype.itemsize < torch.float32.itemsize:
         query, key = query.float(), key.float()
@@ -310,9 +325,9 @@ def _softmax(call: _Call) -> Float[Tensor, "batch head query token"]:
         rows, cols = logits.shape[-2:]
         mask = torch.ones(rows, cols, dtype=torch.bool, device=logits.device).tril()
     if mask is None:
-        return logits.softmax(dim=-1)
+        return torch.softmax(logits, dim=-1, out=out)
     if mask.dtype != torch.bool:
-        return (logits + mask.to(logits.dtype)).softmax(dim=-1)
+        return torch.softmax(logits + mask.to(logits.dtype), dim=-1, out=out)
     blind = ~mask.any(dim=-1, keepdim=True)  # such rows are zero in torch's kernels; a bare softmax makes NaN
     return logits.masked_fill(~mask & ~blind, -torch.inf).softmax(dim=-1).masked_fill(blind, 0.0)
 
