@@ -73,7 +73,7 @@ def test_features_of_too_large_a_batch_are_those_of_a_small_one(tmp_path):
     script = """
 photos = ex.load_images("photos", size=224).select(range(40))
 photos.stack()  # the threads that decode have their memory now
-limit(100)
+limit(130)
 large = ex.embed(teacher, photos, "gaussian_noise(sigma=0.3)", batch_size=40, cache=False)
 limit(None)
 small = ex.embed(teacher, photos, "gaussian_noise(sigma=0.3)", batch_size=4, cache=False)
