@@ -114,7 +114,7 @@ def work_through(units: list[Unit], folder: Path, wait_s: float = 20.0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def finished(name: str) -> bool:
-        return (folder / f"{name}.json").is_file()
+        return _is_whole(folder / f"{name}.json")
 
     while left := [unit for unit in units if not unit.for_others and not finished(unit.name)]:
         needed = {name for unit in left for name in unit.needs}
@@ -132,7 +132,7 @@ def _done_here(unit: Unit, folder: Path) -> bool:
             stack.enter_context(claimed(folder / unit.name))
         except TimeoutError:
             return False
-        if file.is_file():
+        if _is_whole(file):
             return False
         tqdm.write(unit.name)
         began = time.process_time()
@@ -141,6 +141,14 @@ def _done_here(unit: Unit, folder: Path) -> bool:
         with atomic_path(file) as part:
             part.write_text(json.dumps(found, indent=0), encoding="utf-8")
     return True
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a unit is finished, with all probes of today."""
+    if not file.is_file():
+        return False
+    right = json.loads(file.read_text(encoding="utf-8")).get("right")
+    return right is None or {*PROBES} <= {key.split(" / ")[-2] for key in right}
 
 
 def _chosen(units: list[Unit], words: list[str]) -> list[Unit]:
@@ -274,14 +282,14 @@ class Lab:
     def _plain(self, data: str, name: str, row: str, damage: str) -> Unit:
         return Unit(
             _name(data, name, row, damage),
-            lambda: self._probed(data, name, row, damage, 0, self._embedded(data, self._teacher(name), damage)),
+            lambda: self._probed(data, name, row, damage, 0, lambda: self._embedded(data, self._teacher(name), damage)),
         )
 
     def _restored(self, data: str, name: str, row: str, damage: str) -> Unit:
         def work() -> dict[str, Any]:
             mend = restore_blind if row == BLIND else lambda images: restore(images, damage)
             return self._probed(
-                data, name, row, damage, 0, self._embedded_restored(data, self._teacher(name), damage, mend)
+                data, name, row, damage, 0, lambda: self._embedded_restored(data, self._teacher(name), damage, mend)
             )
 
         return Unit(_name(data, name, row, damage), work)
@@ -294,8 +302,11 @@ class Lab:
         yield Unit(f"{run}.trained", lambda: self._train(run, data, name, kind, row, seed), for_others=True)
 
         def tried(own_row: str, damage: str) -> dict[str, Any]:
-            student = ex.load_pair(self.options.runs / "students" / run, teacher=self._teacher(name)).student
-            return self._probed(data, name, own_row, damage, seed, self._embedded(data, student, damage))
+            def embedded() -> tuple[np.ndarray, np.ndarray]:
+                student = ex.load_pair(self.options.runs / "students" / run, teacher=self._teacher(name)).student
+                return self._embedded(data, student, damage)
+
+            return self._probed(data, name, own_row, damage, seed, embedded)
 
         looks = [(row, damage) for damage in damages]
         if row == OURS and seed == 0:
@@ -336,7 +347,8 @@ class Lab:
                     for which, part in (("train", labelled), ("test", test))
                 )
                 with torch.inference_mode():
-                    answers = {(HEAD, "linear"): classifier.head(torch.from_numpy(y)).argmax(dim=1).numpy()}
+                    head = classifier.head(torch.from_numpy(y)).argmax(dim=1).numpy()
+                answers = {(HEAD, probe): head for probe in PROBES if probe.startswith("linear")}
                 answers |= {(FINETUNED, probe): _answers(probe, x, labelled, y) for probe in PROBES}
                 for (row, probe), found in answers.items():
                     own_row = f"{row} of {kind}" if damage == "none" else row
@@ -413,10 +425,16 @@ class Lab:
         return train, test
 
     def _probed(
-        self, data: str, name: str, row: str, damage: str, seed: int, embedded: tuple[np.ndarray, np.ndarray]
+        self, data: str, name: str, row: str, damage: str, seed: int, embed: Callable[[], tuple[np.ndarray, np.ndarray]]
     ) -> dict[str, Any]:
-        """Both probes with both shares of the labels."""
+        """All probes with both shares of the labels. Features are kept in RUNS: another probe takes seconds then."""
         train, test = (self._pictures(data, part, SIZE) for part in ("train", "test"))
+        kept = self.options.runs / "features" / f"{_name(data, name, row, f'seed{seed}', damage)}.npz"
+        if not kept.is_file():
+            with atomic_path(kept) as part, part.open("wb") as file:
+                np.savez(file, *embed())
+        with np.load(kept) as arrays:
+            embedded = (arrays["arr_0"], arrays["arr_1"])
         place = {key: number for number, key in enumerate(train.keys)}
         right: Right = {}
         for fraction in FRACTIONS:

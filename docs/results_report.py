@@ -43,7 +43,9 @@ SHORT = {
 }
 DATA = {"caltech101": "Caltech-101", "cifar10": "CIFAR-10"}
 SHOWN = (("caltech101", "s14"), ("cifar10", "s14"), ("caltech101", "clip-b16"))
-FRACTIONS, PROBES = (1.0, 0.1), ("linear", "knn")
+FRACTIONS = (1.0, 0.1)
+PLAIN, WHITENED = ("linear", "knn"), ("linear-whitened", "knn-whitened")
+PROBES = (*PLAIN, *WHITENED)
 TESTED = {
     "noise": tuple(f"gaussian_noise(sigma={sigma})" for sigma in (0.1, 0.3, 0.5)),
     "mask": tuple(f"pixel_mask(fraction={fraction})" for fraction in (0.5, 0.75, 0.9)),
@@ -82,7 +84,7 @@ def key_of(data: str, backbone: str, row: str, damage: str, fraction: float, pro
 
 def rivals(backbone: str, probe: str) -> tuple[str, ...]:
     """A trained head is linear: it has no place beside kNN probes."""
-    return tuple(row for row in RIVALS[backbone] if row != HEAD or probe == "linear")
+    return tuple(row for row in RIVALS[backbone] if row != HEAD or probe.startswith("linear"))
 
 
 def write(kept: dict[str, Any], folder: Path) -> None:
@@ -211,10 +213,14 @@ def _report(found: Results) -> str:
         parts.append(reading.read_text(encoding="utf-8"))
     cells = {pair: found.cells(*pair) for pair in SHOWN}
     joined = {pair: found.cells(*pair, ours=JOINED) for pair in SHOWN}
+    best, term = "against the best rival of each cell", f"The row *{JOINED}* against the same best rivals"
     parts += [
-        _verdicts(cells, "Ahead, level, behind", "Our student against the best rival of each cell"),
-        _each_rival(cells),
-        _verdicts(joined, "The same with a contrastive term", f"The row *{JOINED}* against the same best rivals"),
+        _verdicts(cells, PLAIN, "Ahead, level, behind", f"Our student {best}"),
+        _verdicts(cells, WHITENED, "Ahead, level, behind: whitened features", f"The same, all rows whitened, {best}"),
+        _each_rival(cells, PLAIN, "Against each rival by itself"),
+        _each_rival(cells, WHITENED, "Against each rival by itself: whitened features"),
+        _verdicts(joined, PLAIN, "With a contrastive term", term),
+        _verdicts(joined, WHITENED, "With a contrastive term: whitened features", term),
         "![Accuracy of each row under each damage, with intervals](results.png)\n",
         *(_section(pair, cells[pair], fraction, probe) for pair in SHOWN for fraction in FRACTIONS for probe in PROBES),
         *(_clean(found, *pair) for pair in SHOWN),
@@ -242,7 +248,7 @@ def _hours(found: Results) -> dict[str, float]:
     return {name: unit["cpu_seconds"] / 3600 for name, unit in found.kept["units"].items()}
 
 
-def _verdicts(cells: "dict[tuple[str, str], list[Cell]]", title: str, what: str) -> str:
+def _verdicts(cells: "dict[tuple[str, str], list[Cell]]", probes: tuple[str, ...], title: str, what: str) -> str:
     lines = [
         f"## {title}\n",
         f"{what}; *gap closed* is the median over cells.\n",
@@ -251,10 +257,10 @@ def _verdicts(cells: "dict[tuple[str, str], list[Cell]]", title: str, what: str)
     ]
     for pair, own in cells.items():
         for fraction in FRACTIONS:
-            for probe in PROBES:
+            for probe in probes:
                 part = [cell for cell in own if (cell.fraction, cell.probe) == (fraction, probe)]
                 lines.append(f"| {_title(*pair)} | {fraction:.0%} | {probe} | {_counted(part)} |")
-    everything = [cell for own in cells.values() for cell in own]
+    everything = [cell for own in cells.values() for cell in own if cell.probe in probes]
     lines.append(f"| **all** | | | {_counted(everything)} |")
     return "\n".join(lines) + "\n"
 
@@ -268,9 +274,9 @@ def _counted(cells: "list[Cell]") -> str:
     return " | ".join((share, *numbers, f"{statistics.median(gaps):.0%}" if gaps else ""))
 
 
-def _each_rival(cells: "dict[tuple[str, str], list[Cell]]") -> str:
+def _each_rival(cells: "dict[tuple[str, str], list[Cell]]", probes: tuple[str, ...], title: str) -> str:
     lines = [
-        "## Against each rival by itself\n",
+        f"## {title}\n",
         "Cells in which our student is ahead / level / behind.\n",
         f"| | {' | '.join(_title(*pair) for pair in cells)} |",
         "|---|" + "---:|" * len(cells),
@@ -278,7 +284,7 @@ def _each_rival(cells: "dict[tuple[str, str], list[Cell]]") -> str:
     for row in (*RIVALS["s14"], ORACLE):
         columns = []
         for (_, backbone), own in cells.items():
-            compared = [cell.against(row) for cell in own]
+            compared = [cell.against(row) for cell in own if cell.probe in probes]
             verdicts = Counter(one.verdict for one in compared if one is not None)
             counts = " / ".join(str(verdicts[name]) for name in ("ahead", "level", "behind"))
             wanted = row in (*RIVALS[backbone], ORACLE)
@@ -329,7 +335,8 @@ def _difference(cell: Cell) -> tuple[str, str]:
 def _clean(found: Results, data: str, backbone: str) -> str:
     """What learning one kind of damage does to clean pictures."""
     title = f"## Clean pictures, {_title(data, backbone)}: all labels\n"
-    lines = [title, "| | linear | minus clean teacher | knn | minus clean teacher |", "|---|---:|---:|---:|---:|"]
+    heads = "".join(f" {probe} | minus clean teacher |" for probe in PROBES)
+    lines = [title, f"| |{heads}", "|---|" + "---:|---:|" * len(PROBES)]
     students = [row for row in (OURS, *RIVALS[backbone]) if row not in (FLOOR, BLIND, HEAD)]
     for row in (CEILING, *(f"{row} of {kind}" for kind in TESTED for row in students)):
         texts = [_clean_text(found, data, backbone, row, probe) for probe in PROBES]

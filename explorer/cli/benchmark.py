@@ -10,6 +10,7 @@ from explorer.cli.results import (
     deliver,
     numbers_list,
     pair_of,
+    probe_argument,
     progress_bar,
     shared_arguments,
     students_argument,
@@ -54,7 +55,7 @@ def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--train", metavar="SOURCE", help="labelled pictures to fit a probe on, which gives accuracy")
     parser.add_argument("--train-split", metavar="NAME", help="the part of --train to take")
-    parser.add_argument("--probe", choices=("knn", "linear"), default="knn", help="(default: %(default)s)")
+    probe_argument(parser)
     parser.add_argument("--no-cache", action="store_true", help="neither read nor keep finished cells")
 
 

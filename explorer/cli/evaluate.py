@@ -13,6 +13,7 @@ from explorer.cli.results import (
     distortion_argument,
     images_of,
     pair_of,
+    probe_argument,
     progress_bar,
     shared_arguments,
     twins_argument,
@@ -30,6 +31,7 @@ How many pictures a probe on frozen features classifies rightly, for teacher and
 
 The pictures need labels: one folder for each class, or --labels. Without --test and --test-split a part
 of --images is held out.
+Features may be whitened first, so that every direction of them counts alike: more pictures are classified rightly.
 "gap closed" is (student distorted - teacher distorted) / (teacher clean - teacher distorted).
 
 examples:
@@ -55,7 +57,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="share of --images to test on, without --test and --test-split (default: %(default)s)",
     )
-    parser.add_argument("--probe", choices=("knn", "linear"), default="knn", help="(default: %(default)s)")
+    probe_argument(parser)
     parser.add_argument("--fraction", type=float, default=1.0, help="share of the labels (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=3, help="draws of the distortion (default: %(default)s)")
     parser.add_argument(

@@ -50,6 +50,11 @@ def pair_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pair", metavar="PAIR", help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder")
 
 
+def probe_argument(parser: argparse.ArgumentParser) -> None:
+    kinds = ("knn", "linear", "knn-whitened", "linear-whitened")
+    parser.add_argument("--probe", choices=kinds, default="knn", help="(default: %(default)s)")
+
+
 def limit_argument(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
     parser.add_argument(
         "--limit", type=int, metavar="N", default=limit, help="use at most so many (default: %(default)s)"

@@ -302,7 +302,7 @@ def benchmark(
         seed: of the corruptions; picture i is damaged as number i.
         train: other pictures, labelled with the same classes, on whose clean embeddings by the teacher a probe is
             fitted; its accuracy then takes the place of the nearest neighbour's.
-        probe: a name in `explorer.evaluation.probes.PROBES`, "knn" or "linear", with the defaults of `evaluate`.
+        probe: a name in `explorer.evaluation.probes.PROBES`, such as "knn", with the defaults of `evaluate`.
         batch_size: pictures in a forward pass; None for 8 on processors, where more are slower, and 32 on GPUs.
         cache: where finished cells are kept: True for the user's cache, False for nowhere, or another folder. A run
             that was stopped goes on from there.

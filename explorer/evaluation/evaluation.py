@@ -121,7 +121,8 @@ def evaluate(
         train: labelled pictures that the probe is fitted on.
         test: others, of the same classes.
         probe: a name in `explorer.evaluation.probes.PROBES`: "knn", `k` nearest neighbours by centred cosine; or
-            "linear", logistic regression on standardised features. Both are scikit-learn's.
+            "linear", logistic regression on standardised features, both scikit-learn's; or one of them on whitened
+            features, as in `fit_on_features`.
         label_fraction: share of `train` that is used, balanced over the classes, chosen by `seed`.
         draws: how often the distortion is drawn anew; a distortion without chance needs one.
         seed: of the choice of labels and of the draws; draws of training and test pictures differ.

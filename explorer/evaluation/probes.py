@@ -9,7 +9,7 @@ that makes any two of them look alike.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -18,6 +18,9 @@ from explorer.errors import InputError, unknown
 from explorer.evaluation.rows import as_labels, as_rows, directions
 
 CHUNK = 1 << 23  # cosines held at once: 64 MiB
+
+_Maker: TypeAlias = Callable[[int, float, int], Any]
+"""Neighbours, regularisation, seed -> a scikit-learn pipeline."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +95,8 @@ def fit_on_features(
 
     Args:
         kind: "knn" (a vote of the nearest by centred cosine; nothing is learned) or "linear" (logistic regression on
-            standardised features).
+            standardised features); or the same on features of which every direction counts alike, "knn-whitened" and
+            "linear-whitened" (`explorer.evaluation.whitening`), which are right more often, and not what papers tell.
         features: of the training pictures; numpy or torch.
         labels: their classes, numbers or names.
         seed: of the linear probe's solver; scikit-learn's present one draws no random numbers.
@@ -303,6 +307,19 @@ def _knn(k: int, _regularisation: float, _seed: int) -> Any:
     return make_pipeline(StandardScaler(with_std=False), voters)
 
 
+def _whitened(maker: _Maker) -> _Maker:
+    """The same estimator behind whitened features."""
+
+    def make(k: int, regularisation: float, seed: int) -> Any:
+        from explorer.evaluation.whitening import Whitening
+
+        pipeline = maker(k, regularisation, seed)
+        pipeline.steps[0] = ("whitening", Whitening())
+        return pipeline
+
+    return make
+
+
 def _linear(_k: int, regularisation: float, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -311,5 +328,10 @@ def _linear(_k: int, regularisation: float, seed: int) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=regularisation, max_iter=2000, random_state=seed))
 
 
-_MAKERS: dict[str, Callable[[int, float, int], Any]] = {"knn": _knn, "linear": _linear}
+_MAKERS: dict[str, _Maker] = {
+    "knn": _knn,
+    "linear": _linear,
+    "knn-whitened": _whitened(_knn),
+    "linear-whitened": _whitened(_linear),
+}
 PROBES = tuple(_MAKERS)

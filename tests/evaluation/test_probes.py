@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest
+from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import scale
@@ -61,6 +62,32 @@ def test_linear_is_that_of_scikit_learn(strength: float) -> None:
     assert probe.estimator[-1].coef_ == pytest.approx(oracle.coef_, abs=1e-6)
     assert probe.predict(test).tolist() == oracle.predict(standard).tolist()
     assert probe.accuracy(test, wanted) == oracle.score(standard, wanted) > 0.4
+
+
+@pytest.mark.parametrize("pictures", [9, 80])  # of 12 numbers: the covariance of fewer has no inverse
+def test_whitened_features_count_alike_in_every_direction(pictures: int) -> None:
+    (train, labels), (test, wanted) = made(), made(50, seed=2)
+    train, labels = train[:pictures], labels[:pictures]
+    train, test = (rows * np.geomspace(1, 1e3, DIM, dtype=np.float32) for rows in (train, test))
+    exact = LedoitWolf().fit(train.astype(np.float64))
+    inverse = np.linalg.inv(exact.covariance_)
+    probe = fit_on_features("knn-whitened", train, labels, k=1)
+    a, b = (rows.astype(np.float64) - exact.location_ for rows in (train, test))
+    lengths = [np.sqrt(np.einsum("id,de,ie->i", rows, inverse, rows)) for rows in (a, b)]
+    cosines = b @ inverse @ a.T / np.outer(lengths[1], lengths[0])
+    assert probe.predict(test).tolist() == labels[cosines.argmax(axis=1)].tolist()
+    linear = fit_on_features("linear-whitened", train, labels, regularisation=0.3)
+    assert linear.predict(test).tolist() == solved(a, b, labels, inverse, 0.3)
+    if pictures == 80:
+        plain = fit_on_features("knn", train, labels)
+        whitened = fit_on_features("knn-whitened", train, labels)
+        assert whitened.accuracy(test, wanted) > plain.accuracy(test, wanted)
+
+
+def solved(a: np.ndarray, b: np.ndarray, labels: np.ndarray, inverse: np.ndarray, regularisation: float) -> list[int]:
+    """Logistic regression on whitened features: by another root of the inverse, as it does not matter which."""
+    root = np.linalg.cholesky(inverse)
+    return LogisticRegression(C=regularisation, max_iter=2000).fit(a @ root, labels).predict(b @ root).tolist()
 
 
 @pytest.mark.parametrize("kind", probes.PROBES)
