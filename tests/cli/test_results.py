@@ -208,7 +208,7 @@ def test_labels_from_a_file(run: Run, refused: Refused, images: Path, tmp_path: 
         lines.append(f"{file.parent.name}-{file.name},{file.parent.name}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     ask = ["evaluate", "s14-noise", "--images", flat, *SMALL, "--draws", 1, "--labels", tmp_path / "labels.csv"]
-    done = run(*ask)
+    done = run(*ask, "--probe", "knn-whitened")
     assert done.returncode == 0, done.stderr
     (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]))
     refused(ask, "1 of 12 have no line")
