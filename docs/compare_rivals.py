@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -336,18 +336,26 @@ class Lab:
     def _finetuned(self, data: str, kind: str, fraction: float, searches: tuple[str, ...]) -> Unit:
         """One run on damage of all strengths, tested on each of them."""
 
+        unit = _name(data, "s14", "fine-tuned", kind, f"{fraction:.0%}".replace("%", "percent"))
+
         def work() -> dict[str, Any]:
             train, test = (self._pictures(data, part, SIZE) for part in ("train", "test"))
             labelled = _share(train, fraction)
-            *_, (_, classifier) = self._finetune(data, labelled, LEARNED[kind], self._best_rate(data))
+
+            @cache
+            def learned() -> Classifier:
+                *_, (_, classifier) = self._finetune(data, labelled, LEARNED[kind], self._best_rate(data))
+                return classifier
+
+            def embedded(damage: str) -> tuple[np.ndarray, ...]:
+                shown = (("train", labelled), ("test", test))
+                x, y = (_embed(learned().backbone, pictures, damage, which) for which, pictures in shown)
+                with torch.inference_mode():
+                    return x, y, learned().head(torch.from_numpy(y)).argmax(dim=1).numpy()
+
             right: Right = {}
             for damage in ("none", *TESTED[kind]):
-                x, y = (
-                    _embed(classifier.backbone, part, damage, which)
-                    for which, part in (("train", labelled), ("test", test))
-                )
-                with torch.inference_mode():
-                    head = classifier.head(torch.from_numpy(y)).argmax(dim=1).numpy()
+                x, y, head = self._kept(f"{unit}.{_word(damage)}", partial(embedded, damage))
                 answers = {(HEAD, probe): head for probe in PROBES if probe.startswith("linear")}
                 answers |= {(FINETUNED, probe): _answers(probe, x, labelled, y) for probe in PROBES}
                 for (row, probe), found in answers.items():
@@ -356,7 +364,7 @@ class Lab:
                     right[key] = _packed(found == np.array(test.labels))
             return {"right": right}
 
-        return Unit(_name(data, "s14", "fine-tuned", kind, f"{fraction:.0%}".replace("%", "percent")), work, searches)
+        return Unit(unit, work, searches)
 
     # What units are made of.
 
@@ -427,14 +435,9 @@ class Lab:
     def _probed(
         self, data: str, name: str, row: str, damage: str, seed: int, embed: Callable[[], tuple[np.ndarray, np.ndarray]]
     ) -> dict[str, Any]:
-        """All probes with both shares of the labels. Features are kept in RUNS: another probe takes seconds then."""
+        """All probes with both shares of the labels."""
         train, test = (self._pictures(data, part, SIZE) for part in ("train", "test"))
-        kept = self.options.runs / "features" / f"{_name(data, name, row, f'seed{seed}', damage)}.npz"
-        if not kept.is_file():
-            with atomic_path(kept) as part, part.open("wb") as file:
-                np.savez(file, *embed())
-        with np.load(kept) as arrays:
-            embedded = (arrays["arr_0"], arrays["arr_1"])
+        embedded = self._kept(_name(data, name, row, f"seed{seed}", damage), embed)
         place = {key: number for number, key in enumerate(train.keys)}
         right: Right = {}
         for fraction in FRACTIONS:
@@ -444,6 +447,15 @@ class Lab:
                 found = _answers(probe, x, labelled, embedded[1])
                 right[key_of(data, name, row, damage, fraction, probe, seed)] = _packed(found == np.array(test.labels))
         return {"right": right}
+
+    def _kept(self, name: str, make: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+        """Features, made or read: another probe of them takes seconds."""
+        file = self.options.runs / "features" / f"{name}.npz"
+        if not file.is_file():
+            with atomic_path(file) as part, part.open("wb") as opened:
+                np.savez(opened, *make())
+        with np.load(file) as arrays:
+            return tuple(arrays[key] for key in arrays.files)
 
     def _teacher(self, name: str) -> ex.Backbone:
         if name not in self._teachers:
