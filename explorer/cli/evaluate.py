@@ -31,7 +31,7 @@ How many pictures a probe on frozen features classifies rightly, for teacher and
 
 The pictures need labels: one folder for each class, or --labels. Without --test and --test-split a part
 of --images is held out.
-Features may be whitened first, so that every direction of them counts alike: more pictures are classified rightly.
+Features may be whitened first, so that every direction of them counts alike, which helps some backbones.
 "gap closed" is (student distorted - teacher distorted) / (teacher clean - teacher distorted).
 
 examples:
