@@ -148,7 +148,7 @@ def _is_whole(file: Path) -> bool:
     if not file.is_file():
         return False
     right = json.loads(file.read_text(encoding="utf-8")).get("right")
-    return right is None or {*PROBES} <= {key.split(" / ")[-2] for key in right}
+    return not right or {*PROBES} <= {key.split(" / ")[-2] for key in right}
 
 
 def _chosen(units: list[Unit], words: list[str]) -> list[Unit]:

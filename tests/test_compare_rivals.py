@@ -121,6 +121,19 @@ def test_units_are_done_once_in_order_and_after_what_they_need(rivals: ModuleTyp
     assert {file.name for file in tmp_path.iterdir()} == {"a.json", "b.json", "c.json"}
 
 
+def test_a_unit_that_lacks_a_probe_of_today_is_done_again(
+    rivals: ModuleType, report: ModuleType, tmp_path: Path
+) -> None:
+    def right(probes: tuple[str, ...]) -> dict[str, Any]:
+        return {"right": {report.key_of("cifar10", "s14", report.OURS, NOISE, 1.0, probe, 0): "" for probe in probes}}
+
+    (tmp_path / "a.json").write_text(json.dumps(right(report.PLAIN)))
+    for _ in range(2):
+        rivals.work_through([rivals.Unit("a", lambda: right(report.PROBES))], tmp_path)
+        found = json.loads((tmp_path / "a.json").read_text())
+        assert found["right"] == right(report.PROBES)["right"]
+
+
 def test_what_another_process_is_doing_is_left_to_it(rivals: ModuleType, tmp_path: Path) -> None:
     done: list[str] = []
     second = Event()
