@@ -71,17 +71,42 @@ sys.exit(main("distill --contrastive 1 --batch-size 40 --probe 2 --out run".spli
 @linux
 def test_features_of_too_large_a_batch_are_those_of_a_small_one(tmp_path):
     script = """
-photos = ex.load_images("photos", size=224).select(range(40))
+photos = ex.load_images("photos", size=224).select(range(100))
 photos.stack()  # the threads that decode have their memory now
-limit(130)
-large = ex.embed(teacher, photos, "gaussian_noise(sigma=0.3)", batch_size=40, cache=False)
+limit(190)
+large = ex.embed(teacher, photos, "gaussian_noise(sigma=0.3)", batch_size=100, cache=False)
 limit(None)
 small = ex.embed(teacher, photos, "gaussian_noise(sigma=0.3)", batch_size=4, cache=False)
 torch.testing.assert_close(torch.tensor(large.embedding), torch.tensor(small.embedding), atol=1e-4, rtol=0)
 """
     done = run(script, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "a forward pass with 40 pictures needs more memory than there is" in done.stderr
+    assert "a forward pass with 100 pictures needs more memory than there is" in done.stderr
+
+
+@linux
+def test_onednn_that_failed_once_is_done_without(tmp_path):
+    """A thread in which oneDNN once found no memory for its machine code fails ever after, however much there is."""
+    script = """
+from explorer.system.memory import Parts
+
+small, conv = torch.rand(4, 3, 20, 20), torch.nn.Conv2d(3, 8, 5)
+
+def work(part):
+    limit(0 if part == slice(0, 4) else None)
+    try:
+        return conv(small[part])
+    finally:
+        limit(None)
+
+in_parts = [found for _, found in Parts("a pass", "take less")(work, 4)]
+torch.testing.assert_close(torch.cat(in_parts), conv(small))
+"""
+    done = run(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        "a pass with 4 pictures needs more memory than there is: going on with 2 at a time"
+    ]
 
 
 def test_other_errors_pass_through():
