@@ -13,7 +13,7 @@ import torch
 from explorer.errors import InputError
 
 Result = TypeVar("Result")
-_ONEDNN = "could not create a primitive"  # all that oneDNN says when it gets no memory: then, and ever after in a thread
+_ONEDNN = "could not create a primitive"  # all that oneDNN says without memory, and ever after in the same thread
 _log = logging.getLogger(__name__)
 
 
@@ -61,7 +61,7 @@ class Parts:
                     raise
                 reason = str(error).partition("\n")[0]
                 if reason == _ONEDNN:
-                    torch.backends.mkldnn.enabled = False  # torch's own kernels take as long
+                    torch.backends.mkldnn.set_flags(_enabled=False)  # torch's own kernels take as long
             if reason is None:
                 yield part, result
                 start = part.stop
