@@ -1,11 +1,14 @@
 """Puts a view of `explorer.web` into a Gradio page: a `gr.HTML` whose value is the view's payload."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import plotly
+from gradio import component_meta
 
 from explorer.web import VIEWS, module_source, page_modules, page_template, registration
 
@@ -44,7 +47,38 @@ def script_of(name: str) -> str:
 _MOUNT = script_of("mount.js")
 
 
-def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None, classes: str | None = None) -> gr.HTML:
+@contextmanager
+def _no_interface() -> Iterator[None]:
+    """Gradio writes a file of types beside the module of each new component."""
+    write = component_meta.create_or_modify_pyi
+    component_meta.create_or_modify_pyi = lambda *_: None
+    try:
+        yield
+    finally:
+        component_meta.create_or_modify_pyi = write
+
+
+with _no_interface():
+
+    class BrowserView(gr.HTML):
+        """Its value travels as one text: Gradio looks for files in all parts of a value, and copies it in the page
+        whenever it tells the element that something goes on. And its events are told: for each name that it does not
+        know, Gradio reads the whole script.
+        """
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in EVENTS:
+                raise AttributeError(name)
+            return super().__getattr__(name)
+
+        def postprocess(self, value: dict[str, Any] | None) -> str | None:
+            """A payload as JSON."""
+            return None if value is None else json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def browser_view(
+    module: str, elem_id: str, value: dict[str, Any] | None = None, classes: str | None = None
+) -> BrowserView:
     """A view that draws its payload in the browser.
 
     Args:
@@ -66,7 +100,7 @@ def browser_view(module: str, elem_id: str, value: dict[str, Any] | None = None,
     }
     students = f"recall: {RECALL}, remember: {REMEMBER}"
     script = f"{_MOUNT}\nmount({{ element, props, watch, trigger }}, {{ ...{json.dumps(given)}, {students} }});\n"
-    return gr.HTML(
+    return BrowserView(
         value,
         html_template='<div class="vx-mount"></div>',
         js_on_load=script,

@@ -1,5 +1,5 @@
 // Puts a view of explorer/web into a Gradio page. Enters: what Gradio hands to the script of an HTML element (props.value is
-// the payload), and what the server says of the view. Leaves: the view's events, and the view itself as `.view`.
+// the payload as JSON), and what the server says of the view. Leaves: the view's events, and the view itself as `.view`.
 
 /** given: source of the view's module, name of its function (factory) and of its page (view), what the query parameter
  * `view` calls it (name), events for the server, where plotly.js is; template, registration and more for pages of its own;
@@ -25,8 +25,9 @@ export async function mount({ element, props, watch, trigger }, given) {
   const query = Object.fromEntries(new URLSearchParams(location.search));
   if ((query.view ?? "attention") === given.name) view.set(query);
   const show = () => {
-    if (props.value?.run) given.remember([...new Set([props.value.run, ...given.recall()])].slice(0, 20));
-    view.update(props.value?.version ? props.value : null);
+    const payload = props.value ? JSON.parse(props.value) : null;
+    if (payload?.run) given.remember([...new Set([payload.run, ...given.recall()])].slice(0, 20));
+    view.update(payload);
   };
   watch("value", show);
   show();

@@ -14,7 +14,7 @@ from explorer_app.column.picture import UPLOAD_AT_ONCE
 from explorer_app.column.sheet import build_sheet_bar
 from explorer_app.column.sidebar import build_sidebar
 from explorer_app.endpoints import build_endpoints
-from explorer_app.events import AT_ONCE, MODEL_QUEUE, OPENING, PRIVATE, on_change
+from explorer_app.events import AT_ONCE, MODEL_QUEUE, OPENING, PRIVATE, hush, on_change
 from explorer_app.links import TELL_TABS, build_share, connect_share, reopen
 from explorer_app.names import GIVE_NAMES
 from explorer_app.service import first_look
@@ -48,12 +48,14 @@ def build() -> gr.Blocks:
     """The whole page."""
     with _no_app_yet(), gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         blocks.queue(max_size=64)
+        nobody = gr.HTML(visible=False)
         share = _build_header()
         shown, drawn = gr.State(None), gr.State({})  # None is a page that was forgotten: `reopen` sets it
         opened_by, linked = gr.State(None), gr.Button(visible="hidden", elem_id="linked")
         zipped, selected, probed = gr.State(None), gr.State(Selection()), gr.State(None)
         broken_link = gr.HTML(visible=False, elem_id="link-notice")
         problem = gr.HTML(notice(), elem_id="notice")
+        working = gr.HTML(elem_id="working", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300, elem_id="sidebar"):
                 column = build_sidebar()
@@ -80,10 +82,14 @@ def build() -> gr.Blocks:
         outputs = [*(each for name in FOLLOWING for each in parts[name].set), problem, weights, drawn, column.seen]
         own = [each for part in parts.values() for each in part.changes]
         changes = [*column.changes, zipped.change, selected.change, *own]
-        on_change(changes, refresh, inputs, outputs)
+        clock = {"show_progress": "minimal", "show_progress_on": working}
+        on_change(changes, refresh, inputs, outputs, **clock)
+        for connect in page.later:
+            connect()
         for event, settings in page.redrawn:
-            event.then(refresh, inputs, outputs, **{"show_progress": "minimal", **MODEL_QUEUE, **settings})
+            event.then(refresh, inputs, outputs, **{**clock, **MODEL_QUEUE, **settings})
         build_endpoints()
+        hush(blocks, nobody)
     return blocks
 
 

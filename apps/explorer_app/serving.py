@@ -1,15 +1,17 @@
 """Puts a page on the network, and keeps the house while it is there."""
 
+import asyncio
 import signal
 import threading
 import time
+from typing import Any
 
 import gradio as gr
 from fastapi.middleware import Middleware
 
 from explorer.errors import UserError
 from explorer.evaluation import projection
-from explorer_app.head import Head
+from explorer_app.head import Head, Message, Receive, Send
 from explorer_app.service.cores import CORES
 from explorer_app.service.housekeeping import PAGES, keep_house
 from explorer_app.service.limits import LIMITS, accounts
@@ -18,12 +20,37 @@ from explorer_app.service.question import Question
 from explorer_app.style import CSS, HEAD, THEME
 from explorer_app.tabs import attribution
 
-POLL_SECONDS, TELL_SECONDS = 0.06, 0.2
-"""How often it is looked whether somebody asks, and whether there is progress to be told. Gradio does so a thousand and
-a hundred times a second, which takes 6 % of a core by itself; this takes next to nothing, and 30 ms of an answer."""
+POLL_SECONDS, ATTENTIVE_SECONDS, TELL_SECONDS = 0.06, 0.003, 0.2
+"""How often it is looked whether somebody asks, at rest and while somebody does, and whether there is progress to be
+told. Gradio does so a thousand and a hundred times a second, which takes 6 % of a core by itself."""
+ATTENTION_SPAN = 10.0
 QUIET_SECONDS = 20.0
 WARM_UP_SECONDS = 5.0
 """A page that is opened at once is served first: what the model needs to be imported would take half of its time."""
+
+
+class Attentive:
+    """Answers quickly while somebody asks: the first question waits for the next look, those that follow hardly.
+
+    Args:
+        app: the application that serves the page.
+        queue: the page's.
+    """
+
+    def __init__(self, app: Any, queue: Any) -> None:
+        self.app, self.queue = app, queue
+        self._rest: asyncio.TimerHandle | None = None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope.get("path", "").endswith("/queue/join"):
+            if self._rest is not None:
+                self._rest.cancel()
+            self._look_every(ATTENTIVE_SECONDS)
+            self._rest = asyncio.get_running_loop().call_later(ATTENTION_SPAN, self._look_every, POLL_SECONDS)
+        await self.app(scope, receive, send)
+
+    def _look_every(self, seconds: float) -> None:
+        self.queue.sleep_when_free = seconds
 
 
 def serve(page: gr.Blocks) -> None:
@@ -38,7 +65,7 @@ def serve(page: gr.Blocks) -> None:
         theme=THEME,
         css=CSS,
         head=HEAD,
-        app_kwargs={"middleware": [Middleware(Head)]},
+        app_kwargs={"middleware": [Middleware(Head), Middleware(Attentive, queue=page._queue)]},
         max_file_size=LIMITS.upload,
         auth=people,
         state_session_capacity=PAGES,

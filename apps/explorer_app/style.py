@@ -161,13 +161,16 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 34px !important
 .progress progress:not([value])::-webkit-progress-bar { background: none; }
 /* What is drawn anew stays as it was, below a bar, so that before and after can be compared. */
 .pending { opacity: 1 !important; }
-.pending:has(.vx-mount) { position: relative; }
-.pending:has(.vx-mount)::before { content: ""; position: absolute; z-index: 2; inset: 0 0 auto; height: 3px;
+#working { display: none; }
+:root:has(#working .pending) .html-container, .pending { &:has(.vx-mount) { position: relative; } }
+:root:has(#working .pending) .html-container, .pending { &:has(.vx-mount)::before {
+  content: ""; position: absolute; z-index: 2; inset: 0 0 auto; height: 3px;
   background: linear-gradient(90deg, transparent, var(--color-accent), transparent) -60% 0 / 60% 100% no-repeat;
-  animation: waiting 1.2s linear 0.3s infinite; }
+  animation: waiting 1.2s linear 0.3s infinite; } }
 @keyframes waiting { to { background-position: 160% 0; } }
 @media (prefers-reduced-motion: reduce) {
-  .pending:has(.vx-mount)::before { background-position: 50% 0; animation: none; }
+  :root:has(#working .pending) .html-container, .pending { &:has(.vx-mount)::before {
+    background-position: 50% 0; animation: none; } }
   .progress progress:not([value]) { background-position: 50% 0; animation: none; }
 }
 /* Above the tabs, or else these would cover the lists of its choices. */

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, TimeoutError
 
-WAIT_MS = 15_000
+WAIT_MS = 45_000
 VIEWS = {"attention": "#attention-view", "patches": "#patch-view", "train": "#recovery-view", "lab": "#lab-view"}
 MOUNT = """(id) => document.querySelector(`${id} .vx-mount`)"""
 SHOWN = """(id) => Boolean(document.querySelector(`${id} .vx-mount`)?.dataset.repaintMs)"""

@@ -136,7 +136,7 @@ def test_of_many_pictures_umap_is_fitted_on_some(warmed: None, monkeypatch: pyte
     assert (group[drawn][distances.argmin(axis=1)] == group).all(), "those that are laid on lie among their like"
 
 
-@pytest.mark.parametrize("compared", [2000, 50])
+@pytest.mark.parametrize("compared", [2000, pytest.param(50, marks=pytest.mark.slow)])
 def test_umap_keeps_groups_together(warmed: None, monkeypatch: pytest.MonkeyPatch, compared: int) -> None:
     monkeypatch.setattr(projection, "_COMPARED", compared)
     done = project(made(), "umap", components=3)

@@ -1,6 +1,5 @@
 """How the picture is distorted: how strongly, and folded away, in which other ways and with which seed."""
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ import gradio as gr
 import explorer as ex
 from explorer.distortions.parameters import Description, Parameter
 from explorer_app.column.corruptions import build_corruption_sheet, connect_corruption_sheet
-from explorer_app.events import AT_ONCE, QUICK, refused
+from explorer_app.events import PRIVATE, QUICK, refused
 from explorer_app.service.question import DEFAULT_DISTORTION, SEEDS
 
 NO_DISTORTION, WRITTEN = "none", "as written"
@@ -77,7 +76,7 @@ def build_distortion(damage: DamageControls, file: gr.State, crop: gr.Slider) ->
     sliders = [damage.strength, *others]
     spec, controls = gr.State(None), [operator, summary, clip, *sliders]
     said = [severity, spec, text]
-    dice.click(lambda: random.randrange(10_000), outputs=seed, **AT_ONCE)
+    dice.click(None, outputs=seed, js="() => Math.floor(10_000 * Math.random())", **PRIVATE)
     operator.input(choose_operator, operator, [*controls, *said], **QUICK)
     for control in (*sliders, clip):
         control.input(_from_sliders, [operator, clip, *sliders], said, **QUICK)

@@ -24,8 +24,10 @@ class BoundedCache(Generic[Value]):
         with turn:
             try:
                 with self._lock:
-                    found = [self.kept[key]] if key in self.kept else []
-                value = found[0] if found else make()
+                    if key in self.kept:
+                        self.kept.move_to_end(key)
+                        return self.kept[key]
+                value = make()
                 with self._lock:
                     self._keep(key, value)
             finally:
@@ -34,6 +36,5 @@ class BoundedCache(Generic[Value]):
 
     def _keep(self, key: Hashable, value: Value) -> None:
         self.kept[key] = value
-        self.kept.move_to_end(key)
         while len(self.kept) > 1 and sum(map(self.size, self.kept.values())) > self.limit:
             self.kept.popitem(last=False)

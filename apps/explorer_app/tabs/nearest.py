@@ -39,8 +39,12 @@ def build_nearest(page: Page) -> None:
     column.way.change(lambda way: gr.Column(visible=way == DAMAGED), column.way, panel, **QUICK)
     inputs, outputs = [page.shown, page.zipped, chosen, *column.inputs], [found, status, line]
     find.click(_find, inputs, outputs, **QUEUE)
-    for event in (*column.changes, page.zipped.change, chosen.change):
-        event(find_ready, inputs, outputs, trigger_mode="always_last", **QUEUE)
+
+    def follow() -> None:
+        for event in (*column.changes, page.zipped.change, chosen.change):
+            event(find_ready, inputs, outputs, trigger_mode="always_last", **QUEUE)
+
+    page.later.append(follow)
     for done in (*column.chosen, page.opened):
         done.then(find_ready, inputs, outputs, **QUEUE)
 

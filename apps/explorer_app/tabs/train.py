@@ -196,7 +196,9 @@ def _build_form(page: Page) -> tuple[Any, ...]:
         size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
         batch = gr.Slider(2, 32, runs.BATCH, step=1, label="Pictures per step", elem_id="batch")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
-    gr.on([strength.input, column.spec.change], _ranges, [column.spec, strength], [low, high, learned], **QUICK)
+    varied: dict[str, Any] = {"inputs": [column.spec, strength], "outputs": [low, high, learned], **QUICK}
+    strength.input(_ranges, **varied)
+    page.later.append(lambda: column.spec.change(_ranges, **varied))
     page.linked(_described, [page.link, column.spec, learned], [strength, low, high, learned], **QUICK)
     for slider in (low, high):
         slider.input(_varied, [column.spec, low, high], learned, **QUICK)
