@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from measuring import make_missing, sharing_options
+from measuring import kept_file, make_missing, sharing_options
 
 import explorer as ex
 from explorer.evaluation.intervals import PairedDifference, compare_paired
@@ -40,8 +40,7 @@ def main() -> None:
 
 
 def _file(runs: Path, name: str) -> Path:
-    weights = f"-{read_card(name)['student_sha256'][:12]}" if name in ex.list_pairs() else ""
-    return runs / f"{name}{weights}.json"
+    return kept_file(runs, name) if name in ex.list_pairs() else runs / f"{name}.json"
 
 
 def right_of(name: str, caltech: Path) -> Right:

@@ -14,14 +14,13 @@ import statistics
 from functools import partial
 from pathlib import Path
 
-from measuring import NUMBERS, make_missing, measured, measured_reference, sharing_options
+from measuring import NUMBERS, kept_file, make_missing, measured, measured_reference, sharing_options
 from PIL import Image
 
 import explorer as ex
 from explorer import plots
 from explorer.analysis.measures import MEASURES
 from explorer.evaluation.evaluation import gap_closed
-from explorer.models.pairs import read_card
 
 PICTURES, SEEDS = 100, (1000, 1001, 1002)  # draws that no student has met in training
 PHOTO = "owl"
@@ -43,9 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     sharing_options(parser)
     options = parser.parse_args()
-    students = {
-        name: options.runs / f"{name}-{read_card(name)['student_sha256'][:12]}.json" for name in ex.list_pairs()
-    }
+    students = {name: kept_file(options.runs, name) for name in ex.list_pairs()}
     make_missing(options, [(file, partial(looked_at, name)) for name, file in students.items()])
     done = {name: json.loads(file.read_text()) for name, file in students.items() if file.exists()}
     Path(__file__).with_name("students.md").write_text(page(done), encoding="utf-8")

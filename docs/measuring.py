@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import explorer as ex
 from explorer.evaluation.probes import nearest_label_accuracy, retrieval_at_1
+from explorer.models.pairs import read_card
 from explorer.system.files import atomic_path
 
 NUMBERS = ("CLS cosine", "patch cosine", "attention KL", "retrieval@1", "1-NN label")
@@ -70,6 +71,11 @@ def make_missing(options: argparse.Namespace, work: Sequence[tuple[Path, Callabl
             made = make()
             with atomic_path(file) as new:
                 new.write_text(json.dumps(made))
+
+
+def kept_file(runs: Path, name: str) -> Path:
+    """Where RUNS keeps what was measured of a shipped student; another one for other weights."""
+    return runs / f"{name}-{read_card(name)['student_sha256'][:12]}.json"
 
 
 def batches(photos: ex.ImageSet) -> Iterator[tuple[range, Tensor]]:
