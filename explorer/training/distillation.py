@@ -40,7 +40,7 @@ from explorer.models.capture import recomputed
 from explorer.models.pairs import CARD, Card, PairError, load_teacher, weights_of
 from explorer.models.trace import Trace
 from explorer.system.files import behind_links
-from explorer.system.memory import Parts
+from explorer.system.memory import Parts, freed_memory_kept
 from explorer.system.precision import autocast, outside_autocast
 from explorer.system.processes import Processes
 from explorer.system.replacing import current, finish
@@ -166,7 +166,8 @@ def _locked_run(
         run = _Run(teacher.to(processes.placed(teacher.device)), pictures, config, out, processes)
         run.trackers = Trackers(told if processes.first else (), out)
         try:
-            yield from run.records()
+            with freed_memory_kept():
+                yield from run.records()
         finally:
             run.trackers.close()
             run.targets.close()

@@ -174,11 +174,13 @@ def _pair(what: str, reference: Tensor, student: Tensor) -> tuple[Tensor, Tensor
 
 
 def _positions(trace: Trace, layers: Blocks) -> list[int] | slice:
-    """Places of these blocks in a trace; as a slice, which copies nothing, where they are the last ones."""
+    """Places of these blocks in a trace; as a slice, which copies nothing, where they follow each other."""
     if not isinstance(layers, int):
         if not layers:
             raise InputError("no block was chosen; name block numbers, or how many of the last ones")
-        return [trace.position(layer) for layer in layers]
+        places = [trace.position(layer) for layer in layers]
+        first, end = places[0], places[0] + len(places)
+        return slice(first, end) if places == list(range(first, end)) else places
     if not 1 <= layers <= len(trace.layers):
         raise InputError(
             f"cannot take the last {layers} blocks: this trace holds {len(trace.layers)} ({list(trace.layers)})"
