@@ -84,7 +84,7 @@ def build() -> gr.Blocks:
         changes = [*column.changes, zipped.change, selected.change, *own]
         clock = {"show_progress": "minimal", "show_progress_on": working}
         on_change(changes, refresh, inputs, outputs, **clock)
-        for connect in page.later:
+        for connect in column.later:
             connect()
         for event, settings in page.redrawn:
             event.then(refresh, inputs, outputs, **{**clock, **MODEL_QUEUE, **settings})

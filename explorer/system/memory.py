@@ -94,7 +94,7 @@ def freed_memory_kept() -> Iterator[None]:
     glibc's malloc gives every block of more than 32 MiB back at once, and the system makes each page of the next one
     anew: a fifth of a training step on a CPU (docs/performance.md). With another malloc nothing happens.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
         yield
         return

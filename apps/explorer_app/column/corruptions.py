@@ -70,15 +70,14 @@ def build_corruption_sheet() -> tuple[gr.Accordion, gr.HTML]:
 
 def connect_corruption_sheet(
     accordion: gr.Accordion, sheet: gr.HTML, file: gr.State, seed: gr.Number, crop: gr.Slider
-) -> gr.HTML:
-    """Draw the sheet while it is open; returns it."""
+) -> None:
+    """Draw the sheet while it is open."""
     opened, inputs = gr.State(False), [file, seed, crop]
     drawn = {**QUICK, "show_progress": "minimal"}
     accordion.expand(lambda: True, outputs=opened, **QUICK).then(draw_sheet, inputs, sheet, **drawn)
     accordion.collapse(lambda: False, outputs=opened, **QUICK)
     for event in (file.change, crop.release):
         event(lambda is_open, *asked: draw_sheet(*asked) if is_open else gr.skip(), [opened, *inputs], sheet, **drawn)
-    return sheet
 
 
 def draw_sheet(picture: str | None, seed: float | None, crop: float = CENTRED) -> Any:

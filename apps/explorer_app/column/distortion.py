@@ -82,8 +82,9 @@ def build_distortion(damage: DamageControls, file: gr.State, crop: gr.Slider) ->
         control.input(_from_sliders, [operator, clip, *sliders], said, **QUICK)
     severity.input(_from_severity, [operator, severity], [*sliders, clip, spec, text], **QUICK)
     text.submit(_from_text, text, [*controls, *said], **QUICK)
-    connect_corruption_sheet(*sheet, file, seed, crop).pick(choose_corruption, outputs=[*controls, *said], **QUICK)
-    return {"spec": spec, "seed": seed, "controls": [*controls, *said]}
+    sheet[1].pick(choose_corruption, outputs=[*controls, *said], **QUICK)
+    later = [lambda: connect_corruption_sheet(*sheet, file, seed, crop)]
+    return {"spec": spec, "seed": seed, "controls": [*controls, *said], "later": later}
 
 
 def choose_operator(name: str) -> list[Any]:

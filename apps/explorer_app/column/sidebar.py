@@ -1,5 +1,6 @@
 """The left column, which belongs to every tab: one picture, its damage, one pair, one seed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ class Sidebar:
         students: names of the visitor's own.
         recalled: the same, as the browser recalls them.
         chosen: the events after which other models are chosen.
+        later: what connects all else that follows a change. Of the events of one change each waits until the one that
+            was connected before is answered: what draws the open tab is to be the first.
     """
 
     picture: gr.Image
@@ -52,6 +55,7 @@ class Sidebar:
     students: gr.State
     recalled: gr.JSON
     chosen: list[Any]
+    later: list[Callable[[], object]]
 
     @property
     def inputs(self) -> list[Any]:

@@ -44,7 +44,7 @@ def build_nearest(page: Page) -> None:
         for event in (*column.changes, page.zipped.change, chosen.change):
             event(find_ready, inputs, outputs, trigger_mode="always_last", **QUEUE)
 
-    page.later.append(follow)
+    page.column.later.append(follow)
     for done in (*column.chosen, page.opened):
         done.then(find_ready, inputs, outputs, **QUEUE)
 

@@ -39,8 +39,6 @@ class Page:
         selected: the `Selection` on the map of the Embeddings tab; of nothing before.
         probed: the probes that were fitted last, as the Predict tab has them; None before.
         redrawn: events after which the open tab is drawn again, and settings of that.
-        later: what connects all else that follows a change of the column. Of the events of one change each waits until
-            the one that was connected before is answered: what draws the open tab is to be the first.
     """
 
     column: Sidebar
@@ -55,7 +53,6 @@ class Page:
     probed: gr.State
     opened: Any = None
     redrawn: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
-    later: list[Callable[[], object]] = field(default_factory=list)
 
     def redraw_after(self, event: Any, **settings: Any) -> None:
         """Draw the open tab again after this event."""

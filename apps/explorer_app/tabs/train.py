@@ -198,7 +198,7 @@ def _build_form(page: Page) -> tuple[Any, ...]:
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
     varied: dict[str, Any] = {"inputs": [column.spec, strength], "outputs": [low, high, learned], **QUICK}
     strength.input(_ranges, **varied)
-    page.later.append(lambda: column.spec.change(_ranges, **varied))
+    column.later.append(lambda: column.spec.change(_ranges, **varied))
     page.linked(_described, [page.link, column.spec, learned], [strength, low, high, learned], **QUICK)
     for slider in (low, high):
         slider.input(_varied, [column.spec, low, high], learned, **QUICK)
