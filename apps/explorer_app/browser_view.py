@@ -1,10 +1,9 @@
 """Puts a view of `explorer.web` into a Gradio page: a `gr.HTML` whose value is the view's payload."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import gradio as gr
 import plotly
@@ -47,18 +46,8 @@ def script_of(name: str) -> str:
 _MOUNT = script_of("mount.js")
 
 
-@contextmanager
-def _no_interface() -> Iterator[None]:
-    """Gradio writes a file of types beside the module of each new component."""
-    write = component_meta.create_or_modify_pyi
-    component_meta.create_or_modify_pyi = lambda *_: None
-    try:
-        yield
-    finally:
-        component_meta.create_or_modify_pyi = write
-
-
-with _no_interface():
+# Gradio would write a file of types beside the module of a new component.
+with patch.object(component_meta, "create_or_modify_pyi"):
 
     class BrowserView(gr.HTML):
         """Its value travels as one text: Gradio looks for files in all parts of a value, and copies it in the page

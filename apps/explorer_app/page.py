@@ -2,9 +2,9 @@
 
 import html
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import gradio as gr
 from gradio.routes import App
@@ -31,22 +31,14 @@ EXAMPLE = Made(None, "recorded before", example=True)
 PROGRESS = gr.Progress(track_tqdm=True)
 
 
-@contextmanager
-def _no_app_yet() -> Iterator[None]:
-    """Gradio makes the web application when a page begins, when it gets a queue and when it ends, half a second each;
+def build() -> gr.Blocks:
+    """The whole page.
+
+    Gradio would make the web application when a page begins, when it gets a queue and when it ends, half a second each;
     the one that serves is made by `launch`.
     """
-    make = App.create_app
-    App.create_app = staticmethod(lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        App.create_app = staticmethod(make)
-
-
-def build() -> gr.Blocks:
-    """The whole page."""
-    with _no_app_yet(), gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
+    later = patch.object(App, "create_app", return_value=None)
+    with later, gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         blocks.queue(max_size=64)
         nobody = gr.HTML(visible=False)
         share = _build_header()

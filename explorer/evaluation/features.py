@@ -47,6 +47,7 @@ from explorer.system.files import (
     last_used,
     scratch_folder,
 )
+from explorer.system.malloc import freed_memory_kept
 from explorer.system.memory import Parts, pictures_at_once
 from explorer.system.precision import autocast
 from explorer.system.processes import Processes
@@ -349,12 +350,13 @@ class _Job:
         if before and progress is not None:
             progress(before, count)
         done = 0
-        for rows, pictures in zip(mine, loader, strict=True):
-            found = [values for _, values in self.parts(partial(self._part, pictures, rows), len(rows))]
-            yield rows, {name: np.concatenate([values[name] for values in found]) for name in found[0]}
-            done += len(rows)
-            if progress is not None:
-                progress(min(count, before + done * self.processes.count), count)
+        with freed_memory_kept():
+            for rows, pictures in zip(mine, loader, strict=True):
+                found = [values for _, values in self.parts(partial(self._part, pictures, rows), len(rows))]
+                yield rows, {name: np.concatenate([values[name] for values in found]) for name in found[0]}
+                done += len(rows)
+                if progress is not None:
+                    progress(min(count, before + done * self.processes.count), count)
 
     def _part(self, pictures: Float[Tensor, "batch 3 height width"], rows: range, part: slice) -> dict[str, np.ndarray]:
         return self._computed(pictures[part], rows[part])

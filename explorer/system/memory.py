@@ -1,27 +1,20 @@
-"""Work on many pictures in parts that fit into memory, in halves when it runs out; and memory that is used again.
+"""Work on many pictures in parts that fit into memory: as asked for, and in halves when memory runs out.
 
 Enters: work on a slice of the pictures. Leaves: what it returns for each part. Deliberately ignored: how much memory
 there is beforehand. An estimate would have to know every model and every other program; a pass that fails is certain.
 """
 
-import ctypes
 import logging
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from explorer.errors import InputError
+from explorer.system.malloc import freed_memory_kept
 
 Result = TypeVar("Result")
 _ONEDNN = "could not create a primitive"  # all that oneDNN says without memory, and ever after in the same thread
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_LARGEST, _ALL = 32 << 20, -1  # bytes; malloc goes as high as the first by itself, and takes them as unsigned
-_open: list[None] = []  # `freed_memory_kept`, in all threads
-_lock = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
@@ -59,22 +52,23 @@ class Parts:
             MemoryError: the smallest part is too much.
         """
         start = 0
-        while start < count:
-            part = slice(start, min(count, start + (self.size or count)))
-            reason = None
-            try:
-                result = work(part)
-            except (RuntimeError, MemoryError) as error:
-                if not _lacks_memory(error):
-                    raise
-                reason = str(error).partition("\n")[0]
-                if _ONEDNN in reason:
-                    torch.backends.mkldnn.set_flags(_enabled=False)  # torch's own kernels take as long
-            if reason is None:
-                yield part, result
-                start = part.stop
-            else:  # outside of `except`, whose traceback holds the tensors
-                self._halve(part.stop - part.start, reason)
+        with freed_memory_kept():
+            while start < count:
+                part = slice(start, min(count, start + (self.size or count)))
+                reason = None
+                try:
+                    result = work(part)
+                except (RuntimeError, MemoryError) as error:
+                    if not _lacks_memory(error):
+                        raise
+                    reason = str(error).partition("\n")[0]
+                    if _ONEDNN in reason:
+                        torch.backends.mkldnn.set_flags(_enabled=False)  # torch's own kernels take as long
+                if reason is None:
+                    yield part, result
+                    start = part.stop
+                else:  # outside of `except`, whose traceback holds the tensors
+                    self._halve(part.stop - part.start, reason)
 
     def _halve(self, tried: int, reason: str) -> None:
         from accelerate.utils.memory import clear_device_cache
@@ -85,35 +79,6 @@ class Parts:
         self.size = max(self.smallest, tried // 2)
         _log.warning("%s: going on with %d at a time", problem, self.size)
         clear_device_cache(garbage_collection=True)
-
-
-@contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """While it is open, what is freed is kept for what comes next, in all threads; afterwards it is given back.
-
-    glibc's malloc gives every block of more than 32 MiB back at once, and the system makes each page of the next one
-    anew: a fifth of a training step on a CPU (docs/performance.md). With another malloc nothing happens.
-    """
-    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallopt"):
-        yield
-        return
-    with _lock:
-        _open.append(None)
-        _keep_below(libc, _ALL)
-    try:
-        yield
-    finally:
-        with _lock:
-            _open.pop()
-            if not _open:
-                _keep_below(libc, _LARGEST)
-                libc.malloc_trim(0)
-
-
-def _keep_below(libc: Any, size: int) -> None:
-    libc.mallopt(_M_MMAP_THRESHOLD, size)
-    libc.mallopt(_M_TRIM_THRESHOLD, 2 * size)  # as malloc itself sets them
 
 
 def _lacks_memory(error: Exception) -> bool:

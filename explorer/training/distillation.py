@@ -40,7 +40,8 @@ from explorer.models.capture import recomputed
 from explorer.models.pairs import CARD, Card, PairError, load_teacher, weights_of
 from explorer.models.trace import Trace
 from explorer.system.files import behind_links
-from explorer.system.memory import Parts, freed_memory_kept
+from explorer.system.malloc import freed_memory_kept
+from explorer.system.memory import Parts
 from explorer.system.precision import autocast, outside_autocast
 from explorer.system.processes import Processes
 from explorer.system.replacing import current, finish
