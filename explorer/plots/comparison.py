@@ -300,7 +300,7 @@ def views_sheet(comparison: Comparison, bottom: float) -> tuple[Figure, np.ndarr
 def write_title(figure: Figure, title: str, caption: str) -> None:
     width, height = figure.get_size_inches()
     place: dict[str, Any] = {"ha": "left", "va": "top"}
-    size = min(12.0, 115 * width / max(1, len(title)))  # a long spec shrinks rather than leaves the page
+    size = min(12.0, 115 * (width - 2 * 0.42) / max(1, len(title)))  # a long spec shrinks rather than leaves the page
     upper = figure.text(0.42 / width, 1 - 0.14 / height, title, size=size, weight="bold", color=INK, **place)
     lower = figure.text(0.42 / width, 1 - 0.41 / height, caption, size=9.5, color=QUIET, **place)
     as_written([upper, lower])
