@@ -27,6 +27,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -46,10 +47,28 @@ COMMON = "random_corruption"  # every common corruption, severities from 1 to 5
 SMALL, LARGE = 112, 224  # px
 LOADED = {SMALL: 150, LARGE: 256}  # so that crops need not be enlarged
 PART_BYTES = 40 << 20
-STEPS = {"s14": [(SMALL, 1900), (LARGE, 300)], "clip-b16": [(LARGE, 640)]}  # of 16 pictures
-RANK = {"s14": 16, "clip-b16": 6}  # all of them together are to stay small
-LR = {"s14": {SMALL: 1e-3, LARGE: 5e-4}, "clip-b16": {LARGE: 1.5e-3}}
-ATTENTION = {"s14": 3.0, "clip-b16": 1.0}  # weight of that level
+
+
+class Stage(NamedTuple):
+    """Steps of 16 pictures of one size at one rate."""
+
+    image_size: int
+    steps: int
+    lr: float
+
+
+class Recipe(NamedTuple):
+    """How the students of a backbone learn."""
+
+    stages: list[Stage]
+    rank: int  # all students together are to stay small
+    attention: float  # weight of that level
+
+
+RECIPES = {
+    "s14": Recipe([Stage(SMALL, 1900, 1e-3), Stage(LARGE, 300, 5e-4)], rank=16, attention=3.0),
+    "clip-b16": Recipe([Stage(LARGE, 640, 1.5e-3)], rank=6, attention=1.0),
+}
 DISTORTIONS = {
     "s14-noise": NOISE,
     "s14-blur": BLUR,
@@ -86,25 +105,26 @@ def main() -> None:
 def train(name: str, images: Path, runs: Path, end: float, few: int | None = None) -> Path | None:
     """Train one student, or go on with it where it was stopped, until a time: the finished one, as a file."""
     backbone = name.rpartition("-")[0]
+    recipe = RECIPES[backbone]
     begin = None
-    for stage, (size, steps) in enumerate(STEPS[backbone]):
+    for number, stage in enumerate(recipe.stages):
         if time.monotonic() > end:
             return None
-        run = runs / f"{name}-{stage}-{size}"
+        run = runs / f"{name}-{number}-{stage.image_size}"
         config = ex.DistillConfig(
             distortion=DISTORTIONS[name],
-            steps=few or steps,
-            image_size=size,
+            steps=few or stage.steps,
+            image_size=stage.image_size,
             begin=begin,
-            trainable=f"lora:{RANK[backbone]}",
-            lr=LR[backbone][size],
-            attention=ATTENTION[backbone],
+            trainable=f"lora:{recipe.rank}",
+            lr=stage.lr,
+            attention=recipe.attention,
             precision="bfloat16",
             eval_every=50,
             workers=8 if torch.cuda.is_available() else 0,
         )
-        pictures = ex.load_images(images, size=LOADED[size])
-        teacher = ex.load_backbone(backbone, image_size=size)
+        pictures = ex.load_images(images, size=LOADED[stage.image_size])
+        teacher = ex.load_backbone(backbone, image_size=stage.image_size)
         records = ex.distill(teacher, pictures, config, run, resume=True)
         bar = tqdm(records, total=config.steps, desc=run.name)
         for record in bar:
