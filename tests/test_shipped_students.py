@@ -12,7 +12,7 @@ from tests.nightly import left
 LIMIT_BYTES = 16_000_000
 REACHED = {
     "clip-b16-common": (None, 0.84, 0.55),
-    "clip-b16-mixture": (None, 0.77, 0.62),
+    "clip-b16-mixture": (None, 0.78, 0.62),
     "s14-blur": ("gaussian_blur(kernel=21, sigma=5)", 0.93, 0.8),
     "s14-common": (None, 0.945, 0.85),
     "s14-mask": ("pixel_mask(fraction=0.75)", 0.9, 0.65),
