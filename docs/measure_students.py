@@ -71,7 +71,7 @@ def page(done: dict[str, Rows]) -> str:
         f"{PICTURES} shipped photos, draws of the damage with the seeds {', '.join(map(str, SEEDS))}; mean and "
         "standard deviation over the draws. *Gap closed*: of the clean originals that the teacher does not find any "
         "more in a damaged picture, the share that the student finds, (student - teacher) / (1 - teacher). "
-        "What a probe loses on clean pictures: [clean.md](clean.md).\n",
+        "What probes see through them: [probes.md](probes.md).\n",
         "| student | measured under | CLS cosine | patch cosine | retrieval@1 | gap closed | clean CLS cosine |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]

@@ -62,9 +62,10 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=int, default=3, help="draws of the distortion (default: %(default)s)")
     parser.add_argument(
         "--fit",
-        choices=("own", "teacher_clean"),
+        choices=("own", "clean", "teacher_clean"),
         default="own",
-        help="a probe for each view, or one of the clean teacher for all (default: %(default)s)",
+        help="a probe for each view; one for each network, of its clean pictures; or one of the clean teacher for all "
+        "(default: %(default)s)",
     )
 
 

@@ -25,8 +25,8 @@ from explorer.evaluation.clusters import Clusters, cluster_pictures
 from explorer.evaluation.features import Kind, Told, embed, share_of
 from explorer.evaluation.probes import nearest, own_and_other
 from explorer.evaluation.projection import Projection, project
-from explorer.models.backbones import Backbone, Layers
-from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, named_pairs, networks_of
+from explorer.models.backbones import Layers
+from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, backbones_of, named_pairs, networks_of
 
 if TYPE_CHECKING:
     import pandas
@@ -172,7 +172,7 @@ def embed_pair(
             would be mistaken for something else.
         ImageError: a picture is damaged, as in `embed`.
     """
-    networks = _networks(pair)
+    networks = backbones_of(pair)
     images = image_set(images).resized(networks[TEACHER].image_size)  # once, so that their digest is computed once
     if len(images) < 2:
         raise InputError(f"neighbours and distances need at least two pictures; got {len(images)}")
@@ -210,7 +210,7 @@ def is_embedded(
     keep: Layers | None = None,
 ) -> bool:
     """Whether `embed_pair` would need no forward passes, or hardly any."""
-    networks, damage = _networks(pair), damage_of(pair, images, distortion)
+    networks, damage = backbones_of(pair), damage_of(pair, images, distortion)
     layers, images = _layers(kind, layer, keep), images.resized(networks[TEACHER].image_size)
     return all(
         kept.is_embedded(backbone, *seen_in(view, images, damage), seed, layers=layers)
@@ -227,7 +227,7 @@ def damage_of(pair: Pairs, images: ImageSet, distortion: str | Distortion | None
             learned different ones.
     """
     if images.clean is None:
-        return parse_distortion(_learned(pair) if distortion is None else distortion)
+        return parse_distortion(learned_by(pair) if distortion is None else distortion)
     if distortion is not None:
         raise InputError(
             f"these pictures are damaged already; leave out distortion='{distortion}', or their clean twins"
@@ -243,7 +243,12 @@ def seen_in(view: str, images: ImageSet, damage: Distortion) -> tuple[ImageSet, 
     return images if damaged else images.clean, "none"
 
 
-def _learned(pair: Pairs) -> Distortion:
+def learned_by(pair: Pairs) -> Distortion:
+    """The damage that the students were trained on.
+
+    Raises:
+        ValueError: they were trained on different ones.
+    """
     pairs = named_pairs(pair)
     learned = {one.distortion.spec: one.distortion for one in pairs.values()}
     if len(learned) > 1:
@@ -252,12 +257,6 @@ def _learned(pair: Pairs) -> Distortion:
             "distortion='gaussian_noise(sigma=0.3)'"
         )
     return next(iter(learned.values()))
-
-
-def _networks(pair: Pairs) -> dict[str, Backbone]:
-    """The teacher, then the students by name."""
-    pairs = named_pairs(pair)
-    return {TEACHER: next(iter(pairs.values())).teacher, **{name: one.student for name, one in pairs.items()}}
 
 
 def _layers(kind: Kind, layer: int, keep: Layers | None) -> Layers | None:

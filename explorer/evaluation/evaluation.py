@@ -6,10 +6,11 @@ pictures hides a loss on whole ones. Protocol: Ravula et al. 2021 (frozen featur
 several draws of the distortion).
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Bool
@@ -19,7 +20,7 @@ from explorer.data.sources import image_set
 from explorer.distortions import Distortion
 from explorer.errors import InputError
 from explorer.evaluation.embedding import VIEWS, damage_of, seen_in
-from explorer.evaluation.features import Kind, Told, embed, share_of
+from explorer.evaluation.features import Kind, Precision, Told, embed, share_of
 from explorer.evaluation.probes import PROBES, Probe, fit_on_features, wilson_interval
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
@@ -27,6 +28,7 @@ from explorer.models.pairs import Pair
 if TYPE_CHECKING:
     import pandas
 
+Fit: TypeAlias = Literal["own", "clean", "teacher_clean"]
 _RESAMPLES = 10_000
 _OF_THE_GAP = ("teacher_clean", "teacher_distorted", "student_distorted")
 
@@ -39,7 +41,7 @@ class Evaluation:
         right: each of `VIEWS` -> whether each test picture was classified rightly, in each draw; one draw of the clean
             views.
         probe: "knn" or "linear".
-        fit: "own", a probe for each view, or "teacher_clean", one probe for all.
+        fit: "own", a probe for each view; "clean", one for each network; or "teacher_clean", one for all.
         distortion: what damaged the pictures.
         train_pictures, test_pictures: how many labelled pictures the probe was fitted on and tested on.
         label_fraction, draws, seed: as given to `evaluate`.
@@ -107,11 +109,12 @@ def evaluate(
     seed: int = 0,
     *,
     distortion: str | Distortion | None = None,
-    fit: Literal["own", "teacher_clean"] = "own",
+    fit: Fit = "own",
     kind: Kind = "embedding",
     layer: int = -1,
     k: int = 10,
     batch_size: int | None = None,
+    precision: Precision = "float32",
     cache: bool = True,
     progress: Told | None = None,
 ) -> Evaluation:
@@ -128,11 +131,12 @@ def evaluate(
         seed: of the choice of labels and of the draws; draws of training and test pictures differ.
         distortion: None for the one that the student was trained on; for pictures with clean twins, which are damaged
             already, there is nothing else to give.
-        fit: "own", each view's probe is fitted on training pictures of that view, as in Ravula et al. 2021;
-            "teacher_clean", one probe, fitted on the teacher's clean features, reads all views: can the student take
-            the teacher's place without anything else being changed?
+        fit: "own", each view's probe is fitted on training pictures of that view, as in Ravula et al. 2021; "clean",
+            each network's is fitted on its clean pictures, and damage comes without labels, as in Hendrycks and
+            Dietterich 2019; "teacher_clean", one probe, fitted on the teacher's clean features, reads all views: can
+            the student take the teacher's place without anything else being changed?
         kind, layer: which features, as in `Features.of`.
-        batch_size: pictures in a forward pass, as in `embed`.
+        batch_size, precision: of the forward passes, as in `embed`.
         cache: whether features are kept on disk.
         progress: is told (pictures done, pictures in all) as the work goes on.
 
@@ -145,20 +149,18 @@ def evaluate(
         raise InputError(f"draws is a number of draws of the distortion, at least 1; got {draws}")
     if probe not in PROBES:
         raise InputError(f"probe is one of {', '.join(PROBES)}; got {probe!r}")
-    if fit not in ("own", "teacher_clean"):
-        raise InputError(f"fit is 'own' or 'teacher_clean'; got {fit!r}")
+    if fit not in get_args(Fit):
+        raise InputError(f"fit is one of {', '.join(get_args(Fit))}; got {fit!r}")
     train, test = image_set(train), image_set(test)
     wanted = labels_of(train, test)
     damage = damage_of(pair, test, distortion)
     if (train.clean is None) != (test.clean is None) and (fit == "own" or test.clean is None):
-        raise InputError(
-            "train and test must both have clean twins, or neither; with fit='teacher_clean' test alone may"
-        )
+        raise InputError("train and test must both have clean twins, or neither; unless fit='own' test alone may")
     train, test = (images.resized(pair.teacher.image_size) for images in (train, test))
     test.check()  # before the work on the others
     labelled = train if label_fraction == 1.0 else train.subset(fraction=label_fraction, seed=seed)
     count = draws if damage.stochastic else 1
-    fitted = 2 + 2 * count if fit == "own" else 1
+    fitted = {"own": 2 + 2 * count, "clean": 2, "teacher_clean": 1}[fit]
     total = len(labelled) * fitted + len(test) * (2 + 2 * count)
     done = 0
 
@@ -168,20 +170,23 @@ def evaluate(
         own_seed = 0 if draw is None else draw_seed(seed, draw, part)
         shown, spec = seen_in("clean" if draw is None else "distorted", images, damage)
         told, layers = share_of(progress, done, total), None if kind == "embedding" else layer
-        wanted: dict[str, Any] = {"layers": layers, "batch_size": batch_size, "cache": cache, "progress": told}
-        features = embed(backbone, shown, spec, own_seed, **wanted)
+        way: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "cache": cache, "progress": told}
+        features = embed(backbone, shown, spec, own_seed, layers=layers, **way)
         done += len(images)
         return np.asarray(features.of(kind, -1))
 
-    def fit_on(backbone: Backbone, draw: int | None) -> Probe:
+    @functools.cache
+    def fitted_on(backbone: Backbone, draw: int | None) -> Probe:
         return fit_on_features(probe, look(backbone, labelled, draw, "train"), _of(labelled), k=k)
 
-    shared = fit_on(pair.teacher, None) if fit == "teacher_clean" else None
+    def probe_of(backbone: Backbone, draw: int | None) -> Probe:
+        return fitted_on(pair.teacher if fit == "teacher_clean" else backbone, draw if fit == "own" else None)
+
     right = {}
     for view in VIEWS:
         backbone = pair.teacher if view.startswith("teacher") else pair.student
         numbers = range(count) if view.endswith("distorted") else (None,)
-        predicted = [(shared or fit_on(backbone, draw)).predict(look(backbone, test, draw, "test")) for draw in numbers]
+        predicted = [probe_of(backbone, draw).predict(look(backbone, test, draw, "test")) for draw in numbers]
         right[view] = np.stack(predicted) == wanted
     return Evaluation(
         right=right,

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from explorer.errors import InputError
+from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 
 TEACHER, STUDENT = "teacher", "student"
@@ -41,6 +42,16 @@ def named_pairs(pair: Pairs) -> dict[str, Pair]:
                 "of the same teacher, load_pair(…, teacher=…)"
             )
     return dict(pair)
+
+
+def backbones_of(pair: Pairs) -> dict[str, Backbone]:
+    """The teacher, then the students by name.
+
+    Raises:
+        ValueError: as `named_pairs`.
+    """
+    pairs = named_pairs(pair)
+    return {TEACHER: next(iter(pairs.values())).teacher, **{name: one.student for name, one in pairs.items()}}
 
 
 def check_names(students: Collection[object]) -> None:

@@ -12,7 +12,7 @@ import html
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -30,13 +30,14 @@ from explorer.distortions import distortion
 from explorer.errors import InputError, MissingExtraError, is_for_users, one_line
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
+from explorer.models.students import Pairs
 from explorer.scenes.pages import Section, save_page
 from explorer.sessions.latest import Check, Latest, Left
 from explorer.web import VIEWS, module_source, page_modules, page_template, stylesheet
 from explorer.widgets.pictures import small_png
 
 _log = logging.getLogger(__name__)
-Model = Pair | Backbone
+Model = Pairs | Backbone
 
 
 def _script(view: str) -> str:
@@ -247,17 +248,17 @@ class Explorer(ipywidgets.VBox):
         raise NotImplementedError
 
 
-def as_pair(model: Model) -> Pair:
-    """A pair; for a backbone, one whose student is the untouched copy.
+def as_pairs(model: Model) -> Pairs:
+    """A pair, or several by name; for a backbone, a pair whose student is the untouched copy.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these.
     """
-    if isinstance(model, Pair):
+    if isinstance(model, Pair | Mapping):
         return model
     if not isinstance(model, Backbone):
         raise InputError(
-            f"expected a pair or a backbone; got {type(model).__name__}. "
+            f"expected a pair, several by name or a backbone; got {type(model).__name__}. "
             f"Make one: ex.load_pair('s14-noise'), or ex.load_backbone('s14')"
         )
     return Pair(teacher=model, student=model, distortion=distortion("none"), card={})

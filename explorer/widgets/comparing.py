@@ -20,12 +20,14 @@ from explorer.errors import InputError
 from explorer.evaluation.patch_probes import PatchProbe, shipped_patch_probe
 from explorer.inspection.comparison import Comparison, assemble, look, names_damage
 from explorer.inspection.comparison import View as Seen
+from explorer.models.backbones import Backbone
+from explorer.models.students import STUDENT, TEACHER, backbones_of
 from explorer.plots.comparison import plot_comparison, plot_pca, plot_similarity
 from explorer.plots.patches import plot_classes, plot_clusters, plot_foreground, plot_labels, plot_matches, plot_norms
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import attention_scene, patch_scene
 from explorer.sessions.latest import Check
-from explorer.widgets.base import Explorer, Model, View, as_pair
+from explorer.widgets.base import Explorer, Model, View, as_pairs
 from explorer.widgets.controls import DistortionControls, PictureControls
 
 GAUSSIAN_NOISE = "gaussian_noise(sigma=0.3)"
@@ -44,8 +46,9 @@ class _Comparing(Explorer):
                 "the widgets damage a clean picture themselves; one that is damaged already is shown by "
                 "explorer.save_page(explorer.compare(…), 'page.html') and by explorer.plots"
             )
-        self.model = as_pair(model)
-        self._pictures = PictureControls(image, self.model.teacher.height_width)
+        self.model = as_pairs(model)
+        self._networks = backbones_of(self.model)
+        self._pictures = PictureControls(image, self._teacher.height_width)
         self._damage = DistortionControls(distortion, seed)
         self._clean: tuple[Tensor, dict[str, Seen]] | None = None
         self._comparison = self._compare(self._pictures.picture, self._damage.spec, self._damage.seed)
@@ -114,9 +117,9 @@ class _Comparing(Explorer):
         """As `explorer.compare` does; what was seen of the clean picture is kept."""
         damage = parse_distortion(spec)
         distorted = damage(picture[None], seed=seed)[0]
-        whom = {"teacher": self.model.teacher, "student": self.model.student}
-        if self.model.student is self.model.teacher:
-            del whom["student"]
+        whom = dict(self._networks)
+        if whom.get(STUDENT) is self._teacher:
+            del whom[STUDENT]
         if self._clean is None or self._clean[0] is not picture:
             self._clean = picture, {f"{who}_clean": look(backbone, picture) for who, backbone in whom.items()}
         views = dict(self._clean[1])
@@ -126,15 +129,20 @@ class _Comparing(Explorer):
         self._made = (id(picture), spec, seed)
         return assemble(picture, distorted, views, damage, seed)
 
+    @property
+    def _teacher(self) -> Backbone:
+        return self._networks[TEACHER]
+
     def _scene(self) -> Payload:
         raise NotImplementedError
 
     def _words(self) -> str:
-        teacher, student = (self._comparison.alignments[who].cls_cosine for who in ("teacher", "student"))
-        whose = "the untouched copy" if self._comparison.untouched else "the student"
+        found = self._comparison
+        whose = {TEACHER: "the teacher", STUDENT: "the untouched copy" if found.untouched else "the student"}
+        cosines = (f"{found.alignments[who].cls_cosine:.2f} for {whose.get(who, who)}" for who in found.networks)
         return (
-            f"a picture under {self._comparison.distortion.told(self._comparison.seed)}; "
-            f"CLS cosine with the clean teacher: {teacher:.2f} for the teacher, {student:.2f} for {whose}"
+            f"a picture under {found.distortion.told(found.seed)}; CLS cosine with the clean teacher: "
+            f"{', '.join(cosines)}"
         )
 
 
@@ -142,7 +150,8 @@ class AttentionExplorer(_Comparing):
     """Where teacher and student look, in the clean and in the distorted picture: four panes under one scale.
 
     Args:
-        model: a pair; or a backbone, whose student is then the untouched copy.
+        model: a pair; up to four of one teacher, each under a name of one's own; or a backbone, whose student is then
+            the untouched copy.
         image: a path, PIL image, array or tensor of any size: its centre is fitted to the backbone's.
         distortion: a spec, see `explorer.distortion`.
         seed: of the distortion.
@@ -162,7 +171,7 @@ class AttentionExplorer(_Comparing):
         layer: int = -1,
         head: Head = "mean",
     ) -> None:
-        place = as_pair(model).teacher.blocks(layer)[0]
+        place = backbones_of(as_pairs(model))[TEACHER].blocks(layer)[0]
         super().__init__("attentionview", model, image, distortion, seed, {"layer": place, "head": head})
 
     @property
@@ -172,7 +181,7 @@ class AttentionExplorer(_Comparing):
 
     @layer.setter
     def layer(self, layer: int) -> None:
-        self.view.settings = {**self.view.settings, "layer": self.model.teacher.blocks(layer)[0]}
+        self.view.settings = {**self.view.settings, "layer": self._teacher.blocks(layer)[0]}
 
     @property
     def head(self) -> Head:
@@ -182,8 +191,8 @@ class AttentionExplorer(_Comparing):
 
     @head.setter
     def head(self, head: Head) -> None:
-        if head not in ("mean", "max") and head not in range(self.model.teacher.heads):
-            raise InputError(f"head is 'mean', 'max' or a number below {self.model.teacher.heads}; got {head!r}")
+        if head not in ("mean", "max") and head not in range(self._teacher.heads):
+            raise InputError(f"head is 'mean', 'max' or a number below {self._teacher.heads}; got {head!r}")
         self.view.settings = {**self.view.settings, "head": head}
 
     def _scene(self) -> Payload:
@@ -218,7 +227,7 @@ class PatchExplorer(_Comparing):
         layer: int = -1,
         probe: PatchProbe | None = None,
     ) -> None:
-        teacher = as_pair(model).teacher
+        teacher = backbones_of(as_pairs(model))[TEACHER]
         self._layer, self._probe = teacher.blocks(layer)[0], probe or shipped_patch_probe(teacher.sha256)
         super().__init__("patchview", model, image, distortion, seed, {"layer": self._layer})
 
@@ -229,7 +238,7 @@ class PatchExplorer(_Comparing):
 
     @layer.setter
     def layer(self, layer: int) -> None:
-        self._layer = self.model.teacher.blocks(layer)[0]
+        self._layer = self._teacher.blocks(layer)[0]
         self._refresh()
 
     @property
@@ -262,6 +271,6 @@ class PatchExplorer(_Comparing):
             return plot_classes(self._comparison, self._probe)
         if mode == "labels" and labels:
             return plot_labels(self._comparison, [(each["row"], each["col"], each["label"]) for each in labels], layer)
-        grid = self.model.teacher.grid
+        grid = self._teacher.grid
         _, row, col = self.pin or ("", grid.rows // 2, grid.cols // 2)
         return plot_similarity(self._comparison, row, col, self._layer)

@@ -5,6 +5,7 @@ Enters: a pair, pictures, a distortion. Leaves: `embedding`, the very one that
 is measured in feature space.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
@@ -16,14 +17,15 @@ from tqdm import tqdm
 from explorer.data.sets import ImageSet
 from explorer.distortions import Distortion
 from explorer.errors import InputError
-from explorer.evaluation.embedding import PairEmbedding, embed_pair, is_embedded
+from explorer.evaluation.embedding import PairEmbedding, embed_pair, is_embedded, learned_by
 from explorer.evaluation.features import Kind, Told
 from explorer.evaluation.projection import Projection
+from explorer.models.students import STUDENT, TEACHER, backbones_of, networks_of
 from explorer.plots.evaluation import plot_projection
 from explorer.scenes.common import Payload
 from explorer.scenes.evaluation import embedding_scene, sprite
 from explorer.sessions.latest import Check
-from explorer.widgets.base import Explorer, Model, View, as_pair
+from explorer.widgets.base import Explorer, Model, View, as_pairs
 from explorer.widgets.controls import STYLE, WIDE, DistortionControls, heading
 
 Method = Literal["pca", "umap"]
@@ -38,9 +40,10 @@ class EmbeddingExplorer(Explorer):
     of the distortion, Compute starts the work.
 
     Args:
-        pair: a pair; or a backbone, whose student is then the untouched copy.
+        pair: a pair; up to four of one teacher, each under a name of one's own; or a backbone, whose student is then
+            the untouched copy.
         images: at least two pictures; labels are their classes.
-        distortion: a spec; None for the one that the student was trained on.
+        distortion: a spec; None for the one that the student was trained on, or all students.
         seed: of the distortion, and of UMAP.
         method: "pca" or "umap".
         components: axes of the map, 2 or 3.
@@ -64,13 +67,14 @@ class EmbeddingExplorer(Explorer):
         layer: int = -1,
         labels: Sequence[str] | None = None,
     ) -> None:
-        self.model = as_pair(pair)
+        self.model = as_pairs(pair)
         self.images = images if labels is None else _labelled(images, labels)
         self.chosen: str | None = None
         self.selected: tuple[str, ...] = ()
-        spec = self.model.distortion.spec if distortion is None else distortion
+        spec = learned_by(self.model) if distortion is None else distortion
+        teacher = backbones_of(self.model)[TEACHER]
         self._damage = DistortionControls(spec, seed)
-        self._form = _Form(kind, self.model.teacher.blocks(layer)[0], self.model.teacher.depth, method, components)
+        self._form = _Form(kind, teacher.blocks(layer)[0], teacher.depth, method, components)
         self._embedding = self._embed_now()
         self._projection = self._embedding.project(method, components, seed)
         view = View("embeddingview", payload=self._scene(), scene={"sprite": sprite(self.images)})
@@ -120,12 +124,13 @@ class EmbeddingExplorer(Explorer):
         wanted = {"distortion": self._damage.spec, "seed": self._damage.seed, "kind": kind}
         if kind == "embedding":
             return wanted
-        return {**wanted, "layer": layer, "keep": -1 if layer == self.model.teacher.depth - 1 else "all"}
+        return {**wanted, "layer": layer, "keep": -1 if layer == self._form.layer.max else "all"}
 
     def _embed_now(self) -> PairEmbedding:
         """The first features, with a bar in the cell where they take their time."""
         wanted = self._wanted()
-        with tqdm(desc="features", leave=False, delay=_PATIENCE_SECONDS) as bar:
+        # not on stderr, of which a notebook leaves a red line
+        with tqdm(desc="features", leave=False, delay=_PATIENCE_SECONDS, file=sys.stdout) as bar:
 
             def told(done: int, total: int) -> None:
                 bar.total = total
@@ -192,10 +197,11 @@ class EmbeddingExplorer(Explorer):
 
     def _words(self) -> str:
         moved = self._embedding.measures.set_index("view")["displacement"]
-        teacher, student = moved["teacher_distorted"], moved["student_distorted"]
+        whose = {TEACHER: "the teacher", STUDENT: "the student"}
+        far = (f"{moved[f'{who}_distorted']:.2f} for {whose.get(who, who)}" for who in networks_of(moved.index))
         return (
             f"{len(self.images)} pictures under {self._embedding.distortion.spec}; mean distance from the "
-            f"clean teacher's place: {teacher:.2f} for the teacher, {student:.2f} for the student"
+            f"clean teacher's place: {', '.join(far)}"
         )
 
 

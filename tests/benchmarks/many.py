@@ -145,7 +145,7 @@ def _later(place: str, count: int) -> tuple[Table, ...]:
     from explorer.evaluation.embedding import embed_pair
     from explorer.evaluation.probes import nearest
     from explorer.scenes.evaluation import embedding_scene
-    from explorer.widgets.base import as_pair
+    from explorer.widgets.base import as_pairs
 
     images = ex.load_images(Path(place) / "all", size=many_run.SIZE)
     backbone, cache = many_run.backbone(), Path(place) / "cache"
@@ -160,7 +160,7 @@ def _later(place: str, count: int) -> tuple[Table, ...]:
         mapped = time.perf_counter() - began
         rows.append((f"{size:,}", searched, mapped, many_run.resident()))
     del features
-    embedding = embed_pair(as_pair(backbone), images[: count // 10], NOISE, batch_size=many_run.BATCH, cache=cache)
+    embedding = embed_pair(as_pairs(backbone), images[: count // 10], NOISE, batch_size=many_run.BATCH, cache=cache)
     began = time.perf_counter()
     scene = embedding_scene(embedding, embedding.project())
     sent = len(json.dumps(scene)) / 1e6

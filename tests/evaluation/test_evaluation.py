@@ -1,6 +1,7 @@
 """`evaluate` against scikit-learn by hand, its bookkeeping, and everything that it refuses."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from explorer.data.image import ImageError
 from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
 from explorer.distortions import distortion
-from explorer.evaluation.evaluation import VIEWS, draw_seed
+from explorer.evaluation.evaluation import VIEWS, Fit, draw_seed
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from tests.small import NOISE, break_some, pair, picture_folder, picture_set
@@ -44,18 +45,19 @@ def scikit(kind: str, x: np.ndarray, y: np.ndarray, others: np.ndarray) -> np.nd
     return LogisticRegression(C=0.1, max_iter=2000).fit(scale.transform(x), y).predict(scale.transform(others))
 
 
-@pytest.mark.parametrize("fit", ["own", "teacher_clean"])
+@pytest.mark.parametrize("fit", get_args(Fit))
 @pytest.mark.parametrize("kind", ["knn", "linear"])
-def test_accuracy_is_that_of_scikit_learn(both: Pair, sets: tuple[ImageSet, ImageSet], kind: str, fit: str) -> None:
+def test_accuracy_is_that_of_scikit_learn(both: Pair, sets: tuple[ImageSet, ImageSet], kind: str, fit: Fit) -> None:
     train, test = sets
-    found = evaluate(both, train, test, kind, draws=2, seed=4, fit=fit, cache=False)  # type: ignore[arg-type]
+    found = evaluate(both, train, test, kind, draws=2, seed=4, fit=fit, cache=False)
     for view in VIEWS:
         backbone = both.teacher if view.startswith("teacher") else both.student
         draws = range(2) if view.endswith("distorted") else [None]
         expected = []
         for draw in draws:
             seeds = [None if draw is None else draw_seed(4, draw, part) for part in ("train", "test")]  # type: ignore[arg-type]
-            x = seen(backbone, train, seeds[0]) if fit == "own" else seen(both.teacher, train, None)
+            fitted = both.teacher if fit == "teacher_clean" else backbone
+            x = seen(fitted, train, seeds[0] if fit == "own" else None)
             guessed = scikit(kind, x, np.array(train.labels), seen(backbone, test, seeds[1]))
             expected.append((guessed == np.array(test.labels)).mean())
         assert found.accuracy[view] == pytest.approx(expected)
@@ -127,9 +129,9 @@ def test_gap_closed(accuracies: tuple[float, ...], closed: float | None, between
 
 
 def test_progress_ends_at_the_total(both: Pair, sets: tuple[ImageSet, ImageSet]) -> None:
-    for fit in ("own", "teacher_clean"):
+    for fit in get_args(Fit):
         told: list[tuple[int, int]] = []
-        evaluate(both, *sets, draws=2, fit=fit, cache=False, progress=lambda *now, told=told: told.append(now))  # type: ignore[arg-type,misc]
+        evaluate(both, *sets, draws=2, fit=fit, cache=False, progress=lambda *now, told=told: told.append(now))  # type: ignore[misc]
         assert told[-1][0] == told[-1][1]
         assert [done for done, _ in told] == sorted(done for done, _ in told)
 
@@ -146,7 +148,7 @@ def test_what_is_refused(both: Pair, sets: tuple[ImageSet, ImageSet], tmp_path: 
         (lambda: evaluate(both, train.select(i for i in range(len(train)) if i not in red), test), "fewer labels than"),
         (lambda: evaluate(both, train, test, "nearest"), "probe is one of knn, linear"),  # type: ignore[arg-type]
         (lambda: evaluate(both, train, test, draws=0), "at least 1; got 0"),
-        (lambda: evaluate(both, train, test, fit="all"), "fit is"),  # type: ignore[arg-type]
+        (lambda: evaluate(both, train, test, fit="all"), "fit is one of own, clean, teacher_clean"),  # type: ignore[arg-type]
         (lambda: evaluate(both, train, test, label_fraction=0.0), "part of each class"),
         (lambda: evaluate(both, train, test[:0]), "expected pictures"),
         (lambda: evaluate(both, train, load_images("photos", size=32)), "the same classes"),

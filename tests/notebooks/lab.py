@@ -62,7 +62,6 @@ class Lab:
         """Run a cell, and give back what it printed; errors fail."""
         outputs = self.page.evaluate(RUN, [self.places[name], code])
         bad = [out for out in outputs if out["output_type"] == "error" or out.get("name") == "stderr"]
-        bad = [out for out in bad if not _is_progress(out)]
         assert not bad, str(bad)
         return "".join(out["text"] for out in outputs if out.get("name") == "stdout").strip()
 
@@ -137,12 +136,6 @@ def opened(browser: Browser, address: str, cells: dict[str, str], **options: obj
     lab.run("start")
     yield lab
     context.close()
-
-
-def _is_progress(output: dict) -> bool:
-    """A slow machine is shown how far the first map is; then the line is blank again."""
-    text = output.get("text", "")
-    return output["output_type"] == "stream" and (not text.strip() or "features:" in text)
 
 
 def _environment(root: Path) -> dict[str, str]:

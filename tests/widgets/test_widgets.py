@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from explorer.evaluation.embedding import embed_pair
 from explorer.scenes.inspection import moment_scene, patch_scene, recovery_scene
 from explorer.system.files import CACHE_VARIABLE
 from explorer.widgets import AttentionExplorer, DistillationMonitor, EmbeddingExplorer, PatchExplorer
-from tests.small import NOISE, SIZE, pair, picture_set, segmented_folder
+from tests.small import NOISE, SIZE, network, pair, picture_set, segmented_folder
 
 CONFIG = ex.DistillConfig(steps=6, batch_size=2, image_size=SIZE, probe=2, eval_every=3, checkpoint_every=2)
 LONG = ex.DistillConfig(steps=2000, batch_size=2, image_size=SIZE, probe=2, eval_every=1000, checkpoint_every=1000)
@@ -241,6 +242,29 @@ def test_every_widget_leaves_a_picture(
         assert type(widget).__name__ in metadata["image/png"]["alt"]
     patches.close()
     embedding.close()
+
+
+def test_students_of_one_teacher_stand_beside_each_other(both: ex.Pair, pictures: ex.ImageSet) -> None:
+    named = {"noise": both, "mixture": replace(both, student=network(2))}
+    students = {name: one.student for name, one in named.items()}
+    for explorer in (AttentionExplorer, PatchExplorer):
+        widget = explorer(named, pictures.path(0), NOISE)
+        widget.seed = 5
+        expected = ex.compare(both.teacher, widget.image, NOISE, students, seed=5)
+        assert widget.comparison.students == ("noise", "mixture")
+        assert_near(widget.comparison.numbers()["attention"], expected.numbers()["attention"])
+        assert {pane["id"] for pane in widget.view.payload["panes"]} == set(expected.views)
+        assert f"{expected.alignments['mixture'].cls_cosine:.2f} for mixture" in widget._words()
+        assert widget._picture().axes
+        widget.close()
+    many = EmbeddingExplorer(named, pictures)
+    assert many.embedding.measures.equals(embed_pair(named, pictures).measures)
+    assert " for noise, " in many._words()
+    many.close()
+    with pytest.raises(ValueError, match="trained on different damage"):
+        EmbeddingExplorer({**named, "mixture": pair("gaussian_blur")}, pictures)
+    with pytest.raises(ValueError, match="expected 1 to 4 students"):
+        AttentionExplorer({}, pictures.path(0), NOISE)
 
 
 def test_the_picture_shows_the_layer_on_the_page(attention: AttentionExplorer) -> None:
