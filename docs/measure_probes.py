@@ -109,7 +109,7 @@ def page(done: dict[tuple[str, str], Found]) -> str:
         *([f"Not measured yet: {', '.join(missing)}.\n"] if missing else []),
         "## Clean pictures: what a student gives up\n",
         "Teacher's accuracy → student's, and the paired difference in points. "
-        f"{100 * MOST:.0f} points or more are lost by {', '.join(losing) or 'none'}.\n",
+        f"More than {100 * MOST:.0f} points are lost by {', '.join(losing) or 'none'}.\n",
         f"| student | {' | '.join(PROBES)} |",
         "|---|" + "---|" * len(PROBES),
         *(f"| {_link(name)} | {_cells(found, _lost)} |" for name, found in clean.items()),
