@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 def pictures_at_once(asked: int | None, device: torch.device) -> int:
     """Pictures in a forward pass: as asked for, else 8 on processors and 32 on GPUs.
 
-    On processors more are slower: malloc gives their activations back to the system after each block, and every page
-    of them is then made anew (docs/benchmarks.md, "Many pictures").
+    On processors more take memory and gain nothing, or are slower: outside of `freed_memory_kept`, malloc gives their
+    activations back to the system after each block, and every page of them is then made anew.
 
     Raises:
         ValueError: fewer than one.
