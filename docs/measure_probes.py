@@ -88,8 +88,7 @@ def _pictures(folder: Path) -> ex.ImageSet:
 
 def page(done: dict[tuple[str, str], Found]) -> str:
     """A table of clean pictures and one of damaged ones: a column for each kind of probe."""
-    clean = {name: found for (name, _), found in reversed(done.items())}  # it is the same under all its damages
-    clean = {name: clean[name] for name in sorted(clean)}
+    clean = {name: found for (name, _), found in done.items()}  # it is the same under all damages of a student
     losing = [f"{name} ({kind})" for name, found in clean.items() for kind in PROBES if found[kind]["clean"][0] < -MOST]
     leaving = [
         f"{name} under `{damage}` ({kind})"
