@@ -1,7 +1,10 @@
 """Puts a page on the network, and keeps the house while it is there."""
 
 import asyncio
+import atexit
+import os
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -54,8 +57,9 @@ class Attentive:
 
 
 def serve(page: gr.Blocks) -> None:
-    """Until Ctrl-C or SIGTERM. Gradio's own reloading calls this in a thread."""
-    if threading.current_thread() is threading.main_thread():
+    """Until Ctrl-C or SIGTERM, which end the process. Gradio's own reloading calls this in a thread."""
+    alone = threading.current_thread() is threading.main_thread()
+    if alone:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: runs that go on are saved
     people = accounts()  # a mistake in them is told before any work begins
     threading.Thread(target=_warm_up, daemon=True).start()
@@ -71,6 +75,18 @@ def serve(page: gr.Blocks) -> None:
         state_session_capacity=PAGES,
         footer_links=["api", "gradio"] if LIMITS.endpoints else ["gradio"],
     )
+    if alone:
+        _leave()
+
+
+def _leave() -> None:
+    """End the process, with all that was registered for its end, but without taking the interpreter down: a thread that
+    computes for somebody, in native code, aborts when it comes back to find it gone.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _warm_up() -> None:

@@ -62,6 +62,7 @@ def serving(*command: str, **environment: str) -> Iterator[Served]:
         finally:
             _end(process)
             print(f"--- {' '.join(command)}\n{served.printed()}")
+        assert process.returncode != -signal.SIGABRT, "it was ended while it computed, and crashed instead"
 
 
 def _wait(process: subprocess.Popen, served: Served) -> None:

@@ -12,8 +12,10 @@ from threading import Timer
 import pytest
 import safetensors.torch
 import timm
+from gradio_client import Client, handle_file
 from playwright.sync_api import Browser, Page
 from serving import PYTHON, Served, serving
+from test_client import NOISE, OWL
 from test_runs import BACKBONE, config, ended, student, wait, watched
 from test_training import on_train_tab, step, wait_for, wait_for_step
 from visiting import Visit
@@ -242,6 +244,20 @@ def test_a_server_that_is_asked_to_end_saves_the_run(browser: Browser, tmp_path:
         (folder,) = tmp_path.glob("run-*")
         assert read_card(folder)["step"] >= 3
         visit.close()
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_a_server_that_is_asked_to_end_while_it_computes_does_not_crash() -> None:
+    with serving(*PYTHON) as served:
+        client = Client(served.url, verbose=False)
+        asked = {"image": handle_file(OWL), "distortion": NOISE, "size": 112, "api_name": "/compare"}
+        jobs = [client.submit(seed=seed, **asked) for seed in range(50)]
+        while not jobs[4].done():
+            time.sleep(0.05)
+        os.kill(served.process, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(served.process, 0)[1]) == 0
+        client.close()
 
 
 @pytest.mark.slow
