@@ -48,7 +48,6 @@ from tqdm import tqdm
 
 import explorer as ex
 from explorer.baselines.finetuning import Classifier, FinetuneConfig, finetune
-from explorer.baselines.restoration import restore, restore_blind
 from explorer.evaluation.evaluation import draw_seed
 from explorer.evaluation.probes import fit_on_features
 from explorer.system.files import atomic_path, claimed
@@ -286,13 +285,11 @@ class Lab:
         )
 
     def _restored(self, data: str, name: str, row: str, damage: str) -> Unit:
-        def work() -> dict[str, Any]:
-            mend = restore_blind if row == BLIND else lambda images: restore(images, damage)
-            return self._probed(
-                data, name, row, damage, 0, lambda: self._embedded_restored(data, self._teacher(name), damage, mend)
-            )
+        def embedded() -> tuple[np.ndarray, np.ndarray]:
+            restored = ex.restored_pair(self._teacher(name), None if row == BLIND else damage)
+            return self._embedded(data, restored.student, damage)
 
-        return Unit(_name(data, name, row, damage), work)
+        return Unit(_name(data, name, row, damage), lambda: self._probed(data, name, row, damage, 0, embedded))
 
     def _student(
         self, data: str, name: str, kind: str, row: str, seed: int, damages: tuple[str, ...]
@@ -423,15 +420,6 @@ class Lab:
         train, test = (_embed(backbone, self._pictures(data, part, SIZE), damage, part) for part in ("train", "test"))
         return train, test
 
-    def _embedded_restored(
-        self, data: str, backbone: ex.Backbone, damage: str, mend: Callable[[torch.Tensor], torch.Tensor]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        train, test = (
-            _embed_restored(backbone, self._pictures(data, part, SIZE), damage, part, mend)
-            for part in ("train", "test")
-        )
-        return train, test
-
     def _probed(
         self, data: str, name: str, row: str, damage: str, seed: int, embed: Callable[[], tuple[np.ndarray, np.ndarray]]
     ) -> dict[str, Any]:
@@ -480,23 +468,6 @@ def _share(train: ex.ImageSet, fraction: float) -> ex.ImageSet:
 def _embed(backbone: ex.Backbone, images: ex.ImageSet, damage: str, part: Any) -> np.ndarray:
     seed = draw_seed(0, 0, part)
     return np.array(ex.embed(backbone, images, damage, seed, precision=PRECISION, cache=False).embedding)
-
-
-def _embed_restored(
-    backbone: ex.Backbone,
-    images: ex.ImageSet,
-    damage: str,
-    part: Any,
-    mend: Callable[[torch.Tensor], torch.Tensor],
-) -> np.ndarray:
-    """Of the same damaged pictures, after restoration."""
-    parts = []
-    for start in tqdm(range(0, len(images), 16), desc="restoring", leave=False, disable=None):
-        places = range(start, min(start + 16, len(images)))
-        damaged = ex.distortion(damage)(images.stack(places), seed=draw_seed(0, 0, part), indices=places)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            parts.append(backbone.trace(mend(damaged), layers=-1, attention=None).embedding.float())
-    return torch.cat(parts).numpy()
 
 
 def _answers(probe: str, x: np.ndarray, labelled: ex.ImageSet, y: np.ndarray) -> np.ndarray:

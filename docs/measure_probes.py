@@ -3,8 +3,8 @@
     python docs/measure_probes.py CALTECH RUNS [NAME …] [--share 0/2] [--report]
 
 Probes are fitted on clean features of Caltech-101 (CALTECH has folders train and test, with a folder for each class),
-those of the teacher and those of the student, and read clean test pictures and damaged ones. RUNS keeps what is
-finished; start it again, and it goes on.
+those of the teacher and those of the student, and read clean test pictures and damaged ones; the teacher's also read
+damaged ones that were restored. RUNS keeps what is finished; start it again, and it goes on.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from measure_students import DAMAGES
 from measuring import kept_file, make_missing, sharing_options
 
@@ -26,8 +27,9 @@ MOST = 0.02  # that a student may lose on clean pictures
 LEAST = 0.5  # of the gap that it should close
 
 Found = dict[str, dict[str, Any]]
-"""Kind of probe -> "accuracy" of each view, "gap" with its "interval", and what is lost on clean pictures: "clean" with
-the ends of its interval."""
+"""Kind of probe -> "accuracy" of each view and of the teacher on "restored" pictures, "gap" with its "interval", and
+how far the student is ahead of the teacher, with the ends of its interval: "clean", and "restored", where the teacher
+has restored pictures and the student damaged ones."""
 
 
 def main() -> None:
@@ -64,21 +66,30 @@ def _file(runs: Path, name: str, damage: str) -> Path:
 
 
 def found_of(name: str, damage: str, caltech: Path) -> Found:
-    """What each kind of probe finds in the four views."""
+    """What each kind of probe finds in the four views, and in restored pictures."""
     pair = ex.load_pair(name, device="cpu")
     train, test = _pictures(caltech / "train").subset(per_class=LABELLED), _pictures(caltech / "test")
+    restored = ex.restored_pair(pair.teacher)
+    way: dict[str, Any] = {"distortion": damage, "fit": "clean", "precision": "bfloat16"}
     found = {}
     for kind in PROBES:
-        seen = ex.evaluate(pair, train, test, kind, distortion=damage, fit="clean", precision="bfloat16")
-        clean = compare_paired(*(seen.right[f"{network}_clean"][0] for network in ("student", "teacher")))
+        seen, mended = (ex.evaluate(each, train, test, kind, **way) for each in (pair, restored))
+        right = {view: rows[0] for view, rows in seen.right.items()}
+        right["restored"] = mended.right["student_distorted"][0]
         found[kind] = {
-            "accuracy": {view: accuracy for view, (accuracy,) in seen.accuracy.items()},
+            "accuracy": {view: float(of.mean()) for view, of in right.items()},
             "gap": seen.gap_closed,
             "interval": seen.gap_interval,
             "pictures": seen.test_pictures,
-            "clean": [clean.difference, clean.low, clean.high],
+            "clean": _difference(right["student_clean"], right["teacher_clean"]),
+            "restored": _difference(right["student_distorted"], right["restored"]),
         }
     return found
+
+
+def _difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    paired = compare_paired(first, second)
+    return paired.difference, paired.low, paired.high
 
 
 @cache
@@ -118,6 +129,14 @@ def page(done: dict[tuple[str, str], Found]) -> str:
         f"| student | damage | {' | '.join(PROBES)} |",
         "|---|---|" + "---|" * len(PROBES),
         *(f"| {_link(name)} | `{damage}` | {_cells(found, _closed)} |" for (name, damage), found in done.items()),
+        "\n## Or restoring the picture first?\n",
+        "The teacher's accuracy on pictures that were restored by somebody who was told nothing of the damage "
+        "(`explorer.baselines.restoration.restore_blind` estimates from each picture which pixels are missing, how "
+        "much noise there is and how wide edges are) → the student's on the damaged ones, and the paired difference in "
+        f"points. {_verdicts(done)}\n",
+        f"| student | damage | {' | '.join(PROBES)} |",
+        "|---|---|" + "---|" * len(PROBES),
+        *(f"| {_link(name)} | `{damage}` | {_cells(found, _ahead)} |" for (name, damage), found in done.items()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -130,10 +149,27 @@ def _cells(found: Found, text: Callable[[dict[str, Any]], str]) -> str:
     return " | ".join(text(found[kind]) for kind in PROBES)
 
 
+def _verdicts(done: dict[tuple[str, str], Found]) -> str:
+    """In how many cells the student is ahead, level and behind."""
+    ends = [found[kind]["restored"][1:] for found in done.values() for kind in PROBES]
+    ahead, behind = sum(low > 0 for low, _ in ends), sum(high < 0 for _, high in ends)
+    return (
+        f"Of {len(ends)} cells the student is ahead in {ahead}, behind in {behind}, and level, where the interval "
+        f"holds 0, in {len(ends) - ahead - behind}."
+    )
+
+
 def _lost(of: dict[str, Any]) -> str:
-    points = (f"{100 * value:+.1f}" for value in of["clean"])
-    before, after = (of["accuracy"][f"{network}_clean"] for network in ("teacher", "student"))
-    return "{:.3f} → {:.3f}: {} ({} to {})".format(before, after, *points)
+    return _change(of, "teacher_clean", "student_clean", "clean")
+
+
+def _ahead(of: dict[str, Any]) -> str:
+    return _change(of, "restored", "student_distorted", "restored")
+
+
+def _change(of: dict[str, Any], before: str, after: str, difference: str) -> str:
+    points = (f"{100 * value:+.1f}" for value in of[difference])
+    return "{:.3f} → {:.3f}: {} ({} to {})".format(*(of["accuracy"][view] for view in (before, after)), *points)
 
 
 def _closed(of: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from explorer.analysis.metrics import top_mass
     from explorer.analysis.norms import TokenNorms, norm_outliers, token_norms
     from explorer.analysis.similarity import Alignment, alignment, patch_similarity
+    from explorer.baselines.restoration import restored_pair
     from explorer.data.image import ImageError, load_image
     from explorer.data.masks import SegmentedSet, load_segmented
     from explorer.data.sets import ImageSet
@@ -61,6 +62,7 @@ _HOME = {
     "analysis.metrics": ("top_mass",),
     "analysis.norms": ("TokenNorms", "norm_outliers", "token_norms"),
     "analysis.similarity": ("Alignment", "alignment", "patch_similarity"),
+    "baselines.restoration": ("restored_pair",),
     "data.image": ("ImageError", "load_image"),
     "data.masks": ("SegmentedSet", "load_segmented"),
     "data.sets": ("ImageSet",),
@@ -181,6 +183,7 @@ __all__ = [
     "propagate_labels",
     "push_pair",
     "register_distortion",
+    "restored_pair",
     "rollout",
     "save_page",
     "sweep",

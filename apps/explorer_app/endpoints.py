@@ -70,7 +70,7 @@ def compare(
     """One picture seen four ways: a figure, the clean and the distorted picture, the attention of the four views laid
     over them under one scale, and a JSON object of numbers."""
     with refused(in_page=False):
-        _all_given(layer=layer, size=size, seed=seed)
+        _all_given(distortion=distortion, backbone=backbone, layer=layer, size=size, seed=seed)
         comparison = Question.read(image, None, distortion, backbone, pair, size, seed).comparison()
         which = _head(head)
         maps = comparison.maps(layer, which)
@@ -88,7 +88,7 @@ def patch_similarity(
     """What resembles one patch of the clean picture, as the teacher sees it, in each of the four views: a figure, the
     four cosine maps laid over the pictures, and a JSON object of numbers."""
     with refused(in_page=False):
-        _all_given(row=row, col=col, layer=layer, size=size, seed=seed)
+        _all_given(distortion=distortion, backbone=backbone, row=row, col=col, layer=layer, size=size, seed=seed)
         comparison = Question.read(image, None, distortion, backbone, pair, size, seed).comparison()
         maps = comparison.similarity(row, col, layer)
     numbers = {
@@ -109,8 +109,9 @@ async def distill(
     """
     # Gradio cannot close a synchronous generator that waits, and lets everybody else wait with it.
     with refused(in_page=False):
-        _all_given(cls=cls, patch=patch, attention=attention, steps=steps, size=size, seed=seed)
-        config = runs.configuration(distortion, steps, size, cls=cls, patch=patch, attention=attention, seed=seed)
+        levels = {"cls": cls, "patch": patch, "attention": attention}
+        _all_given(backbone=backbone, distortion=distortion, **levels, steps=steps, size=size, seed=seed)
+        config = runs.configuration(distortion, steps, size, **levels, seed=seed)
         run = RUNS.start(backbone, config)
     sent = 0
     try:
@@ -130,7 +131,7 @@ def embed(backbone: str, pair: str, distortion: str, method: str, seed: int, siz
     label, displacement, name), and one JSON object of what was measured in feature space. `method` is "pca" or "umap",
     fitted on the clean teacher's embeddings; the displacement is the centred cosine distance from them."""
     with refused(in_page=False):
-        _all_given(seed=seed, size=size)
+        _all_given(backbone=backbone, distortion=distortion, method=method, seed=seed, size=size)
         question = Question.read(None, None, distortion, backbone, pair, size, seed)
         embedding = embeddings.embed(question, picture_set(PHOTOS, size)[0])
         projection = embeddings.project(embedding, method, 2, seed)
@@ -146,7 +147,7 @@ def sweep(
     them and each strength, and one JSON object of what it was measured on. `values` are strengths such as
     "0.1, 0.3, 0.5"; empty for seven from weak to strong."""
     with refused(in_page=False):
-        _all_given(seed=seed, pictures=pictures, size=size)
+        _all_given(backbone=backbone, distortion=distortion, values=values, seed=seed, pictures=pictures, size=size)
         strengths = strengths_of(distortion, robustness.numbers(values))
         question = Question.read(None, None, distortion, backbone, pair, size, seed)
         *_, swept = robustness.sweep(question, picture_set(PHOTOS, size)[0], pictures, strengths)
@@ -181,10 +182,10 @@ def _panes(comparison: Comparison, maps: dict[str, Tensor]) -> list[Image.Image]
     ]
 
 
-def _all_given(**numbers: float | None) -> None:
-    missing = [name for name, value in numbers.items() if value is None]
+def _all_given(**values: Any) -> None:
+    missing = [name for name, value in values.items() if value is None]
     if missing:
-        raise InputError(f"expected a number for {', '.join(missing)}; got nothing")
+        raise InputError(f"expected a value for {', '.join(missing)}; got nothing")
 
 
 def _head(head: str) -> Any:

@@ -1,12 +1,13 @@
 """A rival of the distilled student: restore the picture, then classify it. Ravula et al. 2021 compare with it.
 
 Enters: distorted pictures, and for `restore` what was done to them; `restore_blind` is told nothing. Leaves: pictures
-for a backbone that was never told of distortions. Needs scikit-image, which is imported when it is first used.
-Deliberately ignored: restoration by trained networks.
+for a backbone that was never told of distortions, or such a backbone in a student's place (`restored_pair`). Needs
+scikit-image, which is imported when it is first used. Deliberately ignored: restoration by trained networks.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from statistics import NormalDist
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,11 @@ from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.pipeline import Step
 from explorer.errors import InputError, MissingExtraError
+from explorer.models.backbones import Backbone
+from explorer.models.pairs import Pair
 
+RESTORED = "restored"
+"""What the student of `restored_pair` is called beside others."""
 _BALANCE = 1e-4  # see `deblur`
 
 # What `restore_blind` takes for damage. Of 7,030 undamaged pictures of Caltech-101 and CIFAR-10 it takes 12 dark ones,
@@ -95,6 +100,48 @@ def restore_blind(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor
             f"{images.shape[2]} x {images.shape[3]} px"
         )
     return _each(images, _mended)
+
+
+def restored_pair(teacher: Backbone, distortion: str | Distortion | None = None) -> Pair:
+    """The teacher itself in a student's place, which restores each picture before it looks: what there is to be had
+    without learning, wherever a student can stand.
+
+        pair = ex.load_pair("s14-noise")
+        rival = ex.restored_pair(pair.teacher)
+        ex.compare(pair.teacher, photo, "gaussian_noise(sigma=0.3)", {"noise": pair.student, "restored": rival.student})
+        ex.sweep({"noise": pair, "restored": rival}, photos)
+
+    Args:
+        teacher: as the student's pair has it.
+        distortion: None for `restore_blind`, which every picture goes through, clean ones, too; or what was done to
+            all pictures, for `restore`, which is told: then clean pictures are harmed.
+
+    Raises:
+        ValueError: `restore` cannot undo this distortion; once it looks, that a gradient towards pixels is asked for.
+        ImportError: scikit-image is not installed.
+    """
+    _restoration()
+    told = None if distortion is None else parse_distortion(distortion)
+    if told is not None:
+        _fixed_steps(told)
+    given = {field.name: getattr(teacher, field.name) for field in fields(Backbone)}
+    source = f"{teacher.source}, on restored pictures"
+    student = _Restoring(**{**given, "source": source, "sha256": f"{teacher.sha256} {RESTORED}"}, told=told)
+    return Pair(teacher=teacher, student=student, distortion=parse_distortion("none"), card={})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Restoring(Backbone):
+    told: Distortion | None
+
+    @property
+    def prepared(self) -> str:
+        return f"restored, {'blind' if self.told is None else f'told {self.told.spec}'}"
+
+    def normalised(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        if images.requires_grad:
+            raise InputError("a restored picture has no gradient: take attention alone, or a student that learned")
+        return super().normalised(restore_blind(images) if self.told is None else restore(images, self.told))
 
 
 def _each(

@@ -404,6 +404,9 @@ class _Archive(Reader):
     def __getstate__(self) -> dict[str, object]:
         return {"file": self.file, "_opened": None}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Archive) and self.file == other.file
+
     def load(self, key: str, size: Size) -> Float[Tensor, "3 height width"]:
         with self._named(key):
             return load_image(self.raw(key), size)

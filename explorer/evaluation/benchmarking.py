@@ -483,8 +483,8 @@ def _plain(labels: Sequence[int] | None) -> list[int] | None:
 def _digest(backbone: Backbone) -> str:
     """Of what it computes."""
     weights = state_digest(backbone.module.state_dict())
-    wrapped = backbone.reader.wrapped
-    return weights if wrapped is None else f"{weights} {json.dumps(wrapped, sort_keys=True)}"
+    ways = (way for way in (backbone.reader.wrapped, backbone.prepared) if way is not None)
+    return " ".join([weights, *(json.dumps(way, sort_keys=True) for way in ways)])
 
 
 # What was asked for.

@@ -160,6 +160,8 @@ def embed(
     images = image_set(images)
     if not len(images):
         raise InputError("there are no pictures to embed")
+    if workers < 0:
+        raise InputError(f"workers is a number of processes, 0 for none beside this one; got {workers}")
     job = _Job(backbone, images, parse_distortion(distortion), seed, layers, precision, batch_size)
     if cache is False or job.damage.own:
         job.images.check()
@@ -243,6 +245,8 @@ class _Job:
         }
         if self.backbone.reader.wrapped is not None:
             parts["wrapped"] = self.backbone.reader.wrapped
+        if self.backbone.prepared is not None:
+            parts["prepared"] = self.backbone.prepared
         if self.precision != "float32":
             parts["precision"] = self.precision
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

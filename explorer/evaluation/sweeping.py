@@ -23,6 +23,7 @@ from explorer.data.sources import image_set
 from explorer.distortions import DISTORTIONS, Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
+from explorer.distortions.pipeline import Step
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, embed
 from explorer.evaluation.probes import Probe, own_and_other
@@ -236,6 +237,8 @@ def strengths_of(
     chosen = tuple((own.get(name) or ()) if values is None else values)
     if not chosen:
         raise InputError(f"values: expected strengths for {name} of '{step.name}', such as (0.1, 0.3); got none")
+    if name == SEVERITY and step.values != parse_distortion(step.name).branches[0][0].values:
+        raise InputError(f"a severity says all of '{step.name}': leave its parameters out; got '{distortion}'")
     fixed = {key: value for key, value in step.values if key not in (name, SEVERITY)}
     damaged = tuple(_at(step.name, entry, name, value, fixed, step.clip) for value in chosen)
     return Strengths(operator=step.name, parameter=name, values=chosen, distortions=damaged)
@@ -251,10 +254,23 @@ def _at(operator: str, entry: Description, name: str, value: int | float, fixed:
 
 
 def trained_range(trained: Distortion, operator: str, parameter: str) -> tuple[int | float, int | float] | None:
-    """The strengths of an operator that a distortion holds; severities are looked up by the strength they mean."""
+    """The strengths of an operator that a distortion holds; severities are looked up by the strength they mean, and the
+    other way round."""
     steps = [step for branch in trained.branches for step in branch if step.name == operator]
-    bounds = [span for step in steps if (span := step.span(parameter)) is not None]
+    spans = (step.span(parameter) or (_severities(step) if parameter == SEVERITY else None) for step in steps)
+    bounds = [span for span in spans if span is not None]
     return (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
+
+
+def _severities(step: Step) -> tuple[float, float] | None:
+    """Between which severities, to a hundredth, the strengths of a step lie; None where none of them has any."""
+    entry = DISTORTIONS[step.name]
+    span = step.span(entry.strength)
+    if span is None or not entry.severities:
+        return None
+    levels = [hundredth / 100 for hundredth in range(100 * min(entry.severities), 100 * max(entry.severities) + 1)]
+    within = [level for level in levels if span[0] <= entry.at_severity(level)[entry.strength] <= span[1]]
+    return (min(within), max(within)) if within else None
 
 
 def _measured(
@@ -333,8 +349,9 @@ class _Gallery:
         self.features = np.empty((0, teacher.dim), dtype=np.float32)
         self.whole, self.count = whole is not None, 0
         if whole is not None:
-            missing = set(images.keys) - set(whole.keys)
-            if missing or whole.reader != images.reader:
+            if whole.reader != images.reader:
+                raise InputError("the gallery must hold the pictures that are swept; it was loaded from elsewhere")
+            if missing := set(images.keys) - set(whole.keys):
                 raise InputError(f"the gallery must hold the pictures that are swept; {len(missing)} are not in it")
             self.labels = None if whole.labels is None else np.array(whole.labels)
             self.own = np.array([whole.keys.index(key) for key in images.keys])

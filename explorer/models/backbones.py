@@ -129,6 +129,13 @@ class Backbone:
         """The image size as (height, width) in pixels."""
         return as_height_width(self.image_size)
 
+    @property
+    def prepared(self) -> str | None:
+        """What is done to pictures before they are normalised, in words that tell one way from another; None: nothing.
+        See `explorer.restored_pair`.
+        """
+        return None
+
     def with_module(self, module: nn.Module) -> "Backbone":
         """The same face for another module of the same architecture (an untouched or a trained copy)."""
         return replace(self, module=module)

@@ -115,7 +115,9 @@ def load_pair(
     card, tensors, history = read_pair(folder)
     if _on_hub(name_or_path):
         card["hub"] = f"{os.fspath(name_or_path).partition('@')[0]}@{folder.parent.name}"
-    size = image_size or (teacher.image_size if teacher is not None else tuple(card["image_size"]))
+    size = image_size
+    if size is None:
+        size = teacher.image_size if teacher is not None else tuple(card["image_size"])
     if teacher is None:
         teacher = load_teacher(card["backbone"], {"image_size": card["image_size"], **card["weights"]}, size, device)
     elif teacher.height_width != as_height_width(size):

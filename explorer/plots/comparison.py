@@ -3,6 +3,7 @@
 Enters: a `Comparison`. Leaves: a matplotlib figure. Whatever is compared shares one colour scale.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -78,10 +79,7 @@ def plot_comparison(
         ValueError: layer, head or colour map that does not exist; opacity out of range.
     """
     maps = {name: to_array(values) for name, values in comparison.maps(layer, head).items()}
-    kinds, networks = _columns(comparison), comparison.networks
-    whom = networks if comparison.clean is not None else comparison.students
-    reference = next(iter(maps.values()))
-    changes = {name: maps[f"{name}_distorted"] - reference for name in whom}
+    kinds, networks, changes = pictures_of(comparison), comparison.networks, changes_of(comparison, maps)
     end, highest_value = scale_end(*maps.values()), highest(*maps.values())
     scale, symmetric = Normalize(0, end), symmetric_scale(*changes.values())
     below = _LINE * (len(AGREEMENT) + 2) if comparison.named else 0.0
@@ -226,9 +224,16 @@ def damage(comparison: Comparison) -> str:
     return told if len(spec) <= 76 else told.replace(spec, spec[:75] + "…")
 
 
-def _columns(comparison: Comparison) -> tuple[str, ...]:
+def pictures_of(comparison: Comparison) -> tuple[str, ...]:
     """The pictures that there are."""
     return ("distorted",) if comparison.clean is None else ("clean", "distorted")
+
+
+def changes_of(comparison: Comparison, maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Networks -> their map of the distorted picture minus the reference; the reference itself has none."""
+    whom = comparison.networks if comparison.clean is not None else comparison.students
+    reference = next(iter(maps.values()))
+    return {name: maps[f"{name}_distorted"] - reference for name in whom}
 
 
 def _compared(comparison: Comparison) -> tuple[str, str]:
@@ -289,7 +294,7 @@ def views_sheet(comparison: Comparison, bottom: float) -> tuple[Figure, np.ndarr
             text = f"{_short(network)}, distorted"
             as_written([_tag(ax, text, _colour(network)) if comparison.named else _heading(ax, text)])
         return figure, axes
-    for ax, kind in zip(axes[0], _columns(comparison), strict=True):
+    for ax, kind in zip(axes[0], pictures_of(comparison), strict=True):
         _heading(ax, kind)
     for ax, network in zip(axes[:, 0], comparison.networks, strict=True):
         _row_name(ax, network, comparison)
@@ -307,9 +312,9 @@ def write_title(figure: Figure, title: str, caption: str) -> None:
 
 
 def _pictures_row(axes: np.ndarray, comparison: Comparison) -> None:
-    for ax, kind in zip(axes, _columns(comparison), strict=False):
+    for ax, kind in zip(axes, pictures_of(comparison), strict=False):
         ax.imshow(to_uint8(getattr(comparison, kind)), interpolation="antialiased")
-    for ax, heading in zip(axes, (*_columns(comparison), "difference"), strict=True):
+    for ax, heading in zip(axes, (*pictures_of(comparison), "difference"), strict=True):
         _heading(ax, heading)
     _side_name(axes[0], "picture", INK)
     if comparison.named:

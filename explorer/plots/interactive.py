@@ -12,7 +12,7 @@ from explorer.analysis.maps import Head
 from explorer.errors import MissingExtraError
 from explorer.inspection.comparison import Comparison
 from explorer.models.students import TEACHER
-from explorer.plots.comparison import caption_of, damage
+from explorer.plots.comparison import caption_of, changes_of, damage, pictures_of
 from explorer.plots.style import COLOURS, DIVERGING, INK, highest, scale_end, to_array
 
 if TYPE_CHECKING:
@@ -35,23 +35,32 @@ def plotly_comparison(
     """
     graphs = _plotly()
     maps = {name: to_array(values) for name, values in comparison.maps(layer, head).items()}
-    changes = {name: maps[f"{name}_distorted"] - maps["teacher_clean"] for name in comparison.networks}
-    kinds = ("clean", "distorted", "difference")
-    figure = _plotly_panes([f"{name} · {kind}" for name in comparison.networks for kind in kinds])
-    for row, network in enumerate(comparison.networks, start=1):
-        for col, kind in enumerate(kinds[:2], start=1):
-            figure.add_trace(_plotly_heat(graphs, maps[f"{network}_{kind}"], "attention", "coloraxis"), row, col)
-        figure.add_trace(_plotly_heat(graphs, changes[network], "difference", "coloraxis2"), row, 3)
+    kinds, changes = pictures_of(comparison), changes_of(comparison, maps)
+    shown = {name: [*kinds, *["difference"] * (name in changes)] for name in comparison.networks}
+    figure = _plotly_panes(shown)
+    for row, (network, panes) in enumerate(shown.items(), start=1):
+        for col, kind in enumerate(panes, start=1):
+            if kind == "difference":
+                heat = _plotly_heat(graphs, changes[network], kind, "coloraxis2")
+            else:
+                heat = _plotly_heat(graphs, maps[f"{network}_{kind}"], "attention", "coloraxis")
+            figure.add_trace(heat, row, col)
+    share = len(kinds) / (len(kinds) + 1)  # of the width, which maps take
     high, change = scale_end(*maps.values()), highest(*map(np.abs, changes.values()))
     bar = {"orientation": "h", "yanchor": "top", "y": -0.04, "thickness": 12, "title": {"side": "bottom"}}
     figure.update_layout(
         title={"text": f"{damage(comparison)}<br><sup>{caption_of(comparison, layer, head)}</sup>"},
-        coloraxis={"cmin": 0, "cmax": high, "colorscale": colormap, "colorbar": _bar(bar, "attention", 0.325, 0.6)},
+        coloraxis={
+            "cmin": 0,
+            "cmax": high,
+            "colorscale": colormap,
+            "colorbar": _bar(bar, "attention", share / 2 - 0.008, share - 0.067),
+        },
         coloraxis2={
             "cmin": -change,
             "cmax": change,
             "colorscale": DIVERGING,
-            "colorbar": _bar(bar, "distorted minus reference", 0.845, 0.28),
+            "colorbar": _bar(bar, "distorted minus reference", (1 + share) / 2 + 0.012, 0.947 - share),
         },
         **_PLOTLY_LAYOUT,
         height=340 * len(comparison.networks),
@@ -101,12 +110,19 @@ def _plotly() -> ModuleType:
     return plotly.graph_objects
 
 
-def _plotly_panes(titles: list[str]) -> "plotly.graph_objects.Figure":
+def _plotly_panes(shown: dict[str, list[str]]) -> "plotly.graph_objects.Figure":
+    """A row for each network, and a pane for each of what is shown of it."""
     from plotly.subplots import make_subplots
 
+    titles = [f"{name} · {kind}" for name, kinds in shown.items() for kind in kinds]
     titles[0] += " (reference)"
-    rows = len(titles) // 3
-    figure = make_subplots(rows, 3, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.16 / rows)
+    rows, cols = len(shown), max(map(len, shown.values()))
+    places: list[list[dict[str, Any] | None]] = [
+        [{} if col < len(kinds) else None for col in range(cols)] for kinds in shown.values()
+    ]
+    figure = make_subplots(
+        rows, cols, specs=places, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.16 / rows
+    )
     figure.update_xaxes(constrain="domain", showticklabels=False)
     figure.update_annotations(font_size=13)
     for number in range(1, len(titles) + 1):  # row 0 is at the top; patches are squares

@@ -142,7 +142,12 @@ def sweep_scene(
         "seed": sweep.seed,
         "chosen": chosen,
         "progress": {"done": sweep.pictures, "total": sweep.total} if running else None,
-        "about": about(sweep.weights, f"{sweep.operator} by {sweep.parameter}", sweep.seed),
+        "about": about(
+            sweep.weights,
+            f"{sweep.operator} by {sweep.parameter}",
+            sweep.seed,
+            names=tuple(sweep.learned) if named else (),
+        ),
         "caption": caption,
         "message": None,
         "link": link,

@@ -144,6 +144,8 @@ def _comparison_page(
     wanted = (
         _favourites(trace.layers, first) if layers is None else [trace.layers[trace.position(one)] for one in layers]
     )
+    if not wanted:
+        raise InputError("layers: expected blocks whose patch features the page holds, such as (-1,); got none")
     attention = Section(view="attentionview", scenes=(attention_scene(comparison),), state=settings)
     text, scenes = _render([attention], title, note, _no_room(wanted)), []
     for layer in dict.fromkeys(wanted):

@@ -42,7 +42,7 @@ export function createBenchmarkView(root, options = {}) {
   const stage = make("div", { class: "vx-benchsheets" });
   const bars = [createColourBar(), createColourBar()];
   const legend = make("p", { class: "vx-hint" });
-  const hint = make("p", { class: "vx-hint", text: "Click a cell to damage the picture of the left column like that. With a cell in focus: arrow keys, then Enter." });
+  const hint = make("p", { class: "vx-hint", text: options.saved ? "With a cell in focus: arrow keys." : "Click a cell to damage the picture of the left column like that. With a cell in focus: arrow keys, then Enter." });
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   shell.body.append(
     make("div", { class: "vx-sweephead" }, caption, progress.node, note, saying),

@@ -56,7 +56,7 @@ export function createLabView(root, options = {}) {
   const deltaBar = createColourBar();
   const bars = make("div", { class: "vx-labbars" }, bar.node, deltaBar.node);
   const numbers = make("div");
-  const shares = createShares(shell, (part) => options.answers && choose(part));
+  const shares = createShares(shell, options.answers ? choose : null);
   const actions = createActions(life, { shown: () => data, fileName, figure: makeFigure, numbers: makeNumbers, page: makePage });
   const panes = new Map();
   shell.body.append(form, saying, stage, bars, look.controls([block]), numbers, shares.node, actions.node);

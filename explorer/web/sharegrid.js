@@ -7,7 +7,7 @@ import { formatFixed } from "./format.js";
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const WHOLE = { attention: ["all", "all heads"], mlp: ["MLP", "perceptron"] };
 
-/** choose({kind, layer, head}) follows a click. */
+/** choose({kind, layer, head}) follows a click; null where nothing can be chosen. */
 export function createShares(shell, choose) {
   const note = make("p", { class: "vx-hint" });
   const tables = make("div", { class: "vx-sharetables" });
@@ -21,7 +21,7 @@ export function createShares(shell, choose) {
     cells = [];
     parts.clear();
     tables.replaceChildren(...(shares ? networks.map((who) => tableOf(who, shares[who])) : []));
-    if (shares) setText(note, "How much of the cosine with its own clean view, which the damage takes, comes back to a network with one part of its clean run: 1 all of it, below 0 it makes it worse; all: all heads of a block at once. Click a part, or move with the arrow keys and press Enter, to replace it above.");
+    if (shares) setText(note, "How much of the cosine with its own clean view, which the damage takes, comes back to a network with one part of its clean run: 1 all of it, below 0 it makes it worse; all: all heads of a block at once." + (choose ? " Click a part, or move with the arrow keys and press Enter, to replace it above." : ""));
   }
 
   function tableOf(who, { rows, heads, whole, cosine }) {
@@ -36,7 +36,7 @@ export function createShares(shell, choose) {
         role: "gridcell", tabindex: -1, "aria-label": `${nameOf(part)}: ${text}`, "data-kind": part.kind, "data-layer": layer, "data-head": part.head ?? "",
         class: `vx-share ${share !== null && share < 0 ? "vx-sharebelow" : "vx-shareabove"}${column >= heads ? " vx-sharewhole" : ""}`,
         style: `--vx-strength: ${strength}%`, text,
-        onclick: () => choose(part),
+        onclick: () => choose?.(part),
       });
       parts.set(cell, part);
       return cell;
@@ -72,7 +72,7 @@ export function createShares(shell, choose) {
     const column = own[row].indexOf(event.target);
     const [down, right] = MOVES[event.key] ?? [];
     if (MOVES[event.key]) own[row + down]?.[column + right]?.focus();
-    else if (event.key === "Enter" || event.key === " ") choose(parts.get(event.target));
+    else if (event.key === "Enter" || event.key === " ") choose?.(parts.get(event.target));
     else return;
     event.preventDefault();
   }

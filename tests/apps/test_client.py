@@ -150,7 +150,7 @@ def test_patch_similarity_gives_what_the_library_computes(client, owl):
         ({"backbone": "swin_tiny_patch4_window7_224"}, "inside of windows"),
         ({"pair": "somebody"}, "unknown student 'somebody'"),
         ({"layer": 40}, "layer 40"),
-        ({"layer": None}, "expected a number for layer"),
+        ({"layer": None}, "expected a value for layer"),
         ({"head": "6"}, "heads go from 0 to 5"),
         ({"head": "middle"}, "'mean' or 'max'"),
         ({"size": 225}, "224, 336, 448"),

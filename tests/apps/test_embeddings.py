@@ -16,12 +16,14 @@ from visiting import Open, Visit
 import explorer as ex
 from explorer.errors import InputError
 from explorer.evaluation.embedding import embed_pair
+from explorer.scenes.evaluation import embedding_scene
 from explorer.system.files import asset_path
-from explorer_app.service import first_look
+from explorer_app.service import first_look, models
 from explorer_app.service.models import DEFAULT_STUDENT
-from explorer_app.service.pictures import SELECTED, Selection, photo_path
-from explorer_app.service.question import SYNTHETIC
-from explorer_app.tabs import robustness
+from explorer_app.service.pictures import SELECTED, UPLOAD, Selection, photo_path
+from explorer_app.service.question import SYNTHETIC, Question
+from explorer_app.tabs import embeddings, robustness
+from tests.small import network, pair, picture_folder, picture_set
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
@@ -220,6 +222,31 @@ def test_several_students_share_one_map(browser: Browser, own_app: Served, pictu
 
 
 # ---------------------------------------------------------------- Robustness
+
+
+def test_a_sweep_knows_the_labels_of_its_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same pictures in other classes, as of somebody who mends them, have other numbers."""
+    monkeypatch.setattr(models, "load_backbone", lambda *_: network(0))
+    column = (None, None, NOISE, "s14", models.UNTOUCHED, 224, 0, None, 0.5, SYNTHETIC, None, True, [])
+    folder, found = picture_folder(tmp_path / "some", per_class=2), []
+    for name in ("first", "second"):
+        file = Path(shutil.make_archive(str(tmp_path / name), "zip", folder))
+        *_, (scene, *_) = robustness.measure(file, Selection(), UPLOAD, 16, "0.3", *column)
+        alone = ex.sweep(Question.read(*column).pair(), ex.load_images(file), "gaussian_noise", (0.3,))
+        found.append(next(each["teacher"] for each in scene["series"] if each["id"] == "nearest_label"))
+        assert found[-1] == [alone.rows["teacher"][0]["nearest_label"]]
+        (folder / "red" / "0.png").rename(folder / "green" / "2.png")
+        (folder / "blue" / "0.png").rename(folder / "red" / "2.png")
+    assert found[0] != found[1]
+
+
+def test_a_map_has_the_names_of_its_own_students(tmp_path: Path) -> None:
+    """Two visitors have brought the same student, which each of them knows under a name of its own."""
+    one, images = pair(), picture_set(tmp_path / "some", per_class=2)
+    for name in ("yours 1111", "yours 2222"):
+        embedding = embed_pair({"first": one, name: one}, images, NOISE)
+        scene = embedding_scene(embedding, embeddings.project(embedding, "pca", 2, 0))
+        assert f"{name}_distorted" in [view["id"] for view in scene["views"]]
 
 
 def test_neighbours_of_a_selection_are_sought_among_all_of_its_set(monkeypatch: pytest.MonkeyPatch) -> None:

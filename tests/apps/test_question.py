@@ -108,6 +108,14 @@ def test_a_view_is_kept_by_what_was_seen(backbone, monkeypatch):
     assert again.numbers() == ex.compare(backbone, ex.load_image(owl, size=224), "gaussian_noise(sigma=0.3)").numbers()
 
 
+def test_the_file_of_another_visitor_is_not_named(backbone, monkeypatch):
+    """The same weights may have come from files of several names."""
+    mine, yours = (replace(backbone, source=f"{whose}.safetensors") for whose in ("mine", "yours"))
+    for model in (mine, yours):
+        monkeypatch.setattr(models, "load_backbone", lambda name, size, model=model: model)
+        assert set(asked(pictures.photo_path(OWL), "none").weights) == {model.source}
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

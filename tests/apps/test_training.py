@@ -14,6 +14,7 @@ from visiting import Open, Visit
 
 from explorer.models.pairs import MAX_BYTES
 from explorer_app.service import first_look
+from explorer_app.tabs import train
 
 pytestmark = [pytest.mark.browser, pytest.mark.weights]
 
@@ -292,6 +293,19 @@ def test_what_cannot_be_learned_is_told(open_page: Open) -> None:
     page.locator("#start-run").click()
     expect(page.locator("#run-status")).to_contain_text("weight")
     expect(page.locator("#start-run")).to_be_enabled()
+
+
+@pytest.mark.parametrize(
+    ("spec", "varied"),
+    [
+        ("gaussian_noise(sigma=0.4)", "gaussian_noise(sigma=0.1..0.4)"),
+        ("brightness(amount=0.4)", "brightness(amount=0.1..0.4)"),
+        ("brightness(amount=-0.4)", "brightness(amount=-0.4..-0.1)"),
+        ("glass_blur(shift=8)", "glass_blur(sigma=1.0, shift=3..8, iterations=2)"),
+    ],
+)
+def test_what_varies_is_never_stronger_than_what_is_seen(spec: str, varied: str) -> None:
+    assert train._ranges(spec, train.VARYING)[2] == varied
 
 
 def test_a_range_of_strengths(open_page: Open) -> None:

@@ -1,5 +1,6 @@
 """`evaluate` against scikit-learn by hand, its bookkeeping, and everything that it refuses."""
 
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -9,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from explorer import Evaluation, evaluate
+from explorer import Evaluation, evaluate, sweep
 from explorer.data.image import ImageError
 from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
@@ -134,6 +135,16 @@ def test_progress_ends_at_the_total(both: Pair, sets: tuple[ImageSet, ImageSet])
         evaluate(both, *sets, draws=2, fit=fit, cache=False, progress=lambda *now, told=told: told.append(now))  # type: ignore[misc]
         assert told[-1][0] == told[-1][1]
         assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_a_zip_that_is_loaded_twice_is_the_same_pictures(both: Pair, tmp_path: Path) -> None:
+    file = shutil.make_archive(str(tmp_path / "some"), "zip", picture_folder(tmp_path / "some", per_class=2))
+    one, other = (load_images(file, size=32) for _ in range(2))
+    with pytest.raises(ValueError, match="6 pictures are in train and in test"):
+        evaluate(both, one, other)
+    assert sweep(both, one[:4], values=(0.1,), gallery=other).gallery == 6
+    with pytest.raises(ValueError, match="it was loaded from elsewhere"):
+        sweep(both, one[:4], values=(0.1,), gallery=load_images(tmp_path / "some", size=32))
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -146,6 +146,7 @@ def test_what_is_refused(both: Pair, images: ImageSet) -> None:
         (lambda: sweep(both, images, "gaussian_noise", (1,), parameter="sgma"), "did you mean 'sigma'"),
         (lambda: sweep(both, images, "gaussian_blur", parameter="kernel"), "expected strengths for kernel"),
         (lambda: sweep(both, images, "pixel_mask", (1,), parameter="severity"), "not in ImageNet-C"),
+        (lambda: sweep(both, images, "motion_blur(radius=3)", (1,), parameter="severity"), "leave its parameters out"),
         (lambda: sweep(both, images[:0]), "no pictures"),
         (lambda: sweep(both, images, batch_size=0), "at least 1; got 0"),
     ]:
@@ -192,6 +193,15 @@ def test_data_sets_are_measured_as_what_load_images_makes_of_them(both: Pair, im
             measure()
 
 
+def test_severities_that_were_trained_on_are_found_by_their_strength(both: Pair, images: ImageSet) -> None:
+    learned = replace(both, distortion=distortion("gaussian_noise(sigma=0.1..0.2) | pixel_mask"))
+    found = sweep(learned, images[:2], "gaussian_noise", (1, 2, 3, 5), parameter="severity")  # .08, .12, .18, .38
+    assert found.trained_range == pytest.approx((1.5, 3.25), abs=0.01)
+    assert list(found.frame()["trained_on"]) == [False, True, True, False] * 2
+    weaker = replace(both, distortion=distortion("gaussian_noise(sigma=0.01..0.02)"))
+    assert sweep(weaker, images[:2], "gaussian_noise", (1, 5), parameter="severity").trained_range is None
+
+
 def test_several_students_stand_beside_one_teacher(both: Pair, images: ImageSet) -> None:
     learned = distortion("gaussian_noise(sigma=0.2..0.6)")
     other = Pair(teacher=both.teacher, student=network(5), distortion=learned, card={})
@@ -214,6 +224,7 @@ def test_several_students_stand_beside_one_teacher(both: Pair, images: ImageSet)
     assert scene["trained"] is scene["series"][0]["student"] is None
     assert scene["series"][0]["students"]["b"] == [row["cls_cosine"] for row in several.rows["b"]]
     assert not scene["never_trained"]
+    assert [name for name, _ in scene["about"]][1:5] == ["Teacher", "Student a", "Student b", "Student copy"]
     with pytest.raises(InputError, match="one teacher"):
         sweep({"a": both, "b": replace(other, teacher=network(9))}, images, "gaussian_noise", VALUES)
     with pytest.raises(InputError, match="name"):

@@ -217,6 +217,8 @@ def test_another_image_size(tmp_path: Path, teacher: Backbone, folder: Path) -> 
     assert torch.equal(pair.student.module.blocks[3].attn.qkv.weight, student.module.blocks[3].attn.qkv.weight)
     with pytest.raises(ValueError, match="image_size=64 was asked for"):
         load_pair(folder, teacher=larger, image_size=64)
+    with pytest.raises(ValueError, match="image_size"):
+        load_pair(folder, image_size=0)
 
 
 @pytest.mark.parametrize(

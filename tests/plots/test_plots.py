@@ -415,6 +415,16 @@ def test_plotly_comparison_has_two_shared_colour_axes(comparison: Comparison) ->
     assert all(part in figure.data[0].hovertemplate for part in ("row %{y}", "column %{x}", "%{z"))
 
 
+def test_plotly_comparison_without_a_clean_picture() -> None:
+    pytest.importorskip("plotly")
+    alone = compare(_tiny(0), None, torch.rand(3, SIZE, SIZE), _tiny(1))
+    figure, maps = plots.plotly_comparison(alone), alone.maps()
+    assert [heat.coloraxis for heat in figure.data] == ["coloraxis", "coloraxis", "coloraxis2"]
+    assert np.allclose(figure.data[2].z, (maps["student_distorted"] - maps["teacher_distorted"]).numpy())
+    titles = [each.text for each in figure.layout.annotations]
+    assert titles == ["teacher · distorted (reference)", "student · distorted", "student · difference"]
+
+
 def test_plotly_layers_draws_the_table(comparison: Comparison) -> None:
     pytest.importorskip("plotly")
     figure, table = plots.plotly_layers(comparison), comparison.by_layer()

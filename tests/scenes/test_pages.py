@@ -247,6 +247,8 @@ def test_what_cannot_be_a_page_is_refused(small: Comparison, tmp_path: Path) -> 
         page(Section(view="attention", scenes=(attention_scene(small),)))
     with pytest.raises(ValueError, match="Comparison only"):
         page(Section(view="attentionview", scenes=(attention_scene(small),)), layers=(1,))
+    with pytest.raises(ValueError, match=r"layers: expected blocks .* got none"):
+        page(small, layers=())
 
 
 def test_the_gallery_is_whole_and_small() -> None:

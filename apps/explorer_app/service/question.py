@@ -274,4 +274,5 @@ def _look(backbone: ex.Backbone, image: Picture) -> View:
             return look(backbone, image)
 
     picture = hashlib.sha256(image.contiguous().numpy()).hexdigest()  # type: ignore[arg-type]
-    return _views.get((backbone.sha256, backbone.height_width, picture), now)
+    view = _views.get((backbone.sha256, backbone.height_width, picture), now)
+    return replace(view, source=backbone.source)  # the same weights may come from the file of another visitor

@@ -181,7 +181,7 @@ def embed(
 def project(embedding: PairEmbedding, method: str, components: int, seed: int) -> Projection:
     """A projection, from memory where it was made lately."""
     digest = hashlib.sha256(b"".join(values.tobytes() for values in embedding.features.values())).hexdigest()
-    key = (digest, components, seed)
+    key = (digest, tuple(embedding.features), components, seed)
     if method not in _projections:
         raise InputError(f"the map is made by one of {', '.join(_projections)}; got '{method}'")
     return _projections[method].get(key, lambda: embedding.project(method, components, seed))  # type: ignore[arg-type]

@@ -426,7 +426,8 @@ def _ranges(spec: str, strength: str) -> list[Any]:
     if strength == FIXED or found is None:
         return [gr.Slider(visible=False), gr.Slider(visible=False), spec]
     parameter, value = found
-    low, high = sorted((parameter.low + (value - parameter.low) / 4, value))
+    weakest = max(parameter.low, 0)  # on the way to a negative value, too
+    low, high = sorted((parameter.nearest(round(weakest + (value - weakest) / 4, 6)), value))
     return [*_sliders(parameter, low, high), _varied(spec, low, high)]
 
 
@@ -469,8 +470,8 @@ def _strength(spec: str) -> Any:
     if len(branches) != 1 or len(branches[0]) != 1:
         return None
     step = branches[0][0]
-    parameters = ex.DISTORTIONS[step.name].parameters
-    parameter = next((each for each in parameters if not each.integer), parameters[0] if parameters else None)
+    entry = ex.DISTORTIONS[step.name]
+    parameter = next((each for each in entry.parameters if each.name == entry.strength), None)
     value = dict(step.values).get(parameter.name) if parameter is not None else None
     return None if value is None or isinstance(value, tuple) else (parameter, value)
 
