@@ -95,7 +95,7 @@ def patch_clusters(
         ValueError: clusters out of range; features of several sizes, or with NaN or infinite values.
     """
     traces = (trace, *others)
-    views = [rearrange(x, "b p d -> (b p) d").double().cpu() for x in _directions(traces, layer)]
+    views = [rearrange(x, "b p d -> (b p) d").cpu().double() for x in _directions(traces, layer)]
     if not 2 <= clusters <= len(views[0]):
         raise InputError(f"clusters is a number from 2 to {len(views[0])}, the reference's patches; got {clusters}")
     from sklearn.cluster import KMeans

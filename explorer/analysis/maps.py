@@ -14,7 +14,7 @@ from torch import Tensor
 
 from explorer.errors import InputError
 from explorer.models.trace import Trace
-from explorer.system.precision import outside_autocast
+from explorer.system.precision import doubled, outside_autocast
 
 Head = int | Literal["mean", "max"]
 
@@ -145,10 +145,10 @@ def principal_components(
 ) -> tuple[Float[Tensor, " dim"], Float[Tensor, "dim component"]]:
     """Their mean, and the directions in which they differ most; the largest loading of each is positive."""
     mean = features.mean(dim=0)
-    centred = (features - mean).double()
+    centred = doubled(features - mean)
     vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -count:].flip(1)
     strongest = vectors.abs().argmax(dim=0, keepdim=True)
-    return mean, (vectors * vectors.gather(0, strongest).sign()).to(features.dtype)
+    return mean, (vectors * vectors.gather(0, strongest).sign()).to(features)
 
 
 def _patch_row(trace: Trace, position: int, query: tuple[int, int]) -> Float[Tensor, "batch head token"]:

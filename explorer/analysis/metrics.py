@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from explorer.errors import InputError
-from explorer.system.precision import outside_autocast
+from explorer.system.precision import doubled, outside_autocast
 
 _TINY = 1e-12
 _CACHED = 1 << 19  # numbers: 2 MiB of float32
@@ -101,12 +101,12 @@ def top_mass(maps: Float[Tensor, "batch rows cols"], fraction: float = 0.6) -> B
         raise InputError(f"fraction is the share of the mass that is kept, above 0 and at most 1; got {fraction}")
     if not torch.isfinite(maps).all():
         raise InputError("the maps hold NaN or infinite values: look for what broke the model that they come from")
-    flat = maps.flatten(1).double()
+    flat = doubled(maps.flatten(1))
     values, order = flat.sort(dim=1, descending=True)
     share_before = (values.cumsum(dim=1) - values) / values.sum(dim=1, keepdim=True).clamp_min(_TINY)
     # A hair below the fraction, so that rounding of the running sum does not add a patch to an exact share.
     kept = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, share_before < fraction - 1e-9)
-    return kept.reshape(maps.shape)
+    return kept.reshape(maps.shape).to(maps.device)
 
 
 @outside_autocast()
@@ -114,9 +114,9 @@ def intersection_over_union(
     a: Bool[Tensor, "batch rows cols"], b: Bool[Tensor, "batch rows cols"]
 ) -> Float[Tensor, " batch"]:
     """Shared patches over patches in either; 1 where both sets are empty."""
-    shared = (a & b).flatten(1).sum(dim=1).double()
-    either = (a | b).flatten(1).sum(dim=1).double()
-    return torch.where(either > 0, shared / either.clamp_min(1), torch.ones_like(shared)).float()
+    shared = doubled((a & b).flatten(1).sum(dim=1))
+    either = doubled((a | b).flatten(1).sum(dim=1))
+    return torch.where(either > 0, shared / either.clamp_min(1), torch.ones_like(shared)).float().to(a.device)
 
 
 @outside_autocast()

@@ -14,6 +14,7 @@ from explorer.analysis.measures import AGREEMENT, MEASURES
 from explorer.cli.parts import (
     DASH,
     PROGRAM,
+    RESTORED,
     Command,
     add_backbone_arguments,
     as_table,
@@ -25,6 +26,7 @@ from explorer.cli.parts import (
     output,
     print_written,
     progress,
+    student_named,
     write,
 )
 from explorer.cli.results import progress_bar, students_names
@@ -83,7 +85,8 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
         "--student",
         metavar="PAIR",
         action="append",
-        help=f"a shipped pair (see `{PROGRAM} pairs`) or a run's folder; none: untouched; may be repeated",
+        help=f"a shipped pair (see `{PROGRAM} pairs`), a run's folder, or {RESTORED}: the teacher, on restored "
+        "pictures; none: untouched; may be repeated",
     )
     parser.add_argument(
         "--nearest", metavar="PICTURES", help="also tell the nearest of these clean pictures: photos, a folder or a zip"
@@ -187,17 +190,10 @@ def _nearest(
 def _students(
     options: argparse.Namespace, names: list[str], teacher: "explorer.models.backbones.Backbone"
 ) -> "explorer.models.backbones.Backbone | dict[str, explorer.models.backbones.Backbone] | None":
-    students = [_student(pair, teacher) for pair in options.student or []]
+    students = [student_named(pair, teacher).student for pair in options.student or []]
     if names:
         return dict(zip(names, students, strict=True))
     return students[0] if students else None
-
-
-def _student(pair: str, teacher: "explorer.models.backbones.Backbone") -> "explorer.models.backbones.Backbone":
-    with progress(f"loading {pair}"):
-        from explorer.models.pairs import load_pair
-
-        return load_pair(pair, teacher=teacher).student
 
 
 def _figure_file(options: argparse.Namespace) -> Path:

@@ -106,6 +106,18 @@ def model_named(
         return load_backbone(name, image_size=image_size, device=device)
 
 
+RESTORED = "restored"  # as `explorer.baselines.restoration` has it, which help need not wait for
+
+
+def student_named(name: str, teacher: "explorer.models.backbones.Backbone") -> "explorer.models.pairs.Pair":
+    """A student of this teacher: a shipped pair, a run's folder, or the teacher on restored pictures."""
+    with progress(f"loading {name}"):
+        from explorer.baselines.restoration import restored_pair
+        from explorer.models.pairs import load_pair
+
+        return restored_pair(teacher) if name == RESTORED else load_pair(name, teacher=teacher)
+
+
 def check_device(device: str) -> None:
     """Refuse a device that cannot be used here."""
     import torch

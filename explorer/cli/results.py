@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.cli.parts import (
     DASH,
     PROGRAM,
+    RESTORED,
     add_skip_argument,
     check_device,
     check_outputs,
@@ -23,6 +24,7 @@ from explorer.cli.parts import (
     print_written,
     progress,
     size,
+    student_named,
     write,
 )
 from explorer.errors import InputError
@@ -77,7 +79,11 @@ def measuring_arguments(parser: argparse.ArgumentParser) -> None:
 
 def students_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--student", metavar="PAIR", action="append", default=[], help="another one, beside it; may be repeated"
+        "--student",
+        metavar="PAIR",
+        action="append",
+        default=[],
+        help=f"another one, beside it, or {RESTORED}: the teacher, on restored pictures; may be repeated",
     )
 
 
@@ -122,12 +128,7 @@ def students_names(given: Sequence[str]) -> list[str]:
 def beside(options: argparse.Namespace, pair: "explorer.models.pairs.Pair") -> "explorer.models.students.Pairs":
     """The pair; or, with other students of its teacher, all of them by name."""
     names = students_names([options.pair, *options.student])
-    others = []
-    for student in options.student:
-        with progress(f"loading {student}"):
-            from explorer.models.pairs import load_pair
-
-            others.append(load_pair(student, teacher=pair.teacher))
+    others = [student_named(student, pair.teacher) for student in options.student]
     return dict(zip(names, [pair, *others], strict=True)) if others else pair
 
 

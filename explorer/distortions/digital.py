@@ -94,8 +94,8 @@ def pixelate(
 def _cells(side: int, cell: float, device: torch.device) -> Int64[Tensor, " pixel"]:
     """To which cell each pixel belongs."""
     count = max(int(side / cell), 1)
-    owner = ((torch.arange(side, device=device, dtype=torch.float64) + 0.5) * (count / side)).long()
-    return owner.clamp(max=count - 1)
+    owner = ((torch.arange(side, dtype=torch.float64) + 0.5) * (count / side)).long()
+    return owner.clamp(max=count - 1).to(device)
 
 
 def _cell_means(images: Tensor, owner: Int64[Tensor, " pixel"]) -> Tensor:

@@ -29,6 +29,7 @@ from explorer.evaluation.features import Told
 from explorer.models.backbones import Attention, Backbone, CaptureError
 from explorer.models.capture import AttentionEdit
 from explorer.models.trace import Trace
+from explorer.system.precision import doubled
 
 if TYPE_CHECKING:
     import pandas
@@ -193,7 +194,7 @@ def activation_patching(
     for start in range(0, len(parts), MOST_BRANCHES):
         chosen = slice(start, start + MOST_BRANCHES)
         embeddings = _branched(backbone, distorted, sites[chosen], found[chosen])
-        without, *each = F.cosine_similarity(embeddings.double(), target.double()).tolist()
+        without, *each = F.cosine_similarity(doubled(embeddings), doubled(target)).tolist()
         cosines += each
         if progress is not None:
             progress(len(cosines), len(parts))

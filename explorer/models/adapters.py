@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.errors import InputError
+from explorer.models.building import seeded
 from explorer.system.precision import outside_autocast
 
 PROJECTIONS = ("qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc2", "fc1_g", "fc1_x", "w12", "w3")
@@ -158,8 +159,7 @@ def _with_adapter(module: nn.Module, rank: int, seed: int) -> nn.Module:
 
     _adapter_shapes(module, rank)
     config = _peft_config(rank, _projections(module))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         inject_adapter_in_model(config, module)
     return module.eval()
 

@@ -6,8 +6,8 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 """
 
 import copy
+import itertools
 import logging
-import threading
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -33,6 +33,7 @@ from explorer.models.architectures import (
     query_kind_of,
     reason_against_module,
 )
+from explorer.models.building import BUILDING, seeded
 from explorer.models.capture import AttentionCapture, differentiable
 from explorer.models.checkpoints import misfit, stripped
 from explorer.models.dialects import described
@@ -64,7 +65,6 @@ Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
 ImageSize = int | tuple[int, int]
 _log = logging.getLogger(__name__)
-_BUILDING = threading.RLock()  # timm's flag and torch's generator are the whole process's
 
 
 class CaptureError(UserError, RuntimeError):
@@ -118,6 +118,12 @@ class Backbone:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "module", unwrapped(self.module))
+        object.__setattr__(self, "_version", _version_of(self.module))
+
+    @property
+    def changed(self) -> bool:
+        """Whether weights were changed in place since this was made, so that `sha256` is not theirs any more."""
+        return _version_of(self.module) > self._version  # type: ignore[attr-defined]  # a copy begins at 0
 
     @property
     def device(self) -> torch.device:
@@ -390,7 +396,7 @@ def load_backbone(
     size = image_size if image_size is not None else ALIASES[name].image_size if name in ALIASES else None
     if grid is not None:
         _check_grid(grid, source)
-    with _BUILDING:
+    with BUILDING:
         whole = check_supported(architecture)
     if source == "random":
         module = _build(architecture, size, seed=seed)
@@ -416,7 +422,7 @@ def rebuilt(like: Backbone, tensors: Mapping[str, Tensor], grid: tuple[int, int]
         WeightsError: these are not the architecture's tensors, or hold NaN.
     """
     architecture = architecture_of(like.name)
-    with _BUILDING:
+    with BUILDING:
         whole = check_supported(architecture)
     module = _resampled(architecture, image_size, dict(tensors), whole, grid, own=True)
     check_finite(module, f"a copy of {like.source}")
@@ -519,7 +525,7 @@ def _accepts(architecture: str, tensors: dict[str, Tensor]) -> bool:
     """Whether timm takes such tensors for the architecture, after its own translation; nothing is computed."""
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     overlay = {"state_dict": _without_head(architecture, shapes), "num_classes": 0}
-    with _BUILDING, torch.device("meta"), Unfilled():
+    with BUILDING, torch.device("meta"), Unfilled():
         try:
             create(architecture, pretrained=True, pretrained_cfg_overlay=overlay)
         except Exception as error:  # timm's filters assume what they translate to be whole
@@ -575,8 +581,7 @@ def _build(
     if tensors is not None:
         body = _without_head(architecture, tensors)
         arguments.update(pretrained=True, pretrained_cfg_overlay={"state_dict": body, "num_classes": 0})
-    with _BUILDING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         try:
             with Unfilled() if tensors is not None else nullcontext():
                 module = create(architecture, **arguments)
@@ -653,6 +658,12 @@ def _wrap(name: str, module: nn.Module, loaded: LoadedWeights, size: ImageSize |
         query_kind=query_kind_of(module),
         reader=TimmReader(calls_of(module)),
     )
+
+
+def _version_of(module: nn.Module) -> int:
+    """How often torch saw its tensors being changed in place."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return sum(tensor._version for tensor in tensors if not tensor.is_inference())
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

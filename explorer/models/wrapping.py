@@ -80,8 +80,14 @@ def wrap_backbone(
     first = prefix > 0 if class_token is None else class_token
     reader = OwnReader(inner, None if norm is None else _path(module, norm, "norm"), prefix, first, embed)
     check_finite(module, name)
+    mean, std = _channels("mean", mean), _channels("std", std)
+    trained = module.training
     module.eval()
-    measured = _measure(module, reader, (height, width), prefix + rows * cols)
+    try:
+        measured = _measure(module, reader, (height, width), prefix + rows * cols)
+    except BaseException:
+        module.train(trained)
+        raise
     digest = state_digest(module.state_dict())
     return Backbone(
         name=name,
@@ -94,8 +100,8 @@ def wrap_backbone(
         dim=measured.dim,
         prefix=prefix,
         image_size=height if height == width else (height, width),
-        mean=_channels("mean", mean),
-        std=_channels("std", std),
+        mean=mean,
+        std=std,
         query_kind="class token" if first else "mean of patches",
         reader=replace(reader, calls=measured.calls),
     )

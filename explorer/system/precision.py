@@ -20,6 +20,11 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    """In double precision; what lies on a GPU of Apple's, which has none, on the processor."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 @contextmanager
 def outside_autocast() -> Iterator[None]:
     """While it lasts, autocast is off on every device; as a decorator, while the function runs.

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from explorer.analysis.similarity import Alignment
 from explorer.data.sets import ImageSet
 from explorer.data.sources import image_set
 from explorer.data.tables import is_table
@@ -119,6 +121,8 @@ def distill(
             then summed over parts of its batch.
     """
     told = checked(trackers)
+    if isinstance(images, str | os.PathLike):
+        raise InputError(f"expected pictures to learn from; got a name: load_images({os.fspath(images)!r}) loads them")
     if is_table(images):
         images = image_set(images)
     pictures = Tensors(images) if isinstance(images, Tensor) else images
@@ -134,14 +138,17 @@ def distill(
             pictures = Twins(pictures)
     if isinstance(images, Tensor):
         picture(pictures, 0)  # of other data sets a first look might move what they draw
+    if backbone.changed:
+        raise InputError(
+            f"the weights of '{backbone.name}' were changed since they were loaded, and a student could not find them "
+            f"again: save them, and load_backbone('{backbone.name}', source='weights.safetensors')"
+        )
     teacher = _at_size(backbone, config.image_size)
     _check_fit(config, teacher)
-    if current(Path(out), CARD).is_file() and not resume:
-        raise FileExistsError(
-            f"'{out}' holds a run already; go on with resume=True, or choose another folder for a new one"
-        )
+    if not resume:
+        _check_new(Path(out))
     folder = behind_links(Path(out)) if os.path.islink(out) else Path(out)  # a link to a folder that is not there yet
-    records = with_gradients(_locked_run(teacher, pictures, config, folder, told))
+    records = with_gradients(_locked_run(teacher, pictures, config, folder, resume, told))
     _open.add(records)
     return records
 
@@ -158,12 +165,14 @@ def _close_all() -> None:
 
 
 def _locked_run(
-    teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path, told: Sequence[Any]
+    teacher: Backbone, pictures: Pictures, config: DistillConfig, out: Path, resume: bool, told: Sequence[Any]
 ) -> Generator[Record, None, None]:
     processes = Processes()
     if config.batch_size % processes.count:
         raise InputError(f"batch_size={config.batch_size} cannot be shared evenly by {processes.count} processes")
     with processes.lock(out):
+        if not resume:
+            _check_new(out)  # another run may have begun here since
         run = _Run(teacher.to(processes.placed(teacher.device)), pictures, config, out, processes)
         run.trackers = Trackers(told if processes.first else (), out)
         try:
@@ -219,9 +228,6 @@ class _Run:
             while self.step < config.steps:
                 start = time.perf_counter()
                 terms = self._learn(batches)
-                measured = self.held_out.alignment(self.student) if self._due(config.eval_every) else None
-                if measured is not None:
-                    self.metrics["after"] = measured.as_json()
                 seconds.append(time.perf_counter() - start)
                 pace = sum(seconds) / len(seconds)
                 record = Record(
@@ -231,13 +237,16 @@ class _Run:
                     lr=config.lr_at(self.step),
                     images_per_second=config.batch_size * config.accumulate / pace,
                     eta_seconds=(config.steps - self.step) * pace,
-                    alignment=measured,
+                    alignment=None,
                     student=self.student,
                 )
                 self.history.append(record.as_dict())
+                if self._due(config.eval_every):
+                    record = replace(record, alignment=self._measured())
+                    seconds[-1] = time.perf_counter() - start
                 if self._due(config.checkpoint_every):
                     self._save()
-                self._tell(record.as_dict(), measured is not None)
+                self._tell(record.as_dict(), record.alignment is not None)
                 yield record
         except (DivergedError, CheckpointError):
             raise
@@ -257,6 +266,10 @@ class _Run:
         self.processes.wait()
         if there:
             self.step, self.metrics, self.history = self.checkpoint.read()
+            if self.step and self._due(self.config.eval_every) and self.history[-1]["alignment"] is None:
+                self._measured()  # it was stopped while this was being done
+                self.checkpoint.step = -1
+                self._save()
         else:
             if self.config.begin is not None:
                 self.checkpoint.begin_as(self.config.begin)
@@ -266,6 +279,12 @@ class _Run:
         self.trackers.start({**self.config.as_dict(), **about}, resumed=there)
         if self.step == 0:
             self._tell({"alignment": self.metrics["before"]}, True)
+
+    def _measured(self) -> Alignment:
+        """How held-out pictures agree after this step, which its record and the card say from now on."""
+        measured = self.held_out.alignment(self.student)
+        self.metrics["after"] = self.history[-1]["alignment"] = measured.as_json()
+        return measured
 
     def _tell(self, values: Mapping[str, Any], evaluated: bool) -> None:
         """What the trackers are told after a step."""
@@ -353,7 +372,8 @@ class _Run:
 
 
 def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> Card:
-    names = [str(name) for name in getattr(pictures, "names", range(len(pictures)))]
+    own = pictures if isinstance(pictures, ImageSet | Twins) else None  # names and sizes of others may be anything
+    names = [str(name) for name in (range(len(pictures)) if own is None else own.names)]
     twins = {"twins": True} if isinstance(pictures, Twins) else {}
     source = pictures.damaged if isinstance(pictures, Twins) else pictures
     witness = source.reader.witness(source.keys) if isinstance(source, ImageSet) else None
@@ -363,7 +383,7 @@ def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> 
         **seen,
         "pictures": len(training),
         "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
-        "size": json.loads(json.dumps(getattr(pictures, "size", None))),
+        "size": json.loads(json.dumps(None if own is None else own.size)),
         "probe": [names[index] for index in held_out],
         "held_out": held_out != training,
     }
@@ -405,6 +425,13 @@ def _at_size(backbone: Backbone, size: ImageSize) -> Backbone:
 
 
 # Checks.
+
+
+def _check_new(out: Path) -> None:
+    if current(out, CARD).is_file():
+        raise FileExistsError(
+            f"'{out}' holds a run already; go on with resume=True, or choose another folder for a new one"
+        )
 
 
 def _check_fit(config: DistillConfig, teacher: Backbone) -> None:

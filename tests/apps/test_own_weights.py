@@ -42,7 +42,7 @@ def test_a_checkpoint_is_kept_under_a_name_that_nobody_can_guess(files: Path, st
     assert loaded.source.startswith(f"mine.safetensors as {TINY} (own file")
     assert models.backbones([name])[0] == (f"yours: mine.safetensors ({TINY})", name)
     assert name not in [each for _, each in models.backbones()]
-    assert models.offered_students(name) == [(models.UNTOUCHED, models.UNTOUCHED)]
+    assert [student for _, student in models.offered_students(name)] == [models.UNTOUCHED, models.RESTORED]
     for other in ("weights-../../etc", "weights-" + "0" * 20, "", TINY):
         assert not checkpoints.is_own(other)
 

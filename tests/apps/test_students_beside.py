@@ -1,6 +1,7 @@
 """Several students at once in the page: what is asked, and what the Attention and the Patches tab show."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
@@ -10,7 +11,7 @@ import explorer as ex
 from explorer.errors import InputError
 from explorer.evaluation.sweeping import strengths_of
 from explorer_app.service import pictures
-from explorer_app.service.models import UNTOUCHED
+from explorer_app.service.models import RESTORED, UNTOUCHED
 from explorer_app.service.question import DEFAULT_PHOTO, Question
 from explorer_app.tabs import robustness
 from explorer_app.tabs.shared import settings
@@ -61,6 +62,18 @@ def test_each_student_is_seen_as_it_is_alone():
     assert question("s14-noise").together().students == ("student",)
     left = question("s14-noise", "clip-b16-mixture").together()
     assert left.students == ("student",), "one of the backbone before, between two events of the page"
+
+
+@pytest.mark.weights
+def test_the_teacher_on_restored_pictures_stands_beside_them():
+    asked = question("s14-noise", RESTORED)
+    assert Question.of_link(asked.link()) == asked
+    noisy = replace(asked, damage=ex.distortion("gaussian_noise(sigma=0.3)"))
+    together, alone = noisy.together(), replace(noisy, student=RESTORED, beside=()).comparison()
+    assert together.students == ("s14-noise", "restored")
+    assert together.alignments["restored"].as_json() == alone.alignments["student"].as_json()
+    teacher, restored = (together.alignments[name].as_json()["cls_cosine"] for name in ("teacher", "restored"))
+    assert restored > teacher + 0.2
 
 
 @pytest.mark.weights

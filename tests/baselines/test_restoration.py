@@ -3,6 +3,7 @@ what is restored by somebody who was told nothing."""
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +12,20 @@ from torch import Tensor
 
 from explorer import distortion, load_images
 from explorer.baselines.restoration import (
+    RESTORED,
     RESTORERS,
     _gaussian,
     edge_width,
     noise_level,
     restore,
     restore_blind,
+    restored_pair,
     scatter,
 )
+from explorer.cli.parts import RESTORED as NAMED
+from explorer.evaluation.embedding import embed_pair
+from explorer.inspection.comparison import compare
+from tests.small import network, picture_set
 
 GAINS = {  # dB that every one of the photos gains at least
     "gaussian_noise(sigma=0.1)": 4.0,
@@ -243,3 +250,39 @@ def test_what_is_too_small_or_no_batch_is_refused_by_the_blind_too() -> None:
         restore_blind(torch.rand(1, 3, 15, 40))
     with pytest.raises(ValueError, match="batch 3 height width"):
         restore_blind(torch.rand(3, 32, 32))
+
+
+# In a student's place.
+
+
+def test_it_sees_what_the_teacher_sees_in_restored_pictures(small: Tensor) -> None:
+    teacher = network(0)
+    pictures = torch.nn.functional.interpolate(small, size=teacher.height_width, mode="area")
+    damaged = distortion("gaussian_noise(sigma=0.3)")(pictures, seed=0)
+    blind, told = (restored_pair(teacher, spec) for spec in (None, "gaussian_noise(sigma=0.3)"))
+    for pair, mended in ((blind, restore_blind(damaged)), (told, restore(damaged, "gaussian_noise(sigma=0.3)"))):
+        assert pair.teacher is teacher
+        assert torch.equal(pair.student.trace(damaged).embedding, teacher.trace(mended).embedding)
+        assert not torch.equal(pair.student.trace(damaged).embedding, teacher.trace(damaged).embedding)
+    assert len({teacher.sha256, blind.student.sha256}) == 2
+    with pytest.raises(ValueError, match="no gradient"):
+        blind.student.trace(damaged.requires_grad_(), grad=True)
+    with pytest.raises(ValueError, match="cannot be undone"):
+        restored_pair(teacher, "fog:3")
+
+
+def test_it_stands_beside_students(tmp_path: Path) -> None:
+    """Its features are kept apart from its teacher's, which has the same weights."""
+    teacher, images = network(0), picture_set(tmp_path / "some", per_class=2)
+    pair = restored_pair(teacher)
+    students = {"learned": network(1), RESTORED: pair.student}
+    compared = compare(teacher, images.stack([0])[0], "gaussian_noise(sigma=0.5)", students)
+    assert compared.students == ("learned", RESTORED)
+    assert compared.weights[2].endswith("on restored pictures")
+    for cache in (False, tmp_path / "cache", tmp_path / "cache"):
+        views = embed_pair(pair, images, "gaussian_noise(sigma=0.5)", cache=cache).features
+        damaged = distortion("gaussian_noise(sigma=0.5)")(images.stack(), seed=0)
+        for view, backbone in (("teacher_distorted", teacher), ("student_distorted", pair.student)):
+            expected = backbone.trace(damaged).embedding.numpy()
+            np.testing.assert_allclose(views[view], expected, atol=1e-4)
+    assert NAMED == RESTORED

@@ -224,6 +224,8 @@ def test_bad_input_is_refused(backbone: Backbone, images: ImageSet, tmp_path: Pa
         embed(backbone, images[:0], cache=tmp_path)
     with pytest.raises(ValueError, match="batch_size is a number of pictures"):
         embed(backbone, images, batch_size=0, cache=tmp_path)
+    with pytest.raises(ValueError, match=r"workers is .* got -1"):
+        embed(backbone, images, workers=-1, cache=tmp_path)
     with pytest.raises(ValueError, match="precision is"):
         embed(backbone, images, precision="float16", cache=tmp_path)  # type: ignore[arg-type]
     found = embed(backbone, images, layers=3, cache=tmp_path)

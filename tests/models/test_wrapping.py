@@ -226,9 +226,11 @@ MISFITS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
 
 @pytest.mark.parametrize(("make", "said", "kind", "message"), MISFITS.values(), ids=MISFITS)
 def test_what_does_not_fit_is_said(make: Any, said: dict[str, Any], kind: type[Exception], message: str) -> None:
+    module = make()
     with pytest.raises(kind, match=message):
-        wrap(make(), **said)
+        wrap(module, **said)
     assert not _global_forward_hooks
+    assert module.training, "it is left as it was"
 
 
 def test_blocks_by_themselves_an_own_pooling_and_a_stem_with_attention() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import itertools
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from inspect import unwrap
 from pathlib import Path
@@ -26,7 +28,7 @@ from explorer.models.backbones import Backbone, CaptureError
 from explorer.models.pairs import CARD, HISTORY, STUDENT, PairError
 from explorer.models.weights import state_digest
 from explorer.training.checkpoint import OPTIMIZER
-from explorer.training.held_out import split
+from explorer.training.held_out import HeldOut, split
 from explorer.training.records import CheckpointError, DivergedError, Record
 from tests.together import run_together
 
@@ -283,7 +285,54 @@ def test_pictures_of_the_probe_are_not_trained_on(backbone: Backbone, pictures: 
     assert set(data.seen[2:]) == set(range(10)) - set(data.seen[:2])
 
 
+def test_names_of_another_data_set_are_not_looked_at(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
+    class Named(list):
+        names = ("the", "classes")
+
+        def size(self) -> int:
+            return len(self)
+
+    assert len(run(backbone, Named((picture, 0) for picture in pictures), tmp_path / "run", steps=1)) == 1
+    with pytest.raises(ValueError, match=r"load_images\('photos'\) loads them"):
+        distill(backbone, "photos", settings(), tmp_path / "other")
+
+
 # The same every time, whatever comes between.
+
+
+def test_runs_beside_each_other_draw_as_they_do_alone(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
+    config: dict[str, Any] = {"trainable": "lora:2", "steps": 1}
+    run(backbone, pictures, tmp_path / "alone", **config)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: run(backbone, pictures, tmp_path / name, **config), "abcd"))
+    for name in "abcd":
+        assert_same_student(tmp_path / "alone", tmp_path / name)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("evaluation", [1, 2])  # number 0 is made before the first step
+def test_a_stop_while_it_is_evaluated_loses_nothing(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluation: int
+) -> None:
+    run(backbone, pictures, tmp_path / "whole")
+    measure, count = HeldOut.alignment, itertools.count()
+
+    def interrupted(self: HeldOut, student: Backbone) -> Any:
+        if next(count) == evaluation:
+            raise KeyboardInterrupt
+        return measure(self, student)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldOut, "alignment", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(backbone, pictures, tmp_path / "cut")
+    run(backbone, pictures, tmp_path / "cut", resume=True)
+    assert_same_student(tmp_path / "whole", tmp_path / "cut")
+    whole, cut = (load_pair(tmp_path / name, teacher=backbone) for name in ("whole", "cut"))
+    assert cut.card["metrics"] == whole.card["metrics"]
+    told = [[[record[key] for key in ("step", "losses", "alignment")] for record in of.history] for of in (whole, cut)]
+    assert told[0] == told[1]
 
 
 def test_a_seed_repeats_and_another_does_not(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
@@ -369,11 +418,26 @@ def test_a_student_begins_as_none_that_does_not_fit(backbone: Backbone, pictures
         run(other, pictures, tmp_path / "run", begin=tmp_path / "adapter")
 
 
+def test_weights_that_were_changed_in_memory_are_no_teacher(pictures: Tensor, tmp_path: Path) -> None:
+    """The card names a teacher by the digest of what was loaded."""
+    own = load_backbone(NAME, image_size=32, source="random", device="cpu")
+    assert not own.changed
+    assert not copy.deepcopy(own).changed
+    with torch.no_grad():
+        next(own.module.parameters()).mul_(1.01)
+    with pytest.raises(ValueError, match="weights of 'vit_tiny_patch16_224' were changed since they were loaded"):
+        distill(own, pictures, settings(), tmp_path / "run")
+
+
 def test_a_run_is_not_resumed_as_another(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
     out = tmp_path / "run"
     stopped(backbone, pictures, out, 1)
     with pytest.raises(FileExistsError, match="resume=True"):
         run(backbone, pictures, out)
+    first, second = (distill(backbone, pictures, settings(), tmp_path / "both") for _ in range(2))
+    assert len(list(first)) == 4
+    with pytest.raises(FileExistsError, match="resume=True"):
+        next(second)
     with pytest.raises(ValueError, match="other config: steps was 4 and is 9; seed was 0 and is 1"):
         run(backbone, pictures, out, resume=True, steps=9, seed=1)
     with pytest.raises(ValueError, match="other pictures: pictures was 8 and is 6"):
@@ -819,6 +883,7 @@ def test_options_are_those_of_the_configuration() -> None:
 
 
 def test_every_level_has_a_weight() -> None:
+    assert DistillConfig(image_size=(32, 32)) == DistillConfig(image_size=32) != DistillConfig(image_size=(32, 48))
     assert list(DistillConfig().weights) == list(explorer.training.losses.LEVELS)
 
 

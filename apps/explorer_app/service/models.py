@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import explorer as ex
+from explorer.baselines.restoration import RESTORED, restored_pair
 from explorer.errors import InputError
 from explorer.models.backbones import ImageSize
 from explorer.models.pairs import read_card
@@ -82,7 +83,8 @@ def _trained_size(name: str) -> int | None:
 
 
 def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """The students that can be chosen for a backbone, as (label, name); the untouched copy is the last.
+    """The students that can be chosen for a backbone, as (label, name), and last what stands in a student's place
+    without having learned.
 
     Args:
         own: names of visitors' students; those that are gone, or have not learned anything yet, are left out.
@@ -96,7 +98,7 @@ def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, 
         label = students.label_of(name) if students.folder_of(name) else f"{name}: trained on {_learned(card)}"
         if card["backbone"] == backbone and card["step"] > 0:
             offered.append((label, name))
-    return [*offered, (UNTOUCHED, UNTOUCHED)]
+    return [*offered, (UNTOUCHED, UNTOUCHED), (f"{RESTORED}: the teacher, once the picture was restored", RESTORED)]
 
 
 def _learned(card: dict[str, Any]) -> str:
@@ -137,13 +139,15 @@ def load_student(pair: str, teacher: ex.Backbone) -> ex.Backbone | None:
     """A student, put on this teacher; None for the untouched copy.
 
     Args:
-        pair: the name of a shipped pair or of a visitor's student (see `students`).
+        pair: the name of a shipped pair or of a visitor's student (see `students`), or `RESTORED`.
 
     Raises:
         ValueError: there is no such pair, or it was trained from another teacher.
     """
     if pair == UNTOUCHED:
         return None
+    if pair == RESTORED:
+        return restored_pair(teacher).student
     place = _place(pair)
     learned = read_card(place)["student_sha256"]  # which a run that is resumed changes
     key = (pair, learned, teacher.sha256, teacher.height_width)
@@ -154,5 +158,5 @@ def _place(pair: str) -> str | Path:
     """Names, and never folders: visitors may not point at files of the server."""
     own = students.folder_of(pair)
     if own is None and pair not in ex.list_pairs():
-        raise InputError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED])}")
+        raise InputError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED, RESTORED])}")
     return own or pair

@@ -175,8 +175,8 @@ class Question:
         """
         teacher = self.teacher()
         student = models.load_student(self.student, teacher)
-        if student is None:
-            return ex.Pair(teacher=teacher, student=teacher, distortion=ex.distortion("none"), card={})
+        if student is None or self.student == models.RESTORED:
+            return ex.Pair(teacher=teacher, student=student or teacher, distortion=ex.distortion("none"), card={})
         card = models.card_of(self.student)
         return ex.Pair(teacher=teacher, student=student, distortion=ex.distortion(card["distortion"]), card=card)
 
@@ -243,7 +243,8 @@ class Question:
 
     def _has(self, student: str) -> bool:
         """Whether it is a student of this backbone."""
-        return student == models.UNTOUCHED or models.card_of(student)["backbone"] == self.backbone
+        every = (models.UNTOUCHED, models.RESTORED)
+        return student in every or models.card_of(student)["backbone"] == self.backbone
 
     def _seen_by(self, networks: dict[str, ex.Backbone]) -> Comparison:
         clean, distorted, damage = self.seen()
