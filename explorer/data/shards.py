@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -175,12 +175,13 @@ class _Index:
         samples: dict[str, dict[str, _Part]] = {}
         with shard.open("rb") as file:
             for member in _members(shard):
-                stem, ending = _split(member.name)
-                part = _Part(prefix + member.name, member.offset_data, member.size)
-                if not stem or member.isdir() or any(map(passed_over, member.name.split("/"))):
+                name = PurePosixPath(member.name).as_posix()  # `tar cf x.tar .` writes "./0001.jpg"
+                stem, ending = _split(name)
+                part = _Part(prefix + name, member.offset_data, member.size)
+                if not stem or member.isdir() or any(map(passed_over, name.split("/"))):
                     continue
                 if not member.isreg() or member.sparse is not None:
-                    if is_picture(member.name):
+                    if is_picture(name):
                         self.found.leave_out(part.name, LINK)
                     continue
                 if len(self.endings) < _ENDINGS:

@@ -91,6 +91,14 @@ def test_how_shards_may_be_named(shards: str, images: ImageSet, monkeypatch: pyt
     assert len(load_images(place / "{1..2}.tar")) == 3
 
 
+def test_names_that_begin_with_the_folder_of_the_tar(samples: list[Files], images: ImageSet, tmp_path: Path) -> None:
+    """As `tar cf x.tar -C folder .` writes them."""
+    dotted = [{f"./{name}": content for name, content in sample.items()} for sample in samples]
+    found = load_images(write(tmp_path / "x.tar", {"./.hidden.png": b""}, *dotted), SIZE)
+    assert_same(found, images)
+    assert found.names[0] == "0000.png"
+
+
 def test_labels_are_numbers_names_or_fields(samples: list[Files], images: ImageSet, tmp_path: Path) -> None:
     labels = images.labels or ()
     pictures = [{name: content for name, content in sample.items() if name.endswith("png")} for sample in samples]
