@@ -111,16 +111,19 @@ def _stem(key: object) -> str:
 
 
 def _values(path: Path) -> Image.Image:
-    """A mask as it is stored; of a palette, the numbers and not the colours."""
+    """A mask as it is stored; of a palette, the numbers and not the colours; of fewer than 8 bits, not stretched."""
     try:
-        with Image.open(path, formats=["PNG"]) as file:
+        with path.open("rb") as stream:
+            bits = stream.read(25)[-1:]  # per value: PNG, 11.2.1
+            file = Image.open(stream, formats=["PNG"])
             file.load()
             if file.mode not in _ONE_CHANNEL:
                 raise ImageError(
                     f"'{path}' has values of Pillow's mode {file.mode}; a mask has one channel of 8 bits or fewer "
                     f"({', '.join(_ONE_CHANNEL)}): turn colours, or larger values, into class numbers below {IGNORED}"
                 )
-            return file
+            top = 2 ** bits[0] - 1  # Pillow makes it 255
+            return file.point([value * top // 255 for value in range(256)]) if file.mode == "L" else file
     except ImageError:
         raise
     except Exception as error:  # whatever Pillow and its decoders raise, as in `explorer.data.image`

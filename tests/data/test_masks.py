@@ -10,7 +10,7 @@ from PIL import Image
 from explorer import ImageError, SegmentedSet, load_image, load_segmented
 from explorer.data.image import upright_size
 from explorer.data.masks import IGNORED
-from tests.pictures import encoded
+from tests.pictures import encoded, png
 from tests.small import CLASSES, segmented_folder
 
 
@@ -93,6 +93,15 @@ def test_palettes_are_numbers(folder: Path) -> None:
     two = Image.fromarray(mask > 0)
     assert two.mode == "1"
     assert np.array_equal(put(folder, two).mask(0), mask > 0)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_of_few_bits_is_not_stretched(folder: Path, bits: int) -> None:
+    mask = np.minimum(blocks(40, 40), 2**bits - 1)
+    packed = np.packbits(np.unpackbits(mask[..., None], axis=2)[..., -bits:].reshape(40, -1), axis=1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    (folder / "masks" / "0.png").write_bytes(png(40, 40, bits, 0, rows))
+    assert np.array_equal(load_segmented(folder).mask(0), mask)
 
 
 def test_what_is_of_no_class_is_ignored(folder: Path) -> None:
