@@ -332,6 +332,7 @@ def test_subsets_are_balanced_seeded_and_nested() -> None:
     assert len(photos.subset(fraction=1e-9)) == 10
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -339,6 +340,9 @@ def test_subsets_are_balanced_seeded_and_nested() -> None:
         ({"per_class": 1, "fraction": 0.5}, "either"),
         ({"per_class": 2}, r"'geothermal': 1\}"),
         ({"per_class": 0}, "at least 1"),
+        ({"per_class": 1.5}, r"per_class is a whole number, at least 1; got 1\.5"),
+        ({"per_class": 1, "seed": -1}, "seed is a whole number, at least 0; got -1"),
+        ({"fraction": 0.5, "seed": 0.5}, r"seed is a whole number, at least 0; got 0\.5"),
         ({"fraction": 0.0}, "at most 1"),
         ({"fraction": 1.5}, "at most 1"),
     ],
@@ -355,14 +359,16 @@ def test_subsets_without_labels(tmp_path: Path) -> None:
         images.subset(per_class=1)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_limit_takes_from_each_class_in_turn(tmp_path: Path) -> None:
     write(tmp_path, CLASSED)
     assert load_images(tmp_path, limit=3).names == ("Elk/z.PNG", "cat/a.png", "dog/a.png")
     assert load_images(tmp_path, limit=4).names == ("Elk/z.PNG", "cat/a.png", "cat/b.png", "dog/a.png")
     assert load_images(tmp_path, limit=2).classes == ("Elk", "cat", "dog")
     assert len(load_images(tmp_path, limit=99)) == 5
-    with pytest.raises(ValueError, match="limit"):
-        load_images(tmp_path, limit=0)
+    for wrong in (0, 2.5):
+        with pytest.raises(ValueError, match=f"limit is a whole number, at least 1; got {wrong}"):
+            load_images(tmp_path, limit=wrong)
 
 
 def test_the_digest_is_that_of_pictures_and_size(tmp_path: Path) -> None:
