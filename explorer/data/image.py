@@ -415,10 +415,15 @@ def _from_pil(image: Image.Image, what: str) -> _Picture:
 
 
 def _deep(image: Image.Image, upright: Image.Image, what: str) -> _Picture:
-    """Modes I;16 and I (16-bit grey) and F (float grey) as floats "height width 3"."""
+    """Modes I;16, I where it holds 16 bits, and F (float grey) as floats "height width 3"."""
     raw = np.asarray(upright)
     if image.mode == "F":
         return _from_array(raw, what)
+    if image.mode == "I" and image.format not in ("PNG", "PPM") and _tiff_bits(image) > 16:
+        raise ImageError(
+            f"{what} has whole numbers of 32 bits (Pillow's mode I), of which none is known to be white; save it with "
+            "8 or 16 bits, or give an array: uint8, uint16, or float in [0, 1]"
+        )
     full, inverted = _tiff_scale(image)
     if raw.min() < 0 or raw.max() > full:
         raise ImageError(
@@ -432,8 +437,13 @@ def _deep(image: Image.Image, upright: Image.Image, what: str) -> _Picture:
 
 def _tiff_scale(image: Image.Image) -> tuple[int, bool]:
     """The value that stands for full brightness, and whether 0 is white: Pillow leaves both to us in 16-bit TIFFs."""
-    tags = getattr(image, "tag_v2", {})
-    return (4095 if tags.get(258) == (12,) else 65535), image.mode.startswith("I;16") and tags.get(262) == 0
+    inverted = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
+    return (4095 if _tiff_bits(image) == 12 else 65535), inverted
+
+
+def _tiff_bits(image: Image.Image) -> int:
+    """BitsPerSample; 32, the most that there are, of what is no TIFF."""
+    return max(getattr(image, "tag_v2", {}).get(258, (32,)))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

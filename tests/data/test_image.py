@@ -243,7 +243,7 @@ def test_sixteen_bit_grey_keeps_its_depth() -> None:
     assert image.mode == "I;16"
     sources = [image, encoded(image), encoded(image, "TIFF"), encoded(image, "TIFF", compression="tiff_lzw")]
     sources += [Image.fromarray(values.astype(">u2")), encoded(Image.fromarray(values.astype(">u2")), "TIFF")]
-    sources += [Image.fromarray(values.astype(np.int32)), b"P5 3 2 65535\n" + values.astype(">u2").tobytes()]
+    sources += [b"P5 3 2 65535\n" + values.astype(">u2").tobytes()]
     for source in sources:
         close(load_image(source), target)
 
@@ -273,10 +273,24 @@ def test_sixteen_bit_colour_png() -> None:
     close(image, torch.from_numpy(values.astype(np.float32) / 65535).permute(2, 0, 1), atol=LEVEL)
 
 
-def test_whole_numbers_beyond_sixteen_bits_are_refused() -> None:
-    for value in (65_536, -1):
-        with pytest.raises(ImageError, match="65535"):
-            load_image(Image.fromarray(np.array([[0, value]], np.int32)))
+@pytest.mark.parametrize("most", [255, 65_535, 65_536])
+def test_whole_numbers_of_32_bits_are_refused_for_none_of_them_is_white(most: int) -> None:
+    image = Image.fromarray(np.array([[0, most]], np.int32))
+    assert image.mode == "I"
+    for source in (image, encoded(image, "TIFF")):
+        with pytest.raises(ImageError, match=r"32 bits.*array: uint8, uint16, or float in \[0, 1\]"):
+            load_image(source)
+
+
+def test_sixteen_bits_with_a_sign_are_those_without_it_from_zero_on() -> None:
+    for value in (30_000, -1):
+        data = encoded(Image.fromarray(np.array([[0, value]], np.int16).view(np.uint16)), "TIFF", tiffinfo={339: 2})
+        assert Image.open(io.BytesIO(data)).mode == "I"
+        if value > 0:
+            assert load_image(data)[0, 0].tolist() == pytest.approx([0, value / 65535])
+            continue
+        with pytest.raises(ImageError, match="whole numbers from -1 to 0; expected 0 to 65535"):
+            load_image(data)
 
 
 def test_float_tiff() -> None:
