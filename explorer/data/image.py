@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -75,8 +75,8 @@ def load_image(
             in the range that their type stands for.
     """
     target, place = _target(size), _place(centering)
-    picture, what = _picture(source, target)
-    return _tensor(picture if target is None else _cover(picture, target, place, what))
+    picture, what, draft = _picture(source, target)
+    return _tensor(picture if target is None else _cover(picture, target, place, what, draft))
 
 
 def at_size(source: Source, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
@@ -189,21 +189,31 @@ def encode_image(image: Float[Tensor, "3 height width"], format: str = "png", qu
 _Picture: TypeAlias = Image.Image | np.ndarray
 
 
-def _picture(source: object, target: tuple[int, int] | None) -> tuple[_Picture, str]:
-    """The decoded picture, and what error messages call it."""
+class _Draft(NamedTuple):
+    """How the pixels of a picture, upright, lie in those that were decoded of it: at (x, y) + its own / scale."""
+
+    rows: int
+    cols: int
+    scale: float = 1
+    x: float = 0
+    y: float = 0
+
+
+def _picture(source: object, target: tuple[int, int] | None) -> tuple[_Picture, str, _Draft | None]:
+    """The decoded picture, what error messages call it, and how it was decoded if not whole."""
     if isinstance(source, Image.Image):
-        return _from_pil(source, "the PIL image"), "the PIL image"
+        return _from_pil(source, "the PIL image"), "the PIL image", None
     if isinstance(source, np.ndarray):
-        return _from_array(source, "the array"), "the array"
+        return _from_array(source, "the array"), "the array", None
     if isinstance(source, Tensor):
-        return _from_tensor(source), "the tensor"
+        return _from_tensor(source), "the tensor", None
     if isinstance(source, (str, os.PathLike)):
         path = _existing_file(source)
         what = _quoted(path)
         with _translated(what), path.open("rb") as stream:
-            return _from_file(stream, what, target), what
+            return _from_file(stream, what, target)
     data, what = _bytes(source)
-    return _from_file(io.BytesIO(data), what, target), what
+    return _from_file(io.BytesIO(data), what, target)
 
 
 def _existing_file(source: str | os.PathLike) -> Path:
@@ -293,11 +303,12 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _from_file(stream: io.BytesIO | io.BufferedReader, what: str, target: tuple[int, int] | None) -> _Picture:
+def _from_file(
+    stream: io.BytesIO | io.BufferedReader, what: str, target: tuple[int, int] | None
+) -> tuple[_Picture, str, _Draft | None]:
     with _opened(stream, what) as image:
-        if target is not None and image.format in ("JPEG", "MPO"):
-            _draft(image, target)
-        return _from_pil(image, what)
+        draft = _draft(image, target) if target is not None and image.format in ("JPEG", "MPO") else None
+        return _from_pil(image, what), what, draft
 
 
 @contextmanager
@@ -374,15 +385,21 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def _draft(image: Image.Image, target: tuple[int, int]) -> None:
+def _draft(image: Image.Image, target: tuple[int, int]) -> _Draft | None:
     """Let the JPEG decoder scale a large photo by 1/2, 1/4 or 1/8, to no less than twice what is needed.
 
-    Twice, so that the bicubic filter after it still does the antialiasing (Pillow's own `reducing_gap=2.0`).
+    Twice, so that the bicubic filter after it still does the antialiasing (Pillow's own `reducing_gap=2.0`). A pixel
+    that is not full, the last one as the picture is stored, counts as far as it is.
     """
-    upright = image.size if _orientation(image) < 5 else image.size[::-1]
-    rows, cols = _covering(upright[1], upright[0], target)
-    needed = (cols, rows) if _orientation(image) < 5 else (rows, cols)
-    image.draft(None, (2 * needed[0], 2 * needed[1]))
+    way, (width, height) = _orientation(image), image.size
+    cols, rows = (width, height) if way < 5 else (height, width)
+    needed = _covering(rows, cols, target)
+    drafted = image.draft(None, (2 * needed[way < 5], 2 * needed[way >= 5]))
+    if drafted is None:
+        return None
+    rest = image.width - drafted[1][2], image.height - drafted[1][3]
+    x, y = rest if way < 5 else rest[::-1]
+    return _Draft(rows, cols, width / drafted[1][2], x if way in (2, 3, 6, 7) else 0, y if way in (3, 4, 7, 8) else 0)
 
 
 # PIL images. EXIF orientation, tag 0x0112: how the stored picture has to be turned (CIPA DC-008, 4.6.4).
@@ -400,7 +417,8 @@ _UPRIGHT = {
 def _orientation(image: Image.Image) -> int:
     """1..8; 1 (upright) where EXIF data is missing or broken, as in every viewer."""
     try:
-        return int(image.getexif().get(0x0112, 1))
+        way = int(image.getexif().get(0x0112, 1))
+        return way if way in _UPRIGHT else 1
     except Exception:  # Pillow's EXIF parser raises struct.error, SyntaxError, OverflowError and more
         return 1
 
@@ -570,10 +588,14 @@ def _covering(rows: int, cols: int, target: tuple[int, int]) -> tuple[int, int]:
     return max(height, rows * width // cols), width
 
 
-def _cover(picture: _Picture, target: tuple[int, int], place: tuple[float, float], what: str) -> _Picture:
+def _cover(
+    picture: _Picture, target: tuple[int, int], place: tuple[float, float], what: str, draft: _Draft | None
+) -> _Picture:
     """Scaled to cover the target, and cropped. Crops first: 1 x 2000 pixels never become 224 x 448,000."""
     cols, rows = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
-    box, _ = crop_box(rows, cols, target, place)
+    rows, cols, scale, x, y = draft or _Draft(rows, cols)
+    (left, top, right, bottom), _ = crop_box(rows, cols, target, place)
+    box = x + left / scale, y + top / scale, x + right / scale, y + bottom / scale
     with _translated(what):
         if isinstance(picture, Image.Image):
             return _resize(picture, box, target)

@@ -538,6 +538,18 @@ def test_large_jpegs_are_decoded_small_but_not_too_small() -> None:
     close(load_image(data, size=1500), load_image(Image.open(io.BytesIO(data)), size=1500))
 
 
+@pytest.mark.parametrize("orientation", range(1, 10))
+@pytest.mark.parametrize("size", [50, (20, 50)])
+def test_a_jpeg_and_a_png_of_one_scene_are_cut_alike(size: int | tuple[int, int], orientation: int) -> None:
+    rows, cols = np.mgrid[0:403, 0:605]
+    waves = [np.sin(rows / 9 + cols / 11), np.sin(rows / 8), np.sin(cols / 8)]
+    array = np.round(127 + 100 * np.stack(waves, axis=2)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation  # 9 is none
+    jpeg = load_image(encoded(array, "JPEG", quality=100, subsampling=0, exif=exif), size)
+    close(jpeg, load_image(encoded(array, exif=exif), size), atol=12 * LEVEL)
+
+
 @pytest.mark.parametrize("size", [0, -1, (0, 5), (5,), (1, 2, 3), 2.5, "224", True, (20_000, 20_000)])
 def test_impossible_sizes(size: object) -> None:
     with pytest.raises(ValueError, match="size"):
