@@ -130,6 +130,14 @@ def upright_size(source: str | os.PathLike) -> tuple[int, int]:
         )  # TIFF: see `_from_pil`
 
 
+def besides_pixels(image: Image.Image) -> bytes:
+    """What `load_image` heeds of a decoded PIL image beside its mode and its raw values; nothing of most."""
+    info = image.info
+    heeded = info.get("transparency"), info.get("icc_profile") or None, _UPRIGHT.get(_orientation(image))
+    found = (image.getpalette(None), *heeded, _tiff_scale(image))
+    return b"" if found == (None, None, None, None, (65535, False)) else repr(found).encode()
+
+
 def same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two pictures of these sizes, (rows, cols), can show the same scene whole: within 2 %, for rounding."""
     return 0.98 < size[0] * other[1] / (size[1] * other[0]) < 1.02

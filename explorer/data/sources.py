@@ -28,7 +28,16 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from explorer.data.image import SUFFIXES, ImageError, Size, check_image, load_image, same_aspect, upright_size
+from explorer.data.image import (
+    SUFFIXES,
+    ImageError,
+    Size,
+    besides_pixels,
+    check_image,
+    load_image,
+    same_aspect,
+    upright_size,
+)
 from explorer.data.labels import read_labels
 from explorer.data.picture_files import (
     ESCAPING,
@@ -631,15 +640,16 @@ class _Wrapped(Reader):
         return [task(key) for key in keys]
 
     def raw(self, key: int) -> bytes:
-        """The picture's mode and values; there is no file."""
+        """The picture's mode and values, and what else decides how it looks; there is no file."""
         picture = self.item(key)[0]
         mode = picture.mode if isinstance(picture, Image.Image) else ""
         stream = io.BytesIO(mode.encode())
         stream.seek(0, os.SEEK_END)
         with self._named(key):  # PIL images may be decoded only now
             values = np.asarray(picture)
+            besides = besides_pixels(picture) if isinstance(picture, Image.Image) else b""
         np.save(stream, values, allow_pickle=False)
-        return stream.getvalue()
+        return stream.getvalue() + besides
 
     def item(self, key: int) -> tuple[Any, Any]:
         """Picture and label."""

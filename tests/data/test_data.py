@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, replace
 from inspect import unwrap  # past the type checks of the tests: this is about our own error
+from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pictures import bomb, encoded, noise
+from pictures import bomb, encoded, noise, swapped_profile
 from PIL import Image, ImageFile
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import datasets
@@ -391,6 +393,27 @@ def test_the_digest_of_a_data_set_knows_its_pixels() -> None:
 
     assert digest(1) == digest(1)
     assert len({digest(1), digest(2), digest(1, "P")}) == 3
+
+
+def test_the_digest_of_a_data_set_knows_what_else_decides_how_a_picture_looks() -> None:
+    def digest(image: Image.Image) -> str:
+        return load_images([(image, 0)], size=8).digest
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, palette = Image.fromarray(noise(8, 8)), Image.fromarray(noise(8, 8, 1)[..., 0] % 2).convert("P")
+    options = [{}, {"icc_profile": swapped_profile()}, {"exif": exif}, {"transparency": tuple(noise(8, 8)[0, 0])}]
+    looks = [Image.open(BytesIO(encoded(plain, **one))) for one in options]
+    for colours in ([0, 0, 0, 255, 0, 0], [0, 0, 0, 0, 255, 0]):
+        palette.putpalette(colours)
+        looks += [Image.open(BytesIO(encoded(palette, **one))) for one in ({}, {"transparency": 0})]
+    images = [load_image(look) for look in looks]
+    assert not any(torch.equal(one, other) for one, other in combinations(images, 2))
+    assert len(set(map(digest, looks))) == len(looks)
+    exif[0x0112] = 1
+    assert digest(Image.open(BytesIO(encoded(plain, exif=exif)))) == digest(plain)
+    known = "072a63a2cd3d427ba244e79ad931f318c273d224bb4b209ab549fcca702ff408"  # caches of features stay valid
+    assert digest(Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))) == known
 
 
 def test_sets_can_be_pickled(tmp_path: Path) -> None:
