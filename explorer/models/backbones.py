@@ -666,6 +666,15 @@ def _version_of(module: nn.Module) -> int:
     return sum(tensor._version for tensor in tensors if not tensor.is_inference())
 
 
+def identified(backbone: Backbone) -> Backbone:
+    """Itself; where its weights were changed in memory, under a digest of their own, as which its name does not find
+    them."""
+    if not backbone.changed:
+        return backbone
+    source, digest = f"{backbone.source}, changed since", state_digest(backbone.module.state_dict())
+    return replace(backbone, source=source, sha256=digest, drawn=None)
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module inside of what only runs it: `DataParallel`, `DistributedDataParallel`, `torch.compile`."""
     while True:

@@ -32,7 +32,7 @@ from explorer.distortions import Distortion, check_own, distortion, own_record
 from explorer.errors import InputError, did_you_mean
 from explorer.models.adapters import Trainable, put_in
 from explorer.models.architectures import is_known
-from explorer.models.backbones import Backbone, ImageSize, as_height_width, load_backbone, rebuilt
+from explorer.models.backbones import Backbone, ImageSize, as_height_width, identified, load_backbone, rebuilt
 from explorer.models.hub import SCHEME, fetch
 from explorer.models.weights import state_digest
 from explorer.system.files import asset_path, atomic_path, new_folder
@@ -124,6 +124,7 @@ def load_pair(
         raise InputError(
             f"the teacher was loaded at {teacher.image_size} px, but image_size={image_size} was asked for"
         )
+    teacher = identified(teacher)
     check_teacher(card, teacher)
     return Pair(
         teacher=teacher,

@@ -158,7 +158,7 @@ class DistillConfig:
         for name in ("attention_layers", "patch_layers", "heads", "area", "image_size"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.image_size, tuple) and len(set(self.image_size)) == 1:
+        if isinstance(self.image_size, tuple) and len(self.image_size) == 2 and len({*self.image_size}) == 1:
             object.__setattr__(self, "image_size", self.image_size[0])
         if isinstance(self.begin, os.PathLike):
             object.__setattr__(self, "begin", os.fspath(self.begin))

@@ -37,10 +37,11 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.operators import NONE
 from explorer.errors import InputError
 from explorer.models.adapters import Trainable, prepare
-from explorer.models.backbones import Backbone, ImageSize, as_height_width
+from explorer.models.backbones import Backbone, ImageSize, as_height_width, identified
 from explorer.models.capture import recomputed
 from explorer.models.pairs import CARD, Card, PairError, load_teacher, weights_of
 from explorer.models.trace import Trace
+from explorer.models.weights import WeightsError
 from explorer.system.files import behind_links
 from explorer.system.malloc import freed_memory_kept
 from explorer.system.memory import Parts
@@ -138,12 +139,7 @@ def distill(
             pictures = Twins(pictures)
     if isinstance(images, Tensor):
         picture(pictures, 0)  # of other data sets a first look might move what they draw
-    if backbone.changed:
-        raise InputError(
-            f"the weights of '{backbone.name}' were changed since they were loaded, and a student could not find them "
-            f"again: save them, and load_backbone('{backbone.name}', source='weights.safetensors')"
-        )
-    teacher = _at_size(backbone, config.image_size)
+    teacher = _at_size(identified(backbone), config.image_size)
     _check_fit(config, teacher)
     if not resume:
         _check_new(Path(out))
@@ -417,7 +413,7 @@ def _at_size(backbone: Backbone, size: ImageSize) -> Backbone:
     try:
         weights = {**weights_of(backbone), "image_size": as_height_width(size)}  # random ones are not resampled here
         return load_teacher(backbone.name, weights, size, backbone.device)
-    except PairError as error:
+    except (PairError, WeightsError) as error:
         raise InputError(
             f"the configuration says image_size={size}, but the backbone was loaded at {backbone.image_size} px, and "
             f"these weights cannot be found by its name; load it at that size, or DistillConfig(image_size=…)"

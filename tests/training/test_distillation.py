@@ -418,15 +418,21 @@ def test_a_student_begins_as_none_that_does_not_fit(backbone: Backbone, pictures
         run(other, pictures, tmp_path / "run", begin=tmp_path / "adapter")
 
 
-def test_weights_that_were_changed_in_memory_are_no_teacher(pictures: Tensor, tmp_path: Path) -> None:
-    """The card names a teacher by the digest of what was loaded."""
+def test_weights_that_were_changed_in_memory_are_a_teacher_of_their_own(pictures: Tensor, tmp_path: Path) -> None:
+    """The card names a teacher by a digest: not by that of what was loaded."""
     own = load_backbone(NAME, image_size=32, source="random", device="cpu")
     assert not own.changed
     assert not copy.deepcopy(own).changed
     with torch.no_grad():
         next(own.module.parameters()).mul_(1.01)
-    with pytest.raises(ValueError, match="weights of 'vit_tiny_patch16_224' were changed since they were loaded"):
-        distill(own, pictures, settings(), tmp_path / "run")
+    (*_, last) = run(own, pictures, tmp_path / "run")
+    pair = load_pair(tmp_path / "run", teacher=own)
+    seen = (student.trace(pictures[:, :, :32, :32]).embedding for student in (pair.student, last.student))
+    assert torch.equal(*seen)
+    with pytest.raises(PairError, match="changed since"):
+        load_pair(tmp_path / "run", teacher=load_backbone(NAME, image_size=32, source="random", device="cpu"))
+    with pytest.raises(ValueError, match="these weights cannot be found by its name"):
+        distill(own, pictures, settings(image_size=48), tmp_path / "larger")
 
 
 def test_a_run_is_not_resumed_as_another(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
