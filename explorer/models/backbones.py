@@ -669,10 +669,9 @@ def _version_of(module: nn.Module) -> int:
 def identified(backbone: Backbone) -> Backbone:
     """Itself; where its weights were changed in memory, under a digest of their own, as which its name does not find
     them."""
-    if not backbone.changed:
+    if not backbone.changed or (digest := state_digest(backbone.module.state_dict())) == backbone.sha256:
         return backbone
-    source, digest = f"{backbone.source}, changed since", state_digest(backbone.module.state_dict())
-    return replace(backbone, source=source, sha256=digest, drawn=None)
+    return replace(backbone, source=f"{backbone.source}, changed since", sha256=digest, drawn=None)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

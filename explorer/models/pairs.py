@@ -124,7 +124,6 @@ def load_pair(
         raise InputError(
             f"the teacher was loaded at {teacher.image_size} px, but image_size={image_size} was asked for"
         )
-    teacher = identified(teacher)
     check_teacher(card, teacher)
     return Pair(
         teacher=teacher,
@@ -214,6 +213,7 @@ def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metric
 
 def weights_of(teacher: Backbone) -> Card:
     """Which weights a backbone has, as it stands in a card."""
+    teacher = identified(teacher)
     weights = {"description": teacher.source, "sha256": teacher.sha256, "seed": None}
     if teacher.drawn is None:
         return weights
@@ -468,6 +468,7 @@ def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
 
 
 def _check_weights(name: str, weights: Card, teacher: Backbone) -> None:
+    teacher = identified(teacher)
     if teacher.sha256 != weights["sha256"]:
         advice = f"pass them: load_pair(..., teacher=load_backbone('{name}', source='weights.safetensors'))"
         if weights["seed"] is not None:

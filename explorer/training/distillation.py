@@ -37,7 +37,7 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.operators import NONE
 from explorer.errors import InputError
 from explorer.models.adapters import Trainable, prepare
-from explorer.models.backbones import Backbone, ImageSize, as_height_width, identified
+from explorer.models.backbones import Backbone, ImageSize, as_height_width
 from explorer.models.capture import recomputed
 from explorer.models.pairs import CARD, Card, PairError, load_teacher, weights_of
 from explorer.models.trace import Trace
@@ -139,7 +139,7 @@ def distill(
             pictures = Twins(pictures)
     if isinstance(images, Tensor):
         picture(pictures, 0)  # of other data sets a first look might move what they draw
-    teacher = _at_size(identified(backbone), config.image_size)
+    teacher = _at_size(backbone, config.image_size)
     _check_fit(config, teacher)
     if not resume:
         _check_new(Path(out))

@@ -228,15 +228,15 @@ def test_a_sweep_knows_the_labels_of_its_pictures(monkeypatch: pytest.MonkeyPatc
     """The same pictures in other classes, as of somebody who mends them, have other numbers."""
     monkeypatch.setattr(models, "load_backbone", lambda *_: network(0))
     column = (None, None, NOISE, "s14", models.UNTOUCHED, 224, 0, None, 0.5, SYNTHETIC, None, True, [])
-    folder, found = picture_folder(tmp_path / "some", per_class=2), []
-    for name in ("first", "second"):
+    folder, found = picture_folder(tmp_path / "some", per_class=3), []
+    for number, name in enumerate(("first", "second")):
         file = Path(shutil.make_archive(str(tmp_path / name), "zip", folder))
         *_, (scene, *_) = robustness.measure(file, Selection(), UPLOAD, 16, "0.3", *column)
         alone = ex.sweep(Question.read(*column).pair(), ex.load_images(file), "gaussian_noise", (0.3,))
         found.append(next(each["teacher"] for each in scene["series"] if each["id"] == "nearest_label"))
         assert found[-1] == [alone.rows["teacher"][0]["nearest_label"]]
-        (folder / "red" / "0.png").rename(folder / "green" / "2.png")
-        (folder / "blue" / "0.png").rename(folder / "red" / "2.png")
+        for colour, other in (("red", "green"), ("blue", "red")):
+            shutil.move(folder / colour / f"{number}.png", folder / other / f"{name}.png")
     assert found[0] != found[1]
 
 

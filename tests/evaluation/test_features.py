@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +207,7 @@ print(found.key)
 def test_shipped_features_are_taken_only_if_they_are_right(
     backbone: Backbone, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = Backbone(**{**vars(backbone), "sha256": "0" * 64})
+    named = replace(backbone, sha256="0" * 64)
     exact = embed(backbone, images, cache=False).embedding
     file = tmp_path / features.shipped_name(named, images, "none", 0)
     monkeypatch.setattr(features, "asset_path", lambda name: tmp_path / Path(name).name)

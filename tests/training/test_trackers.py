@@ -19,7 +19,7 @@ from torch import Tensor
 
 from explorer import DistillConfig, distill, distortion
 from explorer.analysis.maps import attention_map
-from explorer.models.backbones import Backbone, identified
+from explorer.models.backbones import Backbone
 from explorer.models.pairs import CARD, HISTORY, STUDENT
 from explorer.training.checkpoint import OPTIMIZER
 from explorer.training.held_out import split
@@ -179,7 +179,7 @@ def test_a_tracker_that_fails_loses_no_run(
     assert sound.finished
     assert sound.config["attention_layers"] == 4
     assert sound.config["area"] == "[0.4, 1.0]"
-    assert sound.config["weights"] == identified(backbone).source
+    assert sound.config["weights"] == backbone.source
     assert sound.told[0][1].keys() == {f"alignment/{name}" for name in records[1].alignment.as_dict()}  # type: ignore[union-attr]
 
 
