@@ -198,7 +198,7 @@ def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metric
     return {
         "format": FORMAT,
         "backbone": teacher.name,
-        "weights": weights_of(teacher),
+        "weights": weights_of(identified(teacher)),
         "image_size": list(teacher.height_width),
         "distortion": distortion.spec,
         **({"own_distortions": own_record(distortion)} if distortion.own else {}),
@@ -213,7 +213,6 @@ def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metric
 
 def weights_of(teacher: Backbone) -> Card:
     """Which weights a backbone has, as it stands in a card."""
-    teacher = identified(teacher)
     weights = {"description": teacher.source, "sha256": teacher.sha256, "seed": None}
     if teacher.drawn is None:
         return weights

@@ -19,7 +19,7 @@ from torch import Tensor
 from explorer.data.image import Source, load_image
 from explorer.errors import is_for_users, one_line
 from explorer.inspection.recovery import Recovery
-from explorer.models.backbones import Backbone, as_height_width
+from explorer.models.backbones import Backbone, as_height_width, identified
 from explorer.models.pairs import CARD, load_teacher, read_card, read_pair, weights_of
 from explorer.system.replacing import current
 from explorer.training.config import DistillConfig
@@ -243,7 +243,7 @@ def _at_size(backbone: Backbone, config: DistillConfig) -> Backbone:
     """The backbone at the size that is trained at."""
     if backbone.height_width == as_height_width(config.image_size):
         return backbone
-    return load_teacher(backbone.name, weights_of(backbone), config.image_size, backbone.device)
+    return load_teacher(backbone.name, weights_of(identified(backbone)), config.image_size, backbone.device)
 
 
 _living: "WeakSet[Training]" = WeakSet()

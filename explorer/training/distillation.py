@@ -37,7 +37,7 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.operators import NONE
 from explorer.errors import InputError
 from explorer.models.adapters import Trainable, prepare
-from explorer.models.backbones import Backbone, ImageSize, as_height_width
+from explorer.models.backbones import Backbone, ImageSize, as_height_width, identified
 from explorer.models.capture import recomputed
 from explorer.models.pairs import CARD, Card, PairError, load_teacher, weights_of
 from explorer.models.trace import Trace
@@ -411,7 +411,7 @@ def _at_size(backbone: Backbone, size: ImageSize) -> Backbone:
     if backbone.height_width == as_height_width(size):
         return backbone
     try:
-        weights = {**weights_of(backbone), "image_size": as_height_width(size)}  # random ones are not resampled here
+        weights = weights_of(identified(backbone)) | {"image_size": as_height_width(size)}  # no resampled random ones
         return load_teacher(backbone.name, weights, size, backbone.device)
     except (PairError, WeightsError) as error:
         raise InputError(
