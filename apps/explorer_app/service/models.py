@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import explorer as ex
-from explorer.baselines.restoration import RESTORED, restored_pair
+from explorer.baselines.restoration import RESTORED
 from explorer.errors import InputError
 from explorer.models.backbones import ImageSize
 from explorer.models.pairs import read_card
@@ -21,6 +21,8 @@ from explorer_app.service.limits import LIMITS
 SIZES = (224, 336, 448)
 DEFAULT_BACKBONE, DEFAULT_STUDENT = "s14", "s14-noise"
 UNTOUCHED = "untouched copy"
+UNLEARNED = {UNTOUCHED: UNTOUCHED, RESTORED: f"{RESTORED}: the teacher, once the picture was restored"}
+"""What stands in a student's place without having learned, for every backbone, and what lists call it."""
 LONGEST_SPEC = 120  # letters, in a list of students
 MODEL_CACHE_BYTES = 1536 << 20
 _models: BoundedCache[ex.Backbone] = BoundedCache(
@@ -83,8 +85,7 @@ def _trained_size(name: str) -> int | None:
 
 
 def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """The students that can be chosen for a backbone, as (label, name), and last what stands in a student's place
-    without having learned.
+    """The students that can be chosen for a backbone, as (label, name); `UNLEARNED` are the last.
 
     Args:
         own: names of visitors' students; those that are gone, or have not learned anything yet, are left out.
@@ -98,7 +99,7 @@ def offered_students(backbone: str, own: Iterable[str] = ()) -> list[tuple[str, 
         label = students.label_of(name) if students.folder_of(name) else f"{name}: trained on {_learned(card)}"
         if card["backbone"] == backbone and card["step"] > 0:
             offered.append((label, name))
-    return [*offered, (UNTOUCHED, UNTOUCHED), (f"{RESTORED}: the teacher, once the picture was restored", RESTORED)]
+    return [*offered, *((label, name) for name, label in UNLEARNED.items())]
 
 
 def _learned(card: dict[str, Any]) -> str:
@@ -147,7 +148,7 @@ def load_student(pair: str, teacher: ex.Backbone) -> ex.Backbone | None:
     if pair == UNTOUCHED:
         return None
     if pair == RESTORED:
-        return restored_pair(teacher).student
+        return ex.restored_pair(teacher).student
     place = _place(pair)
     learned = read_card(place)["student_sha256"]  # which a run that is resumed changes
     key = (pair, learned, teacher.sha256, teacher.height_width)
@@ -158,5 +159,5 @@ def _place(pair: str) -> str | Path:
     """Names, and never folders: visitors may not point at files of the server."""
     own = students.folder_of(pair)
     if own is None and pair not in ex.list_pairs():
-        raise InputError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), UNTOUCHED, RESTORED])}")
+        raise InputError(f"unknown student '{pair}'; there are: {', '.join([*ex.list_pairs(), *UNLEARNED])}")
     return own or pair

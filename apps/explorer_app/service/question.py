@@ -174,9 +174,11 @@ class Question:
             ValueError: there is no such student, or it was trained from another teacher.
         """
         teacher = self.teacher()
+        if self.student == models.RESTORED:
+            return ex.restored_pair(teacher)
         student = models.load_student(self.student, teacher)
-        if student is None or self.student == models.RESTORED:
-            return ex.Pair(teacher=teacher, student=student or teacher, distortion=ex.distortion("none"), card={})
+        if student is None:
+            return ex.Pair(teacher=teacher, student=teacher, distortion=ex.distortion("none"), card={})
         card = models.card_of(self.student)
         return ex.Pair(teacher=teacher, student=student, distortion=ex.distortion(card["distortion"]), card=card)
 
@@ -243,8 +245,7 @@ class Question:
 
     def _has(self, student: str) -> bool:
         """Whether it is a student of this backbone."""
-        every = (models.UNTOUCHED, models.RESTORED)
-        return student in every or models.card_of(student)["backbone"] == self.backbone
+        return student in models.UNLEARNED or models.card_of(student)["backbone"] == self.backbone
 
     def _seen_by(self, networks: dict[str, ex.Backbone]) -> Comparison:
         clean, distorted, damage = self.seen()

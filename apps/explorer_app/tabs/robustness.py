@@ -143,11 +143,11 @@ def measure(
             images, note = picture_set(source, question.size)
             among = picture_set(source.of, question.size)[0] if isinstance(source, Selection) else images
             taken = _taken(images, int(count))
-            asked, drawn = _of(question, source, count, values), 0
-            made = Made(asked, f"{len(taken)} {title(source)}, {question.words}")
+            of, drawn = _of(question, source, count, values), 0
+            made = Made(of, f"{len(taken)} {title(source)}, {question.words}")
             latest: list[Sweep] = []
             specs = tuple(damage.spec for damage in strengths.distortions)
-            key = (settings(question), *((of.digest, of.labels, of.classes) for of in (among, taken)), specs)
+            key = (settings(question), *((one.digest, one.labels, one.classes) for one in (among, taken)), specs)
 
             def measured(progress: Told) -> Sweep:
                 latest.extend(sweep(question, images, int(count), strengths, progress, among))
