@@ -1,29 +1,30 @@
-"""Which attribution method to believe, on damaged pictures towards what the teacher sees in the clean ones; writes
+"""Which attribution method to believe, on clean and damaged pictures, of a teacher and of a student; writes
 docs/attribution.md:
 
-    python docs/compare_attributions.py COCO [--pictures 20]
+    python docs/compare_attributions.py COCO RUNS [--pictures 50] [--share 0/2] [--report]
 
-COCO is a folder of pictures and masks as `vit-explorer evaluate-dense` takes it; only numbers of them are kept.
+COCO is a folder of pictures and masks as `vit-explorer evaluate-dense` takes it; only numbers of them are kept. RUNS
+keeps what is finished; start it again, and it goes on.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+import json
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from measuring import kept_file, make_missing, sharing_options
 from torch import Tensor
-from tqdm import tqdm
 
 import explorer as ex
 from explorer.data.masks import SegmentedSet, load_segmented
-from explorer.inspection.attribution import Settings, attribution
+from explorer.inspection.attribution import VIEWS, Settings, attribute_views
 from explorer.inspection.attribution_quality import RemovalCurves, points_at, removal_curves
 
-SIZE, DAMAGE, CUTS, SEED = 224, "gaussian_noise(sigma=0.3)", 6, 0
+STUDENT, SIZE, DAMAGE, CUTS, SEED = "s14-noise", 224, "gaussian_noise(sigma=0.3)", 6, 0
 OBJECTS = ("person", "animal", "vehicle", "furniture", "food")
 WINDOW = 28  # px, 2 x 2 patches
 WAYS = {  # name -> method and its settings, as the app takes them
@@ -35,108 +36,90 @@ WAYS = {  # name -> method and its settings, as the app takes them
     "occlusion": ("occlusion", Settings(patch=WINDOW)),
 }
 CHANCE = "any order"
-HEAD = """# Which attribution to believe
+TABLES = {
+    "pointing": "Pointing (higher is better)",
+    "deletion": "Deletion (lower is better)",
+    "insertion": "Insertion (higher is better)",
+}
+HEAD = f"""# Which attribution to believe
 
-Made by `python docs/compare_attributions.py COCO --pictures {pictures}`: the teacher `{name}` at {size} px, which sees
-a picture under `{damage}` and is asked what makes it resemble what it sees in the clean one.
+Made by `python docs/compare_attributions.py COCO RUNS --pictures {{pictures}}`: {{pictures}} pictures of COCO with
+masks at {SIZE} px, clean and under `{DAMAGE}`. The teacher of `{STUDENT}` and this student are asked which patches
+make a view resemble what the teacher sees in the clean picture, as in the app (`attribute_views`; integrated gradients
+take 16 steps from a blur, occlusion hides 2 x 2 patches).
 
-*Deletion* and *insertion* (`removal_curves`, {cuts} cuts) of {photos} shipped photos: the mean of the score (a cosine,
-minus that of a picture of nothing but the mean colour) as patches are hidden in the map's order by that colour, and as
-they are shown over it in this order. *{any}* draws an order for each picture, and brackets hold the standard error of
-the difference from it on the same pictures: what lies within two of them of it is not told from chance. *Pointing*: how
-often the highest patch lies on an object ({objects}) in {coco} pictures of COCO with
-masks, and its standard error; of a patch drawn by chance {chance:.2f} do. Integrated gradients take 16 steps from a
-blur, occlusion hides 2 x 2 patches, as in the app.
-
-| method | deletion (lower is better) | insertion (higher is better) | pointing |
-|---|---:|---:|---:|
+*Pointing*: how often the highest patch lies on an object ({", ".join(OBJECTS)}). *Deletion* and
+*insertion* (`removal_curves`, {CUTS} cuts): the mean of the score (the cosine with what the teacher sees in the clean
+picture, minus that of a picture of nothing but the mean colour) as patches are hidden in the map's order by that
+colour, and as they are shown over it in this order. *{CHANCE.capitalize()}* draws an order for each picture, and points
+at any patch. Brackets hold the standard error of the difference from it on the same pictures: what lies within two of
+them of it is not told from chance.
 """
 HERE = Path(__file__).parent
 
-
-class Areas(NamedTuple):
-    """Below one picture's curves, in units of the score, from the baseline's up: a damaged picture may have less."""
-
-    deletion: float
-    insertion: float
+Found = dict[str, dict[str, dict[str, float]]]
+"""Of one picture: view -> name of the way -> "deletion", "insertion" (below the curve, in units of the score, from the
+baseline's up: a damaged picture may have less) and "pointing": 1 where the highest patch lies on an object."""
 
 
 def main() -> None:
-    """Measure, and write the page."""
+    """Measure what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("coco", type=Path, metavar="COCO")
-    parser.add_argument("--pictures", type=int, default=20, help="of each kind (20)")
+    sharing_options(parser)
+    parser.add_argument("--pictures", type=int, default=50, help="(50)")
     options = parser.parse_args()
-    write(areas(options.pictures), *pointing(options.coco, options.pictures))
+    segmented = load_segmented(options.coco, SIZE)
+    chosen = [place for place in range(len(segmented)) if _objects(segmented, place).any()][: options.pictures]
+    files = {place: kept_file(options.runs, STUDENT).with_suffix(f".{place}.json") for place in chosen}
+    make_missing(options, [(file, partial(found_of, segmented, place)) for place, file in files.items()])
+    write([json.loads(file.read_text()) for file in files.values() if file.exists()])
 
 
-def areas(pictures: int) -> dict[str, list[Areas]]:
-    """Deletion and insertion of each method on photos of all classes."""
-    backbone, photos = ex.load_backbone("s14", image_size=SIZE), ex.load_images("photos", size=SIZE)
-    places = np.linspace(0, len(photos) - 1, pictures).round().astype(int)
-    found: dict[str, list[Areas]] = {}
-    for place in tqdm(places):
-        for name, explained in _explained(backbone, photos[place][0], place):
-            curves = removal_curves(backbone, replace(explained, settings=Settings()), CUTS)
-            found.setdefault(name, []).append(
-                Areas(*(_area(curves, each) for each in (curves.deletion, curves.insertion)))
-            )
+def found_of(segmented: SegmentedSet, place: int) -> Found:
+    """One picture in three views, explained in all ways and in an order by chance."""
+    pair = _pair()
+    clean, objects = segmented.images[place][0], _objects(segmented, place)
+    damaged = ex.distortion(DAMAGE)(clean[None], seed=SEED, indices=[place])[0]
+    toward = pair.teacher.trace(clean[None], layers=-1, attention=None).embedding[0]
+    found: Found = {view: {} for view in VIEWS}
+    for name, (method, settings) in {**WAYS, CHANCE: ("saliency", Settings())}.items():
+        explained = attribute_views(pair.teacher, pair.student, clean, damaged, method=method, settings=settings)
+        for view, backbone in zip(VIEWS, (pair.teacher, pair.teacher, pair.student), strict=True):
+            one = replace(explained[view], toward=toward, settings=Settings())  # the same score for all methods
+            if name == CHANCE:
+                generator = torch.Generator().manual_seed(place)
+                one = replace(one, heatmap=torch.rand(tuple(one.grid), generator=generator))
+            curves = removal_curves(backbone, one, CUTS)
+            found[view][name] = {
+                "pointing": _share(one, objects) if name == CHANCE else float(points_at(one, objects)),
+                "deletion": _area(curves, curves.deletion),
+                "insertion": _area(curves, curves.insertion),
+            }
     return found
 
 
-def pointing(folder: Path, pictures: int) -> tuple[dict[str, list[bool]], float]:
-    """Whether each method's highest patch lies on an object, and the share of patches that do."""
-    backbone, segmented = ex.load_backbone("s14", image_size=SIZE), load_segmented(folder, SIZE)
-    found: dict[str, list[bool]] = {}
-    shares = []
-    for place in tqdm(_with_objects(segmented)[:pictures]):
-        mask = _objects(segmented, place)
-        for name, explained in _explained(backbone, segmented.images[place][0], place):
-            if name != CHANCE:
-                found.setdefault(name, []).append(points_at(explained, mask))
-        shares.append(mean(points_at(replace(explained, heatmap=one), mask) for one in _each_patch(explained.grid)))
-    return found, mean(shares)
-
-
-def write(measured: dict[str, list[Areas]], hits: dict[str, list[bool]], chance: float) -> None:
+def write(measured: list[Found]) -> None:
     """The page."""
-    head = HEAD.format(
-        pictures=len(measured[CHANCE]),
-        name="s14",
-        size=SIZE,
-        damage=DAMAGE,
-        cuts=CUTS,
-        photos=len(measured[CHANCE]),
-        objects=", ".join(OBJECTS),
-        coco=len(hits["saliency"]),
-        chance=chance,
-        any=CHANCE.capitalize(),
-    )
-    rows = []
-    for name, each in measured.items():
-        cells = [_beside(curves, drawn) for curves, drawn in _pairs(each, measured[CHANCE])]
-        cells.append(_with_error(mean(hits[name]), hits[name]) if name in hits else f"{chance:.2f}")
-        rows.append(f"| {name} | {' | '.join(cells)} |\n")
-    (HERE / "attribution.md").write_text(head + "".join(rows), encoding="utf-8")
+    page = HEAD.format(pictures=len(measured))
+    for kind, heading in TABLES.items():
+        heads = " | ".join(view.replace("_", ", ") for view in VIEWS)
+        page += f"\n## {heading}\n\n| method | {heads} |\n|---|{'---:|' * len(VIEWS)}\n"
+        for name in (*WAYS, CHANCE):
+            cells = [
+                _beside(*([each[view][one][kind] for each in measured] for one in (name, CHANCE))) for view in VIEWS
+            ]
+            page += f"| {name} | {' | '.join(cells)} |\n"
+    (HERE / "attribution.md").write_text(page, encoding="utf-8")
 
 
-def _explained(backbone: ex.Backbone, clean: Tensor, place: int) -> Iterator[tuple[str, ex.Attribution]]:
-    """One damaged picture by each method, and in an order that is drawn."""
-    seen = ex.distortion(DAMAGE)(clean[None], seed=SEED, indices=[int(place)])[0]
-    toward = backbone.trace(clean[None], layers=-1, attention=None).embedding[0]
-    for name, (method, settings) in WAYS.items():
-        explained = attribution(backbone, seen, toward, method, settings)
-        yield name, explained
-    generator = torch.Generator().manual_seed(int(place))
-    yield CHANCE, replace(explained, heatmap=torch.rand(tuple(backbone.grid), generator=generator))
+@cache
+def _pair() -> ex.Pair:
+    return ex.load_pair(STUDENT, image_size=SIZE)
 
 
 def _area(curves: RemovalCurves, curve: Tensor) -> float:
     return curves.fall * torch.trapezoid(curve, curves.shares).item()
-
-
-def _with_objects(segmented: SegmentedSet) -> list[int]:
-    return [place for place in range(len(segmented)) if _objects(segmented, place).any()]
 
 
 def _objects(segmented: SegmentedSet, place: int) -> Tensor:
@@ -144,23 +127,16 @@ def _objects(segmented: SegmentedSet, place: int) -> Tensor:
     return torch.from_numpy(np.isin(segmented.mask(place), values))
 
 
-def _each_patch(grid: tuple[int, int]) -> Tensor:
-    """A map for each patch, highest there."""
-    return torch.eye(grid[0] * grid[1]).reshape(-1, *grid)
+def _share(explained: ex.Attribution, objects: Tensor) -> float:
+    """Of the patches, those that lie on an object."""
+    rows, cols = explained.grid
+    each_highest = torch.eye(rows * cols).reshape(-1, rows, cols)
+    return mean(points_at(replace(explained, heatmap=one), objects) for one in each_highest)
 
 
-def _pairs(each: list[Areas], drawn: list[Areas]) -> Iterator[tuple[tuple[float, ...], tuple[float, ...]]]:
-    """Of each kind of area, all pictures' of a method and of the order by chance."""
-    return zip(zip(*each, strict=True), zip(*drawn, strict=True), strict=True)
-
-
-def _beside(values: tuple[float, ...], drawn: tuple[float, ...]) -> str:
-    return _with_error(mean(values), [value - chance for value, chance in zip(values, drawn, strict=True)])
-
-
-def _with_error(value: float, varying: Sequence[float]) -> str:
-    error = stdev(map(float, varying)) / len(varying) ** 0.5
-    return f"{value:.2f} ({error:.2f})" if error else f"{value:.2f}"
+def _beside(values: list[float], drawn: list[float]) -> str:
+    error = stdev(value - chance for value, chance in zip(values, drawn, strict=True)) / len(values) ** 0.5
+    return f"{mean(values):.2f} ({error:.2f})" if error else f"{mean(values):.2f}"
 
 
 if __name__ == "__main__":

@@ -25,16 +25,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage is not measured where a browser is driven, since the work is done elsewhere then, nor of tests of the
-    app, which is not measured, nor where the real weights are used, which small models take the place of elsewhere: it
-    would cost minutes, and add two points."""
-    for item in items:
-        of_the_app = item.path.is_relative_to(item.config.rootpath / "tests" / "apps")
-        if of_the_app or item.get_closest_marker("browser") or item.get_closest_marker("weights"):
-            item.add_marker("no_cover")
-
-
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Shapes are not checked, as for users: what comes then has to be the library's own error."""
