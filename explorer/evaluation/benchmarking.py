@@ -360,7 +360,8 @@ def benchmark_steps(
         weights=(teacher.source, *(each.weights[1] for each in pairs.values())),
         sha256={name: backbone.sha256 for name, backbone in job.networks.items()},
     )
-    return _measured(job, empty, _Cache(cache), progress)
+    altered = any(backbone.altered for backbone in job.networks.values())
+    return _measured(job, empty, _Cache(False if altered else cache), progress)
 
 
 class _Fitted:
@@ -483,8 +484,7 @@ def _plain(labels: Sequence[int] | None) -> list[int] | None:
 def _digest(backbone: Backbone) -> str:
     """Of what it computes."""
     weights = state_digest(backbone.module.state_dict())
-    ways = (way for way in (backbone.reader.wrapped, backbone.prepared) if way is not None)
-    return " ".join([weights, *(json.dumps(way, sort_keys=True) for way in ways)])
+    return " ".join([weights, *(json.dumps(way, sort_keys=True) for way in backbone.ways)])
 
 
 # What was asked for.

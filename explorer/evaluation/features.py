@@ -163,7 +163,7 @@ def embed(
     if workers < 0:
         raise InputError(f"workers is a number of processes, 0 for none beside this one; got {workers}")
     job = _Job(backbone, images, parse_distortion(distortion), seed, layers, precision, batch_size)
-    if cache is False or job.damage.own:
+    if cache is False or job.damage.own or backbone.altered:
         job.images.check()
         return job.in_memory(workers, progress)
     root = cache_dir() / "features" if cache is True else Path(cache)
@@ -243,10 +243,8 @@ class _Job:
             "generator": self.backbone.device.type if random else None,  # a GPU draws other numbers
             "layers": list(self.layers),
         }
-        if self.backbone.reader.wrapped is not None:
-            parts["wrapped"] = self.backbone.reader.wrapped
-        if self.backbone.prepared is not None:
-            parts["prepared"] = self.backbone.prepared
+        if ways := self.backbone.ways:
+            parts["ways"] = ways
         if self.precision != "float32":
             parts["precision"] = self.precision
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -32,6 +32,7 @@ from explorer.models.pairs import Pair
 from explorer.models.students import TEACHER, named_pairs
 from explorer.models.trace import Trace
 from explorer.system.memory import Parts, pictures_at_once
+from explorer.system.precision import outside_autocast
 
 if TYPE_CHECKING:
     import pandas
@@ -228,13 +229,14 @@ def strengths_of(
     Raises:
         ValueError: several operators, an unknown parameter, or values that it does not allow.
     """
-    steps = [step for branch in parse_distortion(distortion).branches for step in branch]
-    if len(steps) != 1:
+    branches = parse_distortion(distortion).branches
+    steps = [step for branch in branches for step in branch]
+    if len(steps) != 1 or len(branches) != 1:
         raise InputError(f"a sweep varies exactly one operator, such as 'gaussian_noise'; got '{distortion}'")
     step, entry = steps[0], DISTORTIONS[steps[0].name]
     name = parameter or entry.strength
     own = {entry.strength: entry.strengths, SEVERITY: entry.severities}
-    chosen = tuple((own.get(name) or ()) if values is None else values)
+    chosen = tuple(sorted(dict.fromkeys((own.get(name) or ()) if values is None else values)))
     if not chosen:
         raise InputError(f"values: expected strengths for {name} of '{step.name}', such as (0.1, 0.3); got none")
     if name == SEVERITY and step.values != parse_distortion(step.name).branches[0][0].values:
@@ -383,5 +385,6 @@ class _Gallery:
 
 
 @torch.inference_mode()
+@outside_autocast()
 def _seen(backbone: Backbone, images: Float[Tensor, "batch 3 height width"]) -> Trace:
     return backbone.trace(images, layers=range(-min(ATTENTION_LAYERS, backbone.depth), 0), attention="cls")

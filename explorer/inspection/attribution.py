@@ -28,7 +28,7 @@ from explorer.evaluation.predicting import PictureProbe
 from explorer.evaluation.probes import Probe
 from explorer.inspection.comparison import FULL_ATTENTION_BYTES
 from explorer.models.backbones import Backbone, without_checkpointing
-from explorer.models.capture import AttentionCapture
+from explorer.models.capture import AttentionCapture, outputs_edited
 from explorer.models.relevance import NoRuleError, RelevanceRules
 from explorer.models.trace import Grid
 from explorer.system.precision import outside_autocast
@@ -357,7 +357,12 @@ def frozen_copy(backbone: Backbone) -> Backbone:
     """The same weights in the same storage under a structure of its own, where no parameter asks for a gradient.
 
     Switching `requires_grad` off and on again on the module itself would be seen by every other thread that uses it.
+
+    Raises:
+        ValueError: parts are replaced by `explorer.intervene`, which the copy's would not be.
     """
+    if outputs_edited():
+        raise InputError("an attribution goes through a copy, whose parts are not replaced: ask outside of intervene()")
     shared: dict[int, Any] = {id(buffer): _plain(buffer) for buffer in backbone.module.buffers()}
     for parameter in backbone.module.parameters():
         shared[id(parameter)] = nn.Parameter(_plain(parameter.detach()), requires_grad=False)

@@ -34,7 +34,7 @@ from explorer.models.architectures import (
     reason_against_module,
 )
 from explorer.models.building import BUILDING, seeded
-from explorer.models.capture import AttentionCapture, differentiable
+from explorer.models.capture import AttentionCapture, differentiable, outputs_edited
 from explorer.models.checkpoints import misfit, stripped
 from explorer.models.dialects import described
 from explorer.models.lora_files import is_adapter, merged, read_config
@@ -141,6 +141,20 @@ class Backbone:
         See `explorer.restored_pair`.
         """
         return None
+
+    @property
+    def ways(self) -> list[Any]:
+        """What decides beside the weights what it computes, for keys under which that is kept. An alias stands for one
+        architecture and one normalisation, which its weights tell."""
+        named = [] if self.name in ALIASES else [self.name.partition(".")[0], *self.mean, *self.std]
+        return [*named, *(way for way in (self.reader.wrapped, self.prepared) if way is not None)]
+
+    @property
+    def altered(self) -> bool:
+        """Whether something that `ways` does not tell decides now what it computes in this thread: parts that
+        `explorer.intervene` replaces, or hooks on its modules. Nothing of that is kept, or taken from what is."""
+        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.module.modules())
+        return hooked or outputs_edited()
 
     def with_module(self, module: nn.Module) -> "Backbone":
         """The same face for another module of the same architecture (an untouched or a trained copy)."""

@@ -168,6 +168,11 @@ class AttentionEdit(TorchFunctionMode):
         return self.edit(output) if func is F.scaled_dot_product_attention else output
 
 
+def outputs_edited() -> bool:
+    """Whether an `AttentionEdit` is open in this thread."""
+    return _here.edit is not _as_it_is
+
+
 def recomputed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`function(*args, **kwargs)`, of which nothing is kept for the backward pass, which computes it again (gradient
     checkpointing): the same values and gradients, bit for bit. An `AttentionCapture` that is open holds then, too."""

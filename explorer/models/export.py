@@ -83,6 +83,8 @@ def export_student(
         raise unknown("format", format, FORMATS)
     if attention and format != "onnx":
         raise InputError(f"attention=True is of format='onnx', whose file can have several outputs; got '{format}'")
+    if pair.student.prepared is not None:
+        raise InputError(f"a file holds weights alone, and its pictures are prepared, too: {pair.student.prepared}")
     return (partial(_onnx, attention=True) if attention else FORMATS[format])(pair, Path(file))
 
 

@@ -19,6 +19,7 @@ from explorer.errors import InputError
 from explorer.evaluation import benchmarking
 from explorer.evaluation.benchmarking import CLEAN, CORRUPTIONS, MEASURED, benchmark_steps
 from explorer.evaluation.features import CacheError
+from explorer.inspection.intervening import Part, intervene
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from explorer.system.files import CACHE_VARIABLE
@@ -55,6 +56,16 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Backbone, "trace", counted)
     return seen
+
+
+def test_what_is_replaced_is_measured_and_not_kept(both: Pair, images: ImageSet, tmp_path: Path) -> None:
+    plain = benchmark(both, images, "fog", (4,), cache=tmp_path)
+    kept = sorted(tmp_path.rglob("*"))
+    with intervene(both.student, Part("attention", 3)):
+        replaced = benchmark(both, images, "fog", (4,), cache=tmp_path)
+    assert replaced.cells["student"] != plain.cells["student"]
+    assert replaced.cells["teacher"] == plain.cells["teacher"]
+    assert sorted(tmp_path.rglob("*")) == kept
 
 
 def test_cells_are_those_of_a_sweep(both: Pair, images: ImageSet, found: Benchmark) -> None:

@@ -21,6 +21,7 @@ from explorer.data.sources import load_images
 from explorer.distortions import distortion
 from explorer.evaluation import features
 from explorer.evaluation.features import Features, embed, is_embedded
+from explorer.inspection.intervening import Part, intervene
 from explorer.models.backbones import Backbone
 from explorer.system.files import claimed
 from tests.small import NOISE, break_some, network, picture_folder, picture_set
@@ -85,9 +86,26 @@ def test_everything_that_decides_the_features_is_in_the_key(
         embed(backbone, images, NOISE, 1, cache=tmp_path),
         embed(backbone, images, NOISE, layers=-1, cache=tmp_path),
         embed(backbone, images, NOISE, precision="bfloat16", cache=tmp_path),
+        embed(replace(backbone, mean=(0.485, 0.456, 0.406)), images, NOISE, cache=tmp_path),
+        embed(replace(backbone, name="deit_tiny_patch16_224"), images, NOISE, cache=tmp_path),
     ]
     assert len({each.key for each in others}) == len(others)
     assert len(list(tmp_path.iterdir())) == len(others)
+
+
+def test_what_is_replaced_or_hooked_is_computed_and_not_kept(
+    backbone: Backbone, images: ImageSet, tmp_path: Path
+) -> None:
+    plain = embed(backbone, images, cache=tmp_path)
+    with intervene(backbone, Part("attention", 3)):
+        replaced = embed(backbone, images, cache=tmp_path)
+    hook = backbone.module.blocks[3].register_forward_hook(lambda _, inputs, __: inputs[0])  # type: ignore[index]
+    hooked = embed(backbone, images, cache=tmp_path)
+    hook.remove()
+    assert np.abs(replaced.embedding - plain.embedding).max() > 1e-3
+    assert np.abs(hooked.embedding - plain.embedding).max() > 1e-3
+    assert [folder.name for folder in tmp_path.iterdir()] == [plain.key]
+    assert same(embed(backbone, images, cache=tmp_path), plain)
 
 
 def test_a_seed_that_changes_nothing_is_not_in_the_key(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def test_what_is_varied() -> None:
     levels = strengths_of("gaussian_noise", parameter="severity")
     assert levels.values == (1, 2, 3, 4, 5)
     assert levels.distortions[2] == distortion("gaussian_noise:3")
+    assert strengths_of("gaussian_noise", (0.5, 0.1, 0.5)).values == (0.1, 0.5)
     clipped = strengths_of("gaussian_noise(sigma=0.1, clip=True)", (0.5,))
     assert clipped.distortions[0].spec == "gaussian_noise(sigma=0.5, clip=True)"
 
@@ -141,6 +142,7 @@ def test_what_is_refused(both: Pair, images: ImageSet) -> None:
     for bad, message in [
         (lambda: sweep(both, images, "gaussian_noise + pixel_mask"), "exactly one operator"),
         (lambda: sweep(both, images, "none"), "exactly one operator"),
+        (lambda: sweep(both, images, "none | gaussian_noise"), "exactly one operator"),
         (lambda: sweep(both, images, "gaussian_noise", (0.1, -1)), "must lie from 0.0 to 2.0"),
         (lambda: sweep(both, images, "gaussian_noise", ()), "got none"),
         (lambda: sweep(both, images, "gaussian_noise", (1,), parameter="sgma"), "did you mean 'sigma'"),

@@ -165,6 +165,11 @@ def test_nothing_is_left_and_nobody_else_sees_it(registers: ex.Backbone) -> None
     assert not nn.modules.module._global_forward_pre_hooks
 
 
+def test_an_attribution_that_would_not_see_it_is_refused(registers: ex.Backbone) -> None:
+    with ex.intervene(registers, parts_of(0)), pytest.raises(ValueError, match=r"outside of intervene\(\)"):
+        ex.attribute(registers, pictures(registers)[0], method="occlusion")
+
+
 def test_several_at_once_and_one_inside_of_another(registers: ex.Backbone) -> None:
     images, others = pictures(registers), pictures(registers, seed=1)
     first, second = ex.Part("head", 1, 0), ex.Part("head", 1, 3)

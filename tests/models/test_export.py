@@ -16,7 +16,7 @@ import torch
 from huggingface_hub import ModelCard
 from torch import Tensor, nn
 
-from explorer import Pair, __version__, load_backbone, load_pair
+from explorer import Pair, __version__, load_backbone, load_pair, restored_pair
 from explorer.distortions import distortion
 from explorer.models import pairs
 from explorer.models.adapters import Trainable, trained_shapes
@@ -198,6 +198,12 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, tiny: Pair, file: str, 
 def test_attention_is_an_output_of_onnx_alone(tmp_path: Path, tiny: Pair) -> None:
     with pytest.raises(ValueError, match=r"attention=True is of format='onnx'.* got 'timm'"):
         export_student(tiny, tmp_path / "student.safetensors", attention=True)
+
+
+def test_a_file_cannot_hold_a_restoration(tmp_path: Path, tiny: Pair) -> None:
+    with pytest.raises(ValueError, match="weights alone, and its pictures are prepared, too: restored, blind"):
+        export_student(restored_pair(tiny.teacher), tmp_path / "student.safetensors")
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_is_not_timms_is_said(tmp_path: Path, tiny: Pair) -> None:
