@@ -52,6 +52,7 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
         default="s14",
         help="alias or timm name of a plain ViT (default: %(default)s)",
     )
+    parser.add_argument("--weights", metavar="FILE", help="a safetensors file for it (default: its pretrained weights)")
     parser.add_argument(
         "--size",
         type=size,
@@ -89,7 +90,8 @@ def load(options: argparse.Namespace) -> "explorer.models.backbones.Backbone":
         from explorer.models.backbones import load_backbone
 
         check_device(options.device)
-        return load_backbone(options.backbone, image_size=options.size, device=options.device)
+        source = "auto" if options.weights is None else Path(options.weights)
+        return load_backbone(options.backbone, image_size=options.size, source=source, device=options.device)
 
 
 def model_named(

@@ -493,8 +493,8 @@ def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWei
     config = timm.get_pretrained_cfg(architecture)
     if config is None or not config.hf_hub_id:
         raise WeightsError(
-            f"timm has no pretrained weights for '{name}'; pass source='file.safetensors', or source='random' to look "
-            f"at an untrained model, or use one of the aliases {', '.join(ALIASES)}"
+            f"timm has no pretrained weights for '{name}'; pass source='file.safetensors' (in a command: --weights "
+            f"FILE), or source='random' to look at an untrained model, or use one of the aliases {', '.join(ALIASES)}"
         )
     filename = config.hf_hub_filename or "model.safetensors"
     repository = config.hf_hub_id.removeprefix("hf-hub:")

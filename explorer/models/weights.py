@@ -371,7 +371,7 @@ def _hub_error(name: str, reason: str) -> HubError:
     return HubError(
         f"the pretrained weights of '{name}' are not in the local cache, and {reason[:200]}",
         f"Use one of the aliases {', '.join(ALIASES)}, which come from the package registry; or pass "
-        f"source='file.safetensors'; or source='random' to look at an untrained model",
+        f"source='file.safetensors' (in a command: --weights FILE); or source='random' to look at an untrained model",
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 import explorer
@@ -22,6 +23,7 @@ from explorer.cli import app, compare, weights
 from explorer.cli import main as cli
 from explorer.data.image import to_pil
 from tests.real_damage import cut, dim
+from tests.small import SIZE, network
 from tests.together import Run
 
 COMMANDS = [command.name for command in cli.COMMANDS]
@@ -275,6 +277,20 @@ def test_weights_refuses_unknown_aliases_and_wrong_wheels(run: Run, tmp_path: Pa
 
 
 # compare
+
+
+def test_weights_of_ones_own(run: Run, picture: Path) -> None:
+    own = network(3)
+    save_file(own.module.state_dict(), picture.with_name("own.safetensors"))
+    model = ("--backbone", "vit_tiny_patch16_224", "--weights", "own.safetensors", "--size", SIZE, "--device", "cpu")
+    done = run("compare", picture.name, *model, "--json", "numbers.json")
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(picture.with_name("numbers.json").read_text())
+    wanted = explorer.compare(own, explorer.load_image(picture, size=SIZE), "gaussian_noise(sigma=0.3)")
+    assert numbers["cls_cosine"] == pytest.approx(wanted.numbers()["cls_cosine"])
+    missing = run("compare", picture.name, *model[:3], "none.safetensors", "--force")
+    assert missing.returncode == 2
+    assert "none.safetensors" in missing.stderr
 
 
 @pytest.mark.weights
