@@ -199,6 +199,7 @@ def make_card(teacher: Backbone, distortion: Distortion, *, config: Card, metric
         "format": FORMAT,
         "backbone": teacher.name,
         "weights": weights_of(identified(teacher)),
+        "normalisation": _normalisation(teacher),
         "image_size": list(teacher.height_width),
         "distortion": distortion.spec,
         **({"own_distortions": own_record(distortion)} if distortion.own else {}),
@@ -269,8 +270,18 @@ def read_pair(folder: Path) -> tuple[Card, dict[str, Tensor], tuple[dict[str, An
 
 
 def check_teacher(card: Card, teacher: Backbone) -> None:
-    """Raises PairError unless the teacher has the weights that the student was trained from."""
+    """Raises PairError unless the teacher has the weights and the normalisation that the student was trained with."""
     _check_weights(card["backbone"], card["weights"], teacher)
+    learned, given = card.get("normalisation"), _normalisation(teacher)
+    if learned not in (None, given):  # cards of before have none
+        raise PairError(
+            f"the teacher of this student, '{card['backbone']}', normalises pictures by {learned}; the one at hand, "
+            f"'{teacher.name}', by {given}: load it under the name, or with the mean and std, of before"
+        )
+
+
+def _normalisation(teacher: Backbone) -> Card:
+    return {"mean": list(teacher.mean), "std": list(teacher.std)}
 
 
 def load_teacher(name: str, weights: Card, image_size: ImageSize, device: str | torch.device = "auto") -> Backbone:

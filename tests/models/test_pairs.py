@@ -6,6 +6,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import unwrap
 from pathlib import Path
 
@@ -197,6 +198,11 @@ def test_another_teacher_is_refused(folder: Path) -> None:
     other = load_backbone(NAME, image_size=32, source="random", seed=1, device="cpu")
     with pytest.raises(PairError, match=r"trained from 'vit_tiny.*seed 0.*at hand is 'vit_tiny.*seed 1"):
         load_pair(folder, teacher=other)
+
+
+def test_a_teacher_that_normalises_otherwise_is_refused(folder: Path, teacher: Backbone) -> None:
+    with pytest.raises(PairError, match=r"by .*0\.5, 0\.5, 0\.5.*the one at hand.*0\.4, 0\.5, 0\.5"):
+        load_pair(folder, teacher=replace(teacher, mean=(0.4, 0.5, 0.5)))
 
 
 def test_other_weights_under_the_same_name_are_refused(own: Path) -> None:

@@ -879,7 +879,7 @@ def test_options_are_those_of_the_configuration() -> None:
     options = {action.dest: action for action in parser._actions}
     config = DistillConfig().as_dict()
     others = {"help", "images", "clean", "split", "limit", "skip_broken", "out", "resume", "backbone", "size", "device"}
-    others |= {"tracker", "align"}
+    others |= {"tracker", "align", "weights"}
     assert set(options) - others == set(config) - {"image_size"}
     for name in set(options) - others:
         if options[name].nargs != 0:
