@@ -275,7 +275,7 @@ def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> 
     if first_look.sweep_of(DEFAULT_STUDENT):
         expect(line).to_contain_text("Shipped example")
         assert visit.page.locator("#sweep-view .vx-sweepcharts svg").count() > 0
-    visit.page.locator("#sweep-count").get_by_label("16").check()
+    visit.page.locator("#sweep-count").get_by_label("64").check()
     visit.type_into("sweep-values", "0.3, 0.6")
     visit.page.locator("#measure-sweep").click()
     view = visit.page.locator("#sweep-view")
@@ -299,7 +299,7 @@ def test_a_click_on_a_curve_shows_the_maps_at_that_strength(open_page: Open) -> 
 def test_another_distortion_is_marked_and_nonsense_is_told(open_page: Open) -> None:
     visit = open_page()
     visit.page.get_by_role("tab", name="Robustness").click()
-    visit.page.locator("#sweep-count").get_by_label("16").check()
+    visit.page.locator("#sweep-count").get_by_label("64").check()
     visit.type_into("sweep-values", "0.1, much")
     visit.page.locator("#measure-sweep").click()
     status = visit.page.locator("#sweep-status")
@@ -313,3 +313,4 @@ def test_another_distortion_is_marked_and_nonsense_is_told(open_page: Open) -> N
     expect(view).to_contain_text("never trained on", timeout=60_000)
     assert visit.notice() == ""
     visit.page.locator("#stop-sweep").click()
+    expect(visit.page.locator("#sweep-mark")).to_contain_text(re.compile(r"Stopped after \d+ of 64 pictures"))

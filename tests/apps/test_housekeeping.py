@@ -10,6 +10,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from explorer_app.service import housekeeping
+from explorer_app.tabs.shared import saved_files
 
 
 @pytest.fixture
@@ -73,6 +74,14 @@ def test_old_files_go_then_the_oldest_and_never_the_pages_own(page: gr.Blocks, t
     assert kept() == {"own.txt"}
     housekeeping.remove_files(page)
     assert not any(os.sep in file for files in page.temp_file_sets for file in files if "new" in file)
+
+
+def test_the_latest_files_wait_for_being_downloaded() -> None:
+    folder = Path(saved_files())
+    for number in range(70):
+        (folder / f"{number}.zip").touch()
+        os.utime(folder / f"{number}.zip", (number + 1, number + 1))
+    assert sorted(int(file.stem) for file in Path(saved_files()).glob("*.zip")) == list(range(6, 70))
 
 
 @pytest.mark.parametrize("seconds", [0.01])

@@ -105,7 +105,9 @@ def measure(zipped: Path | None, selected: Selection, chosen: str, count: int, *
                 going_on = bar(told_now, done, total, work.left, live=bool(latest))
                 if len(latest) > drawn:
                     drawn = len(latest)
-                    yield [scene(latest[-1], question, note), made, going_on]
+                    part = latest[-1]
+                    shown = replace(made, said=f"Stopped after {part.done} of {len(part.places)} cells.")
+                    yield [scene(part, question, note), shown, going_on]
                 else:
                     yield [gr.skip(), gr.skip(), going_on]
             yield [scene(work.result, question, note), made, ""]

@@ -14,7 +14,7 @@ from explorer.errors import InputError
 from explorer.evaluation.features import Told
 from explorer.evaluation.predicting import class_names, likeliest
 from explorer.scenes.common import picture_of
-from explorer.system.files import file_digest, last_used, readable
+from explorer.system.files import file_digest, readable
 from explorer_app.events import AT_ONCE, PRIVATE, QUICK, refused
 from explorer_app.service import probes
 from explorer_app.service.background import Background
@@ -55,7 +55,6 @@ WHO = ("teacher", "student")
 UPLOAD_LABELS = "Upload labels (CSV)"
 TOP = 5
 _WATCH_SECONDS = 0.4
-_KEPT_FILES = 64  # that wait for being downloaded
 
 
 def build(page: Page) -> Follows:
@@ -264,8 +263,6 @@ def _saver(who: str) -> Any:
                 written = probe.save(Path(folder, "probe"))
                 target = Path(saved_files(), f"{who}-probe-{file_digest(written)[:12]}.safetensors")
                 os.replace(written, target)  # by its content: nobody is given another visitor's
-            for old in sorted(target.parent.glob("*-probe-*"), key=last_used)[:-_KEPT_FILES]:
-                old.unlink(missing_ok=True)
         return gr.DownloadButton(value=str(target))
 
     return save

@@ -159,7 +159,9 @@ def measure(
                 going_on = bar(words, done, total, work.left, live=bool(latest))
                 if len(latest) > drawn:
                     drawn = len(latest)
-                    yield [scene(latest[-1], question, note), strengths, made, going_on]
+                    part = latest[-1]
+                    shown = replace(made, said=f"Stopped after {part.pictures} of {part.total} pictures.")
+                    yield [scene(part, question, note), strengths, shown, going_on]
                 else:
                     yield [*[gr.skip()] * 3, going_on]
             yield [scene(work.result, question, note), strengths, made, ""]

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.system.files import readable
+from explorer.system.files import last_used, readable
 from explorer_app.column.sidebar import Sidebar
 from explorer_app.events import PRIVATE, QUICK, refused
 from explorer_app.service.pace import in_words
@@ -18,6 +18,7 @@ from explorer_app.service.pictures import CENTRED, PHOTOS, SELECTED, UPLOAD, Sel
 from explorer_app.service.question import Question
 
 MADE = "made"
+_KEPT_FILES = 64  # that wait for being downloaded
 """Class of the elements that are dimmed while they show what is old."""
 CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 """JavaScript that begins the download of the hidden button of this id."""
@@ -240,7 +241,10 @@ def status_and_mark(name: str) -> tuple[gr.HTML, gr.HTML]:
 
 
 def saved_files() -> str:
-    """The folder where files wait for being downloaded; gone when the app ends."""
+    """The folder where the latest files wait for being downloaded; gone when the app ends."""
+    files = filter(Path.is_file, Path(_saved().name).iterdir())
+    for old in sorted(files, key=last_used)[:-_KEPT_FILES]:
+        old.unlink(missing_ok=True)
     return _saved().name
 
 
