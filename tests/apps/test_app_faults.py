@@ -161,6 +161,20 @@ def test_a_page_that_is_opened_while_its_run_is_being_stopped_can_resume_it(
     assert [button.interactive for button in (start, stop, resume)] == [True, False, True]
 
 
+@pytest.mark.usefixtures("small_runs")
+def test_a_second_page_looks_at_a_run_that_goes_on_and_may_start_its_own(
+    manager: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "RUNS", manager)
+    monkeypatch.setattr(train, "_LEAVE_SECONDS", 1.0)
+    run = wait(manager.start(BACKBONE, config(500), watched=watched()), has_begun)
+    shown, name, _, _, start, stop, *_ = train.restore([run.name], None)  # type: ignore[arg-type]
+    assert (shown["run"], name) == (None, run.name)
+    assert shown["message"].startswith("Your last run, of another page. It goes on: reload this page")
+    assert [button.interactive for button in (start, stop)] == [True, False]
+    wait(manager.stop(run) or run, ended)
+
+
 # Checkpoints that visitors bring.
 
 

@@ -212,20 +212,29 @@ def restore(recalled: Any, request: gr.Request) -> list[Any]:
     shared = dict(request.query_params).get("run") if request else None
     run = RUNS.remembered(shared) if shared else None
     if run is not None and run.name not in kept:
-        return [_of_others(run), run.name, None, kept, *_buttons(run, own=False), _listed(kept, None)]
+        return _looked_at(run, "The run of the link that opened this page.", kept)
     run = run or (RUNS.remembered(kept[0]) if kept else None)
     if run is None:
         return [None, NO_RUN, None, kept, *_buttons(None), _listed(kept, None)]
     _await_end(run)
+    if not run.ended:
+        return _looked_at(run, "Your last run, of another page.", kept)
     return [beside.payload_of(run), run.name, None, kept, *_buttons(run), _listed(kept, run)]
 
 
-def _of_others(run: Run) -> Any:
-    """What somebody else's run shows; without its name, which this browser would take for its own."""
+def _looked_at(run: Run, told: str, kept: list[str]) -> list[Any]:
+    """A run that another page follows; without its name in what is shown, which this page would take for its own."""
     payload = run.payload(RUNS.ahead(run))
-    goes_on = "" if run.ended else " It goes on: reload this page to see how far it is."
-    told = f"The run of the link that opened this page.{goes_on}"
-    return {**payload, "run": None, "message": " ".join(part for part in (told, payload["message"]) if part)}
+    goes_on = "" if run.ended else "It goes on: reload this page to see how far it is."
+    said = " ".join(part for part in (told, goes_on, payload["message"]) if part)
+    return [
+        {**payload, "run": None, "message": said},
+        run.name,
+        None,
+        kept,
+        *_buttons(run, own=False),
+        _listed(kept, None),
+    ]
 
 
 def _await_end(run: Run) -> None:
