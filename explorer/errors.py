@@ -5,6 +5,7 @@ does not suffice are for people, too. Whoever shows errors tells these in one li
 told as one.
 """
 
+import operator
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
@@ -41,6 +42,14 @@ def one_line(error: BaseException) -> str:
     if is_for_users(error):
         return told
     return f"this is a bug in vit-explorer, not a mistake of yours ({type(error).__name__}: {told}); please report it"
+
+
+def as_whole(value: object) -> int | None:
+    """A whole number, NumPy's too, as an int; None for anything else, True and False among it."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def did_you_mean(name: str, valid: Iterable[str], count: int = 1, show: Callable[[str], str] = repr) -> str:

@@ -12,7 +12,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.errors import InputError
+from explorer.errors import InputError, as_whole
 from explorer.models.trace import Trace
 from explorer.system.precision import doubled, outside_autocast
 
@@ -162,6 +162,7 @@ def _one_head(rows: Float[Tensor, "batch head ..."], head: Head) -> Float[Tensor
         if head not in ("mean", "max"):
             raise InputError(f"head must be a number, 'mean' or 'max'; got {head!r}")
         return reduce(rows, "b h ... -> b ...", head)
-    if not -rows.shape[1] <= head < rows.shape[1]:
+    number = as_whole(head)
+    if number is None or not -rows.shape[1] <= number < rows.shape[1]:
         raise InputError(f"head {head} does not exist; heads go from 0 to {rows.shape[1] - 1}, or 'mean' or 'max'")
-    return rows[:, head]
+    return rows[:, number]

@@ -22,7 +22,7 @@ from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.pipeline import Step
 from explorer.errors import InputError, MissingExtraError
-from explorer.models.backbones import Backbone
+from explorer.models.backbones import Backbone, expect_backbone
 from explorer.models.pairs import Pair
 
 RESTORED = "restored"
@@ -120,6 +120,7 @@ def restored_pair(teacher: Backbone, distortion: str | Distortion | None = None)
         ValueError: `restore` cannot undo this distortion; once it looks, that a gradient towards pixels is asked for.
         ImportError: scikit-image is not installed.
     """
+    expect_backbone(teacher, "teacher")
     _restoration()
     told = None if distortion is None else parse_distortion(distortion)
     if told is not None:

@@ -8,7 +8,6 @@ from explorer.cli.parts import (
     PROGRAM,
     Command,
     add_skip_argument,
-    check_device,
     check_outputs,
     model_named,
     on_error,
@@ -19,6 +18,7 @@ from explorer.cli.parts import (
     size,
 )
 from explorer.cli.results import limit_argument, progress_bar
+from explorer.system.devices import check_device
 
 if TYPE_CHECKING:
     import explorer.data.sets

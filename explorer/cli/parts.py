@@ -89,7 +89,6 @@ def load(options: argparse.Namespace) -> "explorer.models.backbones.Backbone":
     with progress(f"loading {options.backbone}"):
         from explorer.models.backbones import load_backbone
 
-        check_device(options.device)
         source = "auto" if options.weights is None else Path(options.weights)
         return load_backbone(options.backbone, image_size=options.size, source=source, device=options.device)
 
@@ -118,19 +117,6 @@ def student_named(name: str, teacher: "explorer.models.backbones.Backbone") -> "
         from explorer.models.pairs import load_pair
 
         return restored_pair(teacher) if name == RESTORED else load_pair(name, teacher=teacher)
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that cannot be used here."""
-    import torch
-
-    if device == "auto":
-        return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"device '{device}' cannot be used here ({reason}); leave it out, or take cpu") from error
 
 
 DASH = "; - for the standard output"

@@ -10,7 +10,6 @@ from explorer.cli.parts import (
     PROGRAM,
     Command,
     as_table,
-    check_device,
     check_outputs,
     existing_file,
     model_named,
@@ -19,6 +18,7 @@ from explorer.cli.parts import (
     progress,
     write,
 )
+from explorer.system.devices import check_device
 
 if TYPE_CHECKING:
     import explorer.evaluation.predicting

@@ -16,7 +16,6 @@ from explorer.cli.parts import (
     PROGRAM,
     RESTORED,
     add_skip_argument,
-    check_device,
     check_outputs,
     on_error,
     output,
@@ -28,6 +27,7 @@ from explorer.cli.parts import (
     write,
 )
 from explorer.errors import InputError
+from explorer.system.devices import check_device
 
 if TYPE_CHECKING:
     import pandas

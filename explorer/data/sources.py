@@ -287,6 +287,8 @@ def _find(
     source: object, size: Size, split: str | None, within: Sequence[str | os.PathLike] | None, skip: bool
 ) -> ImageSet:
     if isinstance(source, (str, os.PathLike)) and source != "photos":
+        if not os.fspath(source):
+            raise InputError("expected 'photos', a folder, a file or the name of a data set; got an empty name")
         path = Path(source)
         if path.is_dir():
             return _folder(path, size, split, within)

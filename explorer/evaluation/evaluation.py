@@ -24,6 +24,7 @@ from explorer.evaluation.features import Kind, Precision, Told, embed, share_of
 from explorer.evaluation.probes import PROBES, Probe, fit_on_features, wilson_interval
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
+from explorer.models.students import expect_pair
 
 if TYPE_CHECKING:
     import pandas
@@ -147,6 +148,7 @@ def evaluate(
     """
     if draws < 1:
         raise InputError(f"draws is a number of draws of the distortion, at least 1; got {draws}")
+    expect_pair(pair)
     if probe not in PROBES:
         raise InputError(f"probe is one of {', '.join(PROBES)}; got {probe!r}")
     if fit not in get_args(Fit):

@@ -35,7 +35,7 @@ from explorer.data.sources import image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
-from explorer.models.backbones import Backbone, Layers
+from explorer.models.backbones import Backbone, Layers, expect_backbone
 from explorer.models.trace import Trace
 from explorer.models.weights import state_digest
 from explorer.system.files import (
@@ -157,6 +157,7 @@ def embed(
         CacheError: the folder named by `cache` cannot be written to, or several processes have none that can.
         MemoryError: not even a single picture fits.
     """
+    expect_backbone(backbone, "embedding")
     images = image_set(images)
     if not len(images):
         raise InputError("there are no pictures to embed")

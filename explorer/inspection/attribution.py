@@ -27,7 +27,7 @@ from explorer.errors import InputError, MissingExtraError, did_you_mean
 from explorer.evaluation.predicting import PictureProbe
 from explorer.evaluation.probes import Probe
 from explorer.inspection.comparison import FULL_ATTENTION_BYTES
-from explorer.models.backbones import Backbone, without_checkpointing
+from explorer.models.backbones import Backbone, expect_backbone, without_checkpointing
 from explorer.models.capture import AttentionCapture, outputs_edited
 from explorer.models.relevance import NoRuleError, RelevanceRules
 from explorer.models.trace import Grid
@@ -361,6 +361,7 @@ def frozen_copy(backbone: Backbone) -> Backbone:
     Raises:
         ValueError: parts are replaced by `explorer.intervene`, which the copy's would not be.
     """
+    expect_backbone(backbone, "attribution")
     if outputs_edited():
         raise InputError("an attribution goes through a copy, whose parts are not replaced: ask outside of intervene()")
     shared: dict[int, Any] = {id(buffer): _plain(buffer) for buffer in backbone.module.buffers()}

@@ -30,7 +30,7 @@ from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation.patch_probes import PatchProbe
-from explorer.models.backbones import Backbone
+from explorer.models.backbones import Backbone, expect_backbone
 from explorer.models.students import KINDS, STUDENT, TEACHER, check_names, networks_of
 from explorer.models.trace import Trace
 from explorer.system.precision import outside_autocast
@@ -278,6 +278,7 @@ def compare(
             students or more than four, or names that would be mistaken for something else.
         ImageError: `clean` or `damage` is no picture that can be read.
     """
+    expect_backbone(teacher, "teacher")
     students = named_students(student)
     if names_damage(clean):
         raise InputError(f"the clean picture comes first, then what damages it; got '{clean}' as the clean picture")
@@ -308,14 +309,9 @@ def named_students(student: Backbone | Mapping[str, Backbone] | None) -> dict[st
     if student is None:
         return {}
     if not isinstance(student, Mapping):
-        return {STUDENT: student}
+        return {STUDENT: expect_backbone(student, STUDENT)}
     check_names(student)
-    for name, backbone in student.items():
-        if not isinstance(backbone, Backbone):
-            raise InputError(
-                f"expected a Backbone for the student '{name}', such as pair.student; got {backbone!r:.80}"
-            )
-    return dict(student)
+    return {name: expect_backbone(backbone, f"student '{name}'") for name, backbone in student.items()}
 
 
 def names_damage(given: object) -> TypeGuard[str | Distortion]:

@@ -58,6 +58,8 @@ def architecture_of(name: str) -> str:
     Raises:
         ValueError: it is neither; names that are near are suggested.
     """
+    if not isinstance(name, str):
+        raise InputError(f"a backbone has a name, such as 's14'; got {name!r:.80}")
     if name in ALIASES:
         return ALIASES[name].architecture
     if timm.is_model(name):

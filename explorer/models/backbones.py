@@ -20,7 +20,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from explorer.errors import InputError, UserError
+from explorer.errors import InputError, UserError, as_whole
 from explorer.models.architectures import (
     Unfilled,
     UnsupportedModelError,
@@ -53,6 +53,7 @@ from explorer.models.weights import (
     load_from_hub,
     state_digest,
 )
+from explorer.system.devices import check_device
 from explorer.system.late import Late
 from explorer.system.precision import outside_autocast
 
@@ -344,9 +345,10 @@ class Backbone:
             if layers != "all":
                 raise InputError(f"layers must be 'all', a block number or several; got {layers!r}")
             return tuple(range(self.depth))
-        numbers = [layers] if isinstance(layers, int) else list(layers)
-        bad = [n for n in numbers if isinstance(n, bool) or not isinstance(n, int) or not -self.depth <= n < self.depth]
-        if bad or not numbers:
+        given = list(layers) if isinstance(layers, Iterable) else [layers]
+        numbers = [n for n in map(as_whole, given) if n is not None and -self.depth <= n < self.depth]
+        if len(numbers) < len(given) or not given:
+            bad = [n for n in given if as_whole(n) not in numbers]
             raise InputError(
                 f"'{self.name}' has the blocks 0 to {self.depth - 1} (or -{self.depth} to -1); got {bad or 'none'}"
             )
@@ -406,6 +408,7 @@ def load_backbone(
         WeightsError: the weights cannot be had, or hold NaN, or the grid of their positions has to be said; never
             replaced by others in silence.
     """
+    check_device(device)
     architecture = architecture_of(name)
     size = image_size if image_size is not None else ALIASES[name].image_size if name in ALIASES else None
     if grid is not None:
@@ -706,6 +709,20 @@ def _depends_on_mode(part: nn.Module) -> bool:
 
 
 # What torch, timm, torchvision and transformers call the chance that something is dropped.
+def expect_backbone(given: object, whose: str) -> Backbone:
+    """What was given, if it is a backbone.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(given, Backbone):
+        raise InputError(
+            f"expected a Backbone for the {whose}, such as load_backbone gives it, or a pair's .teacher or .student; "
+            f"got {given!r:.80}"
+        )
+    return given
+
+
 _CHANCES = ("p", "drop_prob", "prob", "dropout", "dropout_prob", "attention_dropout")
 
 
@@ -715,9 +732,9 @@ def as_height_width(size: ImageSize) -> tuple[int, int]:
     Raises:
         ValueError: neither a number of pixels nor a pair of them.
     """
-    sides = (size, size) if isinstance(size, int) else size
-    whole = isinstance(sides, tuple | list) and all(isinstance(side, int) and side > 0 for side in sides)
-    if not whole or len(sides) != 2:
+    given = size if isinstance(size, tuple | list) else (size, size)
+    sides = [side for side in map(as_whole, given) if side is not None and side > 0]
+    if not len(sides) == len(given) == 2:
         raise InputError(f"image_size is a whole number of pixels, or (height, width); got {size!r}")
     return sides[0], sides[1]
 

@@ -33,6 +33,7 @@ from explorer.models.backbones import Backbone
 from explorer.models.checkpoints import misfit
 from explorer.models.hub import SCHEME, check_repository, upload
 from explorer.models.pairs import ON_HUB, Pair, read_pair, write_pair
+from explorer.models.students import expect_pair
 from explorer.models.weights import ALIASES
 from explorer.system.files import atomic_path, new_folder
 from explorer.version import __version__
@@ -83,7 +84,7 @@ def export_student(
         raise unknown("format", format, FORMATS)
     if attention and format != "onnx":
         raise InputError(f"attention=True is of format='onnx', whose file can have several outputs; got '{format}'")
-    if pair.student.prepared is not None:
+    if expect_pair(pair).student.prepared is not None:
         raise InputError(f"a file holds weights alone, and its pictures are prepared, too: {pair.student.prepared}")
     return (partial(_onnx, attention=True) if attention else FORMATS[format])(pair, Path(file))
 

@@ -327,6 +327,8 @@ def pair_folder(name_or_path: str | os.PathLike) -> Path:
         PairError: there is none.
         RepositoryError: the hub did not give it.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise PairError(f"a pair has a name, or is a folder; got {name_or_path!r:.80}")
     name = os.fspath(name_or_path)
     if _on_hub(name):
         return fetch(name, {f"{ON_HUB}/{file}": limit for file, limit in MAX_BYTES.items()}) / ON_HUB
@@ -339,7 +341,9 @@ def pair_folder(name_or_path: str | os.PathLike) -> Path:
     if folder.is_dir():
         raise PairError(f"the folder '{folder}' holds no pair: there is no {CARD} in it")
     hint = did_you_mean(name, shipped)
-    raise PairError(f"no pair '{name}'{hint} Shipped pairs: {', '.join(shipped) or '(none)'}; or give a run's folder")
+    raise PairError(
+        f"no pair '{name}'{hint or '.'} Shipped pairs: {', '.join(shipped) or '(none)'}; or give a run's folder"
+    )
 
 
 def _on_hub(name_or_path: str | os.PathLike) -> bool:

@@ -26,11 +26,10 @@ def named_pairs(pair: Pairs) -> dict[str, Pair]:
         ValueError: as `check_names`, something else than a pair, or students of several teachers.
     """
     if not isinstance(pair, Mapping):
-        return {STUDENT: pair}
+        return {STUDENT: expect_pair(pair)}
     check_names(pair)
     for name, one in pair.items():
-        if not isinstance(one, Pair):
-            raise InputError(f"expected a Pair for the student '{name}', as load_pair gives it; got {one!r:.80}")
+        expect_pair(one, f" for the student '{name}'")
     first, *others = pair
     teacher = pair[first].teacher
     for name in others:
@@ -42,6 +41,17 @@ def named_pairs(pair: Pairs) -> dict[str, Pair]:
                 "of the same teacher, load_pair(…, teacher=…)"
             )
     return dict(pair)
+
+
+def expect_pair(given: object, whose: str = "") -> Pair:
+    """What was given, if it is a pair.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(given, Pair):
+        raise InputError(f"expected a Pair{whose}, as load_pair gives it; got {given!r:.80}")
+    return given
 
 
 def backbones_of(pair: Pairs) -> dict[str, Backbone]:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.errors import InputError
+from explorer.errors import InputError, as_whole
 
 QueryKind = Literal["class token", "attention pooling", "mean of patches"]
 
@@ -32,9 +32,10 @@ class Grid(NamedTuple):
         Raises:
             ValueError: the patch lies outside of the grid.
         """
-        if not (0 <= row < self.rows and 0 <= col < self.cols):
+        whole = as_whole(row) is not None and as_whole(col) is not None
+        if not whole or not (0 <= row < self.rows and 0 <= col < self.cols):
             raise InputError(
-                f"patch (row={row}, col={col}) lies outside of the grid: "
+                f"patch (row={row}, col={col}) is none of the grid: "
                 f"rows go from 0 to {self.rows - 1}, columns from 0 to {self.cols - 1}"
             )
         return row * self.cols + col

@@ -37,7 +37,7 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.operators import NONE
 from explorer.errors import InputError
 from explorer.models.adapters import Trainable, prepare
-from explorer.models.backbones import Backbone, ImageSize, as_height_width, identified
+from explorer.models.backbones import Backbone, ImageSize, as_height_width, expect_backbone, identified
 from explorer.models.capture import recomputed
 from explorer.models.pairs import CARD, Card, PairError, load_teacher, weights_of
 from explorer.models.trace import Trace
@@ -121,6 +121,9 @@ def distill(
         MemoryError: not even one picture fits. More of them are shared out, with a warning: a step's gradients are
             then summed over parts of its batch.
     """
+    expect_backbone(backbone, "teacher")
+    if not isinstance(config, DistillConfig):
+        raise InputError(f"expected DistillConfig(…) for the config; got {config!r:.80}")
     told = checked(trackers)
     if isinstance(images, str | os.PathLike):
         raise InputError(f"expected pictures to learn from; got a name: load_images({os.fspath(images)!r}) loads them")
