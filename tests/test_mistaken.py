@@ -11,6 +11,7 @@ import torch
 import explorer as ex
 from tests.small import SIZE, network, pair, picture_set
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 PAIR, PHOTO = pair("gaussian_noise(sigma=0.3)"), torch.rand(3, SIZE, SIZE)
 TEACHER, STUDENT = PAIR.teacher, PAIR.student
 TRACE = TEACHER.trace(PHOTO[None], attention="full")
@@ -21,7 +22,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ex.ImageSet:
     return picture_set(tmp_path_factory.mktemp("pictures"))
 
 
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "ask",
     [
@@ -42,7 +42,6 @@ def test_something_else_than_a_backbone_is_told(images: ex.ImageSet, ask: Callab
         ask(images)
 
 
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "ask",
     [
@@ -69,7 +68,6 @@ def test_numpys_whole_numbers_are_whole_numbers() -> None:
     assert drawn.height_width == (SIZE, SIZE)
 
 
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("ask", "told"),
     [

@@ -480,7 +480,7 @@ def _probe_score(probe: Probe, label: Any, backbone: Backbone) -> Score:
             f"one with explorer.evaluation.probes.fit_probe('linear', features, labels)"
         )
     if label not in probe.classes:
-        hint = did_you_mean(str(label), map(str, probe.classes))
+        hint = did_you_mean(str(label), map(str, probe.classes)) or "."
         raise InputError(f"the probe knows no class {label!r}{hint} It has: {', '.join(map(repr, probe.classes))}")
     scaler, model = probe.estimator[0], probe.estimator[-1]
     if scaler.n_features_in_ != backbone.dim:

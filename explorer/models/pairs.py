@@ -340,10 +340,8 @@ def pair_folder(name_or_path: str | os.PathLike) -> Path:
         return folder
     if folder.is_dir():
         raise PairError(f"the folder '{folder}' holds no pair: there is no {CARD} in it")
-    hint = did_you_mean(name, shipped)
-    raise PairError(
-        f"no pair '{name}'{hint or '.'} Shipped pairs: {', '.join(shipped) or '(none)'}; or give a run's folder"
-    )
+    hint, pairs = did_you_mean(name, shipped) or ".", ", ".join(shipped) or "(none)"
+    raise PairError(f"no pair '{name}'{hint} Shipped pairs: {pairs}; or give a run's folder")
 
 
 def _on_hub(name_or_path: str | os.PathLike) -> bool:
