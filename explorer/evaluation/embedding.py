@@ -25,6 +25,7 @@ from explorer.evaluation.clusters import Clusters, cluster_pictures
 from explorer.evaluation.features import Kind, Told, embed, share_of
 from explorer.evaluation.probes import nearest, own_and_other
 from explorer.evaluation.projection import Projection, project
+from explorer.evaluation.told import sources_of
 from explorer.models.backbones import Layers
 from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, backbones_of, named_pairs, networks_of
 
@@ -195,7 +196,7 @@ def embed_pair(
         found[look] = np.asarray(features.of(kind, backbone.blocks(layer)[0]))  # of all its blocks
     _, *students = networks
     ordered = {view: found[looks[view]] for view in views_of(students)}
-    weights = tuple(backbone.source for backbone in networks.values())
+    weights = tuple(sources_of(networks).values())
     return PairEmbedding(ordered, images, damage, seed, kind, layer, weights)
 
 

@@ -27,6 +27,7 @@ from explorer.distortions.pipeline import Step
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, embed
 from explorer.evaluation.probes import Probe, own_and_other
+from explorer.evaluation.told import sources_of
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
 from explorer.models.students import TEACHER, named_pairs
@@ -177,7 +178,7 @@ def sweep_steps(
         pictures=0,
         total=len(images),
         seed=seed,
-        weights=(first.weights[0], *(each.weights[1] for each in pairs.values())),
+        weights=tuple(sources_of(networks_of_pairs(pairs)).values()),
     )
     size = pictures_at_once(batch_size, first.teacher.device)
     clean = _Gallery(first.teacher, images.clean or images, gallery, probe)

@@ -30,6 +30,7 @@ from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation.patch_probes import PatchProbe
+from explorer.evaluation.told import sources_of
 from explorer.models.backbones import Backbone, expect_backbone
 from explorer.models.students import KINDS, STUDENT, TEACHER, check_names, networks_of
 from explorer.models.trace import Trace
@@ -296,7 +297,12 @@ def compare(
             distorted, damaging = laid_over(image, distorted)
     pictures = {"distorted": distorted} if image is None else {"clean": image, "distorted": distorted}
     whom = {"teacher": teacher, **students}
-    views = {f"{who}_{kind}": look(backbone, seen) for who, backbone in whom.items() for kind, seen in pictures.items()}
+    told = sources_of(whom)
+    views = {
+        f"{who}_{kind}": replace(look(backbone, seen), source=told[who])
+        for who, backbone in whom.items()
+        for kind, seen in pictures.items()
+    }
     return assemble(image, distorted, views, damaging, seed)
 
 

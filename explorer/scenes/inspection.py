@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -130,6 +131,8 @@ def attribution_scene(
         link: as in `attention_scene`.
     """
     distorted = views["teacher_distorted"]
+    if weights[0] == weights[1] and not _alike(distorted, views["student_distorted"]):
+        weights = weights[0], f"{weights[1]}, changed since"
     clean = views["teacher_clean"].image if "teacher_clean" in views else None
     scene = _pictures(views, clean, distorted.image, distorted.grid, distortion, weights, seed, link)
     for pane in scene["panes"]:
@@ -142,6 +145,11 @@ def attribution_scene(
     toward = distorted.toward
     told = {"towards": distorted.towards, "label": str(toward[1]) if isinstance(toward, tuple) else None}
     return {**scene, "method": distorted.method, "signed": distorted.signed, **told}
+
+
+def _alike(one: Attribution, other: Attribution) -> bool:
+    """Whether two maps are the same but for rounding."""
+    return torch.allclose(one.heatmap, other.heatmap, rtol=0, atol=1e-3 * float(one.heatmap.abs().max()))
 
 
 def recovery_scene(recovery: Recovery) -> Payload:

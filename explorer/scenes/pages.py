@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -97,9 +98,12 @@ def page(
             for the last and as many others as `MOST_BYTES` has room for. Attention is there of all of them.
 
     Raises:
-        ValueError: an unknown view, nothing to show, or blocks that have no room in `MOST_BYTES`.
+        ValueError: an unknown view, nothing to show, a setting that JSON cannot hold, or blocks that have no room in
+            `MOST_BYTES`.
     """
     chosen = dict(settings or {})
+    for name, value in chosen.items():
+        _check_setting(name, value)
     if isinstance(shown, Comparison):
         return _comparison_page(shown, title, note, chosen, layers)
     if layers is not None:
@@ -120,7 +124,7 @@ def _sections(shown: Recovery | Sweep | Benchmark | Section | Sequence[Section])
         return [Section(view="recoveryview", scenes=({**recovery_scene(shown), **run},))]
     if isinstance(shown, Sweep):
         caption = f"{shown.pictures} pictures, neighbours among {shown.gallery}"
-        untouched = shown.weights[0] == shown.weights[1]
+        untouched = len(set(shown.weights)) == 1
         return [Section(view="sweepview", scenes=(sweep_scene(shown, untouched=untouched, caption=caption),))]
     if isinstance(shown, Benchmark):
         height, width = shown.image_size
@@ -187,7 +191,7 @@ def _thinned(section: Section, facts: list[list[str]]) -> Section:
     if not moments:
         return section
     alone = _render([replace(section, scenes=({**scene, "moments": []},))], "", "")
-    largest = max(len(json.dumps(moment)) for moment in moments)
+    largest = max(len(_json(moment)) for moment in moments)
     kept = _spread(moments, max(2, (MOST_BYTES - len(alone.encode())) // largest))
     facts.append(["Steps", f"{len(kept)} of the {len(moments)} recorded"])
     ended = scene["state"] if scene.get("state") in ("finished", "stopped", "failed") else None
@@ -224,12 +228,24 @@ def _render(sections: Sequence[Section], title: str, note: str, facts: Sequence[
     parts = {
         "TITLE": html.escape(title),
         "STYLE": stylesheet(),
-        "DATA": json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "DATA": _json(content).replace("<", "\\u003c"),
         "MODULES": "\n".join(f'<script type="module">\n{source}</script>' for source in modules),
     }
     return _PLACE.sub(
         lambda place: parts[place[1]], page_template()
     )  # in one pass: what is filled in is not read again
+
+
+def _json(content: Any) -> str:
+    """As text; numbers of numpy are numbers."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":"), default=methodcaller("item"))
+
+
+def _check_setting(name: str, value: Any) -> None:
+    try:
+        _json(value)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"settings: a page cannot hold {name}={value!r:.80}") from error
 
 
 def _among_themselves(section: Section) -> tuple[Payload, ...]:

@@ -85,7 +85,14 @@ def test_a_map_that_was_not_judged_has_no_verdict(views: dict[str, Attribution])
 
 def test_a_copy_of_the_teacher_is_told(views: dict[str, Attribution]) -> None:
     assert not scene_of(views)["untouched_student"]
-    assert scene_of(views, weights=("one", "one"))["untouched_student"]
+    same = {**views, "student_distorted": views["teacher_distorted"]}
+    assert scene_of(same, weights=("one", "one"))["untouched_student"]
+
+
+def test_a_student_of_other_weights_is_no_copy_whatever_it_is_called(views: dict[str, Attribution]) -> None:
+    scene = scene_of(views, weights=("one", "one"))
+    assert not scene["untouched_student"]
+    assert ["Student", "one, changed since"] in scene["about"]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

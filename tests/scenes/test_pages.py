@@ -4,6 +4,7 @@ import io
 import json
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,31 @@ def test_the_blocks_of_a_page(small: Comparison) -> None:
     assert blocks() == [[11, 6, 3, 9]]
     assert blocks(settings={"layer": -2}) == [[10, 11, 6, 3, 9]]
     assert blocks(layers=(4, -1)) == [[4, 11]]
+
+
+def test_a_student_of_ones_own_loop_keeps_its_curve(tmp_path: Path) -> None:
+    teacher, images = network(0), picture_set(tmp_path / "pictures", 1)
+    own = teacher.with_module(network(1).module)
+    assert own.source == teacher.source
+    trained = Pair(teacher=teacher, student=own, distortion=distortion(NOISE), card={})
+    copied = replace(trained, student=teacher)
+    told = ["Student", f"{own.source}, changed since"]
+    for shown in (trained, {"copy": copied, "own": trained}):
+        text = page(sweep(shown, images, "gaussian_noise", (0.5,)))
+        assert '"untouched_student":false' in text
+        assert json.dumps(told[1]) in text
+    assert '"untouched_student":true' in page(sweep(copied, images, "gaussian_noise", (0.5,)))
+    assert told in attention_scene(compare(teacher, images.stack([0])[0], NOISE, own))["about"]
+    embedding = embed_pair(trained, images, NOISE, cache=False)
+    assert told in embedding_scene(embedding, embedding.project())["about"]
+
+
+def test_numbers_of_numpy_are_numbers(small: Comparison) -> None:
+    assert '"head":1' in page(small, settings={"head": np.int64(1), "opacity": np.float32(0.5)})
+    with pytest.raises(ValueError, match="opacity=nan"):
+        page(small, settings={"opacity": float("nan")})
+    scene = {**attention_scene(small), "layers": [np.int64(7)]}
+    assert '"layers":[7]' in page(Section(view="attentionview", scenes=(scene,)))
 
 
 def test_what_cannot_be_a_page_is_refused(small: Comparison, tmp_path: Path) -> None:
