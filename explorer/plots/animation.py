@@ -15,7 +15,7 @@ from explorer.inspection.recovery import Moment, Recovery
 from explorer.plots.overlays import overlay
 from explorer.plots.style import number_text, scale_end
 
-_PANE, _GAP, _SIDE, _TOP, _BOTTOM = 224, 8, 96, 30, 46  # pixels
+_WIDE, _GAP, _SIDE, _TOP, _BOTTOM = 224, 8, 96, 30, 46  # pixels
 _INK, _QUIET, _ACCENT, _PAPER = "#1a1a1a", "#5f5f5f", "#0f766e", "white"
 _LAST_MS = 2000
 _TOLD = ("cls_cosine", "patch_cosine", "attention_js")
@@ -54,43 +54,44 @@ def _frames(recovery: Recovery, row: int, col: int) -> list[Image.Image]:
     )
     (reference, student), view = recovery.called, recovery.view
     columns = f"{reference} · clean", f"before · {view}", f"{student} · {view}"
+    tall = round(_WIDE * recovery.clean.shape[1] / recovery.clean.shape[2])
     frames = []
     for number, moment in enumerate(recovery.moments):
-        frame = _sheet(columns, [text for *_, text in rows])
+        frame = _sheet(columns, [text for *_, text in rows], tall)
         for place, (maps, colormap, low, high, _) in enumerate(rows):
             shown = (recovery.clean, maps[0]), (recovery.distorted, maps[1]), (recovery.distorted, maps[number + 1])
             for column, (picture, values) in enumerate(shown):
                 pixels = overlay(picture.clamp(0, 1), values, colormap, low=low, high=high)
-                frame.paste(Image.fromarray(pixels).resize((_PANE, _PANE)), _corner(place, column))
-        _caption(frame, moment, last=recovery.moments[-1].step)
+                frame.paste(Image.fromarray(pixels).resize((_WIDE, tall)), _corner(place, column, tall))
+        _caption(frame, moment, tall, last=recovery.moments[-1].step)
         frames.append(frame)
     return frames
 
 
-def _sheet(columns: Sequence[str], names: Sequence[str]) -> Image.Image:
+def _sheet(columns: Sequence[str], names: Sequence[str], tall: int) -> Image.Image:
     """What is the same in all frames."""
-    width, height = _SIDE + 3 * (_PANE + _GAP), _TOP + 2 * (_PANE + _GAP) + _BOTTOM
+    width, height = _SIDE + 3 * (_WIDE + _GAP), _TOP + 2 * (tall + _GAP) + _BOTTOM
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, heading in enumerate(columns):
-        draw.text((_corner(0, column)[0], 8), heading, _INK, _font(14))
+        draw.text((_corner(0, column, tall)[0], 8), heading, _INK, _font(14))
     for place, name in enumerate(names):
-        draw.multiline_text((10, _corner(place, 0)[1] + 4), name, _QUIET, _font(13), spacing=4)
+        draw.multiline_text((10, _corner(place, 0, tall)[1] + 4), name, _QUIET, _font(13), spacing=4)
     return sheet
 
 
-def _caption(frame: Image.Image, moment: Moment, last: int) -> None:
-    draw, top = ImageDraw.Draw(frame), _TOP + 2 * (_PANE + _GAP) + 6
+def _caption(frame: Image.Image, moment: Moment, tall: int, last: int) -> None:
+    draw, top = ImageDraw.Draw(frame), _TOP + 2 * (tall + _GAP) + 6
     numbers = moment.agreement.as_dict()
     parts = [f"{MEASURES[name].label} {number_text(numbers[name])}" for name in _TOLD]
     draw.text((_SIDE, top), "   ".join([f"step {moment.step} of {last}", *parts]), _INK, _font(14))
-    right = _SIDE + 3 * _PANE + 2 * _GAP
+    right = _SIDE + 3 * _WIDE + 2 * _GAP
     draw.rectangle((_SIDE, top + 26, right, top + 30), fill="#e3e3e3")
     draw.rectangle((_SIDE, top + 26, _SIDE + (right - _SIDE) * moment.step / max(1, last), top + 30), fill=_ACCENT)
 
 
-def _corner(place: int, column: int) -> tuple[int, int]:
-    return _SIDE + column * (_PANE + _GAP), _TOP + place * (_PANE + _GAP)
+def _corner(place: int, column: int, tall: int) -> tuple[int, int]:
+    return _SIDE + column * (_WIDE + _GAP), _TOP + place * (tall + _GAP)
 
 
 def _font(size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":

@@ -99,7 +99,7 @@ def plot_comparison(
         _mark_reference(axes[1, 0])
     few = f" (a few: up to {highest_value:.3f})" if highest_value > end else ""
     bar_below(figure, axes[-1, :-1], heat, f"attention probability, all maps{few}")
-    bar_below(figure, axes[-1, -1:], change, f"{_compared(comparison)[1]} minus {_compared(comparison)[0]}")
+    bar_below(figure, axes[-1, -1:], change, " minus ".join(reversed(compared(comparison))))
     if comparison.named:
         _numbers_table(figure, comparison)
     return figure
@@ -236,7 +236,7 @@ def changes_of(comparison: Comparison, maps: Mapping[str, np.ndarray]) -> dict[s
     return {name: maps[f"{name}_distorted"] - reference for name in whom}
 
 
-def _compared(comparison: Comparison) -> tuple[str, str]:
+def compared(comparison: Comparison) -> tuple[str, str]:
     """What is measured against, and what is measured."""
     return ("teacher", "student") if comparison.clean is None else ("reference", "distorted")
 

@@ -3,6 +3,7 @@
 Enters: a `Comparison`. Leaves: a plotly figure.
 """
 
+import re
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from explorer.analysis.maps import Head
 from explorer.errors import MissingExtraError
 from explorer.inspection.comparison import Comparison
 from explorer.models.students import TEACHER
-from explorer.plots.comparison import caption_of, changes_of, damage, pictures_of
+from explorer.plots.comparison import caption_of, changes_of, compared, damage, pictures_of
 from explorer.plots.style import COLOURS, DIVERGING, INK, highest, scale_end, to_array
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def plotly_comparison(
             else:
                 heat = _plotly_heat(graphs, maps[f"{network}_{kind}"], "attention", "coloraxis")
             figure.add_trace(heat, row, col)
+    other, whose = compared(comparison)
     share = len(kinds) / (len(kinds) + 1)  # of the width, which maps take
     high, change = scale_end(*maps.values()), highest(*map(np.abs, changes.values()))
     bar = {"orientation": "h", "yanchor": "top", "y": -0.04, "thickness": 12, "title": {"side": "bottom"}}
@@ -60,7 +62,7 @@ def plotly_comparison(
             "cmin": -change,
             "cmax": change,
             "colorscale": DIVERGING,
-            "colorbar": _bar(bar, "distorted minus reference", (1 + share) / 2 + 0.012, 0.947 - share),
+            "colorbar": _bar(bar, f"{whose} minus {other}", (1 + share) / 2 + 0.012, 0.947 - share),
         },
         **_PLOTLY_LAYOUT,
         height=340 * len(comparison.networks),
@@ -69,24 +71,26 @@ def plotly_comparison(
 
 
 def plotly_layers(comparison: Comparison) -> "plotly.graph_objects.Figure":
-    """How far the attention on the distorted picture is from the reference, block by block, teacher and students.
+    """How far the attention on the distorted picture is from the reference, block by block, teacher and students; where
+    there is no clean picture, how far the students' is from the teacher's.
 
     Raises:
         ImportError: plotly is not installed.
     """
     graphs = _plotly()
     figure, table = graphs.Figure(), comparison.by_layer()
-    for network, dash in zip(comparison.networks, _DASHES, strict=False):  # told apart without colours, too
+    against, _ = compared(comparison)
+    whom = comparison.students if comparison.clean is None else comparison.networks
+    for network, dash in zip(whom, _DASHES, strict=False):  # told apart without colours, too
         part = table[table.view == f"{network}_distorted"]
         line = {"color": COLOURS["teacher" if network == TEACHER else "student"], "dash": dash, "width": 2.5}
-        hover = f"{network}, layer %{{x}}<br>JS %{{y:.4f}}<extra></extra>"
-        figure.add_trace(
-            graphs.Scatter(x=part.layer, y=part.attention_js, name=network, line=line, hovertemplate=hover)
-        )
+        name = _unmarked(network)
+        hover = f"{name}, layer %{{x}}<br>JS %{{y:.4f}}<extra></extra>"
+        figure.add_trace(graphs.Scatter(x=part.layer, y=part.attention_js, name=name, line=line, hovertemplate=hover))
     figure.update_traces(mode="lines+markers", marker={"size": 8})
     figure.update_xaxes(title="layer", dtick=1, gridcolor="#e5e5e5")
     figure.update_yaxes(title="Jensen-Shannon divergence (nats)", rangemode="tozero", gridcolor="#e5e5e5")
-    title = f"Attention on the distorted picture, against the reference<br><sup>{damage(comparison)}</sup>"
+    title = f"Attention on the distorted picture, against the {against}<br><sup>{damage(comparison)}</sup>"
     figure.update_layout(title={"text": title}, **_PLOTLY_LAYOUT, height=420)
     return figure
 
@@ -102,6 +106,11 @@ _PLOTLY_LAYOUT: dict[str, Any] = {
 }
 
 
+def _unmarked(name: str) -> str:
+    """Text that plotly draws as it stands: neither markup nor a formula."""
+    return re.sub("[&<>$]", lambda letter: f"&#{ord(letter[0])};", name)
+
+
 def _plotly() -> ModuleType:
     try:
         import plotly.graph_objects
@@ -114,7 +123,7 @@ def _plotly_panes(shown: dict[str, list[str]]) -> "plotly.graph_objects.Figure":
     """A row for each network, and a pane for each of what is shown of it."""
     from plotly.subplots import make_subplots
 
-    titles = [f"{name} · {kind}" for name, kinds in shown.items() for kind in kinds]
+    titles = [f"{_unmarked(name)} · {kind}" for name, kinds in shown.items() for kind in kinds]
     titles[0] += " (reference)"
     rows, cols = len(shown), max(map(len, shown.values()))
     places: list[list[dict[str, Any] | None]] = [

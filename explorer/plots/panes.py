@@ -90,15 +90,19 @@ def plot_panes(
         low, high: ends of the scale; high=None is the largest value of all maps.
 
     Raises:
-        ValueError: no pane, unknown colour map, opacity out of range.
+        ValueError: no pane, no column, a scale that ends below `low`, unknown colour map, opacity out of range.
     """
     if not panes:
         raise InputError("expected panes: title -> (picture, map or None); got none")
     columns = len(panes) if columns is None else columns
+    if columns < 1:
+        raise InputError(f"columns is a whole number above 0; got {columns}")
     rows = -(-len(panes) // columns)
     maps = [values for _, values in panes.values() if values is not None]
     known = [values[values.isfinite()] for values in maps]  # elsewhere the picture shows through
     top = max((float(values.max()) for values in known if len(values)), default=1.0) if high is None else high
+    if top < low:
+        raise InputError(f"the scale begins at low={low:g} and would end at {top:g}: give a low below it")
     figure = empty_figure((2.35 * columns + (0.8 if maps else 0), 2.7 * rows))
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False)

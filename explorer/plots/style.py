@@ -28,6 +28,7 @@ BETTER, WORSE = "#009E73", "#CC79A7"
 DIVERGING = "RdBu_r"  # safe for colour-blind readers (ColorBrewer), and its white reads as "no change"
 INK, QUIET, PAPER = "#1a1a1a", "#6b6b6b", "#f4f4f2"
 
+LEAST = 1e-9  # where a scale ends at least
 CELL = 2.5  # width of a pane in inches
 GAP = 0.1
 _DPI = 130
@@ -60,13 +61,15 @@ def to_array(values: Tensor) -> np.ndarray:
 def highest(*arrays: np.ndarray, percentile: float = 1.0) -> float:
     """The largest finite value, or a quantile of the values; above 0, so that a scale always has a width."""
     finite = np.concatenate([array[np.isfinite(array)] for array in arrays])
-    return max(float(np.quantile(finite, percentile)), 1e-9) if finite.size else 1.0
+    return max(float(np.quantile(finite, percentile)), LEAST) if finite.size else 1.0
 
 
 def scale_end(*maps: np.ndarray) -> float:
     """Where one scale for maps of attention ends: at the highest value, but no farther than three times the 95th
-    percentile. Else a few patches that draw nearly all attention, as CLIP's do, would leave everything else dark."""
-    return min(highest(*maps), 3 * highest(*maps, percentile=0.95))
+    percentile. Else a few patches that draw nearly all attention, as CLIP's do, would leave everything else dark. Where
+    that is 0, these few are all there is."""
+    top, most = highest(*maps), highest(*maps, percentile=0.95)
+    return min(top, 3 * most) if most > LEAST else top
 
 
 def lowest(*arrays: np.ndarray) -> float:

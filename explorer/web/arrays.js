@@ -79,7 +79,8 @@ export function scaleEnd(maps) {
   const at = 0.95 * (sorted.length - 1);
   const below = Math.floor(at);
   const percentile = sorted[below] + (at - below) * (sorted[Math.ceil(at)] - sorted[below]);
-  return Math.min(sorted[sorted.length - 1], 3 * percentile);
+  const top = sorted[sorted.length - 1];
+  return Math.min(top, 3 * percentile) || top; // where the percentile is 0, those few patches are all there is
 }
 
 /** @type {(values: ArrayLike<number>) => number} */

@@ -20,7 +20,7 @@ from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import Parameter
 from explorer.errors import InputError
 
-NONE = "none"
+NONE, WRITTEN = "none", "written"
 LARGEST_SEED = 2**31 - 1
 _GIVEN, _UPLOADED = "the one that was given", "the uploaded one"
 WIDE: dict[str, Any] = {"width": "auto"}
@@ -46,8 +46,7 @@ class DistortionControls(ipywidgets.VBox):
         self.refused: Callable[[ValueError], None] = lambda error: None  # noqa: ARG005
         self._spec = parse_distortion(spec).spec
         self._quiet = False
-        names = [(entry.label, name) for name, entry in DISTORTIONS.items()]
-        self._operator = ipywidgets.Dropdown(options=[*names, ("None", NONE)], value=NONE, layout=WIDE)
+        self._operator = ipywidgets.Dropdown(options=_offered(NONE), value=NONE, layout=WIDE)
         self._sliders = ipywidgets.VBox(layout=WIDE)
         self._severity = ipywidgets.ToggleButtons(
             options=[1, 2, 3, 4, 5], value=None, style={"button_width": "36px"}, tooltips=["ImageNet-C severity"] * 5
@@ -113,7 +112,7 @@ class DistortionControls(ipywidgets.VBox):
             self._set(self._severity, change["new"])
 
     def _from_sliders(self) -> None:
-        if self._quiet or self._operator.value == NONE:
+        if self._quiet or self._operator.value in (NONE, WRITTEN):
             return
         values = {slider.parameter: slider.value for slider in self._sliders.children}
         self._spec = parse_distortion(self._operator.value, clip=self._clip.value or None, **values).spec
@@ -135,11 +134,11 @@ class DistortionControls(ipywidgets.VBox):
         single = len(damage.branches) == 1 and len(steps) == 1
         fixed = dict(steps[0].values) if single else {}
         if single and all(not isinstance(value, tuple) for value in fixed.values()) and "severity" not in fixed:
-            self._set(self._operator, steps[0].name)
+            self._choose(steps[0].name)
             self._set(self._clip, steps[0].clip)
             self._sliders.children = [self._slider(each, fixed) for each in DISTORTIONS[steps[0].name].parameters]
         else:
-            self._set(self._operator, NONE if not steps else self._operator.value)
+            self._choose(WRITTEN if steps else NONE)
             self._sliders.children = []
         entry = DISTORTIONS.get(self._operator.value) if self._sliders.children else None
         self._severity_row.layout.display = None if entry is not None and entry.severities is not None else "none"
@@ -162,8 +161,22 @@ class DistortionControls(ipywidgets.VBox):
             layout=WIDE,
         )
         slider.parameter = parameter.name
-        slider.observe(lambda _: self._from_sliders(), "value")
+        slider.observe(lambda _: self._slide(slider, parameter), "value")
         return slider
+
+    def _slide(self, slider: ipywidgets.Widget, parameter: Parameter) -> None:
+        """What is typed beside a slider becomes what the parameter allows."""
+        if not self._quiet:
+            self._set(slider, parameter.nearest(float(slider.value)))
+            self._from_sliders()
+
+    def _choose(self, name: str) -> None:
+        before, self._quiet = self._quiet, True
+        try:
+            self._operator.options = _offered(name)
+            self._operator.value = name
+        finally:
+            self._quiet = before
 
     def _set(self, control: ipywidgets.Widget, value: object) -> None:
         """Without being taken for somebody's wish."""
@@ -172,6 +185,12 @@ class DistortionControls(ipywidgets.VBox):
             control.value = value
         finally:
             self._quiet = before
+
+
+def _offered(name: str) -> list[tuple[str, str]]:
+    """What can be chosen; what no other entry means has its own while it is there."""
+    written = [("As written below", WRITTEN)] if name == WRITTEN else []
+    return [*((entry.label, name) for name, entry in DISTORTIONS.items()), ("None", NONE), *written]
 
 
 class PictureControls(ipywidgets.VBox):

@@ -182,8 +182,9 @@ class DistillationMonitor(Explorer):
         self._start.description = "Resume" if not going_on and training.resumable else "Start"
 
     def _push_moments(self) -> None:
-        """Each moment is sent once, in a slot of its own."""
-        moments = [] if self.recovery is None else self.recovery.moments[:SLOTS]
+        """Each moment is sent once, in a slot of its own; where there are too few slots, the last is for the newest."""
+        moments = [] if self.recovery is None else self.recovery.moments
+        moments = [*moments[: SLOTS - 1], *moments[SLOTS - 1 :][-1:]]
         for place in range(SLOTS):
             moment = moments[place] if place < len(moments) else None
             if moment is not self._shown[place]:

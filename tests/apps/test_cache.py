@@ -1,6 +1,9 @@
 """What the app keeps: bounded, and made once."""
 
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -30,6 +33,40 @@ def test_a_value_that_could_not_be_made_is_not_kept():
     with pytest.raises(ZeroDivisionError):
         cache.get("key", lambda: 1 // 0)
     assert cache.get("key", lambda: 7) == 7
+
+
+def test_after_a_failure_one_makes_it_and_the_others_wait():
+    cache: BoundedCache[int] = BoundedCache(3, lambda _: 1)
+    first, ended, made = threading.Event(), threading.Event(), []
+
+    def fail() -> int:
+        first.wait(5)
+        raise ValueError
+
+    def make() -> int:
+        made.append(1)
+        ended.wait(0.3)
+        return 7
+
+    def ask(make: Callable[[], int]) -> None:
+        with suppress(ValueError):
+            cache.get("key", make)
+
+    def begin(make: Callable[[], int], wanting: int) -> threading.Thread:
+        thread = threading.Thread(target=ask, args=(make,))
+        thread.start()
+        while cache._making["key"][1] < wanting:
+            time.sleep(0.001)
+        return thread
+
+    threads = [begin(fail, 1), begin(make, 2)]
+    first.set()
+    while not made:
+        time.sleep(0.001)
+    ask(make)
+    for thread in threads:
+        thread.join()
+    assert (made, cache._making) == ([1], {})
 
 
 def test_many_threads_make_each_value_once_and_get_their_own():

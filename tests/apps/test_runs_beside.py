@@ -55,7 +55,9 @@ def test_one_thing_is_changed_and_the_other_run_stands_beside(manager: Runs) -> 
     labels = dict(beside.listed([third.name, second.name, first.name], third))
     assert list(labels.values()) == [second.name, first.name], "the latest first, without the one that is shown"
     assert [label.split(" · ")[0].split(": ")[1] for label in labels] == ["seed 0", "patch 1, seed 0"]
+    first.beside = ("a", "b", "c")
     longer = repeated(manager, first, TWICE)
+    assert longer.beside == (first.name, "a", "b"), "no more than there is room for"
     assert beside.differences([first, longer]) == [("steps", ["2", "4"])], "not what follows from it"
     with pytest.raises(InputError, match="no weight of 'patch' already"):
         manager.repeat(second.name, beside.CHANGES[NO_PATCH])

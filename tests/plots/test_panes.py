@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from explorer import benchmark, evaluate, sweep
 from explorer.data.image import to_uint8
 from explorer.data.sets import ImageSet
+from explorer.errors import InputError
 from explorer.evaluation.embedding import VIEWS, embed_pair
 from explorer.evaluation.projection import project
 from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views, attribution
@@ -149,6 +150,10 @@ def test_panes_share_one_scale() -> None:
     assert figure.axes[-1].get_ylim() == (0.0, 1.0)
     with pytest.raises(ValueError, match="got none"):
         plot_panes({})
+    with pytest.raises(InputError, match="columns"):
+        plot_panes({"weak": (picture, weak)}, columns=0)
+    with pytest.raises(InputError, match="low"):
+        plot_panes({"below": (picture, -weak)})
 
 
 def test_curves_are_told_apart_without_colours() -> None:

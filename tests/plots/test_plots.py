@@ -285,7 +285,7 @@ def test_plotly_shows_each_student(several: Comparison) -> None:
     shown = [np.asarray(trace.z) for trace in figure.data]
     assert len(shown) == 9
     assert np.allclose(shown[7], several.maps()["my_$mix$_distorted"].numpy())
-    assert [trace.name for trace in interactive.plotly_layers(several).data] == ["teacher", "noise", "my_$mix$"]
+    assert [trace.name for trace in interactive.plotly_layers(several).data] == ["teacher", "noise", "my_&#36;mix&#36;"]
 
 
 def test_several_students_without_a_clean_picture_lie_beside_each_other() -> None:
@@ -423,6 +423,11 @@ def test_plotly_comparison_without_a_clean_picture() -> None:
     assert np.allclose(figure.data[2].z, (maps["student_distorted"] - maps["teacher_distorted"]).numpy())
     titles = [each.text for each in figure.layout.annotations]
     assert titles == ["teacher · distorted (reference)", "student · distorted", "student · difference"]
+    assert figure.layout.coloraxis2.colorbar.title.text == "student minus teacher"
+    layers = plots.plotly_layers(alone)
+    assert [line.name for line in layers.data] == ["student"]
+    assert len(layers.data[0].y) == len(alone.reference.trace.layers)
+    assert "against the teacher" in layers.layout.title.text
 
 
 def test_plotly_layers_draws_the_table(comparison: Comparison) -> None:

@@ -155,6 +155,10 @@ def test_one_scale_ends_where_the_librarys_does(call: Call, generator: np.random
     found = call("modules.arrays.scaleEnd(maps)", maps=maps.tolist())
     assert found == pytest.approx(scale_end(*maps), rel=1e-6)
     assert (found < maps.max()) == (sharpness > 1)
+    maps[:] = 0
+    maps[0, 3] = 0.9
+    assert call("modules.arrays.scaleEnd(maps)", maps=maps.tolist()) == pytest.approx(0.9)
+    assert scale_end(*maps) == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "uint16", "float32"])

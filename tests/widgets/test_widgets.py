@@ -97,10 +97,14 @@ def test_controls_follow_each_other(attention: AttentionExplorer) -> None:
     attention._damage._text.value = "gaussian_blur(kernel=5, sigma=2.0)"
     kernel, sigma = attention._damage._sliders.children
     assert (attention._damage._operator.value, kernel.value, sigma.value) == ("gaussian_blur", 5, 2.0)
+    kernel.value = 8  # typed into the number beside the slider
+    assert (kernel.value, attention.distortion) == (9, "gaussian_blur(kernel=9, sigma=2.0)")
     attention._damage._text.value = "gaussian_blur + pixel_mask"
     assert attention._damage._sliders.children == ()  # what sliders cannot show, the text tells
     assert attention.comparison.distortion == ex.distortion("gaussian_blur + pixel_mask")
+    assert attention._damage._operator.label == "As written below"
     attention._damage._operator.value = "none"
+    assert "As written below" not in dict(attention._damage._operator.options)
     assert torch.equal(attention.comparison.distorted, attention.comparison.clean)
 
 
@@ -349,6 +353,16 @@ def test_stop_and_resume(monitor: DistillationMonitor) -> None:
     monitor.stop()
     monitor.wait()
     assert [record.step for record in monitor.records] == list(range(1, monitor.pair.card["step"] + 1))
+
+
+def test_the_newest_moment_is_shown_where_slots_are_few(monitor: DistillationMonitor) -> None:
+    recovery = monitor.recovery
+    assert recovery is not None
+    for step in range(1, monitor.view.slots + 2):
+        recovery.moments.append(replace(recovery.moments[0], step=step))
+    monitor._push()
+    shown = [getattr(monitor.view, f"moment_{place}")["step"] for place in range(monitor.view.slots)]
+    assert shown == [*range(monitor.view.slots - 1), monitor.view.slots + 1]
 
 
 def test_closing_ends_the_thread_and_keeps_the_student(monitor: DistillationMonitor, both: ex.Pair) -> None:

@@ -49,6 +49,7 @@ from explorer_app.service.pictures import (
 SIZES = (112, 224)
 STEPS, BATCH = 60, 8
 """Of a run, unless somebody chooses."""
+MOST_BESIDE = 3
 _REMEMBERED = 12  # ended runs, with what was recorded of them
 _PROBE = 8
 _TIMED_STEP = 3  # the first ones also get things ready
@@ -288,7 +289,7 @@ class Runs:
             raise InputError("it is not known here what this run learned from: set the form, and press Start")
         config, pictures = change(earlier.config), _source(earlier.folder, order)
         run = self.start(earlier.backbone, config, pictures, earlier.watched or watched, order.get("called"))
-        run.beside = (name, *earlier.beside)
+        run.beside = (name, *earlier.beside)[:MOST_BESIDE]
         return run
 
     def resume(self, name: str, watched: Watched | None = None) -> Run:
