@@ -101,9 +101,11 @@ export function createAttentionView(root, options = {}) {
   // ------------------------------------------------------------ reading the payload
   function adopt(next) {
     data = next;
+    pointing.here = null;
     settle();
     dress();
     refresh();
+    paintHover();
   }
 
   /** @param {AttentionPayload} payload @param {any} next */

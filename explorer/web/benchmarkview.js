@@ -77,7 +77,6 @@ export function createBenchmarkView(root, options = {}) {
     cursor = { sheet: 0, row: 0, column: 0 };
     sheets = SHEETS.map((_, place) => createSheet(place));
     stage.replaceChildren(...sheets.map(({ node }) => node));
-    measure.fill(data.measures.map(({ id, title, missing }) => [id, title, missing]));
     student.fill(data.students.map(({ name }) => [name, name]));
     student.node.hidden = data.students.length < 2;
     actions.refresh();
@@ -100,6 +99,7 @@ export function createBenchmarkView(root, options = {}) {
   function refresh() {
     if (!data) return;
     const [now, who] = [measureNow(), studentNow()];
+    measure.fill(data.measures.map(({ id, title, missing }) => [id, title, missing])); // more of them as cells come
     measure.set(now.id);
     student.set(who.name);
     help.replaceChildren(createHelp(shell, now.better > 0 ? "higher is better" : "lower is better", now.help));

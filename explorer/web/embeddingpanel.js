@@ -159,8 +159,9 @@ export function createPanel(shell, open, canOpen) {
 
   const go = (index) => {
     open(index);
-    node.querySelector(".vx-panelname")?.focus({ preventScroll: true }); // the button that was pressed is gone
+    focusName();
   };
+  const focusName = () => node.querySelector(".vx-panelname")?.focus({ preventScroll: true });
   const set = (data, index, isChosen, now) => {
     const key = JSON.stringify([index, isChosen, now.byLabel, now.ink.dark]);
     if (key === shown && node.vxData === data) return;
@@ -170,7 +171,9 @@ export function createPanel(shell, open, canOpen) {
       node.replaceChildren(make("p", { class: "vx-hint", text: "Point at a mark to see its picture and the clean pictures next to it." }));
       return;
     }
+    const held = node.matches(":focus-within");
     node.replaceChildren(panelHead(data, index, isChosen || !canOpen, now, open), panelTable(shell, data, index, go), panelKey(data));
+    if (held) focusName(); // what was pressed is gone
   };
   return { node, set };
 }

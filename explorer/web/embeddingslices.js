@@ -17,9 +17,12 @@ export function createSlices(shell, choose, cutBy) {
 
   const build = (data, kind) => {
     shown = { data, kind };
+    const held = table.querySelector("button:focus")?.getAttribute("data-slice");
     const measured = measuredOf(data);
     const heads = [columnName("pictures"), ...measured.map(({ title, help }) => columnName(createHelp(shell, title, help)))];
     table.replaceChildren(createTable("", null, heads, data.slices.filter((slice) => slice.kind === kind).map((slice) => rowOf(data, slice, measured, choose))));
+    const buttons = [...table.querySelectorAll("button")];
+    if (held) (buttons.find((button) => button.dataset.slice === held && !button.disabled) ?? table).focus({ preventScroll: true });
     key.textContent = `${keyOf(data)} Press a slice to select its pictures on the map. ${kind === "cluster" ? CLUSTERED : ""}`.trim();
   };
   const set = (data, kind, chosen) => {

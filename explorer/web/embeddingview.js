@@ -15,7 +15,7 @@ import { counted, formatFixed, withCommas } from "./format.js";
 import { createLife } from "./life.js";
 import { createActions, titleOf } from "./page.js";
 import { tellNearest } from "./sayings.js";
-import { readChoice, readFlag, readNames } from "./settings.js";
+import { readChoice, readFlag, readNames, writeNames } from "./settings.js";
 
 const COLOURINGS = ["label", "view", "cluster"];
 const CUTS = ["outcome", "label", "cluster"];
@@ -78,7 +78,7 @@ export function createEmbeddingView(root, options = {}) {
   const sketch = make("p", { class: "vx-sketch", text: SKETCH });
   const notes = make("p", { class: "vx-hint vx-embednotes" });
   const chosenText = make("span", { role: "status" });
-  const unselect = make("button", { class: "vx-button vx-unpin", type: "button", text: "Clear", onclick: () => select(null) });
+  const unselect = make("button", { class: "vx-button vx-unpin", type: "button", text: "Clear", onclick: clearSelection });
   const selection = make("div", { class: "vx-selection" }, chosenText, unselect);
   const measures = make("div", { class: "vx-embedmeasures" });
   const panel = createPanel(shell, (index) => open(index), !options.saved);
@@ -480,7 +480,13 @@ export function createEmbeddingView(root, options = {}) {
     state.selected = indices;
     state.slice = slice;
     refresh();
+    life.tell();
     tell();
+  }
+
+  function clearSelection() {
+    select(null);
+    stage.focus({ preventScroll: true }); // the button is gone
   }
 
   function tell() {
@@ -673,15 +679,15 @@ export function createEmbeddingView(root, options = {}) {
   }
 
   function makePage() {
-    return { title: titleOf(heading(), data.link) };
+    return { title: titleOf(heading(), data.link), payload: { ...data.payload, pending: null } };
   }
 
   function makeLink() {
     return {
       colour: state.colour,
       arrows: state.arrows,
-      hidden_views: state.hiddenViews && [...state.hiddenViews].join(","),
-      hidden_labels: [...state.hiddenLabels].join(",") || null,
+      hidden_views: state.hiddenViews && writeNames(state.hiddenViews),
+      hidden_labels: writeNames(state.hiddenLabels) || null,
       picked: pointed === null ? null : data.names[pointed],
       selected: state.slice ? null : state.selected && state.selected.join(","),
       density: dense()?.id ?? null,

@@ -30,6 +30,7 @@ export function createLabView(root, options = {}) {
   let wish = null; // of a link, until the first payload is there
   let data = null;
   let waiting = 0;
+  let sent = false; // and not answered yet
 
   // ------------------------------------------------------------ elements
   const life = createLife(root, options, {
@@ -79,6 +80,7 @@ export function createLabView(root, options = {}) {
     const firstOfAll = data === null;
     data = next;
     clearTimeout(waiting);
+    sent = false;
     asked = { ...data.asked };
     pointing.here = null;
     if (!data.layers.includes(state.block)) state.block = data.layers.at(-1);
@@ -137,9 +139,15 @@ export function createLabView(root, options = {}) {
     asked = { ...asked, ...partial };
     refresh();
     clearTimeout(waiting);
+    if (!sent && signatureOf(asked) === signatureOf(data.asked)) return stage.removeAttribute("aria-busy"); // nobody would answer
     stage.setAttribute("aria-busy", "true");
-    waiting = setTimeout(() => options.onEvent?.("choose", Object.fromEntries(ASKED.map((name) => [name, asked[name]]))), patience);
+    waiting = setTimeout(() => {
+      sent = true;
+      options.onEvent?.("choose", Object.fromEntries(ASKED.map((name) => [name, asked[name]])));
+    }, patience);
   }
+
+  const signatureOf = ({ picked = [], ...rest }) => JSON.stringify([ASKED.map((name) => rest[name]), picked.map(String).sort()]);
 
   /** Sets or lets go a patch; what a rule had chosen is gone on from. */
   function pick(row, col) {

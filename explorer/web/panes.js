@@ -231,6 +231,11 @@ export function trackPatches(stage, { grid, moved, press, escape }) {
     Object.assign(cursor, { pane: box.dataset.pane, row, col });
     move({ ...cursor, x: area.left + ((col + 0.5) / cols) * area.width, y: area.top + ((row + 0.5) / rows) * area.height, key: true });
   };
+  /** Where the cursor is, on a grid that may be smaller than when it came there. */
+  const pressHere = (pane) => {
+    const { rows, cols } = grid();
+    press?.(pane, clamp(cursor.row, 0, rows - 1), clamp(cursor.col, 0, cols - 1));
+  };
   const keys = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   const onKey = (event) => {
     const box = boxOf(event);
@@ -238,7 +243,7 @@ export function trackPatches(stage, { grid, moved, press, escape }) {
     const [down, right] = keys[event.key] ?? [];
     if (pointing.here) pointing.here.key = false; // what this key does is told, not where the last one led
     if (keys[event.key]) moveBy(box, down, right);
-    else if ((event.key === "Enter" || event.key === " ") && press) press(box.dataset.pane, cursor.row, cursor.col);
+    else if ((event.key === "Enter" || event.key === " ") && press) pressHere(box.dataset.pane);
     else if (event.key === "Escape") (escape ?? leave)();
     else return;
     event.preventDefault();

@@ -298,7 +298,7 @@ export function createPatchView(root, options = {}) {
     };
     const caption = [
       make("span", { text: `Pinned: row ${state.pin.row}, col ${state.pin.col} of ${data.byId[state.pin.pane].title}` }),
-      make("button", { class: "vx-button vx-unpin", type: "button", text: "Unpin", onclick: unpin }),
+      make("button", { class: "vx-button vx-unpin", type: "button", text: "Unpin", onclick: unpinByButton }),
     ];
     const heads = ["best match", "cosine", "distance (patches)", "rank of the same place"].map((name) => columnName(name));
     return createTable("vx-matches", caption, heads, matches.map(rowOf));
@@ -365,6 +365,12 @@ export function createPatchView(root, options = {}) {
     change({ pin: null });
     shell.announce("Unpinned");
     options.onEvent?.("unpin", {});
+  }
+
+  function unpinByButton() {
+    const { box } = panes.get(state.pin.pane);
+    unpin();
+    box.focus({ preventScroll: true }); // the button is gone
   }
 
   const pointing = trackPatches(stage, {

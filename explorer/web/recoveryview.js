@@ -474,7 +474,7 @@ export function createRecoveryView(root, options = {}) {
     const ended = ["finished", "stopped", "failed"].includes(data.state);
     const near = (run) => run.moments && new Set(moments.map(({ step }) => run.moments.findLast((moment) => moment.step <= step) ?? run.moments[0]));
     const beside = data.payload.beside?.map((run) => ({ ...run, moments: near(run) && [...near(run)] }));
-    const payload = { ...data.payload, moments, ...(beside && { beside }), state: ended ? data.state : null };
+    const payload = { ...data.payload, moments, ...(beside && { beside }), state: ended ? data.state : null, message: ended ? data.payload.message : null };
     const facts = moments.length < all.length ? [["Steps", `${moments.length} of the ${all.length} recorded`]] : [];
     return { title: `A ${data.called[1]} learns to see`, payload, state: { ...snapshot(), index: null, playing: false }, facts };
   }

@@ -18,8 +18,13 @@ export function readChoice(value, choices, fallback) {
   return choices.find((choice) => String(choice) === String(value)) ?? fallback;
 }
 
+/** Names with commas between them, as `readNames` reads them. @type {(names: Iterable<string>) => string} */
+export const writeNames = (names) => [...names].map((name) => name.replace(/[%,]/g, encodeURIComponent)).join(",");
+
+const readName = (written) => written.replace(/%(25|2C)/g, decodeURIComponent);
+
 export function readNames(value, fallback) {
   if (value === undefined || value === null) return fallback;
-  const names = typeof value === "string" ? value.split(",").filter(Boolean) : [...value];
+  const names = typeof value === "string" ? value.split(",").filter(Boolean).map(readName) : [...value];
   return new Set(names.map(String));
 }

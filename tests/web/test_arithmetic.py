@@ -478,6 +478,8 @@ def test_numbers_are_written_for_people(call: Call, text: str, expected: str) ->
         ("readFlag(0, true)", False),
         ("readChoice(2, ['1', '2'], '1')", "2"),
         ("readChoice('nonsense', ['1', '2'], '1')", "1"),
+        ("writeNames(['owl', 'day, 9 %', ''])", "owl,day%2C 9 %25,"),
+        ("readNames('owl,day%2C 9 %25,50 %', null).has('day, 9 %')", True),
     ],
 )
 def test_settings_take_sense_and_leave_nonsense(call: Call, text: str, expected: object) -> None:

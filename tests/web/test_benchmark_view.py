@@ -209,6 +209,10 @@ def test_what_is_not_measured_yet_is_not_drawn(open_view: Opener, payload: dict)
     nothing = fixtures.measured_until(payload, 0)
     page.evaluate(UPDATE, nothing)
     assert texts(page, "teacher") == [[""] * 5] * 3
+    for each in nothing["measures"]:
+        assert page.locator(f'select[name=measure] option[value="{each["id"]}"]').is_disabled()
+    page.evaluate(UPDATE, payload)
+    assert page.locator("select[name=measure] option:disabled").count() == 0
 
 
 def test_an_untouched_copy_has_one_sheet(open_view: Opener, payload: dict) -> None:

@@ -215,8 +215,16 @@ def test_the_keyboard_does_all_of_it(open_view, patches):
         page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
     assert page.evaluate("view.state().pin.col") == 0
+    page.get_by_role("button", name="Unpin").press("Enter")
+    assert page.evaluate("[view.state().pin, document.activeElement.dataset.pane]") == [None, "teacher_clean"]
+    page.keyboard.press("Enter")
     page.keyboard.press("Escape")
     assert page.evaluate("view.state().pin") is None
+    for key in ("ArrowDown", "ArrowRight") * 16:
+        page.keyboard.press(key)
+    page.evaluate("(payload) => view.update(payload)", fixtures.patch_payload(8, 8))
+    page.keyboard.press("Enter")
+    assert page.evaluate("view.state().pin") == {"pane": "teacher_clean", "row": 7, "col": 7}, "a smaller grid"
 
 
 def test_a_finger_points_and_taps(open_view, patches):
@@ -355,6 +363,9 @@ def test_hover_shows_every_map_at_one_patch(open_view, attention):
     expected = [mean_of_heads(attention, pane["id"], 11)[4 * 16 + 7] for pane in attention["panes"]]
     assert shown == pytest.approx(expected, rel=0.01)
     assert page.locator(".vx-mark-cursor:visible").count() == 8
+    page.evaluate("(payload) => view.update(payload)", fixtures.attention_payload(seed=1))
+    next_frame(page)
+    assert page.locator(".vx-tip").is_hidden(), "its numbers were of another picture"
     page.mouse.move(2, 2)
     next_frame(page)
     assert page.locator(".vx-tip").is_hidden()

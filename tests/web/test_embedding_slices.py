@@ -250,6 +250,8 @@ def test_a_slice_selects_its_pictures(open_view, payload):
     assert (state(page, "selected"), state(page, "slice")) == (expected, "label:tool")
     names = [payload["pictures"]["names"][index] for index in expected]
     assert events(page, "select") == [{"indices": expected, "names": names, "slice": "tool"}]
+    assert events(page, "state")[-1]["slice"] == "label:tool"
+    page.evaluate(UPDATE, copy.deepcopy(payload))
     assert page.evaluate(TRACE, "student_distorted")["selectedpoints"] == expected
     assert page.locator(".vx-selection span").inner_text() == f"{len(expected)} pictures selected · tool"
     expect(button).to_have_attribute("aria-pressed", "true")
@@ -257,6 +259,9 @@ def test_a_slice_selects_its_pictures(open_view, payload):
     page.keyboard.press("Enter")
     assert (state(page, "selected"), state(page, "slice")) == (None, None)
     assert page.locator(".vx-selection").inner_text() == "No pictures are selected."
+    button.press("Enter")
+    page.get_by_role("button", name="Clear", exact=True).press("Enter")
+    assert page.evaluate("document.activeElement.className") == "vx-embedstage"
     button.click()
     page.keyboard.press("Escape")
     assert (state(page, "selected"), state(page, "slice")) == (None, None)

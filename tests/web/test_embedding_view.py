@@ -401,9 +401,10 @@ def test_the_panel_shows_which_neighbours_come_and_go(open_view, payload):
     target = page.locator('tr[data-view="student_distorted"] + tr').locator(f'[data-picture="{first}"]')
     cosine = measured(payload, "student_distorted", "cosines")[index][0]
     assert f"cosine {cosine:.3f}" in (target.get_attribute("aria-label") or "")
-    target.click()
+    target.press("Enter")
     assert events(page, "open") == [{"index": int(first), "name": payload["pictures"]["names"][first]}]
     next_frame(page)
+    assert page.evaluate("document.activeElement.className") == "vx-panelname", "what was pressed is gone"
     assert page.locator(".vx-panelname").inner_text() == payload["pictures"]["names"][first]
     page.evaluate(UPDATE, {**payload, "chosen": int(first)})
     assert state(page, "pointed") is None

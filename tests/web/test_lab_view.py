@@ -112,6 +112,14 @@ def test_patches_are_picked_by_pointer_and_keys(open_view: Opener, payload: dict
     (asked,) = events(page, "choose")  # once, when the last has been picked
     assert asked["rule"] == "picked"
     assert sorted(asked["picked"]) == [[0, 1], [1, 0], [1, 1]]
+    now = {**asked, "picked": asked["picked"][::-1]}
+    page.evaluate("(payload) => view.update(payload)", {**payload, "asked": now, "patches": now["picked"]})
+    for _ in range(2):  # there and back
+        page.mouse.click(*centre(page, "teacher_distorted", 0, 0, ROWS, COLS))
+    page.evaluate("view.set(view.link())")
+    page.wait_for_timeout(500)
+    assert page.locator(".vx-labstage").get_attribute("aria-busy") is None, "nobody answers what is there already"
+    assert len(events(page, "choose")) == 1
 
 
 def test_the_table_of_parts(open_view: Opener, payload: dict) -> None:
