@@ -25,9 +25,8 @@ from explorer.evaluation.clusters import Clusters, cluster_pictures
 from explorer.evaluation.features import Kind, Told, embed, share_of
 from explorer.evaluation.probes import nearest, own_and_other
 from explorer.evaluation.projection import Projection, project
-from explorer.evaluation.told import sources_of
 from explorer.models.backbones import Layers
-from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, backbones_of, named_pairs, networks_of
+from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, backbones_of, named_pairs, networks_of, sources_of
 
 if TYPE_CHECKING:
     import pandas

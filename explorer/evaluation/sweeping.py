@@ -27,10 +27,9 @@ from explorer.distortions.pipeline import Step
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, embed
 from explorer.evaluation.probes import Probe, own_and_other
-from explorer.evaluation.told import sources_of
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
-from explorer.models.students import TEACHER, named_pairs
+from explorer.models.students import TEACHER, named_pairs, sources_of
 from explorer.models.trace import Trace
 from explorer.system.memory import Parts, pictures_at_once
 from explorer.system.precision import outside_autocast

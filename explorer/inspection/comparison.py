@@ -30,9 +30,8 @@ from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError
 from explorer.evaluation.patch_probes import PatchProbe
-from explorer.evaluation.told import sources_of
 from explorer.models.backbones import Backbone, expect_backbone
-from explorer.models.students import KINDS, STUDENT, TEACHER, check_names, networks_of
+from explorer.models.students import KINDS, STUDENT, TEACHER, check_names, networks_of, sources_of
 from explorer.models.trace import Trace
 from explorer.system.precision import outside_autocast
 

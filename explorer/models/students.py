@@ -10,6 +10,7 @@ from typing import TypeAlias
 from explorer.errors import InputError
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
+from explorer.models.weights import state_digest
 
 TEACHER, STUDENT = "teacher", "student"
 """What the teacher is called, and a student without a name of its own."""
@@ -62,6 +63,19 @@ def backbones_of(pair: Pairs) -> dict[str, Backbone]:
     """
     pairs = named_pairs(pair)
     return {TEACHER: next(iter(pairs.values())).teacher, **{name: one.student for name, one in pairs.items()}}
+
+
+def sources_of(networks: Mapping[str, Backbone]) -> dict[str, str]:
+    """The line of each network; one of other weights than the teacher's never has the teacher's line."""
+    teacher = networks[TEACHER]
+    return {name: _source(backbone, teacher) for name, backbone in networks.items()}
+
+
+def _source(backbone: Backbone, teacher: Backbone) -> str:
+    if backbone.source != teacher.source or backbone.module is teacher.module:
+        return backbone.source
+    digests = {state_digest(each.module.state_dict()) for each in (backbone, teacher)}
+    return backbone.source if len(digests) == 1 else f"{backbone.source}, changed since"
 
 
 def check_names(students: Collection[object]) -> None:
