@@ -76,8 +76,11 @@ def test_numpys_whole_numbers_are_whole_numbers() -> None:
         (lambda: TEACHER.trace(PHOTO[None], layers=True), r"has the blocks 0 to 11 .*; got \[True\]"),
         (lambda: ex.attention_map(TRACE, head=True), "head True does not exist"),
         (lambda: ex.attention_map(TRACE, head=2.0), r"head 2\.0 does not exist"),
-        (lambda: ex.attention_map(TRACE, query=(0.5, 0)), r"patch \(row=0\.5, col=0\) is none of the grid"),
-        (lambda: ex.patch_matches(TRACE, TRACE, points=[(0.5, 0)]), r"patch \(row=0\.5, col=0\) is none of the grid"),
+        (lambda: ex.attention_map(TRACE, query=(0.5, 0)), r"patch \(row=0\.5, col=0\) lies outside of the grid"),
+        (
+            lambda: ex.patch_matches(TRACE, TRACE, points=[(0.5, 0)]),
+            r"patch \(row=0\.5, col=0\) lies outside of the grid",
+        ),
         (lambda: ex.load_backbone("s14", image_size=True), "image_size is a whole number of pixels.*; got True"),
         (lambda: ex.load_backbone("s14", device="gpu"), "device 'gpu' cannot be used here"),
         (lambda: ex.load_backbone(None), "a backbone has a name, such as 's14'; got None"),

@@ -35,7 +35,7 @@ class Grid(NamedTuple):
         whole = as_whole(row) is not None and as_whole(col) is not None
         if not whole or not (0 <= row < self.rows and 0 <= col < self.cols):
             raise InputError(
-                f"patch (row={row}, col={col}) is none of the grid: "
+                f"patch (row={row}, col={col}) lies outside of the grid: "
                 f"rows go from 0 to {self.rows - 1}, columns from 0 to {self.cols - 1}"
             )
         return row * self.cols + col
