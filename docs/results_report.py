@@ -424,7 +424,7 @@ def _plot(found: Results) -> Figure:
     handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     if handles:
         figure.legend(
-            list(handles.values()), list(handles), loc="outside upper center", ncols=8, frameon=False, fontsize=8
+            list(handles.values()), list(handles), loc="outside upper center", ncols=5, frameon=False, fontsize=8
         )
     return figure
 
