@@ -36,7 +36,7 @@ from explorer.evaluation.probes import PROBES, Probe, fit_on_features
 from explorer.evaluation.sweeping import Strengths, networks_of_pairs, strengths_of, sweep_steps, trained_range
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
-from explorer.models.students import TEACHER, named_pairs
+from explorer.models.students import TEACHER, named_pairs, sources_of
 from explorer.models.weights import state_digest
 from explorer.system.files import atomic_path, cache_dir, last_used
 
@@ -357,7 +357,7 @@ def benchmark_steps(
         pictures_sha256=sized.digest,
         image_size=teacher.height_width,
         seed=seed,
-        weights=(teacher.source, *(each.weights[1] for each in pairs.values())),
+        weights=tuple(sources_of(job.networks).values()),
         sha256={name: backbone.sha256 for name, backbone in job.networks.items()},
     )
     altered = any(backbone.altered for backbone in job.networks.values())

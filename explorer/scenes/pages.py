@@ -129,7 +129,7 @@ def _sections(shown: Recovery | Sweep | Benchmark | Section | Sequence[Section])
     if isinstance(shown, Benchmark):
         height, width = shown.image_size
         caption = f"{shown.pictures} pictures at {height} x {width} px"
-        untouched = len(set(shown.sha256.values())) == 1
+        untouched = len(set(shown.weights)) == 1
         return [Section(view="benchmarkview", scenes=(benchmark_scene(shown, untouched=untouched, caption=caption),))]
     return [shown] if isinstance(shown, Section) else list(shown)
 

@@ -251,6 +251,9 @@ def test_a_student_of_ones_own_loop_keeps_its_curve(tmp_path: Path) -> None:
         assert '"untouched_student":false' in text
         assert json.dumps(told[1]) in text
     assert '"untouched_student":true' in page(sweep(copied, images, "gaussian_noise", (0.5,)))
+    for shown, untouched in ((trained, "false"), (copied, "true")):
+        text = page(benchmark(shown, images, "fog", (3,), cache=False))
+        assert f'"untouched_student":{untouched}' in text
     assert told in attention_scene(compare(teacher, images.stack([0])[0], NOISE, own))["about"]
     embedding = embed_pair(trained, images, NOISE, cache=False)
     assert told in embedding_scene(embedding, embedding.project())["about"]
