@@ -55,8 +55,9 @@ class Settings:
             takes noise away: a noisy picture can score less than its own blur.
         patch: side of the occlusion window in pixels; None: the model's patch.
         gamma: of AttnLRP's rule for linear and convolutional layers, from 0 (its epsilon rule) up: how much more weight
-            the contributions get that have the sign of their sum. The paper takes such a rule for ViTs; here 0.25 was
-            not told from 0 (docs/attribution.md), and takes half as long again.
+            the contributions get that have the sign of their sum. The paper takes such a rule for ViTs. Here 0.25
+            orders patches better than 0 by deletion, 0.54 against 0.69 on clean pictures (docs/attribution.md), and
+            takes half as long again.
     """
 
     steps: int = 32
