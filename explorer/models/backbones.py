@@ -708,7 +708,6 @@ def _depends_on_mode(part: nn.Module) -> bool:
     return part.training and (random or isinstance(part, nn.modules.batchnorm._BatchNorm))
 
 
-# What torch, timm, torchvision and transformers call the chance that something is dropped.
 def expect_backbone(given: object, whose: str) -> Backbone:
     """What was given, if it is a backbone.
 
@@ -723,6 +722,7 @@ def expect_backbone(given: object, whose: str) -> Backbone:
     return given
 
 
+# What torch, timm, torchvision and transformers call the chance that something is dropped.
 _CHANCES = ("p", "drop_prob", "prob", "dropout", "dropout_prob", "attention_dropout")
 
 
