@@ -6,7 +6,6 @@ names and numbers only; the operators are looked up in `DISTORTIONS` when it is 
 
 import itertools
 import math
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
@@ -19,7 +18,7 @@ from explorer.distortions.operators import COMMON_CORRUPTIONS, DISTORTIONS, NONE
 from explorer.distortions.parameters import SEVERITY, Description, Value, unknown_name
 from explorer.distortions.parsing import EXAMPLES, Term, parse
 from explorer.distortions.randomness import BRANCH, LARGEST_SEED, Draw, uniform_number
-from explorer.errors import InputError
+from explorer.errors import InputError, as_whole
 from explorer.system.precision import outside_autocast
 
 
@@ -281,10 +280,7 @@ def _check_indices(indices: object, batch: int) -> list[int]:
 
 def _check_whole(number: object, what: str) -> int:
     """A seed or an index as a Python int; takes numpy's and torch's integers too."""
-    try:
-        whole = operator.index(number)  # type: ignore[arg-type]
-    except TypeError:
-        whole = -1
-    if isinstance(number, bool) or not 0 <= whole <= LARGEST_SEED:
+    whole = as_whole(number)
+    if whole is None or not 0 <= whole <= LARGEST_SEED:
         raise InputError(f"{what} must be a whole number from 0 to 2**64 - 1, got {number!r}")
     return whole

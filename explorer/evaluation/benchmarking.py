@@ -33,10 +33,10 @@ from explorer.errors import InputError
 from explorer.evaluation.evaluation import labels_of
 from explorer.evaluation.features import CacheError, Told, embed, share_of
 from explorer.evaluation.probes import PROBES, Probe, fit_on_features
-from explorer.evaluation.sweeping import Strengths, networks_of_pairs, strengths_of, sweep_steps, trained_range
+from explorer.evaluation.sweeping import Strengths, strengths_of, sweep_steps, trained_range
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
-from explorer.models.students import TEACHER, named_pairs, sources_of
+from explorer.models.students import TEACHER, backbones_of, named_pairs, sources_of
 from explorer.models.weights import state_digest
 from explorer.system.files import atomic_path, cache_dir, last_used
 
@@ -396,7 +396,7 @@ class _Job:
     ) -> None:
         self.pairs, self.images, self.rows, self.seed = pairs, images, rows, seed
         self.fitted, self.batch_size = fitted, batch_size
-        self.networks = networks_of_pairs(pairs)
+        self.networks = backbones_of(pairs)
         self.digests = {name: _digest(backbone) for name, backbone in self.networks.items()}
 
     def key(self, name: str) -> str:

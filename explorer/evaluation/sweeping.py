@@ -29,7 +29,7 @@ from explorer.evaluation.features import Told, embed
 from explorer.evaluation.probes import Probe, own_and_other
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
-from explorer.models.students import TEACHER, named_pairs, sources_of
+from explorer.models.students import TEACHER, backbones_of, named_pairs, sources_of
 from explorer.models.trace import Trace
 from explorer.system.memory import Parts, pictures_at_once
 from explorer.system.precision import outside_autocast
@@ -167,7 +167,8 @@ def sweep_steps(
     images = image_set(images)
     images.check()
     pairs = named_pairs(pair)
-    first = next(iter(pairs.values()))
+    networks = backbones_of(pairs)
+    teacher = networks[TEACHER]
     empty = Sweep(
         **vars(strengths),
         rows={},
@@ -177,19 +178,12 @@ def sweep_steps(
         pictures=0,
         total=len(images),
         seed=seed,
-        weights=tuple(sources_of(networks_of_pairs(pairs)).values()),
+        weights=tuple(sources_of(networks).values()),
     )
-    size = pictures_at_once(batch_size, first.teacher.device)
-    clean = _Gallery(first.teacher, images.clean or images, gallery, probe)
-    networks = networks_of_pairs(pairs)
+    size = pictures_at_once(batch_size, teacher.device)
+    clean = _Gallery(teacher, images.clean or images, gallery, probe)
     asked = {name: backbone for name, backbone in networks.items() if only is None or name in only}
-    return _measured(first.teacher, asked, images.resized(first.teacher.image_size), empty, clean, size, progress)
-
-
-def networks_of_pairs(pairs: Mapping[str, Pair]) -> dict[str, Backbone]:
-    """ "teacher" and the students by name, of `named_pairs`."""
-    first = next(iter(pairs.values()))
-    return {TEACHER: first.teacher, **{name: each.student for name, each in pairs.items()}}
+    return _measured(teacher, asked, images.resized(teacher.image_size), empty, clean, size, progress)
 
 
 @dataclass(frozen=True, kw_only=True)

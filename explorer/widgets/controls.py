@@ -171,18 +171,14 @@ class DistortionControls(ipywidgets.VBox):
             self._from_sliders()
 
     def _choose(self, name: str) -> None:
-        before, self._quiet = self._quiet, True
-        try:
-            self._operator.options = _offered(name)
-            self._operator.value = name
-        finally:
-            self._quiet = before
+        self._set(self._operator, name, options=_offered(name))
 
-    def _set(self, control: ipywidgets.Widget, value: object) -> None:
+    def _set(self, control: ipywidgets.Widget, value: object, **others: object) -> None:
         """Without being taken for somebody's wish."""
         before, self._quiet = self._quiet, True
         try:
-            control.value = value
+            for name, each in {**others, "value": value}.items():
+                setattr(control, name, each)
         finally:
             self._quiet = before
 

@@ -9,10 +9,8 @@ import torch
 import explorer as ex
 from explorer.errors import InputError
 from explorer.scenes.common import Payload
-from explorer_app.service.runs import MOST_BESIDE, RUNS, Run
+from explorer_app.service.runs import RUNS, Run
 
-MOST = MOST_BESIDE
-"""So many runs stand beside one."""
 LISTED = 12
 _HELD_OUT = (("cls_cosine", "CLS"), ("patch_cosine", "patch"))
 _FOLLOWS = ("eval_every",)  # what comes of other settings

@@ -50,6 +50,7 @@ SIZES = (112, 224)
 STEPS, BATCH = 60, 8
 """Of a run, unless somebody chooses."""
 MOST_BESIDE = 3
+"""So many runs stand beside one."""
 _REMEMBERED = 12  # ended runs, with what was recorded of them
 _PROBE = 8
 _TIMED_STEP = 3  # the first ones also get things ready

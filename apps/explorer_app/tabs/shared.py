@@ -18,10 +18,10 @@ from explorer_app.service.pictures import CENTRED, PHOTOS, SELECTED, UPLOAD, Sel
 from explorer_app.service.question import Question
 
 MADE = "made"
-_KEPT_FILES = 64  # that wait for being downloaded
 """Class of the elements that are dimmed while they show what is old."""
 CLICK = "() => document.querySelector('#{0} a, #{0} button, a#{0}, button#{0}').click()"
 """JavaScript that begins the download of the hidden button of this id."""
+_KEPT_FILES = 64  # that wait for being downloaded
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def build(page: Page) -> Follows:
     others = gr.CheckboxGroup(
         [],
         label="Your other runs, and what sets them apart",
-        info=f"Choose up to {beside.MOST}: they stand beside the one that is shown.",
+        info=f"Choose up to {runs.MOST_BESIDE}: they stand beside the one that is shown.",
         elem_id="runs-beside",
         visible=False,
     )
@@ -306,7 +306,7 @@ def _put_beside(own: list[str], name: str | None, chosen: list[str]) -> list[Any
     run = RUNS.remembered(name or "")
     if run is None:
         return [gr.skip(), gr.skip()]
-    run.beside = tuple(chosen[-beside.MOST :])
+    run.beside = tuple(chosen[-runs.MOST_BESIDE :])
     run.happened()  # for whoever follows it
     return [beside.payload_of(run) if run.ended else gr.skip(), _listed(own, run)]
 
