@@ -29,7 +29,7 @@ OBJECTS = ("person", "animal", "vehicle", "furniture", "food")
 WINDOW = 28  # px, 2 x 2 patches
 WAYS = {  # name -> method and its settings, as the app takes them
     "attn_lrp": ("attn_lrp", Settings()),
-    "attn_lrp, gamma=0.25": ("attn_lrp", Settings(gamma=0.25)),
+    "attn_lrp, gamma=0": ("attn_lrp", Settings(gamma=0)),
     "gradient_attention": ("gradient_attention", Settings()),
     "integrated_gradients": ("integrated_gradients", Settings(steps=16, baseline="blur")),
     "saliency": ("saliency", Settings()),
