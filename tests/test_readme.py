@@ -1,4 +1,4 @@
-"""The README's Python runs as it is printed, and its commands are the ones that CI runs."""
+"""Python in README and docs runs as it is printed, links lead somewhere, and CI runs the README's test command."""
 
 import re
 import subprocess
@@ -8,37 +8,45 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.mark.weights
-def test_the_python_runs(tmp_path: Path) -> None:
-    """All of it in its order, with two steps of training and 40 pictures where it prints a hundred."""
-    code = "\n".join(blocks("python"))
+@pytest.mark.parametrize(
+    ("page", "printed"),
+    [
+        ("README.md", ("cls_cosine", "torch.Size([4, 16, 16])", "\n2 ")),
+        ("docs/library.md", ("cls_cosine", "retrieval", "corruption", "\n2 ")),
+    ],
+)
+def test_the_python_runs(page: str, printed: tuple[str, ...], tmp_path: Path) -> None:
+    """All of a page in its order, with two steps of training, and 40 pictures where it takes a hundred."""
+    code = "\n".join(blocks(page, "python"))
     assert code.count("steps=100") == 1
-    assert code.count("runs/noise") == 2
-    assert code.count("limit=100") == 1
-    shorter = {"steps=100": "steps=2", "limit=100": "limit=40", "runs/noise": str(tmp_path / "noise")}
-    for printed, run in shorter.items():
-        code = code.replace(printed, run)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    code = code.replace("steps=100", "steps=2").replace("limit=100", "limit=40").replace('"assets/', f'"{ROOT}/assets/')
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "cls_cosine" in done.stdout
-    assert "torch.Size([4, 16, 16])" in done.stdout
-    assert "\n2 " in done.stdout
+    for each in printed:
+        assert each in done.stdout
 
 
 def test_ci_runs_the_test_command() -> None:
-    command = next(block.strip() for block in blocks("bash") if "pytest" in block)
+    command = next(block.strip() for block in blocks("README.md", "bash") if "pytest" in block)
     assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-def test_local_links_and_pictures_exist() -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
-    missing = [target for target in targets if not (ROOT / target).exists()]
-    assert targets
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{each.name}" for each in (ROOT / "docs").glob("*.md"))])
+def test_local_links_and_pictures_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+    missing = [target for target in targets if not ((ROOT / page).parent / target).exists()]
     assert not missing
+
+
+def test_each_page_is_listed() -> None:
+    listed = set(re.findall(r"\]\(([a-z_]+\.md)\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8")))
+    parts = {"README.md", "results_head.md", "results_reading.md"}  # of results.md
+    assert listed == {page.name for page in (ROOT / "docs").glob("*.md")} - parts

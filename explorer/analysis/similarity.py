@@ -1,7 +1,7 @@
 """Trace x Trace -> agreement: similarity of patches within and across pictures, and `alignment` in a few numbers."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,11 +44,11 @@ class Alignment:
     attention_js: float | None
     attention_iou: float | None
     cka: float
-    per_image: dict[str, Float[Tensor, " batch"]]
+    per_image: dict[str, Float[Tensor, " batch"]] = field(repr=False)
 
     def as_dict(self) -> dict[str, float | None]:
         """The averages by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_image"}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "per_image"}
 
     def as_json(self) -> dict[str, float | None]:
         """The averages by name, as JSON can hold them: None for what is not finite."""

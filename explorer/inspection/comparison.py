@@ -192,6 +192,12 @@ class Comparison:
     def _each(self, maps: Iterable[Tensor]) -> dict[str, Tensor]:
         return {name: values[0] for name, values in zip(self.views, maps, strict=True)}
 
+    def frame(self) -> "pandas.DataFrame":
+        """How well the views agree with the reference: one row for each of `alignments`, one column for each number."""
+        import pandas
+
+        return pandas.DataFrame({name: agreement.as_dict() for name, agreement in self.alignments.items()}).T
+
     def by_layer(self) -> "pandas.DataFrame":
         """How far each other view is from the reference, block by block.
 

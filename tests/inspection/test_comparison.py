@@ -218,6 +218,9 @@ def test_each_of_several_students_is_seen_as_it_is_alone(
     assert several.weights == (teacher.source, changed, changed)
     assert list(several.views)[:3] == ["teacher_clean", "teacher_distorted", "my_noise_clean"]
     assert list(several.alignments) == ["teacher", "my_noise", "mixture", "my_noise_clean", "mixture_clean"]
+    agreement = several.frame()
+    assert list(agreement.index) == list(several.alignments)
+    assert agreement.loc["mixture", "patch_cosine"] == several.alignments["mixture"].patch_cosine
     maps, similar, table = several.maps(4, 1), several.similarity(2, 7, layer=3), several.by_layer()
     assert list(several.colours(3)) == list(several.views)
     assert list(table["view"].unique()) == list(several.views)[1:]
