@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     over = "\r\033[K" if sys.stderr.isatty() else ""  # the line of `progress` may stand there
     logging.basicConfig(format=f"{over}{PROGRAM}: %(message)s", level=logging.WARNING)
     try:
-        options = _parser().parse_args(arguments)
+        options = command_parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed help, the version or the one line by now
         return stop.code if isinstance(stop.code, int) else 2
     try:
@@ -114,7 +114,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{PROGRAM}: {' '.join(message.split())}; see `{self.prog} --help`\n")
 
 
-def _parser() -> _Parser:
+def command_parser() -> argparse.ArgumentParser:
+    """What understands a command line: all of `COMMANDS`, with their options."""
     parser = _Parser(
         prog=PROGRAM,
         description="See what a Vision Transformer does to a damaged picture.",

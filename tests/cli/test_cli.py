@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ import explorer
 from explorer.cli import app, compare, weights
 from explorer.cli import main as cli
 from explorer.data.image import to_pil
+from explorer.distortions import distortion as parse_distortion
 from tests.real_damage import cut, dim
 from tests.small import SIZE, network
 from tests.together import Run
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = [command.name for command in cli.COMMANDS]
 
 
@@ -89,16 +92,28 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0] []"
 
 
-def test_examples_of_compare_can_be_parsed() -> None:
-    import shlex
-
-    from explorer import distortion
-
-    lines = [line for line in compare._COMPARE_HELP.splitlines() if line.startswith("  vit-explorer compare")]
-    assert len(lines) >= 4
-    for line in lines:
-        options = cli._parser().parse_args(shlex.split(line)[1:])
-        distortion(options.distortion)
+@pytest.mark.parametrize(
+    ("text", "commands"),
+    [
+        *((command.help, {command.name}) for command in cli.COMMANDS if f"  {cli.PROGRAM} " in command.help),
+        ((ROOT / "README.md").read_text(encoding="utf-8"), None),
+        ((ROOT / "docs" / "command_line.md").read_text(encoding="utf-8"), {command.name for command in cli.COMMANDS}),
+    ],
+)
+def test_examples_can_be_parsed(
+    text: str, commands: set[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("probe.safetensors", "own.safetensors", "people.txt"):
+        (tmp_path / file).touch()
+    for folder in ("photos", "holiday"):
+        (tmp_path / folder).mkdir()
+    lines = [line.strip() for line in text.splitlines() if line.lstrip().startswith(f"{cli.PROGRAM} ")]
+    lines = [shlex.split(re.split(r" {3,}| +# ", line)[0]) for line in lines]  # without the words beside it
+    found = [cli.command_parser().parse_args(words[1:]) for words in lines]
+    for options in found:
+        parse_distortion(getattr(options, "distortion", None) or "none")
+    assert commands is None or {words[1] for words in lines} == commands
 
 
 def test_version(run: Run) -> None:
@@ -198,7 +213,7 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) 
     def broken(_: object) -> None:
         raise KeyError("bug")
 
-    options = cli._parser().parse_args(["weights"])
+    options = cli.command_parser().parse_args(["weights"])
     options.run = broken
     with pytest.raises(KeyError):
         cli._run(options)
@@ -225,7 +240,7 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
         "import signal, sys, time\n"
         "from explorer.cli import app, main as cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background would ignore it\n"
-        "options = cli._parser().parse_args(['weights'])\n"
+        "options = cli.command_parser().parse_args(['weights'])\n"
         "options.run = lambda options: (print('ready', flush=True), time.sleep(60))\n"
         "sys.exit(cli._run(options))\n"
     )
@@ -427,7 +442,7 @@ def test_compare_overwrites_when_told_and_takes_a_folder(run: Run, picture: Path
 )
 def test_where_the_figure_goes(out: str | None, file: str) -> None:
     words = ["compare", "pictures/cat.webp", *(["--out", out] if out else [])]
-    assert compare._figure_file(cli._parser().parse_args(words)) == Path(file)
+    assert compare._figure_file(cli.command_parser().parse_args(words)) == Path(file)
 
 
 # app

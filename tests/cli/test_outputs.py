@@ -122,7 +122,7 @@ def test_where_a_figure_goes_when_names_have_dots(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.v1").mkdir()
     (tmp_path / "link.v1").symlink_to("there.v1")
-    assert compare._figure_file(cli._parser().parse_args(["compare", "cat.webp", "--out", out])) == file
+    assert compare._figure_file(cli.command_parser().parse_args(["compare", "cat.webp", "--out", out])) == file
 
 
 @pytest.mark.weights
@@ -157,7 +157,7 @@ def test_closed_streams_end_nothing(tmp_path: Path) -> None:
         "    for name in ('done', '-'):\n"
         "        parts.check_outputs({'--json': parts.output(name)}, False)\n"
         "        parts.write(parts.output(name), b'work')\n"
-        "options = cli._parser().parse_args(['weights'])\n"
+        "options = cli.command_parser().parse_args(['weights'])\n"
         "options.run = work\n"
         "cli._mend_streams()\n"
         "sys.exit(cli._run(options))\n"
