@@ -113,6 +113,11 @@ class Attribution:
     settings: Settings
 
     @property
+    def called(self) -> str:
+        """What people call the method."""
+        return WAYS[self.method].called
+
+    @property
     def signed(self) -> bool:
         """Whether values below 0 mean "against the target"; otherwise there are none."""
         return WAYS[self.method].signed
@@ -634,6 +639,7 @@ def _method(name: str) -> "_Method":
 
 @dataclass(frozen=True, kw_only=True)
 class _Method:
+    called: str
     run: Callable[[Problem], Tensor]
     description: str
     signed: bool
@@ -643,6 +649,7 @@ class _Method:
 
 WAYS = {
     "integrated_gradients": _Method(
+        called="integrated gradients",
         run=_integrated_gradients,
         description="Gradients along the straight way from the baseline to the picture, summed over colours; they add "
         "up to the change of the score (Sundararajan et al. 2017).",
@@ -651,12 +658,14 @@ WAYS = {
         shares_out=True,
     ),
     "saliency": _Method(
+        called="saliency",
         run=_saliency,
         description="The largest absolute gradient over colours of each pixel (Simonyan et al. 2014).",
         signed=False,
         one_gradient=True,
     ),
     "occlusion": _Method(
+        called="occlusion",
         run=_occlusion,
         description="How much the score falls when a window of the picture is replaced by the baseline (Zeiler and "
         "Fergus 2014).",
@@ -664,6 +673,7 @@ WAYS = {
         one_gradient=False,
     ),
     "gradient_attention": _Method(
+        called="gradient x attention",
         run=_gradient_attention,
         description="Attention weighted by its gradient, followed through all blocks to the class token (Chefer et al. "
         "2021); only for models whose embedding is the class token.",
@@ -671,6 +681,7 @@ WAYS = {
         one_gradient=True,
     ),
     "attn_lrp": _Method(
+        called="AttnLRP",
         run=_attn_lrp,
         description="The score shared out backwards through all layers, by rules for attention, norms and activations "
         "that one backward pass follows (Achtibat et al. 2024, AttnLRP).",

@@ -50,23 +50,22 @@ def plot_attribution(
     if len(methods) != 1:
         raise InputError(f"one scale needs views of one method; got {', '.join(methods) or 'none'}")
     maps = {name: view.by_patch() if by_patch else view.heatmap for name, view in named.items()}
-    signed = next(iter(named.values())).signed
+    first = next(iter(named.values()))
     values = np.concatenate([np.abs(heat.detach().float().cpu().numpy()).ravel() for heat in maps.values()])
     high = max(float(np.quantile(values, 0.995)), 1e-12)
     figure = empty_figure((3.6 * len(named) + 0.2, 3.7))
     figure.set_layout_engine("constrained")
     style: dict[str, Any] = {
-        "colormap": DIVERGING if signed else colormap,
-        "low": -high if signed else 0.0,
+        "colormap": DIVERGING if first.signed else colormap,
+        "low": -high if first.signed else 0.0,
         "high": high,
     }
     for ax, (name, view) in zip(figure.subplots(1, len(named), squeeze=False)[0], named.items(), strict=True):
         plot_map(view.image.cpu(), maps[name], opacity=opacity, ax=ax, **style)
         colour = COLOURS.get(name.split("_")[0], INK)
-        as_written([ax.set_title(name.replace("_", " · ") or methods[0], size=11, weight="bold", color=colour)])
+        as_written([ax.set_title(name.replace("_", " · ") or first.called, size=11, weight="bold", color=colour)])
         ax.set_xlabel(f"score {view.target:.2f} (baseline {view.baseline_target:.2f})", size=8.5, color=QUIET)
-    words = next(iter(named.values())).towards
-    as_written([figure.suptitle(f"{methods[0].replace('_', ' ')} towards: {words}", size=10, color=INK)])
+    as_written([figure.suptitle(f"{first.called} towards: {first.towards}", size=10, color=INK)])
     return figure
 
 

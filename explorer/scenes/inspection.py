@@ -143,8 +143,14 @@ def attribution_scene(
         pane["numbers"] = {name: value for name, value in numbers.items() if math.isfinite(value or 0)}
         pane["verdict"] = quality.verdict if quality else None
     toward = distorted.toward
-    told = {"towards": distorted.towards, "label": str(toward[1]) if isinstance(toward, tuple) else None}
-    return {**scene, "method": distorted.method, "signed": distorted.signed, **told}
+    return {
+        **scene,
+        "method": distorted.method,
+        "called": distorted.called,
+        "signed": distorted.signed,
+        "towards": distorted.towards,
+        "label": str(toward[1]) if isinstance(toward, tuple) else None,
+    }
 
 
 def _alike(one: Attribution, other: Attribution) -> bool:

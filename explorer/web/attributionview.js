@@ -55,7 +55,7 @@ export function createAttributionView(root, options = {}) {
 
   // ------------------------------------------------------------ reading the payload
   /** @param {AttributionPayload} payload @param {any} next */
-  function readAttribution({ method, signed, towards, label = null }, next) {
+  function readAttribution({ called, signed, towards, label = null }, next) {
     const patches = next.rows * next.cols;
     const ids = PANE_IDS.filter((id) => id !== CLEAN || next.byId[CLEAN]);
     for (const id of ids) {
@@ -64,7 +64,7 @@ export function createAttributionView(root, options = {}) {
       if (map?.values.length !== patches) throw new Error(`it has no map of "${id}" that fits the grid`);
       pane.map = scaledSlice(map, 0, patches);
     }
-    return Object.assign(next, { ids, method: method.replaceAll("_", " "), signed, towards, label });
+    return Object.assign(next, { ids, called, signed, towards, label });
   }
 
   function adopt(next) {
@@ -121,7 +121,7 @@ export function createAttributionView(root, options = {}) {
     }
     const beyond = highest > top ? `; a few patches lie beyond its end, up to ${formatValue(highest)}` : "";
     const meaning = data.signed ? `above 0 (red) speaks for ${data.label === null ? "the clean teacher's view" : `\u201c${data.label}\u201d`}, below 0 (blue) against it` : "brighter patches matter more, this method has no sign";
-    bar.set(`one scale for ${sizes.length > 2 ? "all three" : "both"} maps: ${data.method}; ${meaning}${beyond}`, table, low, top, data.signed);
+    bar.set(`one scale for ${sizes.length > 2 ? "all three" : "both"} maps: ${data.called}; ${meaning}${beyond}`, table, low, top, data.signed);
     look.refresh();
     look.colours.node.hidden = data.signed;
     actions.refresh();
@@ -138,7 +138,7 @@ export function createAttributionView(root, options = {}) {
       const value = here ? formatValue(map[here.row * data.cols + here.col], data.signed) : "";
       here ? pane.mark("cursor", here.row, here.col) : pane.unmark("cursor");
       setText(pane.note, value);
-      pane.box.setAttribute("aria-label", here ? `${title}: ${where}, value ${value}` : `${title}: ${data.method}`);
+      pane.box.setAttribute("aria-label", here ? `${title}: ${where}, value ${value}` : `${title}: ${data.called}`);
       spoken.push(`${title} ${value}`);
     }
     if (!here) return shell.hideTip();
@@ -149,14 +149,14 @@ export function createAttributionView(root, options = {}) {
 
   // ------------------------------------------------------------ files
   function fileName() {
-    return `vit-explorer-attribution-${data.method.replaceAll(" ", "-")}`;
+    return `vit-explorer-attribution-${data.payload.method.replaceAll("_", "-")}`;
   }
 
   function makeFigure() {
     const told = knownNumbers().map(([name, , texts]) => `${name}: ${texts.map((text, i) => `${data.byId[data.ids[i]].title} ${text}`).join(", ")}`);
     const settings = [`maps at ${Math.round(100 * state.opacity)} % over the picture`, ...factsOf(data.link)];
     return {
-      heading: `What made the answer: ${data.method}`,
+      heading: `What made the answer: ${data.called}`,
       cells: [shown().map((pane) => ({ title: pane.title.textContent, reference: !pane.badge.hidden, draw: pane.drawOn }))],
       aspect: data.height / data.width,
       bars: [{ ...bar.shown(), from: 0, span: data.ids.length }],
@@ -177,7 +177,7 @@ export function createAttributionView(root, options = {}) {
   }
 
   function makePage() {
-    return { title: titleOf(`What made the answer: ${data.method}`, data.link) };
+    return { title: titleOf(`What made the answer: ${data.called}`, data.link) };
   }
 
   // ------------------------------------------------------------ the face of the view

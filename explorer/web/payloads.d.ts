@@ -36,7 +36,7 @@ export type PatchPayload = Pictures<Pane & { patches: Encoded; rows?: Encoded | 
 
 /** heatmap: [row, col], above 0 for the clean teacher's view and, where `signed`, below 0 against it. */
 export type AttributionPayload = Pictures<Pane & { heatmap: Encoded; numbers: Measured; verdict: string | null }> &
-  { method: string; signed: boolean; towards: string; label?: string | null };
+  { method: string; called: string; signed: boolean; towards: string; label?: string | null };
 
 /** rows: of each block, what its heads bring back, then what the kinds of `whole` do; null where nothing was lost. */
 export interface Shares { rows: (number | null)[][]; heads: number; whole: string[]; cosine: number }

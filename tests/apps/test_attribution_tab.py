@@ -41,11 +41,11 @@ def test_what_made_the_answer_is_shown_for_three_views(open_page: Open) -> None:
     visit.unfold("more-damage").type_into("seed", "7")
     line = visit.page.locator("#attribution-mark")
     expect(line).to_contain_text(
-        "Of the settings before: gradient attention, owl under gaussian_noise(sigma=0.3), seed 0"
+        "Of the settings before: gradient x attention, owl under gaussian_noise(sigma=0.3), seed 0"
     )
     visit.page.locator("#explain").click()
     expect(line).to_have_text(
-        re.compile(r"^\s*gradient attention, owl under gaussian_noise\(sigma=0.3\), seed 7"), timeout=60_000
+        re.compile(r"^\s*gradient x attention, owl under gaussian_noise\(sigma=0.3\), seed 7"), timeout=60_000
     )
     visit.page.locator("#attribution-method").get_by_label("integrated gradients").check()
     visit.page.locator("#explain").click()

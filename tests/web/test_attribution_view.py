@@ -219,7 +219,7 @@ def test_what_no_patch_has_is_a_row_of_its_own(open_view):
     assert list(rows) == ["score", "score of the baseline", "no patch's"]
     for pane, score, rest in zip(shared["panes"], rows["score"], rows["no patch's"], strict=True):
         assert number(score) == pytest.approx(decode(pane["heatmap"]).sum() + number(rest), abs=2e-3)
-    assert "attn lrp; above 0 (red)" in page.locator(".vx-barlabel").inner_text()
+    assert "AttnLRP; above 0 (red)" in page.locator(".vx-barlabel").inner_text()
 
 
 def test_towards_a_class_it_is_the_class_that_is_told(open_view, signed):

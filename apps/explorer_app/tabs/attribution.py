@@ -10,7 +10,7 @@ import gradio as gr
 
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, share_of
-from explorer.inspection.attribution import METHODS, Baseline, Settings, attribute_views
+from explorer.inspection.attribution import WAYS, Baseline, Settings, attribute_views
 from explorer.inspection.attribution_quality import quality
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import attribution_scene
@@ -47,7 +47,7 @@ ONLY_A_CLASS = (
     "or give a pair."
 )
 AS_CLEAN = ("what the teacher sees in the clean picture", "")
-CHOICES = [(name.replace("_", " "), name) for name in METHODS]
+CHOICES = [(how.called, name) for name, how in WAYS.items()]
 QUEUE: dict[str, Any] = {"concurrency_id": "attribution", "concurrency_limit": 1, **PRIVATE}
 QUICKEST = "gradient_attention"
 _explained: BoundedCache[Payload] = BoundedCache(16, lambda _: 1)
@@ -127,7 +127,7 @@ def explain(method: str, judge: bool, toward: str, probed: Fitted | None, *colum
             for done, total in work.watch(_WATCH_SECONDS):
                 words = "trying how far the maps can be trusted" if done else "looking for what made the answer"
                 yield [*[gr.skip()] * 2, bar(words, done, total, work.left)]
-            words = f"{method.replace('_', ' ')}, {_words(question, toward)}"
+            words = f"{WAYS[method].called}, {_words(question, toward)}"
             made = Made(_of(question, toward, probed), words)
             yield [work.result, made, ""]
     except ToldError as error:
