@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -127,12 +126,10 @@ def attribution_scene(
         views: made by `explorer.inspection.attribution.attribute_views`.
         judged: `quality` of each of them, under the same names, where that was asked for.
         distortion, seed: what damaged the picture.
-        weights: the teacher's and the student's, a line each.
+        weights: the teacher's and the student's, a line each, by `sources_of`: equal lines are of equal weights.
         link: as in `attention_scene`.
     """
     distorted = views["teacher_distorted"]
-    if weights[0] == weights[1] and not _alike(distorted, views["student_distorted"]):
-        weights = weights[0], f"{weights[1]}, changed since"
     clean = views["teacher_clean"].image if "teacher_clean" in views else None
     scene = _pictures(views, clean, distorted.image, distorted.grid, distortion, weights, seed, link)
     for pane in scene["panes"]:
@@ -151,11 +148,6 @@ def attribution_scene(
         "towards": distorted.towards,
         "label": str(toward[1]) if isinstance(toward, tuple) else None,
     }
-
-
-def _alike(one: Attribution, other: Attribution) -> bool:
-    """Whether two maps are the same but for rounding."""
-    return torch.allclose(one.heatmap, other.heatmap, rtol=0, atol=1e-3 * float(one.heatmap.abs().max()))
 
 
 def recovery_scene(recovery: Recovery) -> Payload:

@@ -89,12 +89,6 @@ def test_a_copy_of_the_teacher_is_told(views: dict[str, Attribution]) -> None:
     assert scene_of(same, weights=("one", "one"))["untouched_student"]
 
 
-def test_a_student_of_other_weights_is_no_copy_whatever_it_is_called(views: dict[str, Attribution]) -> None:
-    scene = scene_of(views, weights=("one", "one"))
-    assert not scene["untouched_student"]
-    assert ["Student", "one, changed since"] in scene["about"]
-
-
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_what_is_not_finite_is_not_drawn(views: dict[str, Attribution], value: float) -> None:
     spoilt = views["student_distorted"].heatmap.clone()

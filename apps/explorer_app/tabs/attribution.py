@@ -12,6 +12,7 @@ from explorer.errors import InputError
 from explorer.evaluation.features import Told, share_of
 from explorer.inspection.attribution import WAYS, Baseline, Settings, attribute_views
 from explorer.inspection.attribution_quality import quality
+from explorer.models.students import STUDENT, TEACHER, sources_of
 from explorer.scenes.common import Payload
 from explorer.scenes.inspection import attribution_scene
 from explorer_app.browser_view import browser_view
@@ -173,7 +174,7 @@ def _explain(question: Question, method: str, judge: bool, toward: str, probed: 
             steps=_STEPS,
             progress=share_of(progress, place * each, each * len(views)),
         )
-    weights = both.teacher.source, both.student.source
+    weights = (*sources_of({TEACHER: both.teacher, STUDENT: both.student}).values(),)
     return attribution_scene(
         views, judged, distortion=damage, weights=weights, seed=question.seed, link=question.link()
     )
