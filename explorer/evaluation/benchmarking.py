@@ -34,7 +34,7 @@ from explorer.evaluation.evaluation import labels_of
 from explorer.evaluation.features import CacheError, Told, embed, share_of
 from explorer.evaluation.probes import PROBES, Probe, fit_on_features
 from explorer.evaluation.sweeping import Strengths, strengths_of, sweep_steps, trained_range
-from explorer.models.backbones import Backbone
+from explorer.models.backbones import Backbone, identified
 from explorer.models.pairs import Pair
 from explorer.models.students import TEACHER, backbones_of, named_pairs, sources_of
 from explorer.models.weights import state_digest
@@ -358,7 +358,7 @@ def benchmark_steps(
         image_size=teacher.height_width,
         seed=seed,
         weights=tuple(sources_of(job.networks).values()),
-        sha256={name: backbone.sha256 for name, backbone in job.networks.items()},
+        sha256={name: identified(backbone).sha256 for name, backbone in job.networks.items()},
     )
     altered = any(backbone.altered for backbone in job.networks.values())
     return _measured(job, empty, _Cache(False if altered else cache), progress)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+import torch
 
 from explorer import Benchmark, benchmark, distortion, load_benchmark, sweep
 from explorer.data.sets import ImageSet
@@ -22,6 +23,7 @@ from explorer.evaluation.features import CacheError
 from explorer.inspection.intervening import Part, intervene
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import Pair
+from explorer.models.weights import state_digest
 from explorer.system.files import CACHE_VARIABLE
 from tests.disks import end_of, forked
 from tests.small import network, pair, picture_folder, picture_set
@@ -66,6 +68,17 @@ def test_what_is_replaced_is_measured_and_not_kept(both: Pair, images: ImageSet,
     assert replaced.cells["student"] != plain.cells["student"]
     assert replaced.cells["teacher"] == plain.cells["teacher"]
     assert sorted(tmp_path.rglob("*")) == kept
+
+
+def test_weights_that_were_changed_in_memory_have_a_digest_of_their_own(images: ImageSet, tmp_path: Path) -> None:
+    own = pair("fog:4")
+    plain = benchmark(own, images, "fog", (4,), cache=tmp_path)
+    with torch.no_grad():
+        next(own.student.module.parameters()).mul_(1.5)
+    changed = benchmark(own, images, "fog", (4,), cache=tmp_path)
+    assert changed.sha256["teacher"] == plain.sha256["teacher"]
+    assert changed.sha256["student"] == state_digest(own.student.module.state_dict()) != plain.sha256["student"]
+    assert changed.cells["student"] != plain.cells["student"]
 
 
 def test_cells_are_those_of_a_sweep(both: Pair, images: ImageSet, found: Benchmark) -> None:
