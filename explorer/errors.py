@@ -52,6 +52,30 @@ def as_whole(value: object) -> int | None:
         return None
 
 
+def whole_number(name: str, value: object, low: int = 0) -> int:
+    """The value as an int, where it is a whole number (NumPy's, too), at least `low`.
+
+    Raises:
+        InputError: it is not; the message calls it `name`.
+    """
+    number = as_whole(value)
+    if number is None or number < low:
+        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
+    return number
+
+
+def seed_number(value: object, bits: int = 64) -> int:
+    """A seed as an int.
+
+    Raises:
+        InputError: it is no whole number from 0 to 2**bits - 1.
+    """
+    number = as_whole(value)
+    if number is None or not 0 <= number < 1 << bits:
+        raise InputError(f"seed is a whole number from 0 to 2**{bits} - 1; got {value!r}")
+    return number
+
+
 def did_you_mean(name: str, valid: Iterable[str], count: int = 1, show: Callable[[str], str] = repr) -> str:
     """ "; did you mean 'noise'?" where there are names like it, else nothing."""
     near = get_close_matches(name, list(valid), n=count)

@@ -1,7 +1,9 @@
 """What is easily mistaken for something else, where the library's own words have to come: a pair for one of its
 networks, a network for a pair, and numbers of other kinds."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,20 @@ from tests.small import SIZE, network, pair, picture_set
 pytestmark = pytest.mark.usefixtures("unchecked")
 PAIR, PHOTO = pair("gaussian_noise(sigma=0.3)"), torch.rand(3, SIZE, SIZE)
 TEACHER, STUDENT = PAIR.teacher, PAIR.student
+CONFIG, UNDAMAGED = ex.DistillConfig(steps=1), ex.DistillConfig(steps=1, distortion="none")
+PART = ex.Part("mlp", 3)
 TRACE = TEACHER.trace(PHOTO[None], attention="full")
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> ex.ImageSet:
     return picture_set(tmp_path_factory.mktemp("pictures"))
+
+
+def saved_probe(images: ex.ImageSet) -> Path:
+    file = images.path(0).with_name("probe.safetensors")
+    ex.fit_probe(TEACHER, images, cache=False).save(file)
+    return file
 
 
 @pytest.mark.parametrize(
@@ -34,6 +44,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ex.ImageSet:
         lambda images: ex.fit_probe(PAIR, images),
         lambda _: ex.attribute(PAIR, PHOTO),
         lambda _: ex.restored_pair(PAIR),
+        lambda images: ex.load_probe(saved_probe(images), PAIR),
         lambda images: next(iter(ex.distill("s14", images, ex.DistillConfig(), "run"))),
     ],
 )
@@ -68,6 +79,61 @@ def test_numpys_whole_numbers_are_whole_numbers() -> None:
     assert drawn.height_width == (SIZE, SIZE)
 
 
+def test_numpys_numbers_are_written_as_json(images: ex.ImageSet, tmp_path: Path) -> None:
+    seed = np.int64(3)
+    assert json.loads(json.dumps(ex.compare(TEACHER, PHOTO, "fog:3", seed=seed).numbers()))["seed"] == 3
+    assert json.loads(json.dumps(ex.DistillConfig(seed=seed, steps=np.int32(2)).as_dict()))["steps"] == 2
+    ex.benchmark(PAIR, images, "fog", (3,), seed=seed, cache=tmp_path).save(tmp_path / "fog.json")
+    assert ex.load_benchmark(tmp_path / "fog.json").seed == 3
+    with_numpy, plain = (ex.embed(TEACHER, images, "fog:3", one, cache=tmp_path) for one in (seed, 3))
+    assert np.array_equal(with_numpy.embedding, plain.embedding)
+
+
+def test_one_strength_and_a_path_are_taken_as_they_are_meant(images: ex.ImageSet) -> None:
+    one, several = (ex.sweep(PAIR, images, "gaussian_noise", values) for values in (0.3, (0.3,)))
+    assert one.frame().equals(several.frame())
+    assert torch.equal(ex.Recovery(TEACHER, images.path(0), "fog:3").clean, images.stack([0])[0])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        ((1, 3, 2), "the smallest strength has to lie below the largest; got 3 and 2"),
+        ((1, 0, "2"), "three numbers"),
+        ((0.5, 0, float("inf")), "three numbers"),
+    ],
+)
+def test_bounds_that_are_none(bounds: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ex.register_distortion(lambda picture, _, **__: picture, {"strength": bounds}, name="mistaken")
+
+
+def test_a_function_that_fails_is_told() -> None:
+    def broken(picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return picture / undefined  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(ValueError, match=r"'broken' failed on a picture .*: NameError: name 'undefined'"):
+        ex.register_distortion(broken)
+    assert "broken" not in ex.DISTORTIONS
+
+
+def test_pictures_are_not_their_own_clean_twins(images: ex.ImageSet) -> None:
+    folder = images.path(0).parents[1]
+    with pytest.raises(ValueError, match="clean= names the pictures themselves"):
+        ex.load_images(folder, SIZE, clean=folder)
+
+
+@pytest.mark.parametrize("wrong", [{"mean": (127, 116, 104)}, {"mean": 0.5}, {"std": (0, 1, 1)}, {"grid": 4}])
+def test_what_a_wrapped_module_cannot_have(wrong: dict[str, Any]) -> None:
+    fits: dict[str, Any] = {"blocks": "blocks", "norm": "norm", "image_size": SIZE, "grid": (2, 2), "prefix": 1}
+    fits |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    with pytest.raises(ValueError, match=r"one number for each of red, green and blue, .*|grid is"):
+        ex.wrap_backbone(network(2).module, **{**fits, **wrong})
+    for name, value in {"embed": "cls", "name": 5}.items():
+        with pytest.raises(ValueError, match="name is text, and embed a function"):
+            ex.wrap_backbone(network(2).module, **fits, **{name: value})
+
+
 @pytest.mark.parametrize(
     ("ask", "told"),
     [
@@ -87,6 +153,31 @@ def test_numpys_whole_numbers_are_whole_numbers() -> None:
         (lambda: ex.load_pair(PAIR), "a pair has a name, or is a folder; got Pair"),
         (lambda: ex.load_images(""), "got an empty name"),
         (lambda: next(iter(ex.distill(TEACHER, PHOTO[None], {}, "run"))), r"expected DistillConfig\(…\).*; got {}"),
+        (
+            lambda: next(iter(ex.distill(TEACHER, iter([PHOTO]), CONFIG, "run"))),
+            "pictures that can be counted",
+        ),
+        (
+            lambda: next(iter(ex.distill(TEACHER, PHOTO[None], UNDAMAGED, "run"))),
+            "nothing to learn: the student",
+        ),
+        (lambda: ex.DistillConfig(begin=""), "begin is the name or the folder of a pair, or None; got ''"),
+        (lambda: ex.DistillConfig(seed=1.5), r"seed is a whole number from 0 to 2\*\*63 - 1; got 1\.5"),
+        (lambda: ex.load_backbone("s14", source=""), "source is 'auto', 'random', or the path .*; got ''"),
+        (lambda: ex.load_backbone("s14", source="random", seed=None), r"seed is a whole number .*; got None"),
+        (lambda: ex.compare(TEACHER, PHOTO, "fog:3", seed=-1), "seed is a whole number .*; got -1"),
+        (
+            lambda: ex.Recovery(TEACHER, PHOTO, "fog:3", seed=2**70),
+            "seed is a whole number .*; got 11805",
+        ),
+        (lambda: ex.intervene(TEACHER, PART, seed=0.5).__enter__(), r"seed is a whole number .*; got 0\.5"),
+        (lambda: ex.intervene(TEACHER, "mlp").__enter__(), "expected a Part, or several, .*; got mlp"),
+        (lambda: ex.Part("patches", 3, None, (1, 1)), r"patches are given as \(row, col\), .*; got \(1, 1\)"),
+        (lambda: ex.patch_matches(TRACE, TRACE, moved=(1,)), r"moved is how far \(rows, cols\) .*; got \(1,\)"),
+        (lambda: ex.animate_recovery(ex.Recovery(TEACHER, PHOTO, "fog:3"), row=1), "row and col, both or neither"),
+        (lambda: ex.page(PHOTO), "a page shows a Comparison, .*; got tensor"),
+        (lambda: ex.load_image(PHOTO[None], size=SIZE), r"expected one picture; got a batch, \(1, 3, 32, 32\)"),
+        (lambda: ex.load_image(".", size=SIZE), "is a folder, not a picture: give one of the files in it"),
     ],
 )
 def test_what_is_none_of_the_kind_is_told(ask: Callable[[], Any], told: str) -> None:

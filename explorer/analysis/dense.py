@@ -184,6 +184,8 @@ def patch_matches(
             f"matches are sought in the same pictures over the same grid; got {len(reference)} of "
             f"{tuple(reference.grid)} in the reference, and {len(other)} of {tuple(other.grid)}"
         )
+    if len(moved) != 2:
+        raise InputError(f"moved is how far (rows, cols) the scene lies away, in patches; got {moved!r}")
     sought, searched = _directions((reference, other), layer)
     device, grid = sought.device, reference.grid
     places = torch.cartesian_prod(torch.arange(grid.rows), torch.arange(grid.cols)).to(device)

@@ -28,7 +28,7 @@ from explorer.models.adapters import Trainable, prepare
 from explorer.models.backbones import Backbone
 from explorer.system.precision import autocast, outside_autocast
 from explorer.training import recipe
-from explorer.training.choices import Precision, Views, check_seed, check_views, check_whole, check_word
+from explorer.training.choices import Precision, Views, check_number, check_views, check_word, settle_whole
 from explorer.training.config import DistillConfig
 from explorer.training.crops import Batches, Crop, Stream, collate, loader, whole, with_gradients
 from explorer.training.records import DivergedError
@@ -70,12 +70,9 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "distortion", parse_distortion(self.distortion).spec)
         Trainable.parse(self.trainable)
-        for name, low in {"steps": 1, "batch_size": 1, "workers": 0}.items():
-            check_whole(name, getattr(self, name), low)
-        check_seed(self.seed)
+        settle_whole(self, {"steps": 1, "batch_size": 1, "workers": 0})
         for name, value in {"lr": self.highest_lr, "head_lr": self.head_lr}.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise InputError(f"{name} is a number above 0; got {value!r}")
+            check_number(name, value, positive=True)
         check_views(self.views, self.area)
         check_word("precision", self.precision, get_args(Precision))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from explorer.cli.parts import (
     PROGRAM,
     Command,
+    part,
 )
 from explorer.cli.results import (
     check_options,
@@ -53,7 +54,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-split", metavar="NAME", help="the part of --test, or without it of --images, to take")
     parser.add_argument(
         "--held-out",
-        type=float,
+        type=part,
         default=0.5,
         help="share of --images to test on, without --test and --test-split (default: %(default)s)",
     )

@@ -212,6 +212,15 @@ def size(text: str) -> int | tuple[int, int]:
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
+def part(text: str) -> float:
+    """How a part of something, neither nothing nor all of it, is read."""
+    try:
+        valid = 0 < float(text) < 1
+    except ValueError:
+        valid = False
+    return float(checked(text, valid, "a part above 0 and below 1, such as 0.5"))
+
+
 def existing_folder(text: str) -> Path:
     return Path(checked(text, Path(text).is_dir(), "a folder that is there")).resolve()
 

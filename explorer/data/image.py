@@ -233,7 +233,7 @@ def _existing_file(source: str | os.PathLike) -> Path:
     path = Path(text)
     try:
         if path.is_dir():
-            raise ImageError(f"{_quoted(path)} is a folder, not a picture; load_images() reads folders")
+            raise ImageError(f"{_quoted(path)} is a folder, not a picture: give one of the files in it")
         if path.is_file():
             return path
         kind = "is not an ordinary file" if path.exists() else "does not exist"
@@ -512,6 +512,8 @@ def _through(image: Image.Image, profile: object) -> Image.Image:
 
 # Arrays and tensors.
 def _from_tensor(tensor: Tensor) -> _Picture:
+    if tensor.ndim == 4:
+        raise ImageError(f"expected one picture; got a batch, {tuple(tensor.shape)}: give one of it, such as batch[0]")
     if tensor.ndim == 3 and tensor.shape[0] not in (1, 3, 4):
         raise ImageError(
             f"expected a tensor (3, height, width), or 1 or 4 channels, or (height, width); got {tuple(tensor.shape)}: "

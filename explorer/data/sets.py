@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Protocol, SupportsIndex, TypeAlias, TypeVar, overload, runtime_checkable
 
@@ -25,7 +24,7 @@ from torch.utils.data import Dataset
 
 from explorer.data.image import ImageError, Size
 from explorer.data.picture_files import LeftOut
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number, whole_number
 
 
 @runtime_checkable
@@ -143,7 +142,7 @@ class ImageSet(Dataset):
         """
         if (per_class is None) == (fraction is None):
             raise InputError("give either per_class or fraction")
-        _check_whole("seed", seed, 0)
+        seed = seed_number(seed)
         if per_class is not None:
             self._check_per_class(per_class)
         if fraction is not None and not 0 < fraction <= 1:
@@ -237,7 +236,7 @@ class ImageSet(Dataset):
     def _check_per_class(self, per_class: int) -> None:
         if self.labels is None:
             raise InputError("per_class needs labels, and these pictures have none; use fraction, or select()")
-        _check_whole("per_class", per_class, 1)
+        whole_number("per_class", per_class, 1)
         short = {self.classes[k]: len(v) for k, v in self._groups().items() if len(v) < per_class}
         if short:
             raise InputError(f"per_class={per_class} is more than there are of {short}; take fewer, or use fraction")
@@ -263,15 +262,9 @@ def _plain(indices: Iterable[SupportsIndex]) -> list[int]:
     return [operator.index(value) for value in values]
 
 
-def _check_whole(name: str, value: object, low: int) -> None:
-    """Raises ValueError unless it is a whole number, at least `low`."""
-    if not isinstance(value, Integral) or value < low:
-        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
-
-
 def in_turn(labels: Sequence[int], limit: int) -> list[int]:
     """At most `limit` positions: the first of each class, then the second of each, and so on; in ascending order."""
-    _check_whole("limit", limit, 1)
+    limit = whole_number("limit", limit, 1)
     seen: Counter[int] = Counter()
     rounds = []
     for position, label in enumerate(labels):

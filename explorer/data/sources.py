@@ -194,6 +194,8 @@ _PairKey = tuple[str, Any, Any]
 
 def _paired(damaged: ImageSet, clean: ImageSet, align: bool) -> ImageSet:
     """The damaged pictures that have a twin, with their twins."""
+    if (damaged.reader, damaged.keys) == (clean.reader, clean.keys):
+        raise InputError("clean= names the pictures themselves, as their own clean twins: name the folder of the twins")
     places, twins = _by_stem(damaged, "damaged"), _by_stem(clean, "clean")
     both = [stem for stem in places if stem in twins]
     alone = [damaged.names[place] for stem, place in places.items() if stem not in twins]

@@ -7,6 +7,7 @@ card, is what the function says of itself and what it does to a test picture (`o
 known elsewhere, or stands for something else there, is refused with the reason (`check_own`).
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
@@ -131,9 +132,12 @@ def _check_name(name: str) -> None:
 def _parameter(owner: str, name: str, bounds: Bounds) -> Parameter:
     if not _NAME.fullmatch(name) or name in (SEVERITY, "clip"):
         raise InputError(f"{owner}: {name!r} cannot be the name of a parameter; 'severity' and 'clip' are taken")
-    if not isinstance(bounds, tuple | list) or len(bounds) != 3:
-        raise InputError(f"{owner}: {name} is given as (default, smallest, largest); got {bounds!r}")
+    three = isinstance(bounds, tuple | list) and len(bounds) == 3
+    if not three or not all(isinstance(one, int | float) and math.isfinite(one) for one in bounds):
+        raise InputError(f"{owner}: {name} is given as three numbers (default, smallest, largest); got {bounds!r}")
     default, low, high = bounds
+    if not low < high:
+        raise InputError(f"{owner}: the smallest {name} has to lie below the largest; got {low} and {high}")
     whole = all(isinstance(one, int) and not isinstance(one, bool) for one in bounds)
     made = Parameter(
         name=name,
@@ -167,7 +171,15 @@ def _operator(name: str, function: Picture) -> Callable[..., Tensor]:
 
 def _try(entry: Description) -> None:
     """Raises ValueError unless the function does twice the same to a picture, and leaves numbers."""
-    once, again = _on_test_picture(entry), _on_test_picture(entry)
+    try:
+        once, again = _on_test_picture(entry), _on_test_picture(entry)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"'{entry.name}' failed on a picture (3, {_TEST_SIZE}, {_TEST_SIZE}) with its defaults: "
+            f"{type(error).__name__}: {error}; it is called as function(picture, generator, **parameters)"
+        ) from error
     if not torch.isfinite(once).all():
         raise InputError(f"'{entry.name}' turns a picture of pixel values from 0 to 1 into NaN or infinite values")
     if not torch.equal(once, again):

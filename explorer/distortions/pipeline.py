@@ -17,8 +17,8 @@ from torch import Tensor
 from explorer.distortions.operators import COMMON_CORRUPTIONS, DISTORTIONS, NONE, RANDOM_CORRUPTION
 from explorer.distortions.parameters import SEVERITY, Description, Value, unknown_name
 from explorer.distortions.parsing import EXAMPLES, Term, parse
-from explorer.distortions.randomness import BRANCH, LARGEST_SEED, Draw, uniform_number
-from explorer.errors import InputError, as_whole
+from explorer.distortions.randomness import BRANCH, Draw, uniform_number
+from explorer.errors import InputError, seed_number, whole_number
 from explorer.system.precision import outside_autocast
 
 
@@ -134,7 +134,7 @@ class Distortion:
                 for an operator.
         """
         _check_images(images)
-        whole_seed = _check_whole(seed, "seed")
+        whole_seed = seed_number(seed)
         numbers = _check_indices(indices, len(images))
         work = images.contiguous() if images.dtype in (torch.float32, torch.float64) else images.float().contiguous()
         return self._distort(work, whole_seed, numbers).to(images.dtype)
@@ -272,15 +272,7 @@ def _check_indices(indices: object, batch: int) -> list[int]:
     numbers = indices.tolist() if hasattr(indices, "tolist") else indices
     if not isinstance(numbers, Iterable):
         raise InputError(f"indices must be a sequence with one whole number for each image, got {indices!r}")
-    checked = [_check_whole(number, "an index") for number in numbers]
+    checked = [whole_number("an index", number) for number in numbers]
     if len(checked) != batch:
         raise InputError(f"expected one index for each of the {batch} images, got {len(checked)}")
     return checked
-
-
-def _check_whole(number: object, what: str) -> int:
-    """A seed or an index as a Python int; takes numpy's and torch's integers too."""
-    whole = as_whole(number)
-    if whole is None or not 0 <= whole <= LARGEST_SEED:
-        raise InputError(f"{what} must be a whole number from 0 to 2**64 - 1, got {number!r}")
-    return whole

@@ -11,8 +11,6 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-LARGEST_SEED = 2**64 - 1
-
 # What a stream is for. A parameter that is drawn from a range uses PARAMETER + its place among the parameters, so
 # that noise of a given image is the same pattern whether its strength was fixed or drawn.
 PIXELS, BRANCH, PARAMETER = 0, 1, 2

@@ -29,7 +29,7 @@ from explorer.data.sources import image_set
 from explorer.distortions import COMMON_CORRUPTIONS, DISTORTIONS, Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, unknown_name
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number
 from explorer.evaluation.evaluation import labels_of
 from explorer.evaluation.features import CacheError, Told, embed, share_of
 from explorer.evaluation.probes import PROBES, Probe, fit_on_features
@@ -334,7 +334,7 @@ def benchmark_steps(
 ) -> Iterator[Benchmark]:
     """`benchmark` after each corruption, with all that is finished by then; at once where nothing is missing."""
     names, levels = _corruptions(corruptions), _severities(severities)
-    images = image_set(images)
+    images, seed = image_set(images), seed_number(seed)
     if not len(images):
         raise InputError("there are no pictures to measure on")
     if images.clean is not None:

@@ -24,7 +24,7 @@ from explorer.analysis.dense import LabelVote
 from explorer.data.masks import IGNORED, SegmentedSet
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number, whole_number
 from explorer.evaluation.embedding import VIEWS
 from explorer.evaluation.evaluation import draw_seed, gap_closed
 from explorer.evaluation.features import Told
@@ -202,8 +202,7 @@ def evaluate_dense(
             one, or numbers out of range.
         ImageError: a picture or a mask is damaged.
     """
-    if draws < 1:
-        raise InputError(f"draws is a number of draws of the distortion, at least 1; got {draws}")
+    draws, seed = whole_number("draws", draws, 1), seed_number(seed)
     _check_fit(train, test)
     damage = pair.distortion if distortion is None else parse_distortion(distortion)
     count = draws if damage.stochastic else 1

@@ -19,7 +19,7 @@ from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number
 from explorer.evaluation import features as kept
 from explorer.evaluation.clusters import Clusters, cluster_pictures
 from explorer.evaluation.features import Kind, Told, embed, share_of
@@ -172,7 +172,7 @@ def embed_pair(
             would be mistaken for something else.
         ImageError: a picture is damaged, as in `embed`.
     """
-    networks = backbones_of(pair)
+    networks, seed = backbones_of(pair), seed_number(seed)
     images = image_set(images).resized(networks[TEACHER].image_size)  # once, so that their digest is computed once
     if len(images) < 2:
         raise InputError(f"neighbours and distances need at least two pictures; got {len(images)}")

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number, whole_number
 from explorer.evaluation.embedding import VIEWS, damage_of, seen_in
 from explorer.evaluation.features import Kind, Precision, Told, embed, share_of
 from explorer.evaluation.probes import PROBES, Probe, fit_on_features, wilson_interval
@@ -146,8 +146,7 @@ def evaluate(
             numbers out of range.
         ImageError: a picture is damaged, as in `embed`.
     """
-    if draws < 1:
-        raise InputError(f"draws is a number of draws of the distortion, at least 1; got {draws}")
+    draws, seed = whole_number("draws", draws, 1), seed_number(seed)
     expect_pair(pair)
     if probe not in PROBES:
         raise InputError(f"probe is one of {', '.join(PROBES)}; got {probe!r}")

@@ -34,7 +34,7 @@ from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number
 from explorer.models.backbones import Backbone, Layers, expect_backbone
 from explorer.models.trace import Trace
 from explorer.models.weights import state_digest
@@ -163,7 +163,7 @@ def embed(
         raise InputError("there are no pictures to embed")
     if workers < 0:
         raise InputError(f"workers is a number of processes, 0 for none beside this one; got {workers}")
-    job = _Job(backbone, images, parse_distortion(distortion), seed, layers, precision, batch_size)
+    job = _Job(backbone, images, parse_distortion(distortion), seed_number(seed), layers, precision, batch_size)
     if cache is False or job.damage.own or backbone.altered:
         job.images.check()
         return job.in_memory(workers, progress)

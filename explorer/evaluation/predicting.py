@@ -24,13 +24,13 @@ from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number
 from explorer.evaluation.evaluation import draw_seed
 from explorer.evaluation.features import Told, close, embed
 from explorer.evaluation.probe_files import read_probe, write_probe
 from explorer.evaluation.probes import Probe, fit_on_features
 from explorer.models.architectures import is_known
-from explorer.models.backbones import Backbone, load_backbone
+from explorer.models.backbones import Backbone, expect_backbone, load_backbone
 from explorer.models.pairs import list_pairs, load_pair, read_card, weights_of
 from explorer.system.memory import Parts, pictures_at_once
 from explorer.system.precision import autocast
@@ -166,6 +166,7 @@ def fit_probe(
     """
     images, damage = image_set(images), parse_distortion(distortion)
     names = class_names(images)
+    seed = seed_number(seed)
     seen = draw_seed(seed, 0, "train")
     features = embed(backbone, images, damage, seen, batch_size=batch_size, cache=cache, progress=progress)
     return probe_of(backbone, features.embedding, names, damage, seed, regularisation)
@@ -208,6 +209,7 @@ def load_probe(
     about, probe, tensors = read_probe(file, "pictures")
     if backbone is None:
         backbone = _backbone_of(about, device)
+    expect_backbone(backbone, "probe")
     _check_backbone(file, about, tensors["sample"], backbone)
     chosen = {name: about[name] for name in ("distortion", "seed", "counts")}
     return PictureProbe(backbone=backbone, probe=probe, **chosen)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from explorer.errors import InputError, MissingExtraError, unknown
+from explorer.errors import InputError, MissingExtraError, seed_number, unknown
 from explorer.evaluation.rows import as_labels, as_rows, directions
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def project(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    seed = seed_number(seed, 32)
     views = {name: as_rows(values, f"'{name}'") for name, values in features.items()}
     if not views:
         raise InputError('there is no view; expected a mapping such as {"teacher clean": features, "student": others}')
@@ -275,8 +276,6 @@ def _check(views: Views, method: str, wanted: _Wanted) -> None:
         raise InputError(f"neighbours is at least 2; got {wanted.neighbours}")
     if not 0 <= wanted.min_dist <= _SPREAD:
         raise InputError(f"min_dist lies between 0 and 1; got {wanted.min_dist}")
-    if not 0 <= wanted.seed < 1 << 32:
-        raise InputError(f"seed is a whole number from 0 to 2**32 - 1; got {wanted.seed}")
     fitted = views[wanted.fit_on]
     for name, view in views.items():
         _check_alike(name, view, wanted.fit_on, fitted)

@@ -7,7 +7,7 @@ more exact.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from explorer.distortions import DISTORTIONS, Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.parameters import SEVERITY, Description, unknown_name
 from explorer.distortions.pipeline import Step
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number
 from explorer.evaluation.features import Told, embed
 from explorer.evaluation.probes import Probe, own_and_other
 from explorer.models.backbones import Backbone
@@ -111,7 +111,7 @@ def sweep(
     pair: Pair | Mapping[str, Pair],
     images: ImageSet | PictureData,
     distortion: str | None = None,
-    values: Sequence[int | float] | None = None,
+    values: Sequence[int | float] | float | None = None,
     *,
     parameter: str | None = None,
     seed: int = 0,
@@ -127,7 +127,7 @@ def sweep(
             `distortion`, `values` and `parameter` are left as they are.
         distortion: one operator, such as "gaussian_noise", or with other parameters fixed, such as
             "gaussian_blur(kernel=37)"; None for Gaussian noise.
-        values: strengths; None for the operator's own seven.
+        values: strengths, or one; None for the operator's own seven.
         parameter: what `values` are: a parameter of the operator, or "severity" (ImageNet-C, 1 to 5); None for the
             parameter that says how strong it is, see `DISTORTIONS`.
         seed: of the distortion; picture i is damaged as number i.
@@ -167,7 +167,7 @@ def sweep_steps(
     images = image_set(images)
     images.check()
     pairs = named_pairs(pair)
-    networks = backbones_of(pairs)
+    networks, seed = backbones_of(pairs), seed_number(seed)
     teacher = networks[TEACHER]
     empty = Sweep(
         **vars(strengths),
@@ -199,7 +199,7 @@ class Strengths:
 def strengths_for(
     images: ImageSet | PictureData,
     distortion: str | None = None,
-    values: Sequence[int | float] | None = None,
+    values: Sequence[int | float] | float | None = None,
     parameter: str | None = None,
 ) -> Strengths:
     """The distortions of a sweep over these pictures: the one that they came with, or those of `strengths_of`.
@@ -216,7 +216,7 @@ def strengths_for(
 
 
 def strengths_of(
-    distortion: str, values: Sequence[int | float] | None = None, parameter: str | None = None
+    distortion: str, values: Sequence[int | float] | float | None = None, parameter: str | None = None
 ) -> Strengths:
     """The distortions of a sweep; the arguments are those of `sweep`.
 
@@ -230,7 +230,8 @@ def strengths_of(
     step, entry = steps[0], DISTORTIONS[steps[0].name]
     name = parameter or entry.strength
     own = {entry.strength: entry.strengths, SEVERITY: entry.severities}
-    chosen = tuple(sorted(dict.fromkeys((own.get(name) or ()) if values is None else values)))
+    given = (own.get(name) or ()) if values is None else values
+    chosen = tuple(sorted(dict.fromkeys(given if isinstance(given, Iterable) else (given,))))
     if not chosen:
         raise InputError(f"values: expected strengths for {name} of '{step.name}', such as (0.1, 0.3); got none")
     if name == SEVERITY and step.values != parse_distortion(step.name).branches[0][0].values:

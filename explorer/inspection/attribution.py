@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
-from explorer.errors import InputError, MissingExtraError, did_you_mean
+from explorer.errors import InputError, MissingExtraError, did_you_mean, whole_number
 from explorer.evaluation.predicting import PictureProbe
 from explorer.evaluation.probes import Probe
 from explorer.inspection.comparison import FULL_ATTENTION_BYTES
@@ -68,10 +68,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "internal_batch_size", "patch"):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            if not whole and not (name == "patch" and value is None):
-                raise InputError(f"{name} is a whole number from 1 up; got {value!r}")
+            if name != "patch" or self.patch is not None:
+                whole_number(name, getattr(self, name), 1)
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, int | float) or not 0 <= self.gamma < math.inf:
             raise InputError(f"gamma is a finite number from 0 up; got {self.gamma!r}")
 

@@ -28,7 +28,7 @@ from explorer.data.picture_files import is_picture
 from explorer.data.registration import SAME_SCENE, look_swapped, shift_between, shifted
 from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number
 from explorer.evaluation.patch_probes import PatchProbe
 from explorer.models.backbones import Backbone, expect_backbone
 from explorer.models.students import KINDS, STUDENT, TEACHER, check_names, networks_of, sources_of
@@ -285,7 +285,7 @@ def compare(
         ImageError: `clean` or `damage` is no picture that can be read.
     """
     expect_backbone(teacher, "teacher")
-    students = named_students(student)
+    students, seed = named_students(student), seed_number(seed)
     if names_damage(clean):
         raise InputError(f"the clean picture comes first, then what damages it; got '{clean}' as the clean picture")
     image = clean if clean is None or isinstance(clean, Tensor) else load_image(clean, teacher.height_width)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from explorer.analysis.maps import attention_map
-from explorer.errors import InputError, did_you_mean
+from explorer.errors import InputError, did_you_mean, seed_number
 from explorer.evaluation.features import Told
 from explorer.models.backbones import Attention, Backbone, CaptureError
 from explorer.models.capture import AttentionEdit
@@ -71,6 +71,8 @@ class Part:
             raise InputError(
                 f"a part is of one of the kinds {', '.join(KINDS)}; got {self.kind!r}{did_you_mean(self.kind, KINDS)}"
             )
+        if not all(isinstance(patch, tuple | list) and len(patch) == 2 for patch in self.patches):
+            raise InputError(f"patches are given as (row, col), one or several; got {self.patches!r}")
         if (self.head is None) == (self.kind == "head") or bool(self.patches) != (self.kind == "patches"):
             raise InputError(
                 f"head is given for the kind 'head' and patches for 'patches', and for no other; got head={self.head} "
@@ -117,14 +119,16 @@ def intervene(
             needed; or, inside, a batch of another size than `pictures`.
         CaptureError: its heads cannot be reached.
     """
-    sites = [_site(backbone, part) for part in ([parts] if isinstance(parts, Part) else parts)]
-    if not sites:
-        raise InputError("expected a Part, or several, such as Part('head', 8, 3); got none")
+    wanted = [parts] if isinstance(parts, Part | str) else list(parts)
+    if not wanted or not all(isinstance(part, Part) for part in wanted):
+        raise InputError(f"expected a Part, or several, such as Part('head', 8, 3); got {parts or 'none'}")
+    sites = [_site(backbone, part) for part in wanted]
     if by not in WAYS:
         raise InputError(f"by is one of {', '.join(WAYS)}; got {by!r}{did_you_mean(str(by), WAYS)}")
     if (pictures is None) == (by in ("mean", "pictures")):
         needs = "needs pictures, such as the clean ones" if pictures is None else "takes no pictures: leave them out"
         raise InputError(f"by='{by}' {needs}")
+    seed = seed_number(seed)
     with _Interception(backbone, _edits(sites, by, _values(backbone, sites, by, pictures, attention), seed)):
         yield backbone
 

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from explorer.analysis import metrics
 from explorer.analysis.similarity import ATTENTION_LAYERS, Alignment, alignment
+from explorer.data.image import Source, load_image
 from explorer.distortions import Distortion, Given
 from explorer.distortions import distortion as parse_distortion
 from explorer.distortions.operators import NONE
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number
 from explorer.models.backbones import Backbone
 from explorer.models.trace import Grid, Trace
 
@@ -50,7 +51,7 @@ class Recovery:
 
     Args:
         teacher: sees the clean picture.
-        image: RGB in [0, 1], of the teacher's image size.
+        image: RGB in [0, 1], of the teacher's image size; or what else `load_image` takes, fitted to that size.
         distortion: a spec such as "gaussian_noise(sigma=0.3)", or a `Distortion`; "none": the student, too, sees the
             clean picture. Or the damaged picture itself, of the same size.
         seed: of the distortion.
@@ -69,15 +70,16 @@ class Recovery:
     def __init__(
         self,
         teacher: Backbone,
-        image: Float[Tensor, "3 height width"],
+        image: Source,
         distortion: str | Distortion | Float[Tensor, "3 height width"],
         seed: int = 0,
         *,
         student: Backbone | None = None,
         called: tuple[str, str] = ("teacher", "student"),
     ) -> None:
+        image = image if isinstance(image, Tensor) else load_image(image, teacher.height_width)
         self.clean, self.called = image, called
-        self.seed, self.weights = seed, teacher.source
+        self.seed, self.weights = seed_number(seed), teacher.source
         self.distortion: Distortion = Given()
         if isinstance(distortion, Tensor):
             self.distorted = distortion

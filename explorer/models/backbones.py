@@ -8,6 +8,7 @@ Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's ow
 import copy
 import itertools
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from explorer.errors import InputError, UserError, as_whole
+from explorer.errors import InputError, UserError, as_whole, seed_number
 from explorer.models.architectures import (
     Unfilled,
     UnsupportedModelError,
@@ -409,6 +410,7 @@ def load_backbone(
             replaced by others in silence.
     """
     check_device(device)
+    seed = seed_number(seed)
     architecture = architecture_of(name)
     size = image_size if image_size is not None else ALIASES[name].image_size if name in ALIASES else None
     if grid is not None:
@@ -489,6 +491,8 @@ def backbone_of(module: nn.Module, image_size: ImageSize | None = None) -> Backb
 
 def _find_weights(name: str, architecture: str, source: str | Path) -> LoadedWeights:
     if source != "auto":
+        if not isinstance(source, str | os.PathLike) or not os.fspath(source):
+            raise InputError(f"source is 'auto', 'random', or the path of a file of weights; got {source!r}")
         own = load_file(source)
         return _adapted(name, architecture, own, read_config(source)) if is_adapter(own.tensors) else own
     if name in ALIASES:
@@ -742,8 +746,7 @@ def as_height_width(size: ImageSize) -> tuple[int, int]:
 def _check_grid(grid: tuple[int, int], source: str | Path) -> None:
     if source in ("auto", "random"):
         raise InputError(f"grid says where the positions in a file stand: pass the file, source=…; got '{source}'")
-    whole = isinstance(grid, tuple | list) and all(isinstance(side, int) and side > 0 for side in grid)
-    if not whole or len(grid) != 2:
+    if not isinstance(grid, tuple | list) or len(grid) != 2 or not all((as_whole(side) or 0) > 0 for side in grid):
         raise InputError(f"grid is (rows, cols) of the positions in the file; got {grid!r}")
 
 

@@ -8,7 +8,7 @@ pass of two grey pictures, when it is wrapped, checks all that was said about it
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import TracebackType
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from explorer.errors import InputError
+from explorer.errors import InputError, as_whole
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, CaptureError, ImageSize, as_height_width, unwrapped
 from explorer.models.capture import AttentionCapture
@@ -70,6 +70,8 @@ def wrap_backbone(
     """
     module = unwrapped(module)
     name = name or f"own:{type(module).__name__}"
+    if not isinstance(name, str) or not (embed is None or callable(embed)):
+        raise InputError(f"name is text, and embed a function of (module, tokens); got {name!r} and {embed!r}")
     if is_known(name):
         raise InputError(f"the name '{name}' stands for other weights: give your module another one")
     height, width = as_height_width(image_size)
@@ -306,14 +308,15 @@ def _path(module: nn.Module, part: str | nn.Module, what: str) -> str:
 
 
 def _whole_grid(grid: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    whole = len(grid) == 2 and all(isinstance(side, int) and side > 0 for side in grid)
+    whole = isinstance(grid, tuple | list) and len(grid) == 2 and all((as_whole(side) or 0) > 0 for side in grid)
     if not whole or height % grid[0] or width % grid[1]:
         raise InputError(f"grid is (rows, cols) of patches, which divide {height} x {width} px; got {grid!r}")
     return grid[0], grid[1]
 
 
 def _channels(what: str, values: Sequence[float]) -> tuple[float, float, float]:
-    if len(values) != 3 or (what == "std" and not all(value > 0 for value in values)):
-        raise InputError(f"{what} is one number for each of red, green and blue; got {values!r}")
-    red, green, blue = map(float, values)
+    numbers = [float(value) for value in values] if isinstance(values, Iterable) and not isinstance(values, str) else []
+    if len(numbers) != 3 or not all(0 <= value <= 1 for value in numbers) or (what == "std" and 0 in numbers):
+        raise InputError(f"{what} is one number for each of red, green and blue, of pixels from 0 to 1; got {values!r}")
+    red, green, blue = numbers
     return red, green, blue

@@ -34,6 +34,8 @@ def animate_recovery(recovery: Recovery, row: int | None = None, col: int | None
     """
     if not seconds > 0:
         raise InputError(f"seconds is a length of time above 0; got {seconds}")
+    if (row is None) != (col is None):
+        raise InputError(f"a patch is named by row and col, both or neither; got row={row}, col={col}")
     if row is None or col is None:
         row, col = recovery.busiest
     frames = _frames(recovery, row, col)

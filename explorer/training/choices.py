@@ -6,11 +6,11 @@ help answers at once.
 
 import math
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number, whole_number
 
 Blocks = int | Sequence[int]
 Rows = Literal["all", "own"]
@@ -42,6 +42,11 @@ def read_blocks(text: str) -> int | tuple[int, ...]:
     return numbers if "," in text else numbers[0]
 
 
+def read_limit(text: str) -> float | None:
+    """A number, or "none"."""
+    return None if text == "none" else float(text)
+
+
 def read_views(text: str) -> int | str:
     """ "fresh", "fixed" or a number."""
     return int(text) if text.isdigit() else text
@@ -67,17 +72,11 @@ def check_views(views: object, area: object) -> None:
         raise InputError(f"area is the smallest and largest share of a picture, within (0, 1]; got {area!r}")
 
 
-def check_whole(name: str, value: object, low: int) -> None:
-    """Raises ValueError unless it is a whole number from `low` on."""
-    if type(value) is not int or value < low:
-        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
-
-
-def check_seed(seed: object) -> None:
-    """Raises ValueError unless it is a whole number from 0 to 2**63 - 1."""
-    check_whole("seed", seed, 0)
-    if seed >= 1 << 63:  # type: ignore[operator]
-        raise InputError(f"seed is a whole number from 0 to 2**63 - 1; got {seed}")
+def settle_whole(config: object, lowest: Mapping[str, int]) -> None:
+    """Turns these fields of a frozen dataclass, and its seed, into ints; raises ValueError where that cannot be."""
+    for name, low in lowest.items():
+        object.__setattr__(config, name, whole_number(name, getattr(config, name), low))
+    object.__setattr__(config, "seed", seed_number(config.seed, 63))  # type: ignore[attr-defined]
 
 
 def check_number(name: str, value: object, positive: bool = False, below: float = math.inf) -> None:

@@ -24,6 +24,7 @@ from explorer.training.choices import (
     block_numbers,
     read_area,
     read_blocks,
+    read_limit,
     read_numbers,
     read_views,
 )
@@ -121,7 +122,9 @@ class DistillConfig:
     )
     warmup: float = field(default=0.1, metadata=_option(float, "share of the steps in which the learning rate rises"))
     weight_decay: float = field(default=0.0, metadata=_option(float, "of AdamW"))
-    grad_clip: float | None = field(default=1.0, metadata=_option(float, "largest norm of the gradient"))
+    grad_clip: float | None = field(
+        default=1.0, metadata=_option(read_limit, "largest norm of the gradient; none: no limit")
+    )
     trainable: str = field(default=recipe.TRAINABLE, metadata=_option(str, "lora:RANK, all, or last:BLOCKS"))
     begin: str | os.PathLike | None = field(
         default=None, metadata=_option(str, "a pair (its name, or its folder) whose student this one begins as")
@@ -226,10 +229,8 @@ def _check(config: DistillConfig) -> None:
 
     choices.check_weights(config.weights)
     Trainable.parse(config.trainable)
-    for name in ("steps", "batch_size", "accumulate", "probe", "eval_every", "checkpoint_every"):
-        choices.check_whole(name, getattr(config, name), 1)
-    choices.check_whole("workers", config.workers, 0)
-    choices.check_seed(config.seed)
+    positive = ("steps", "batch_size", "accumulate", "probe", "eval_every", "checkpoint_every")
+    choices.settle_whole(config, {**dict.fromkeys(positive, 1), "workers": 0})
     for name in ("lr", "grad_clip"):
         if getattr(config, name) is not None:
             choices.check_number(name, getattr(config, name), positive=True)
@@ -243,7 +244,7 @@ def _check(config: DistillConfig) -> None:
         choices.check_blocks(name, getattr(config, name))
     if config.heads is not None:
         choices.check_numbers("heads", config.heads, low=0)
-    if not isinstance(config.begin, str | None):
+    if not isinstance(config.begin, str | None) or config.begin == "":
         raise InputError(f"begin is the name or the folder of a pair, or None; got {config.begin!r}")
     choices.check_size(config.image_size)
     choices.check_views(config.views, config.area)

@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -130,6 +130,8 @@ def distill(
     if is_table(images):
         images = image_set(images)
     pictures = Tensors(images) if isinstance(images, Tensor) else images
+    if not isinstance(pictures, Sized):
+        raise InputError(f"expected pictures that can be counted, such as load_images gives them; got {images!r:.80}")
     if len(pictures) == 0:
         raise InputError("there is no picture to learn from")
     if isinstance(pictures, ImageSet):
@@ -140,6 +142,11 @@ def distill(
                     "these pictures are damaged already, and nothing is done to them: DistillConfig(distortion='none')"
                 )
             pictures = Twins(pictures)
+    if config.distortion == NONE.name and config.begin is None and not isinstance(pictures, Twins):
+        raise InputError(
+            "nothing to learn: the student begins as its teacher's copy, and both see the same pictures; give a "
+            "distortion, or pictures with clean twins (load_images(…, clean=…), in a command --clean)"
+        )
     if isinstance(images, Tensor):
         picture(pictures, 0)  # of other data sets a first look might move what they draw
     teacher = _at_size(backbone, config.image_size)

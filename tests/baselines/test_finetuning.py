@@ -257,8 +257,8 @@ def test_pictures_that_teach_no_classes_are_refused(backbone: Backbone) -> None:
     [
         ({"steps": 0}, "steps is a whole number, at least 1"),
         ({"batch_size": True}, "batch_size is a whole number"),
-        ({"lr": 0.0}, "lr is a number above 0"),
-        ({"head_lr": -1.0}, "head_lr is a number above 0"),
+        ({"lr": 0.0}, "lr is a number, above 0"),
+        ({"head_lr": -1.0}, "head_lr is a number, above 0"),
         ({"trainable": "lora"}, "trainable must be"),
         ({"distortion": "nois"}, "unknown distortion"),
         ({"views": 0}, "views must be"),

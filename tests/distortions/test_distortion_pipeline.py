@@ -297,7 +297,7 @@ def test_wrong_images_are_refused(images, message, without_type_checks):
 
 @pytest.mark.parametrize("seed", [-1, 0.5, True, "0", None, 2**64, torch.tensor(0.5), np.array([1, 2])])
 def test_a_wrong_seed_is_refused(seed, photos, without_type_checks):
-    with pytest.raises(ValueError, match=r"seed must be a whole number from 0 to 2\*\*64 - 1, got"):
+    with pytest.raises(ValueError, match=r"seed is a whole number from 0 to 2\*\*64 - 1; got"):
         distortion("gaussian_noise")(photos, seed=seed)
 
 
@@ -305,8 +305,8 @@ def test_a_wrong_seed_is_refused(seed, photos, without_type_checks):
     ("indices", "message"),
     [
         ([0, 1], "one index for each of the 6 images, got 2"),
-        ([0, 1, 2, 3, 4, -5], "an index must be a whole number .* got -5"),
-        ([0, 1, 2, 3, 4, 0.5], "an index must be a whole number .* got 0.5"),
+        ([0, 1, 2, 3, 4, -5], "an index is a whole number, at least 0; got -5"),
+        ([0, 1, 2, 3, 4, 0.5], "an index is a whole number, at least 0; got 0.5"),
         (7, "indices must be a sequence"),
         (torch.tensor(7), "indices must be a sequence"),
     ],

@@ -540,7 +540,7 @@ def test_what_does_not_fit_is_refused(tiny: Backbone, picture: Tensor, other: Te
         (r"embeddings of size 192; toward has the shape \(2, 192\)", (picture, other.expand(2, -1)), {}),
         ("NaN or infinite", (picture, other * float("inf")), {}),
         (r"toward is an embedding, \(probe, label\) or None; got str", (picture, "cat"), {}),
-        ("steps is a whole number from 1 up; got 0", (picture, other), {"steps": 0}),
+        ("steps is a whole number, at least 1; got 0", (picture, other), {"steps": 0}),
         ("internal_batch_size is a whole", (picture, other), {"internal_batch_size": 0}),
         ("gamma is a finite number from 0 up; got -0.5", (picture, other), {"gamma": -0.5}),
         ("gamma is a finite number from 0 up; got inf", (picture, other), {"gamma": math.inf}),
