@@ -47,7 +47,9 @@ def as_labels(labels: Iterable[Any], pictures: int) -> tuple[int | str, ...]:
     """
     plain = tuple(label.item() if hasattr(label, "item") else label for label in labels)
     if len(plain) != pictures:
-        raise InputError(f"labels that do not fit: {len(plain)} for {pictures} pictures; give one for each picture")
+        raise InputError(
+            f"labels that do not fit: {len(plain)} labels for {pictures} pictures; give one for each picture"
+        )
     return plain
 
 

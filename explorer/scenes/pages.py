@@ -131,8 +131,8 @@ def _sections(shown: Recovery | Sweep | Benchmark | Section | Sequence[Section])
         caption = f"{shown.pictures} pictures at {height} x {width} px"
         untouched = len(set(shown.weights)) == 1
         return [Section(view="benchmarkview", scenes=(benchmark_scene(shown, untouched=untouched, caption=caption),))]
-    sections = [shown] if isinstance(shown, Section) else list(shown) if isinstance(shown, Iterable) else []
-    if not sections or not all(isinstance(section, Section) for section in sections):
+    sections = list(shown) if isinstance(shown, Sequence) else [shown]
+    if not all(isinstance(section, Section) for section in sections):
         raise InputError(f"a page shows a Comparison, a Recovery, a Sweep, a Benchmark, or Sections; got {shown!r:.80}")
     return sections
 

@@ -167,4 +167,7 @@ def _check_same(what: str, before: Card, now: Card, may_differ: Sequence[str] = 
     names = [name for name in {**before, **now} if name not in may_differ and before.get(name) != now.get(name)]
     if names:
         changes = "; ".join(f"{name} was {before.get(name)!r:.200} and is {now.get(name)!r:.200}" for name in names[:5])
-        raise InputError(f"the run cannot be resumed with other {what}: {changes}. Start a new run in another folder")
+        raise InputError(
+            f"the run cannot be resumed with other {what}: {changes}. Start a new run in another folder; begin=… (in a "
+            f"command --begin) lets its student begin as this one's"
+        )

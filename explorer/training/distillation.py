@@ -12,6 +12,7 @@ import atexit
 import copy
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -71,6 +72,7 @@ from explorer.training.targets import SCRATCH, Targets
 from explorer.training.trackers import Trackers, checked
 from explorer.version import __version__
 
+_log = logging.getLogger(__name__)
 _DECODED_BYTES = 512 << 20  # of training pictures, which come again
 
 
@@ -143,9 +145,9 @@ def distill(
                 )
             pictures = Twins(pictures)
     if config.distortion == NONE.name and config.begin is None and not isinstance(pictures, Twins):
-        raise InputError(
-            "nothing to learn: the student begins as its teacher's copy, and both see the same pictures; give a "
-            "distortion, or pictures with clean twins (load_images(…, clean=…), in a command --clean)"
+        _log.warning(
+            "there is nothing to learn: the student begins as its teacher's copy, and both see the same pictures; give "
+            "a distortion, or pictures with clean twins (load_images(…, clean=…), in a command --clean)"
         )
     if isinstance(images, Tensor):
         picture(pictures, 0)  # of other data sets a first look might move what they draw

@@ -74,7 +74,7 @@ def test_it_stands_beside_the_others_in_specs(pictures: Tensor) -> None:
     ("function", "arguments", "message"),
     [
         (scratches, {"parameters": {"count": (40, 0, 30)}}, "scratches: count must lie from 0 to 30 .* got 40"),
-        (scratches, {"parameters": {"count": 4}}, r"given as \(default, smallest, largest\); got 4"),
+        (scratches, {"parameters": {"count": 4}}, r"given as three numbers \(default, smallest, largest\); got 4"),
         (scratches, {"parameters": {"clip": (4, 0, 30)}}, "'clip' cannot be the name of a parameter"),
         (scratches, {"name": "gaussian_noise"}, "'gaussian_noise' is a distortion of the library"),
         (scratches, {"name": "none"}, "'none' is a distortion of the library"),

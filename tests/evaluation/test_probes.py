@@ -124,7 +124,7 @@ def test_a_label_that_was_never_seen_counts_as_wrong() -> None:
     [
         ({"kind": "lineal"}, r"unknown probe 'lineal'; did you mean linear\? There are: knn, linear"),
         ({"labels": ["x"] * 80}, "a probe needs at least two classes; got one, 'x'"),
-        ({"labels": [0, 1]}, "labels that do not fit: 2 for 80 pictures"),
+        ({"labels": [0, 1]}, "labels that do not fit: 2 labels for 80 pictures"),
         ({"labels": ["x", 1] * 40}, "all numbers or all names; got both, such as 'x', 1"),
         ({"features": np.zeros((0, DIM)), "labels": []}, "there are no pictures"),
         ({"features": np.full((80, 2), np.nan)}, "NaN or infinite values in 80 of 80 pictures, first in picture 0"),

@@ -225,7 +225,7 @@ def test_torch_and_numpy_are_alike() -> None:
         ({"neighbours": 1}, "neighbours is at least 2; got 1"),
         ({"min_dist": 1.5}, "between 0 and 1; got 1.5"),
         ({"seed": -1}, "seed is a whole number"),
-        ({"labels": [0, 1]}, "labels that do not fit: 2 for 60 pictures"),
+        ({"labels": [0, 1]}, "labels that do not fit: 2 labels for 60 pictures"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:

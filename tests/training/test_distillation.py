@@ -87,10 +87,13 @@ def test_training_lowers_the_loss(backbone: Backbone, pictures: Tensor, tmp_path
 
 
 @pytest.mark.parametrize("views", ["fresh", "fixed", 2])
-def test_both_see_the_same_view(backbone: Backbone, pictures: Tensor, tmp_path: Path, views: Any) -> None:
+def test_both_see_the_same_view(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path, views: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without distortion the untouched student agrees with its teacher, which it would not on another crop."""
     records = run(backbone, pictures, tmp_path / "run", distortion="none", views=views, steps=1)
     assert records[0].losses == pytest.approx({"loss": 0, "cls": 0, "patch": 0, "attention": 0}, abs=1e-5)
+    assert "there is nothing to learn" in caplog.text
 
 
 def test_losses_are_those_of_the_step(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
