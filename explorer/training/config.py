@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from explorer.errors import InputError
@@ -55,7 +55,8 @@ class DistillConfig:
     Attributes:
         distortion: a spec (see `explorer.distortion`) or a `Distortion`; ranges and mixtures are drawn per picture.
             "none" for pictures that are damaged already, and have clean twins.
-        cls, patch, attention: weights of the three levels; 0 switches a level off. See `explorer.training.losses`.
+        cls, patch, attention: weights of the three levels; 0 switches a level off. See `explorer.training.losses`. The
+            attention of None is the one for the backbone, `explorer.training.recipe.attention_weight`.
         contrastive, cls_mse, patch_mse: weights of other forms, for comparison.
         attention_layers, patch_layers: so many of the last blocks, or block numbers.
         rows: which attention rows are aligned: "all", or the picture's "own".
@@ -95,7 +96,10 @@ class DistillConfig:
     )
     cls: float = field(default=1.0, metadata=_level("the global embedding"))
     patch: float = field(default=1.0, metadata=_level("the patch features"))
-    attention: float = field(default=3.0, metadata=_level("the attention maps"))
+    attention: float | None = field(
+        default=None,
+        metadata=_level(f"the attention maps; {recipe.OWN_ATTENTION['s14']:g} for s14, else {recipe.ATTENTION:g}"),
+    )
     contrastive: float = field(default=0.0, metadata=_level("InfoNCE between embeddings"))
     cls_mse: float = field(default=0.0, metadata=_level("the squared difference of embeddings"))
     patch_mse: float = field(default=0.0, metadata=_level("the squared difference of patch features"))
@@ -186,7 +190,12 @@ class DistillConfig:
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each level, by name."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if "level" in one.metadata}
+        found = {one.name: getattr(self, one.name) for one in fields(self) if "level" in one.metadata}
+        return {name: recipe.ATTENTION if weight is None else weight for name, weight in found.items()}
+
+    def settled(self, backbone: str) -> "DistillConfig":
+        """The same, with what is left to the backbone, by its name, filled in."""
+        return self if self.attention is not None else replace(self, attention=recipe.attention_weight(backbone))
 
     @property
     def highest_lr(self) -> float:
@@ -213,9 +222,9 @@ class DistillConfig:
         needed = {depth - 1}
         if self.patch or self.patch_mse:
             needed |= set(block_numbers(self.patch_layers, depth))
-        if self.attention:
+        if self.weights["attention"]:
             needed |= set(block_numbers(self.attention_layers, depth))
-        attention = None if self.attention == 0 else "full" if self.rows == "all" else "cls"
+        attention = None if self.weights["attention"] == 0 else "full" if self.rows == "all" else "cls"
         return {"layers": sorted(needed), "attention": attention}
 
     def as_dict(self) -> dict[str, Any]:

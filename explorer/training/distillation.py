@@ -126,7 +126,7 @@ def distill(
     expect_backbone(backbone, "teacher")
     if not isinstance(config, DistillConfig):
         raise InputError(f"expected DistillConfig(…) for the config; got {config!r:.80}")
-    told = checked(trackers)
+    config, told = config.settled(backbone.name), checked(trackers)
     if isinstance(images, str | os.PathLike):
         raise InputError(f"expected pictures to learn from; got a name: load_images({os.fspath(images)!r}) loads them")
     if is_table(images):

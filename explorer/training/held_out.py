@@ -86,7 +86,7 @@ class HeldOut:
         traced = self._config.traced(self._teacher.depth)
         # grad=True leaves NaN to the losses, whose names say more
         traces = [one.trace(self._pictures[:_BATCH], **traced, grad=True).detach() for one in (self._teacher, student)]
-        attends = float(self._config.attention > 0)
+        attends = float(self._config.weights["attention"] > 0)
         terms = losses.combine(*traces, attention=attends, attention_layers=1, rows=self._config.rows)
         return not_finite({name: value.item() for name, value in terms.items()})
 

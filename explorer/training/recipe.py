@@ -16,6 +16,16 @@ HIGHEST_LR = {"lora": 1e-3, "all": 1e-4, "last": 1e-4}
 """What is trained -> the learning rate after warm-up, where none is asked for."""
 
 
+ATTENTION, OWN_ATTENTION = 1.0, {"s14": 3.0}
+"""The weight of the attention level where none is asked for, and that of a backbone for which it was searched: `s14`
+gains from 3 (docs/recipe.md), which is too much for CLIP (docs/results.md)."""
+
+
+def attention_weight(backbone: str) -> float:
+    """That of a backbone's students, by its name."""
+    return OWN_ATTENTION.get(backbone, ATTENTION)
+
+
 def highest_lr(lr: float | None, trainable: str) -> float:
     """The learning rate after warm-up: the one that was asked for, else that of what is trained ("lora:32")."""
     return lr if lr is not None else HIGHEST_LR[trainable.partition(":")[0]]

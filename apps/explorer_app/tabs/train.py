@@ -14,6 +14,7 @@ from explorer.distortions.parameters import Parameter
 from explorer.errors import InputError
 from explorer.models.pairs import export_pair
 from explorer.system.files import atomic_path
+from explorer.training.recipe import attention_weight
 from explorer_app.browser_view import REMEMBER, browser_view
 from explorer_app.events import AT_ONCE, OPENING, PRIVATE, QUICK, refused
 from explorer_app.service import beside, first_look, models, pace, runs, students
@@ -165,6 +166,7 @@ def first(shown: str, current: str | None) -> list[Any]:
 
 def _build_form(page: Page) -> tuple[Any, ...]:
     column = page.column
+    weights = ex.DistillConfig().settled(column.backbone.value).weights
     with gr.Row():
         with gr.Column(min_width=240):
             pictures = choose_pictures(
@@ -184,7 +186,7 @@ def _build_form(page: Page) -> tuple[Any, ...]:
             )
         with gr.Column(min_width=240):
             levels = [
-                gr.Slider(0, 5, getattr(ex.DistillConfig, name), step=0.1, label=label, elem_id=f"level-{name}")
+                gr.Slider(0, 5, weights[name], step=0.1, label=label, elem_id=f"level-{name}")
                 for name, label in (
                     ("cls", "Weight of the class token"),
                     ("patch", "Weight of the patch features"),
@@ -200,6 +202,7 @@ def _build_form(page: Page) -> tuple[Any, ...]:
     strength.input(_ranges, **varied)
     column.later.append(lambda: column.spec.change(_ranges, **varied))
     page.linked(_described, [page.link, column.spec, learned], [strength, low, high, learned], **QUICK)
+    column.backbone.input(attention_weight, column.backbone, levels[-1], **QUICK)
     for slider in (low, high):
         slider.input(_varied, [column.spec, low, high], learned, **QUICK)
     return (pictures, learned, *levels, steps, trainable, size, batch, seed)
