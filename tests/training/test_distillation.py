@@ -607,6 +607,16 @@ def test_two_processes_learn_like_one(backbone: Backbone, pictures: Tensor, tmp_
 # Configuration.
 
 
+def test_the_weight_of_attention_is_the_backbones_unless_given(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path
+) -> None:
+    assert [settings().settled(name).attention for name in ("s14", "clip-b16")] == [3, 1]
+    assert settings(attention=0.5).settled("s14").attention == 0.5
+    losses = run(backbone, pictures, tmp_path / "run", steps=1)[0].losses
+    assert losses["loss"] == pytest.approx(losses["cls"] + losses["patch"] + losses["attention"], rel=1e-5)
+    assert load_pair(tmp_path / "run", teacher=backbone).card["config"]["attention"] == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
