@@ -211,12 +211,13 @@ READING = """
   run; with the new recipe the difference is gone. A range of strengths costs a little at the one strength measured.
 - **Worse**: a contrastive or a squared-error term beside the three levels; the class token's attention rows alone.
 
-`DistillConfig` has since: `lora:32`, 1e-3, attention weight 3, patches of the last four blocks. Batches of 16 stay its
-default, since larger steps use a machine better; where only the number of pictures counts, take 8.
+`DistillConfig` has since: `lora:32`, 1e-3, attention weight 3 for `s14`, patches of the last four blocks. Batches of 16
+stay its default, since larger steps use a machine better; where only the number of pictures counts, take 8.
 
-What it does not say: anything about other damage or models, and about runs of other lengths. Adapters with the patch
-embedding and norms beside them, growing pictures and a rising strength were not searched here. On 100 pictures
-retrieval@1 moves by 0.03 from seed to seed, and only large differences of it count.
+What it does not say: anything about other damage or models, and about runs of other lengths. For CLIP an attention
+weight of 3 is too much ([results.md](results.md)); `DistillConfig` takes 1 for all backbones but `s14`. Adapters with
+the patch embedding and norms beside them, growing pictures and a rising strength were not searched here. On 100
+pictures retrieval@1 moves by 0.03 from seed to seed, and only large differences of it count.
 """
 
 
