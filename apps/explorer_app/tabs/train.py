@@ -202,7 +202,7 @@ def _build_form(page: Page) -> tuple[Any, ...]:
     strength.input(_ranges, **varied)
     column.later.append(lambda: column.spec.change(_ranges, **varied))
     page.linked(_described, [page.link, column.spec, learned], [strength, low, high, learned], **QUICK)
-    column.backbone.input(attention_weight, column.backbone, levels[-1], **QUICK)
+    column.backbone.input(attention_weight, column.backbone, levels[-1], **AT_ONCE)
     for slider in (low, high):
         slider.input(_varied, [column.spec, low, high], learned, **QUICK)
     return (pictures, learned, *levels, steps, trainable, size, batch, seed)
