@@ -126,8 +126,16 @@ class Results:
     @property
     def search(self) -> dict[str, dict[str, float]]:
         """Of fine-tuning: "data / learning rate" -> step -> accuracy on validation pictures."""
-        parts = [unit["search"] for unit in self.kept["units"].values() if "search" in unit]
-        return {key: curve for part in parts for key, curve in part.items()}
+        return self._joined("search")
+
+    @property
+    def weights(self) -> dict[str, dict[str, float]]:
+        """Of CLIP's students: weight of attention -> "damage / probe" -> accuracy on validation pictures."""
+        return self._joined("weights")
+
+    def _joined(self, kind: str) -> dict[str, dict[str, float]]:
+        parts = [unit[kind] for unit in self.kept["units"].values() if kind in unit]
+        return {key: found for part in parts for key, found in part.items()}
 
     def right(self, data: str, backbone: str, row: str, damage: str, fraction: float, probe: str) -> np.ndarray | None:
         """How often each test picture was right, as a share of the training seeds."""
@@ -225,6 +233,7 @@ def _report(found: Results) -> str:
         *(_section(pair, cells[pair], fraction, probe) for pair in SHOWN for fraction in FRACTIONS for probe in PROBES),
         *(_clean(found, *pair) for pair in SHOWN),
         _search(found),
+        _weights(found),
     ]
     return "\n".join(parts)
 
@@ -366,6 +375,19 @@ def _search(found: Results) -> str:
     for key, curve in found.search.items():
         data, rate = key.split(" / ")
         lines.append(f"| {DATA[data]} | {rate} | {' | '.join(f'{curve[step]:.3f}' for step in steps)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _weights(found: Results) -> str:
+    """How the weight of attention was chosen for CLIP's students."""
+    title = "## CLIP: the weight of the attention level, accuracy on validation pictures\n"
+    if not found.weights:
+        return f"{title}\n{NOT_RUN}\n"
+    lines = [title, f"| weight | {' | '.join(PROBES)} | mean |", "|---:|" + "---:|" * (len(PROBES) + 1)]
+    for weight in sorted(found.weights, key=float, reverse=True):
+        right = found.weights[weight]
+        means = [statistics.mean(right[key] for key in right if key.endswith(f"/ {probe}")) for probe in PROBES]
+        lines.append(f"| {weight} | {' | '.join(f'{value:.3f}' for value in (*means, statistics.mean(means)))} |")
     return "\n".join(lines) + "\n"
 
 
