@@ -190,6 +190,7 @@ def _folder(pair: Pair, folder: Path, repository: str | None = None) -> Exported
     about, arguments = {"architecture": _timm_name(student), **_about(pair)}, _arguments(student)
     with new_folder(folder, "export") as made:
         save_for_hf(student.module, str(made), {"vit_explorer": about}, arguments, safe_serialization=True)
+        _say_what_it_sees(made / "config.json", student)
         shutil.copymode(made / "config.json", made / "model.safetensors")  # alone, only its owner might read it
         (made / ON_HUB).mkdir()
         write_pair(made / ON_HUB, tensors, card, history)
@@ -197,6 +198,14 @@ def _folder(pair: Pair, folder: Path, repository: str | None = None) -> Exported
             save_for_peft(tensors, made / ADAPTER, _on_a_hub(pair.teacher))
         (made / "README.md").write_text(_model_card(pair, about, folder.name, repository), encoding="utf-8")
     return ExportedStudent(path=folder, usage=f"timm.create_model({f'local-dir:{folder}'!r}, pretrained=True)")
+
+
+def _say_what_it_sees(config: Path, student: Backbone) -> None:
+    """The student's image size and normalisation, where timm left those of the architecture, which takes any size."""
+    written = json.loads(config.read_text(encoding="utf-8"))
+    seen = {"input_size": (3, *student.height_width), "mean": student.mean, "std": student.std}
+    written["pretrained_cfg"] = {**written["pretrained_cfg"], **seen, "test_input_size": None}
+    config.write_text(json.dumps(written, indent=2), encoding="utf-8")
 
 
 def _files_of(pair: Pair) -> tuple[dict[str, Any], dict[str, Tensor], tuple[dict[str, Any], ...]]:
@@ -218,7 +227,9 @@ def _model_card(pair: Pair, about: dict[str, str], name: str, repository: str | 
     from huggingface_hub import EvalResult, ModelCardData
 
     card, student = pair.card, pair.student
-    metrics = {when: card["metrics"].get(when) or {} for when in ("before", "after")}
+    told = {when: (card["metrics"].get(when) or {}).items() for when in ("before", "after")}
+    # None is what this model cannot be measured by
+    metrics = {when: {name: value for name, value in told[when] if value is not None} for when in told}
     kind = "held-out pictures" if card["data"].get("held_out") else "of the training pictures"
     measured = f"{len(card['data'].get('probe') or ())} {kind}, {pair.distortion.spec}"
     results = [

@@ -7,6 +7,7 @@ applied to a batch of finished crops on the device, and normalisation, which is 
 
 from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from explorer.data.image import ImageError, load_image
 from explorer.data.sets import ImageSet
+from explorer.data.tables import WITNESSES
 from explorer.errors import InputError
 from explorer.training.choices import Views
 
@@ -63,6 +65,11 @@ class Tensors(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, None]:
         return self.images[index], None
+
+    def witness(self) -> str:
+        """SHA-256 (hex) of a few of them: nothing else says which pictures a tensor holds, and in which order."""
+        few = np.linspace(0, len(self) - 1, WITNESSES).round().astype(int)
+        return sha256(self.images[few].float().numpy().tobytes()).hexdigest()
 
 
 class Twins(Dataset):

@@ -235,20 +235,7 @@ class _Run:
             batches = self._batches()
             while self.step < config.steps:
                 start = time.perf_counter()
-                terms = self._learn(batches)
-                seconds.append(time.perf_counter() - start)
-                pace = sum(seconds) / len(seconds)
-                record = Record(
-                    step=self.step,
-                    steps=config.steps,
-                    losses=terms,
-                    lr=config.lr_at(self.step),
-                    images_per_second=config.batch_size * config.accumulate / pace,
-                    eta_seconds=(config.steps - self.step) * pace,
-                    alignment=None,
-                    student=self.student,
-                )
-                self.history.append(record.as_dict())
+                record = self._learn(batches, seconds)
                 if self._due(config.eval_every):
                     record = replace(record, alignment=self._measured())
                     seconds[-1] = time.perf_counter() - start
@@ -319,8 +306,9 @@ class _Run:
         return iter(loader(self.stream, share, collate, self.config.workers, self.teacher.device))
 
     @outside_autocast()
-    def _learn(self, batches: Iterator[tuple[Tensor, list[int], list[int]]]) -> dict[str, float]:
-        """One update of the weights; the losses before it."""
+    def _learn(self, batches: Iterator[tuple[Tensor, list[int], list[int]]], seconds: deque[float]) -> Record:
+        """One update of the weights, and its record in the history, with the losses before it."""
+        start = time.perf_counter()
         totals: dict[str, Tensor] = {}
         for _ in range(self.config.accumulate):
             clean, samples, slots = next(batches)
@@ -340,9 +328,25 @@ class _Run:
         self.sound = False
         self.optimizer.step()
         self.step += 1
-        self.sound = True
+        seconds.append(time.perf_counter() - start)
+        record = self._recorded(numbers, sum(seconds) / len(seconds))
+        self.history.append(record.as_dict())
+        self.sound = True  # not before: a checkpoint has a record of each of its steps
         self.optimizer.zero_grad(set_to_none=True)
-        return numbers
+        return record
+
+    def _recorded(self, losses: dict[str, float], pace: float) -> Record:
+        """What is told of this step, at so many seconds a step."""
+        return Record(
+            step=self.step,
+            steps=self.config.steps,
+            losses=losses,
+            lr=self.config.lr_at(self.step),
+            images_per_second=self.config.batch_size * self.config.accumulate / pace,
+            eta_seconds=(self.config.steps - self.step) * pace,
+            alignment=None,
+            student=self.student,
+        )
 
     def _gradients(self, clean: Tensor, samples: list[int], slots: list[int], part: slice) -> dict[str, Tensor]:
         """A part's share of the losses; its gradients are added to those before, all of them or, on an error, none."""
@@ -385,15 +389,16 @@ def _described(pictures: Pictures, held_out: list[int], training: list[int]) -> 
     twins = {"twins": True} if isinstance(pictures, Twins) else {}
     source = pictures.damaged if isinstance(pictures, Twins) else pictures
     witness = source.reader.witness(source.keys) if isinstance(source, ImageSet) else None
+    witness = source.witness() if isinstance(source, Tensors) else witness
     seen = {} if witness is None else {"witness_sha256": witness}
     return {
         **twins,
-        **seen,
         "pictures": len(training),
         "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
         "size": json.loads(json.dumps(None if own is None else own.size)),
         "probe": [names[index] for index in held_out],
         "held_out": held_out != training,
+        **seen,
     }
 
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import safetensors
 import safetensors.torch
+import timm
 import torch
 from huggingface_hub import ModelCard
 from torch import Tensor, nn
@@ -60,13 +61,13 @@ def tiny() -> Pair:
     return Pair(teacher=networks[0], student=networks[1], distortion=distortion("pixel_mask(fraction=0.5)"), card={})
 
 
-def on_disk(folder: Path, trainable: str = "lora:3") -> Pair:
+def on_disk(folder: Path, trainable: str = "lora:3", name: str = "vit_tiny_patch16_224") -> Pair:
     """An untrained pair that was read from a folder; every number of its adapter matters."""
-    teacher = load_backbone("vit_tiny_patch16_224", 32, "random", "cpu")
+    teacher = load_backbone(name, 32, "random", "cpu")
     draw = torch.Generator().manual_seed(1)
     shapes = trained_shapes(teacher.module, Trainable.parse(trainable))
     tensors = {name: 0.05 * torch.randn(shape, generator=draw) for name, shape in shapes.items()}
-    metrics = {"before": {"cls_cosine": 0.5}, "after": {"cls_cosine": 0.75}}
+    metrics = {"before": {"cls_cosine": 0.5, "cka": None}, "after": {"cls_cosine": 0.75, "cka": None}}
     data = {"probe": ["a.png", "b.png"], "held_out": True}
     settings = {"trainable": trainable}
     card = pairs.make_card(
@@ -342,6 +343,14 @@ def test_the_folder_holds_a_card_and_the_pair(hub_folder: tuple[Pair, ExportedSt
     assert result.dataset_name == "2 held-out pictures, pixel_mask(fraction=0.5)"
     assert "| cls_cosine | 0.500 | 0.750 |" in card.text
     assert "`vit-explorer sweep hf://USER/NAME --images FOLDER`" in card.text
+
+
+def test_timm_is_told_the_size_of_a_student_that_takes_any(tmp_path: Path) -> None:
+    """What the model card says would else prepare pictures of the size that its architecture was trained at."""
+    exported = export_student(on_disk(tmp_path / "run", name="vit_small_patch16_dinov3"), tmp_path / "student", "hf")
+    model = eval(exported.usage, {"timm": timm})
+    assert timm.data.resolve_model_data_config(model)["input_size"] == (3, 32, 32)
+    assert timm.data.resolve_model_data_config(model, use_test_size=True)["input_size"] == (3, 32, 32)
 
 
 def test_students_without_adapter_have_none_in_their_folder(tmp_path: Path) -> None:

@@ -338,6 +338,29 @@ def test_a_stop_while_it_is_evaluated_loses_nothing(
     assert told[0] == told[1]
 
 
+def test_ctrl_c_just_behind_the_update_loses_no_record(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the weights are those of the new step already, and gradients are set free, which takes a while."""
+    free, steps = torch.optim.AdamW.zero_grad, itertools.count()
+
+    def interrupted(self: torch.optim.AdamW, set_to_none: bool = True) -> None:
+        free(self, set_to_none)
+        if sys._getframe(1).f_code.co_name == "_learn" and next(steps) == 1:
+            raise KeyboardInterrupt
+
+    run(backbone, pictures, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "zero_grad", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(backbone, pictures, tmp_path / "cut")
+    run(backbone, pictures, tmp_path / "cut", resume=True)
+    assert_same_student(tmp_path / "whole", tmp_path / "cut")
+    whole, cut = (load_pair(tmp_path / name, teacher=backbone).history for name in ("whole", "cut"))
+    told = [[[record[key] for key in ("step", "losses", "alignment")] for record in of] for of in (whole, cut)]
+    assert told[0] == told[1]
+
+
 def test_a_seed_repeats_and_another_does_not(backbone: Backbone, pictures: Tensor, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(backbone, pictures, tmp_path / name, seed=seed)
@@ -451,6 +474,8 @@ def test_a_run_is_not_resumed_as_another(backbone: Backbone, pictures: Tensor, t
         run(backbone, pictures, out, resume=True, steps=9, seed=1)
     with pytest.raises(ValueError, match="other pictures: pictures was 8 and is 6"):
         run(backbone, pictures[:7], out, resume=True)
+    with pytest.raises(ValueError, match="other pictures: witness_sha256"):
+        run(backbone, pictures.flip(0), out, resume=True)  # held-out pictures would be learned from
     with pytest.raises(PairError, match="seed 1"):
         run(load_backbone(NAME, image_size=32, source="random", device="cpu", seed=1), pictures, out, resume=True)
     (out / OPTIMIZER).unlink()
