@@ -348,6 +348,7 @@ class _Job:
             num_workers=workers,
             collate_fn=_stacked,
             pin_memory=self.backbone.device.type == "cuda",
+            generator=torch.Generator(),  # else the loader would move the global one
         )
         before = count - sum(map(len, batches))
         if before and progress is not None:

@@ -66,6 +66,13 @@ def test_the_second_time_nothing_is_computed(
     assert same(embed(backbone, images, NOISE, cache=tmp_path), first)
 
 
+def test_random_numbers_of_others_go_on_whether_or_not_features_were_kept(backbone: Backbone, images: ImageSet) -> None:
+    """Else a training between whose steps features are made would end otherwise the second time."""
+    before = torch.get_rng_state()
+    embed(backbone, images, NOISE, cache=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_pictures_are_resized_to_the_backbone(backbone: Backbone, images: ImageSet) -> None:
     larger = embed(backbone, images.resized(50), cache=False)
     assert same(larger, embed(backbone, images, cache=False))
