@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from explorer.analysis.maps import patches_of_one_size, principal_components
 from explorer.errors import InputError
-from explorer.models.trace import Trace
+from explorer.models.trace import Trace, expect_traces
 from explorer.system.precision import outside_autocast
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ def patch_matches(
             f"matches are sought in the same pictures over the same grid; got {len(reference)} of "
             f"{tuple(reference.grid)} in the reference, and {len(other)} of {tuple(other.grid)}"
         )
+    expect_traces(reference, other)
     if len(moved) != 2:
         raise InputError(f"moved is how far (rows, cols) the scene lies away, in patches; got {moved!r}")
     sought, searched = _directions((reference, other), layer)
@@ -194,7 +195,7 @@ def patch_matches(
         inside = (expected >= -0.5) & (expected < torch.tensor(grid, device=device) - 0.5)
         chosen = inside.all(dim=1).nonzero()[:, 0]
     else:
-        chosen = torch.tensor([grid.position(row, col) for row, col in points], dtype=torch.long, device=device)
+        chosen = torch.tensor([grid.position_of(point) for point in points], dtype=torch.long, device=device)
     if not len(chosen):
         raise InputError("expected points to match, as (row, col); got none that lies in both pictures")
     best = [(a[chosen] @ b.T).max(dim=1) for a, b in zip(sought, searched, strict=True)]  # one picture's at a time

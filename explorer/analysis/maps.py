@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.errors import InputError, as_whole
-from explorer.models.trace import Trace
+from explorer.models.trace import Trace, expect_traces
 from explorer.system.precision import doubled, outside_autocast
 
 Head = int | Literal["mean", "max"]
@@ -39,6 +39,7 @@ def attention_map(
     Raises:
         ValueError: no attention in the trace; layer, head or patch that does not exist.
     """
+    expect_traces(trace)
     position = trace.position(layer)
     rows = trace.own_rows()[:, position] if query is None else _patch_row(trace, position, query)
     over_heads = _one_head(rows, head)
@@ -60,6 +61,7 @@ def rollout(trace: Trace, head: Head = "mean") -> Float[Tensor, "batch rows cols
     Raises:
         ValueError: the trace does not hold full attention of every block from the first.
     """
+    expect_traces(trace)
     attention = trace.attention
     if attention is None or attention.shape[3] != attention.shape[4]:
         raise InputError("rollout multiplies whole attention matrices: trace(images, attention='full') keeps them")
@@ -129,6 +131,8 @@ def patches_of_one_size(traces: Iterable[Trace], layer: int) -> list[Float[Tenso
     Raises:
         ValueError: features of several sizes, or with NaN or infinite values; a block that was not traced.
     """
+    traces = tuple(traces)
+    expect_traces(*traces)
     tokens = [t.patches[:, t.position(layer)].float() for t in traces]
     sizes = sorted({x.shape[-1] for x in tokens})
     if len(sizes) > 1:
@@ -154,7 +158,7 @@ def principal_components(
 def _patch_row(trace: Trace, position: int, query: tuple[int, int]) -> Float[Tensor, "batch head token"]:
     if trace.attention is None or trace.attention.shape[3] == 1:
         raise InputError("the attention of a single patch needs trace(images, attention='full')")
-    return trace.attention[:, position, :, trace.prefix + trace.grid.position(*query)]
+    return trace.attention[:, position, :, trace.prefix + trace.grid.position_of(query)]
 
 
 def _one_head(rows: Float[Tensor, "batch head ..."], head: Head) -> Float[Tensor, "batch ..."]:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from explorer.errors import InputError
-from explorer.models.trace import Trace
+from explorer.models.trace import Trace, expect_traces
 
 if TYPE_CHECKING:
     import pandas
@@ -95,6 +95,7 @@ def norm_outliers(trace: Trace, reference: Trace | None = None) -> TokenNorms:
         ValueError: a trace without norms, or traces of different batches, grids or blocks.
     """
     fitted = trace if reference is None else reference
+    expect_traces(trace, fitted)
     if (len(fitted), fitted.grid, fitted.layers) != (len(trace), trace.grid, trace.layers):
         raise InputError(
             f"outliers are held against the same pictures, grid and blocks; got {len(trace)} of {tuple(trace.grid)} in "
@@ -119,6 +120,7 @@ def norm_outliers(trace: Trace, reference: Trace | None = None) -> TokenNorms:
 
 
 def _norms(trace: Trace) -> tuple[Float[Tensor, "batch layer prefix"], Float[Tensor, "batch layer patch"]]:
+    expect_traces(trace)
     if trace.norms is None:
         raise InputError("this trace holds no norms of tokens: backbone.trace(images) keeps them")
     norms = trace.norms.float()

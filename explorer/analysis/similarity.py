@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.analysis import metrics
-from explorer.errors import InputError
-from explorer.models.trace import Trace
+from explorer.errors import InputError, whole_number
+from explorer.models.trace import Trace, expect_traces
 from explorer.system.precision import outside_autocast
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def alignment(reference: Trace, other: Trace, attention_layers: int = ATTENTION_
     Raises:
         ValueError: the traces are of different batches, grids, sizes or blocks.
     """
-    if attention_layers < 1:
-        raise InputError(f"attention_layers is a number of blocks, at least 1; got {attention_layers}")
+    attention_layers = whole_number("attention_layers", attention_layers, 1)
+    expect_traces(reference, other)
     _comparable(reference, other)
     numbers = {
         "cls_cosine": metrics.cosine(reference.embedding, other.embedding),
@@ -108,8 +108,9 @@ def patch_similarity(
         ValueError: patch outside of the grid, block that was not traced, batches or feature sizes that differ.
     """
     other = trace if against is None else against
+    expect_traces(trace, other)
     patches = other.patches[:, other.position(layer)]
-    wanted = trace.patches[:, trace.position(layer), trace.grid.position(*query)]
+    wanted = trace.patches[:, trace.position(layer), trace.grid.position_of(query)]
     if patches.shape[0] != wanted.shape[0] or patches.shape[-1] != wanted.shape[-1]:
         raise InputError(
             f"the two traces differ in pictures or feature size: (batch, dim) is {tuple(wanted.shape)} for the query "

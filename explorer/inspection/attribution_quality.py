@@ -13,7 +13,7 @@ from einops import reduce, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from explorer.errors import InputError
+from explorer.errors import InputError, seed_number, whole_number
 from explorer.evaluation.features import Told
 from explorer.inspection.attribution import (
     WAYS,
@@ -108,8 +108,7 @@ def removal_curves(
     Raises:
         ValueError: no steps, or a backbone of another image or embedding size.
     """
-    if steps < 1:
-        raise InputError(f"steps is a number of cuts of the order of patches, at least 1; got {steps}")
+    steps = whole_number("steps", steps, 1)
     return _removal(_problem(backbone, explained), explained, steps, progress)
 
 
@@ -167,7 +166,7 @@ def quality(
             f"samples, neighbours and steps are at least 1 and radius is above 0; got {samples}, {neighbours}, {steps} "
             f"and {radius}"
         )
-    steps = min(steps, explained.grid.patches)
+    steps, seed = min(steps, explained.grid.patches), seed_number(seed, 63)
     problem, total, done = _problem(backbone, explained), samples + 2 * steps + neighbours, 0
 
     def told(more: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from explorer.data.sets import ImageSet, PictureData
 from explorer.data.sources import image_set
-from explorer.errors import InputError
+from explorer.errors import InputError, whole_number
 from explorer.evaluation.features import Told, embed
 from explorer.evaluation.probes import nearest
 from explorer.inspection.comparison import Comparison
@@ -57,8 +57,7 @@ def nearest_pictures(
     """
     if teacher.source != comparison.weights[0]:
         raise InputError(f"the teacher of the comparison is {comparison.weights[0]}; got {teacher.source}")
-    if k < 1:
-        raise InputError(f"k is a number of pictures, at least 1; got {k}")
+    k = whole_number("k", k, 1)
     images = image_set(images)
     gallery = embed(teacher, images, progress=progress).embedding
     found = {}

@@ -16,7 +16,7 @@ from torch import nn
 from explorer.data.image import Source, load_image
 from explorer.distortions import Distortion
 from explorer.distortions.operators import NONE
-from explorer.errors import InputError, is_for_users
+from explorer.errors import InputError, is_for_users, whole_number
 from explorer.inspection.recovery import Moment, Recovery
 from explorer.models.backbones import Backbone, ImageSize, backbone_of
 from explorer.system.precision import outside_autocast
@@ -103,9 +103,7 @@ class AttentionWatch(LightningHooks):
         teacher: Backbone | nn.Module | None = None,
         image_size: ImageSize | None = None,
     ) -> None:
-        if every < 1:
-            raise InputError(f"every is a number of steps, at least 1; got {every}")
-        self.every = every
+        self.every = whole_number("every", every, 1)
         self.failure: Exception | None = None
         self._model = _backbone(model, image_size)
         reference = self._model if teacher is None else _backbone(teacher, image_size)

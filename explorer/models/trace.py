@@ -26,6 +26,18 @@ class Grid(NamedTuple):
         """How many patches the grid has."""
         return self.rows * self.cols
 
+    def position_of(self, patch: tuple[int, int]) -> int:
+        """`position` of a patch that is given as (row, col).
+
+        Raises:
+            ValueError: it is not, or lies outside of the grid.
+        """
+        try:
+            row, col = patch
+        except (TypeError, ValueError):
+            raise InputError(f"a patch is given as (row, col), such as (0, 1); got {patch!r:.80}") from None
+        return self.position(row, col)
+
     def position(self, row: int, col: int) -> int:
         """Position of a patch in the token order (row by row).
 
@@ -132,3 +144,14 @@ class Trace:
     def _map(self, function) -> "Trace":  # type: ignore[no-untyped-def]
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
+
+
+def expect_traces(*given: object) -> None:
+    """Refuse what is no trace.
+
+    Raises:
+        ValueError: there is such a one.
+    """
+    for one in given:
+        if not isinstance(one, Trace):
+            raise InputError(f"expected a Trace, as backbone.trace(images) gives it; got {type(one).__name__}")

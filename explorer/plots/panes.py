@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from explorer.data.image import to_uint8
-from explorer.errors import InputError
+from explorer.errors import InputError, whole_number
 from explorer.inspection.attribution import Attribution
 from explorer.plots.evaluation import STYLES, draw_legend
 from explorer.plots.lettering import as_written
@@ -93,9 +93,7 @@ def plot_panes(
     """
     if not panes:
         raise InputError("expected panes: title -> (picture, map or None); got none")
-    columns = len(panes) if columns is None else columns
-    if columns < 1:
-        raise InputError(f"columns is a whole number above 0; got {columns}")
+    columns = whole_number("columns", len(panes) if columns is None else columns, 1)
     rows = -(-len(panes) // columns)
     maps = [values for _, values in panes.values() if values is not None]
     known = [values[values.isfinite()] for values in maps]  # elsewhere the picture shows through

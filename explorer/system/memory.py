@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from explorer.errors import InputError
+from explorer.errors import whole_number
 from explorer.system.malloc import freed_memory_kept
 
 Result = TypeVar("Result")
@@ -27,9 +27,9 @@ def pictures_at_once(asked: int | None, device: torch.device) -> int:
     Raises:
         ValueError: fewer than one.
     """
-    if asked is not None and asked < 1:
-        raise InputError(f"batch_size is a number of pictures, at least 1; got {asked}")
-    return asked or (8 if device.type == "cpu" else 32)
+    if asked is not None:
+        return whole_number("batch_size", asked, 1)
+    return 8 if device.type == "cpu" else 32
 
 
 class Parts:

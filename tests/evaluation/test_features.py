@@ -248,7 +248,7 @@ def test_shipped_features_are_taken_only_if_they_are_right(
 def test_bad_input_is_refused(backbone: Backbone, images: ImageSet, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pictures"):
         embed(backbone, images[:0], cache=tmp_path)
-    with pytest.raises(ValueError, match="batch_size is a number of pictures"):
+    with pytest.raises(ValueError, match="batch_size is a whole number"):
         embed(backbone, images, batch_size=0, cache=tmp_path)
     with pytest.raises(ValueError, match=r"workers is .* got -1"):
         embed(backbone, images, workers=-1, cache=tmp_path)

@@ -136,7 +136,7 @@ def test_when_it_looks(picture: Tensor, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("RANK", "1")
     other = AttentionWatch(vit(), picture, every=1)
     assert (other.step(), other.failure) == (None, None), "the first process records"
-    with pytest.raises(ValueError, match="every is a number of steps"):
+    with pytest.raises(ValueError, match="every is a whole number"):
         AttentionWatch(vit(), picture, every=0)
 
 

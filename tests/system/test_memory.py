@@ -121,5 +121,5 @@ def test_pictures_at_once():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [pictures_at_once(asked, cpu) for asked in (None, 1, 500)] == [8, 1, 500]
     assert [pictures_at_once(asked, gpu) for asked in (None, 1, 500)] == [32, 1, 500]
-    with pytest.raises(ValueError, match="batch_size is a number of pictures, at least 1; got 0"):
+    with pytest.raises(ValueError, match="batch_size is a whole number, at least 1; got 0"):
         pictures_at_once(0, cpu)
