@@ -178,7 +178,7 @@ class Training(Session):
         folder: Path,
         watch: Source | None = None,
     ) -> None:
-        super().__init__(folder, config)
+        super().__init__(folder, config.settled(backbone.name))
         self.teacher, self.images = _at_size(backbone, config), images
         self.records: list[Record] = []
         self._ended = threading.Event()

@@ -268,7 +268,7 @@ class Runs:
         LIMITS.check_backbone(backbone)
         LIMITS.check_run(config)
         self._check_waiting()
-        run = Run(students.new_folder(), backbone, config, watched)
+        run = Run(students.new_folder(), backbone, config.settled(backbone), watched)
         run.keep_order(pictures, called)
         return self._enter(run)
 
