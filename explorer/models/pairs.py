@@ -30,10 +30,11 @@ from torch import Tensor
 
 from explorer.distortions import Distortion, check_own, distortion, own_record
 from explorer.errors import InputError, did_you_mean
-from explorer.models.adapters import Trainable, put_in
+from explorer.models.adapters import Trainable, put_in, trained_shapes
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, ImageSize, as_height_width, identified, load_backbone, rebuilt
 from explorer.models.hub import SCHEME, fetch
+from explorer.models.positions import holds_positions
 from explorer.models.weights import state_digest
 from explorer.system.files import asset_path, atomic_path, new_folder
 from explorer.system.replacing import current
@@ -497,7 +498,8 @@ def _student(teacher: Backbone, card: Card, tensors: dict[str, Tensor], folder: 
     steps = sum(run["step"] for run in _runs(card))
     source = f"student of {teacher.name}, trained on {card['distortion']} for {steps:,} steps"
     try:
-        if trainable.kind == "all" and teacher.height_width != tuple(card["image_size"]):
+        positions = trainable.kind == "all" or _moves(teacher, trainable, tensors)
+        if positions and teacher.height_width != tuple(card["image_size"]):
             module = _resampled(teacher, card, tensors)
         else:
             module = put_in(copy.deepcopy(teacher.module), trainable, tensors).eval()
@@ -506,11 +508,22 @@ def _student(teacher: Backbone, card: Card, tensors: dict[str, Tensor], folder: 
     return replace(teacher, module=module, source=source, sha256=card["student_sha256"])
 
 
+def _moves(teacher: Backbone, trainable: Trainable, tensors: dict[str, Tensor]) -> bool:
+    """Whether some blocks alone were trained, and have positions of their own, as in BEiT."""
+    return holds_positions(tensors) and tensors.keys() == trained_shapes(teacher.module, trainable).keys()
+
+
 def _resampled(teacher: Backbone, card: Card, tensors: dict[str, Tensor]) -> torch.nn.Module:
-    """A fully trained student at another image size: its position embedding is resampled, once, like its teacher's."""
+    """A student whose positions were trained, at another image size: they are resampled, once, like its teacher's."""
     (rows, cols), (height, width) = teacher.grid, teacher.height_width
     trained = card["image_size"][0] * rows // height, card["image_size"][1] * cols // width
-    return rebuilt(teacher, tensors, trained, teacher.image_size).module
+    own = teacher.module.state_dict()
+    untrained = {name: tensor for name, tensor in own.items() if name not in tensors}
+    if untrained:  # its own positions come back as they were
+        own = rebuilt(teacher, own, teacher.grid, tuple(card["image_size"])).module.state_dict()
+    module = rebuilt(teacher, {**own, **tensors}, trained, teacher.image_size).module
+    module.load_state_dict(untrained, strict=False)
+    return module
 
 
 def _version(distribution: str) -> str | None:

@@ -5,7 +5,7 @@ another. A table of positions does not tell its shape: 144 of them are 12 x 12, 
 for a square. Deliberately ignored: models whose table keeps its shape (NaFlexViT), or that have none (rotary ones).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,11 @@ from explorer.models.trace import Grid
 
 _ABSOLUTE, _RELATIVE = "pos_embed", "relative_position_bias_table"
 _WITHOUT_ANTIALIASING = ("flexi", "radio")  # timm resamples these two bilinearly
+
+
+def holds_positions(names: Iterable[str]) -> bool:
+    """Whether there are tensors among these, under timm's names, that belong to one grid of patches."""
+    return any(name.rpartition(".")[2] in (_ABSOLUTE, _RELATIVE) for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -251,6 +251,20 @@ def test_a_student_s_positions_are_resampled_from_the_grid_that_it_was_trained_i
     torch.testing.assert_close(seen.patches, expected.patches, atol=1e-5, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, about how timm resamples them
+def test_a_student_whose_last_blocks_hold_positions_opens_at_other_sizes(tmp_path: Path) -> None:
+    """BEiT's are in its blocks. By the same student, kept whole."""
+    drawn = load_backbone("beit_base_patch16_224", image_size=48, source="random", device="cpu")
+    student = trained(drawn, "last:1")
+    found, expected = (
+        load_pair(written(tmp_path / how, drawn, student, how), image_size=32, device="cpu") for how in ("last:1", "all")
+    )
+    state, table = found.student.module.state_dict(), "blocks.11.attn.relative_position_bias_table"
+    for name, tensor in expected.student.module.state_dict().items():
+        torch.testing.assert_close(state[name], tensor, atol=1e-6, rtol=0)
+    assert not torch.allclose(state[table], found.teacher.module.state_dict()[table], atol=1e-3), "it was trained"
+
+
 @pytest.mark.parametrize("trainable", ["all", "lora:3"])
 def test_a_student_of_a_random_teacher_opens_at_other_sizes(
     tmp_path: Path, teacher: Backbone, folder: Path, trainable: str
