@@ -141,7 +141,8 @@ def distill(
         if pictures.clean is not None:
             if config.distortion != NONE.name:
                 raise InputError(
-                    "these pictures are damaged already, and nothing is done to them: DistillConfig(distortion='none')"
+                    "these pictures are damaged already, and nothing is done to them: DistillConfig(distortion='none') "
+                    "(in a command: --distortion none)"
                 )
             pictures = Twins(pictures)
     if config.distortion == NONE.name and config.begin is None and not isinstance(pictures, Twins):
@@ -274,6 +275,8 @@ class _Run:
         self.trackers.start({**self.config.as_dict(), **about}, resumed=there)
         if self.step == 0:
             self._tell({"alignment": self.metrics["before"]}, True)
+        else:  # it may have been stopped between a step and telling it; nothing is told twice
+            self._tell(self.history[-1], self.history[-1]["alignment"] is not None)
 
     def _measured(self) -> Alignment:
         """How held-out pictures agree after this step, which its record and the card say from now on."""

@@ -257,7 +257,8 @@ def test_a_student_whose_last_blocks_hold_positions_opens_at_other_sizes(tmp_pat
     drawn = load_backbone("beit_base_patch16_224", image_size=48, source="random", device="cpu")
     student = trained(drawn, "last:1")
     found, expected = (
-        load_pair(written(tmp_path / how, drawn, student, how), image_size=32, device="cpu") for how in ("last:1", "all")
+        load_pair(written(tmp_path / how, drawn, student, how), image_size=32, device="cpu")
+        for how in ("last:1", "all")
     )
     state, table = found.student.module.state_dict(), "blocks.11.attn.relative_position_bias_table"
     for name, tensor in expected.student.module.state_dict().items():

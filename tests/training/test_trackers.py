@@ -3,6 +3,7 @@ run is lost, or learns anything else, because of them."""
 
 import importlib.util
 import io
+import itertools
 import json
 import logging
 import shutil
@@ -22,7 +23,7 @@ from explorer.analysis.maps import attention_map
 from explorer.models.backbones import Backbone
 from explorer.models.pairs import CARD, HISTORY, STUDENT
 from explorer.training.checkpoint import OPTIMIZER
-from explorer.training.held_out import split
+from explorer.training.held_out import HeldOut, split
 from explorer.training.records import Record
 from explorer.training.trackers import LOGGED, TRACKERS, checked, side_by_side
 from tests.small import NOISE, SIZE, network, picture_folder
@@ -162,6 +163,26 @@ def test_no_step_is_told_twice(backbone: Backbone, pictures: Tensor, tmp_path: P
     assert [event.step for event in told.Scalars("alignment/cka")] == [0, 2, 4, 6]
     assert [event.step for event in told.Images("attention")] == [0, 2, 4, 6]
     assert len(list((out / "tensorboard").glob("*/hparams.yml"))) == 1
+
+
+def test_a_step_that_was_stopped_before_it_was_told_is_told(
+    backbone: Backbone, pictures: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Ctrl-C while step 2 is evaluated."""
+    listener, measure, count = Listener(), HeldOut.alignment, itertools.count()
+
+    def interrupted(self: HeldOut, student: Backbone) -> Any:
+        if next(count) == 1:
+            raise KeyboardInterrupt
+        return measure(self, student)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldOut, "alignment", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(begun(backbone, pictures, tmp_path / "run", trackers=[listener]))
+    list(begun(backbone, pictures, tmp_path / "run", resume=True, trackers=[listener]))
+    assert [step for step, _ in listener.told] == [*range(7)]
+    assert {"losses/loss", "alignment/cls_cosine"} < set(listener.told[2][1])
 
 
 def test_a_tracker_that_fails_loses_no_run(
