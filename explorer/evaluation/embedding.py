@@ -24,7 +24,8 @@ from explorer.evaluation import features as kept
 from explorer.evaluation.clusters import Clusters, cluster_pictures
 from explorer.evaluation.features import Kind, Told, embed, share_of
 from explorer.evaluation.probes import nearest, own_and_other
-from explorer.evaluation.projection import Projection, project
+from explorer.evaluation.projection import Projection, displacement, project
+from explorer.evaluation.rows import as_rows
 from explorer.models.backbones import Layers
 from explorer.models.students import KINDS, STUDENT, TEACHER, Pairs, backbones_of, named_pairs, networks_of, sources_of
 
@@ -102,8 +103,9 @@ class PairEmbedding:
     @cached_property
     def each(self) -> dict[str, dict[str, Float[np.ndarray, " image"]]]:
         """Each view -> the columns of `measures` -> their value for each picture, 1 or 0 where they are shares."""
-        moved = project(self.features, "pca", REFERENCE).displacement
-        return {view: {"displacement": moved[view], **self._found(view)} for view in self.features}
+        views = {view: as_rows(values, f"'{view}'") for view, values in self.features.items()}
+        moved = {view: displacement(rows, views[REFERENCE]) for view, rows in views.items()}
+        return {view: {"displacement": moved[view], **self._found(view)} for view in views}
 
     def _found(self, view: str) -> dict[str, Float[np.ndarray, " image"]]:
         """Whether each picture is found again, and whether the nearest other one has its label."""

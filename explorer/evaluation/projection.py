@@ -130,7 +130,7 @@ def project(
     coordinates, explained = METHODS[method](views, wanted)
     return Projection(
         coordinates=coordinates,
-        displacement={name: _displacement(view, views[fitted]) for name, view in views.items()},
+        displacement={name: displacement(view, views[fitted]) for name, view in views.items()},
         method=method,
         fit_on=fitted,
         labels=carried,
@@ -138,6 +138,17 @@ def project(
         seed=seed,
         fitted=len(views[fitted]) if method == "pca" else min(len(views[fitted]), UMAP_FITTED),
     )
+
+
+def displacement(
+    view: Float[np.ndarray, "image dim"], fitted: Float[np.ndarray, "image dim"]
+) -> Float[np.ndarray, " image"]:
+    """1 - cosine of each row with its row in the fitted view, both seen from the fitted view's mean; 0 to 2."""
+    centre = fitted.mean(axis=0)
+    a, b = directions(view - centre), directions(fitted - centre)
+    # |a - b|^2 / 2 is 1 - cosine for directions; unlike that, it is exactly 0 for equal rows, and never negative.
+    distance = ((a - b) ** 2).sum(axis=1) / 2
+    return np.where(a.any(axis=1) == b.any(axis=1), distance, 1.0)  # a row at the centre has no direction: cosine 0
 
 
 def warm_up() -> None:
@@ -256,17 +267,6 @@ def _laid_onto(
     # alone. Pictures whose features did not change stay where they are, which `transform` by itself does not promise.
     same = (view == fitted).all(axis=1)
     return own.copy() if same.all() else np.where(same[:, None], own, ruler.transform(view))
-
-
-def _displacement(
-    view: Float[np.ndarray, "image dim"], fitted: Float[np.ndarray, "image dim"]
-) -> Float[np.ndarray, " image"]:
-    """1 - cosine of each row with its row in the fitted view, both seen from the fitted view's mean."""
-    centre = fitted.mean(axis=0)
-    a, b = directions(view - centre), directions(fitted - centre)
-    # |a - b|^2 / 2 is 1 - cosine for directions; unlike that, it is exactly 0 for equal rows, and never negative.
-    distance = ((a - b) ** 2).sum(axis=1) / 2
-    return np.where(a.any(axis=1) == b.any(axis=1), distance, 1.0)  # a row at the centre has no direction: cosine 0
 
 
 def _check(views: Views, method: str, wanted: _Wanted) -> None:

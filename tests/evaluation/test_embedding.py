@@ -181,6 +181,19 @@ def test_neighbours_need_two_pictures(both: Pair, images: ImageSet) -> None:
         embed_pair(both, images[:1])
 
 
+def test_two_pictures_are_measured_though_they_make_no_map(both: Pair, images: ImageSet) -> None:
+    two = embed_pair(both, images[:2], seed=5, cache=False)
+    table = two.measures.set_index("view")
+    centre = two.reference.mean(axis=0)
+    moved = [
+        1 - float(cosine_similarity(_tensor(a - centre), _tensor(b - centre), dim=0))
+        for a, b in zip(two.features["student_distorted"], two.reference, strict=True)
+    ]
+    assert table.loc["student_distorted", "displacement"] == pytest.approx(np.mean(moved), abs=1e-5)
+    with pytest.raises(ValueError, match="at least 3 pictures"):
+        two.project()
+
+
 def test_identical_pictures_are_told(both: Pair, tmp_path: Path) -> None:
     images = picture_set(tmp_path / "pictures", per_class=2)
     first = images.path(0)
