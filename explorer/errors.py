@@ -52,28 +52,28 @@ def as_whole(value: object) -> int | None:
         return None
 
 
-def whole_number(name: str, value: object, low: int = 0) -> int:
-    """The value as an int, where it is a whole number (NumPy's, too), at least `low`.
+def as_sides(value: object) -> tuple[int, int] | None:
+    """Two whole numbers above 0, such as (rows, cols), as ints; None for anything else."""
+    sides = [as_whole(side) or 0 for side in value] if isinstance(value, tuple | list) else []
+    return (sides[0], sides[1]) if len(sides) == 2 and min(sides) > 0 else None
+
+
+def whole_number(name: str, value: object, low: int = 0, bits: int | None = None) -> int:
+    """The value as an int, where it is a whole number (NumPy's, too), at least `low`, and fits into so many bits.
 
     Raises:
         InputError: it is not; the message calls it `name`.
     """
     number = as_whole(value)
-    if number is None or number < low:
-        raise InputError(f"{name} is a whole number, at least {low}; got {value!r}")
+    if number is None or number < low or (bits is not None and number >> bits):
+        allowed = f", at least {low}" if bits is None else f" from {low} to 2**{bits} - 1"
+        raise InputError(f"{name} is a whole number{allowed}; got {value!r}")
     return number
 
 
 def seed_number(value: object, bits: int = 64) -> int:
-    """A seed as an int.
-
-    Raises:
-        InputError: it is no whole number from 0 to 2**bits - 1.
-    """
-    number = as_whole(value)
-    if number is None or not 0 <= number < 1 << bits:
-        raise InputError(f"seed is a whole number from 0 to 2**{bits} - 1; got {value!r}")
-    return number
+    """A seed as an int; raises as `whole_number`."""
+    return whole_number("seed", value, bits=bits)
 
 
 def did_you_mean(name: str, valid: Iterable[str], count: int = 1, show: Callable[[str], str] = repr) -> str:

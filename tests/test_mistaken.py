@@ -141,6 +141,8 @@ def test_what_a_wrapped_module_cannot_have(wrong: dict[str, Any]) -> None:
         (lambda: TEACHER.trace(PHOTO[None], layers=1.0), r"has the blocks 0 to 11 .*; got \[1\.0\]"),
         (lambda: TEACHER.trace(PHOTO[None], layers=True), r"has the blocks 0 to 11 .*; got \[True\]"),
         (lambda: ex.attention_map(PHOTO), "expected a Trace, as backbone.trace\\(images\\) gives it; got Tensor"),
+        (lambda: ex.patch_matches(PHOTO, TRACE), "expected a Trace, .*; got Tensor"),
+        (lambda: ex.load_image(PHOTO[None].numpy(), size=SIZE), r"expected one picture; got a batch, \(1, 3, 32, 32\)"),
         (lambda: ex.rollout(None), "expected a Trace, .*; got NoneType"),
         (lambda: ex.alignment(TRACE, PHOTO), "expected a Trace, .*; got Tensor"),
         (lambda: ex.attention_map(TRACE, query=(1,)), r"a patch is given as \(row, col\), .*; got \(1,\)"),

@@ -179,12 +179,12 @@ def patch_matches(
         ValueError: traces of other pictures, grids or feature sizes, a block that was not traced, no points, or one
             outside of the grid.
     """
+    expect_traces(reference, other)
     if (len(reference), reference.grid) != (len(other), other.grid):
         raise InputError(
             f"matches are sought in the same pictures over the same grid; got {len(reference)} of "
             f"{tuple(reference.grid)} in the reference, and {len(other)} of {tuple(other.grid)}"
         )
-    expect_traces(reference, other)
     if len(moved) != 2:
         raise InputError(f"moved is how far (rows, cols) the scene lies away, in patches; got {moved!r}")
     sought, searched = _directions((reference, other), layer)

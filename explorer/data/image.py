@@ -512,8 +512,6 @@ def _through(image: Image.Image, profile: object) -> Image.Image:
 
 # Arrays and tensors.
 def _from_tensor(tensor: Tensor) -> _Picture:
-    if tensor.ndim == 4:
-        raise ImageError(f"expected one picture; got a batch, {tuple(tensor.shape)}: give one of it, such as batch[0]")
     if tensor.ndim == 3 and tensor.shape[0] not in (1, 3, 4):
         raise ImageError(
             f"expected a tensor (3, height, width), or 1 or 4 channels, or (height, width); got {tuple(tensor.shape)}: "
@@ -524,6 +522,8 @@ def _from_tensor(tensor: Tensor) -> _Picture:
 
 
 def _from_array(array: np.ndarray, what: str) -> _Picture:
+    if array.ndim == 4:
+        raise ImageError(f"expected one picture; got a batch, {array.shape}: give one of it, such as batch[0]")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"expected {what} as (height, width), or (height, width, channels) with 1, 3 or 4 channels; got "

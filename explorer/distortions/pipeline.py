@@ -272,7 +272,7 @@ def _check_indices(indices: object, batch: int) -> list[int]:
     numbers = indices.tolist() if hasattr(indices, "tolist") else indices
     if not isinstance(numbers, Iterable):
         raise InputError(f"indices must be a sequence with one whole number for each image, got {indices!r}")
-    checked = [whole_number("an index", number) for number in numbers]
+    checked = [whole_number("an index", number, bits=64) for number in numbers]
     if len(checked) != batch:
         raise InputError(f"expected one index for each of the {batch} images, got {len(checked)}")
     return checked

@@ -21,7 +21,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from explorer.errors import InputError, UserError, as_whole, seed_number
+from explorer.errors import InputError, UserError, as_sides, as_whole, seed_number
 from explorer.models.architectures import (
     Unfilled,
     UnsupportedModelError,
@@ -736,17 +736,16 @@ def as_height_width(size: ImageSize) -> tuple[int, int]:
     Raises:
         ValueError: neither a number of pixels nor a pair of them.
     """
-    given = size if isinstance(size, tuple | list) else (size, size)
-    sides = [side for side in map(as_whole, given) if side is not None and side > 0]
-    if not len(sides) == len(given) == 2:
+    sides = as_sides(size if isinstance(size, tuple | list) else (size, size))
+    if sides is None:
         raise InputError(f"image_size is a whole number of pixels, or (height, width); got {size!r}")
-    return sides[0], sides[1]
+    return sides
 
 
 def _check_grid(grid: tuple[int, int], source: str | Path) -> None:
     if source in ("auto", "random"):
         raise InputError(f"grid says where the positions in a file stand: pass the file, source=…; got '{source}'")
-    if not isinstance(grid, tuple | list) or len(grid) != 2 or not all((as_whole(side) or 0) > 0 for side in grid):
+    if as_sides(grid) is None:
         raise InputError(f"grid is (rows, cols) of the positions in the file; got {grid!r}")
 
 

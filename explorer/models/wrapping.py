@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from explorer.errors import InputError, as_whole
+from explorer.errors import InputError, as_sides
 from explorer.models.architectures import is_known
 from explorer.models.backbones import Backbone, CaptureError, ImageSize, as_height_width, unwrapped
 from explorer.models.capture import AttentionCapture
@@ -308,10 +308,10 @@ def _path(module: nn.Module, part: str | nn.Module, what: str) -> str:
 
 
 def _whole_grid(grid: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    whole = isinstance(grid, tuple | list) and len(grid) == 2 and all((as_whole(side) or 0) > 0 for side in grid)
-    if not whole or height % grid[0] or width % grid[1]:
+    sides = as_sides(grid)
+    if sides is None or height % sides[0] or width % sides[1]:
         raise InputError(f"grid is (rows, cols) of patches, which divide {height} x {width} px; got {grid!r}")
-    return grid[0], grid[1]
+    return sides
 
 
 def _channels(what: str, values: Sequence[float]) -> tuple[float, float, float]:

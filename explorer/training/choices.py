@@ -44,7 +44,10 @@ def read_blocks(text: str) -> int | tuple[int, ...]:
 
 def read_limit(text: str) -> float | None:
     """A number, or "none"."""
-    return None if text == "none" else float(text)
+    try:
+        return None if text == "none" else float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a number, or none, got {text!r}") from None
 
 
 def read_views(text: str) -> int | str:

@@ -69,7 +69,7 @@ class Tensors(Dataset):
     def witness(self) -> str:
         """SHA-256 (hex) of a few of them: nothing else says which pictures a tensor holds, and in which order."""
         few = np.linspace(0, len(self) - 1, WITNESSES).round().astype(int)
-        return sha256(self.images[few].float().numpy().tobytes()).hexdigest()
+        return sha256(self.images[few].float().cpu().numpy().tobytes()).hexdigest()
 
 
 class Twins(Dataset):
