@@ -364,7 +364,7 @@ def _bytes(folder: Path, name: str) -> bytes:
 def _card(content: bytes) -> Card:
     try:
         card = json.loads(content)
-        digest = _card_digest(card) if isinstance(card, dict) else None
+        sealed = _sealed(card) if isinstance(card, dict) else False
     except (ValueError, RecursionError) as error:
         raise PairError(f"{CARD} is not JSON ({error})") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
@@ -374,16 +374,24 @@ def _card(content: bytes) -> Card:
         if not isinstance(card.get(name), kind) or isinstance(card[name], bool):
             raise PairError(f"{CARD}: '{name}' should be {kind.__name__}; got {card.get(name)!r}")
     _check_fields(card)
-    if card.pop(_OWN_DIGEST, digest) != digest:
+    if not sealed:
         raise PairError(
             f"{CARD} is not as it was written: it was damaged, or changed by hand. Take it from a copy; if you changed "
             f"it yourself, delete its line '{_OWN_DIGEST}'"
         )
+    card.pop(_OWN_DIGEST, None)
     return card
 
 
-def _card_digest(card: Card) -> str:
-    rest = {name: value for name, value in card.items() if name != _OWN_DIGEST}
+def _sealed(card: Card) -> bool:
+    """Whether a card has its own digest, or none: under any other name it was damaged in that name."""
+    if _OWN_DIGEST in card:
+        return bool(card[_OWN_DIGEST] == _card_digest(card))
+    return not any(value == _card_digest(card, name) for name, value in card.items())
+
+
+def _card_digest(card: Card, own: str = _OWN_DIGEST) -> str:
+    rest = {name: value for name, value in card.items() if name != own}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
