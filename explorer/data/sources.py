@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Subset
 
 from explorer.data.image import (
     SUFFIXES,
@@ -695,12 +696,19 @@ def _pair(item: Any) -> tuple[Any, Any]:
 def _labels(reader: _Wrapped, keys: Sequence[Any]) -> tuple[int, ...] | None:
     """From the data set's own list where it agrees with what it hands out; else every picture is decoded once."""
     ends = {key: _label(reader.item(key)[1]) for key in (keys[0], keys[-1])}
-    turned = getattr(reader.dataset, "target_transform", None) is not None
-    for name in () if turned else ("targets", "labels", "_labels", "y"):
-        listed = _numbers(getattr(reader.dataset, name, None), len(reader.dataset))
-        if listed is not None and all(listed[key] == label for key, label in ends.items()):
+    for listed in _lists(reader.dataset):
+        if all(listed[key] == label for key, label in ends.items()):
             return _known([listed[key] for key in keys])
     return _known([_label(reader.item(key)[1]) for key in keys])
+
+
+def _lists(dataset: Any) -> Iterator[list[int | None]]:
+    """What a data set lists as its labels; of a part, what the whole one lists of it."""
+    if isinstance(dataset, Subset):
+        yield from ([listed[index] for index in dataset.indices] for listed in _lists(dataset.dataset))
+    elif getattr(dataset, "target_transform", None) is None:
+        listings = (_numbers(getattr(dataset, name, None), len(dataset)) for name in ("targets", "labels", "_labels", "y"))
+        yield from (listed for listed in listings if listed is not None)
 
 
 def _numbers(listed: Any, length: int) -> list[int | None] | None:
@@ -733,6 +741,8 @@ def _known(labels: list[int | None]) -> tuple[int, ...] | None:
 def _classes(dataset: Any, labels: tuple[int, ...] | None) -> tuple[str, ...]:
     if labels is None:
         return ()
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
     for name in ("classes", "categories"):
         listed = getattr(dataset, name, None)
         if isinstance(listed, (list, tuple)) and len(listed) > max(labels):

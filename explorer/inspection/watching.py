@@ -71,9 +71,10 @@ class AttentionWatch(LightningHooks):
     is logged and kept in `failure`, and nothing more is recorded. Of several processes, the first one records.
 
     Args:
-        model: a `Backbone`; or one of timm's plain Vision Transformers, in `DistributedDataParallel` or `torch.compile`
-            as well. A module of your own is wrapped first: `wrap_backbone`, after which `module.train()` is up to you.
-            Parameters that are sharded over processes (FSDP) cannot be looked at.
+        model: a `Backbone`; or one of timm's plain Vision Transformers, also in `DistributedDataParallel`,
+            `torch.compile`, torch's `AveragedModel`, timm's `ModelEmaV3`, or a `PeftModel`. A module of your own is
+            wrapped first: `wrap_backbone`, after which `module.train()` is up to you. Parameters that are sharded over
+            processes (FSDP) cannot be looked at.
         picture: what `load_image` takes; it is cut to the model's image size.
         every: steps from one moment to the next. Beyond 64 moments every second one is forgotten, and `every` doubles.
         distortion: what damages the picture that the model sees, such as "gaussian_noise(sigma=0.3)"; None: nothing.

@@ -458,8 +458,8 @@ def backbone_of(module: nn.Module, image_size: ImageSize | None = None) -> Backb
     run nor changed, and stays in the mode that it is in.
 
     Args:
-        module: normalised as its timm configuration says; what only runs it (`DistributedDataParallel`,
-            `torch.compile`) is taken off.
+        module: normalised as its timm configuration says; what only runs it, averages it or holds its adapters is
+            taken off, as `unwrapped` says.
         image_size: where it takes several (`dynamic_img_size=True`); None: the one that it was built for.
 
     Raises:
@@ -696,11 +696,15 @@ def identified(backbone: Backbone) -> Backbone:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside of what only runs it: `DataParallel`, `DistributedDataParallel`, `torch.compile`."""
+    """The module inside of what only runs it (`DataParallel`, `DistributedDataParallel`, `torch.compile`), averages it
+    (`AveragedModel`, timm's `ModelEmaV2` and `ModelEmaV3`), or holds its adapters (`PeftModel`)."""
     while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif "_orig_mod" in module._modules:  # torch.compile's, whose class takes long to import
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        if kinds & _AROUND:
+            module = module.get_submodule("module")
+        elif "PeftModel" in kinds:  # known by names: their libraries take long to import
+            module = module.get_base_model()  # type: ignore[operator]
+        elif "_orig_mod" in module._modules:  # torch.compile's
             module = module.get_submodule("_orig_mod")
         else:
             return module
@@ -727,6 +731,7 @@ def expect_backbone(given: object, whose: str) -> Backbone:
 
 
 # What torch, timm, torchvision and transformers call the chance that something is dropped.
+_AROUND = {"DataParallel", "DistributedDataParallel", "AveragedModel", "ModelEmaV2", "ModelEmaV3"}
 _CHANCES = ("p", "drop_prob", "prob", "dropout", "dropout_prob", "attention_dropout")
 
 

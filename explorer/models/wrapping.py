@@ -47,7 +47,7 @@ def wrap_backbone(
 
     Args:
         module: called as `module(pictures)` with normalised pictures of `image_size`; put into evaluation mode, and
-            otherwise left as it is (`DataParallel` or `torch.compile` around it is taken off). Its attention has to go
+            otherwise left as it is (`DataParallel` and the like around it are taken off). Its attention has to go
             through `F.scaled_dot_product_attention` or `nn.MultiheadAttention`, once a block, over all tokens.
         blocks: its transformer blocks in order: the name of the attribute that holds them, such as "encoder.layers", or
             the modules themselves. Each puts out "batch token dim", or a tuple that begins with it.
@@ -294,7 +294,7 @@ def _paths(module: nn.Module, blocks: str | Sequence[nn.Module]) -> tuple[str, .
 def _path(module: nn.Module, part: str | nn.Module, what: str) -> str:
     names = {name: inner for name, inner in module.named_modules() if name}
     if isinstance(part, str):  # also as it was called inside of what is taken off
-        for name in (part, part.removeprefix("module."), part.removeprefix("_orig_mod.")):
+        for name in (part, *map(part.removeprefix, ("module.", "_orig_mod.", "base_model.model."))):
             if name in names:
                 return name
     found = next((name for name, inner in names.items() if inner is part), None)

@@ -18,13 +18,14 @@ from inspect import unwrap  # past the type checks of the tests: this is about o
 from io import BytesIO
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from pictures import bomb, encoded, noise, swapped_profile
 from PIL import Image, ImageFile
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import datasets
 
 from explorer.data.image import ImageError, Size, load_image
@@ -697,6 +698,25 @@ def test_a_data_set_that_was_built_already(tmp_path: Path) -> None:
     assert torch.equal(images[1][0], torch.from_numpy(dataset.data[1]).permute(2, 0, 1).float() / 255)
     assert images.path(0) is None
     assert load_images(dataset, limit=4).labels == (3, 1, 0, 0)  # one of each, then the first class again
+
+
+def test_a_part_of_a_data_set_has_the_labels_and_classes_of_the_whole(tmp_path: Path) -> None:
+    class Counting(Cifar):
+        asked = 0
+
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            self.asked += 1
+            return super().__getitem__(index)
+
+    dataset = Counting(cifar(tmp_path))
+    part = Subset(Subset(dataset, [9, 8, 7, 6, 5, 4]), [1, 2, 3])
+    images = load_images(part, size=32)
+    assert images.labels == (3, 0, 3)
+    assert images.classes == ("plane", "car", "bird", "cat")
+    assert dataset.asked == 2  # the ends, not every picture
+    assert torch.equal(images[0][0], load_images(dataset, size=32)[8][0])
+    turned = Subset(Cifar(tmp_path, target_transform=lambda label: 3 - label), [0, 1])
+    assert load_images(turned).labels == (0, 2)
 
 
 def test_labels_are_those_that_the_data_set_hands_out(tmp_path: Path) -> None:

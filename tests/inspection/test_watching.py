@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import timm
 import torch
@@ -201,6 +202,16 @@ def test_what_only_runs_a_model(picture: Tensor, alone_in_a_group: None) -> None
     assert watch._model.module is model
     assert torch.equal(watch.recovery.attention(), plain.recovery.attention())
     assert watch.step() is not None
+
+
+def test_a_model_with_adapters(picture: Tensor) -> None:
+    model = peft.get_peft_model(vit(), peft.LoraConfig(target_modules=["qkv"], r=2, init_lora_weights=False))
+    watch = AttentionWatch(model, picture, every=1)
+    assert watch._model.module is model.get_base_model()
+    with model.disable_adapter():
+        plain = AttentionWatch(vit(), picture, every=1).recovery.attention()
+        torch.testing.assert_close(AttentionWatch(model, picture, every=1).recovery.attention(), plain)
+    assert not torch.allclose(watch.recovery.attention(), plain)
 
 
 def test_sharded_parameters_are_refused(picture: Tensor, alone_in_a_group: None) -> None:

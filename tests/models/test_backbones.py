@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, use_fused_attn
 from timm.layers.config import set_fused_attn
+from timm.utils import ModelEmaV2, ModelEmaV3
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
@@ -191,6 +192,18 @@ def test_what_is_made_in_inference_mode_can_be_differentiated(tiny: Backbone) ->
 def test_what_only_runs_a_module_is_taken_off(tiny: Backbone, around) -> None:  # type: ignore[no-untyped-def]
     model = tiny.with_module(around(tiny.module))
     assert model.module is tiny.module
+    same_backbone(model, tiny)
+
+
+@pytest.mark.parametrize("average", [torch.optim.swa_utils.AveragedModel, ModelEmaV2, ModelEmaV3])
+def test_what_averages_a_module_is_taken_off(tiny: Backbone, average: type) -> None:
+    averaged = average(nn.DataParallel(tiny.module))
+    model = tiny.with_module(averaged)
+    assert model.module is averaged.module.module
+    same_backbone(model, tiny)
+
+
+def same_backbone(model: Backbone, tiny: Backbone) -> None:
     images = pictures(tiny, 1)
     assert torch.equal(model.trace(images).patches, tiny.trace(images).patches)
     assert state_digest(model.module.state_dict()) == state_digest(tiny.module.state_dict())
