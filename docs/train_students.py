@@ -55,6 +55,7 @@ class Stage(NamedTuple):
     image_size: int
     steps: int
     lr: float
+    attention: float  # weight of that level
 
 
 class Recipe(NamedTuple):
@@ -62,12 +63,11 @@ class Recipe(NamedTuple):
 
     stages: list[Stage]
     rank: int  # all students together are to stay small
-    attention: float  # weight of that level
 
 
 RECIPES = {
-    "s14": Recipe([Stage(SMALL, 1900, 1e-3), Stage(LARGE, 300, 5e-4)], rank=16, attention=3.0),
-    "clip-b16": Recipe([Stage(LARGE, 640, 1.5e-3)], rank=6, attention=1.0),
+    "s14": Recipe([Stage(SMALL, 1900, 1e-3, attention=3.0), Stage(LARGE, 300, 5e-4, attention=3.0)], rank=16),
+    "clip-b16": Recipe([Stage(LARGE, 640, 1.5e-3, attention=1.0), Stage(LARGE, 640, 1e-3, attention=0.3)], rank=6),
 }
 DISTORTIONS = {
     "s14-noise": NOISE,
@@ -118,7 +118,7 @@ def train(name: str, images: Path, runs: Path, end: float, few: int | None = Non
             begin=begin,
             trainable=f"lora:{recipe.rank}",
             lr=stage.lr,
-            attention=recipe.attention,
+            attention=stage.attention,
             precision="bfloat16",
             eval_every=50,
             workers=8 if torch.cuda.is_available() else 0,
