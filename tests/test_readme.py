@@ -1,5 +1,6 @@
 """Python in README and docs runs as it is printed, links lead somewhere, and CI runs the README's test command."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -31,6 +32,31 @@ def test_the_python_runs(page: str, printed: tuple[str, ...], tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     for each in printed:
         assert each in done.stdout
+
+
+def test_its_accuracies_are_those_of_the_results() -> None:
+    rows = {
+        "clean backbone, probe on distorted pictures": "frozen + probe",
+        "blind restoration, then the clean backbone": "blind restoration + probe",
+        "fine-tuned with the labels, then a probe": "fine-tuned + probe",
+        "contrastive student (Ravula et al. 2021)": "contrastive student",
+        "student of the global level alone": "global-level student",
+        "three-level student, mean of three seeds": "three-level student",
+    }
+    damages = ("gaussian_noise(sigma=0.3)", "pixel_mask(fraction=0.75)", "gaussian_blur(kernel=21, sigma=5)")
+    with (ROOT / "docs" / "results.csv").open(encoding="utf-8", newline="") as table:
+        found = {
+            (cell["row"], cell["distortion"]): cell["accuracy"]
+            for cell in csv.DictReader(table)
+            if (cell["data"], cell["backbone"], cell["probe"]) == ("caltech101", "s14", "linear")
+            and float(cell["label_fraction"]) == 1
+        }
+    printed = dict(
+        re.findall(r"^\| ([^|*]+) \|(.+)\|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    for row, name in rows.items():
+        expected = [float(found[name, damage]) for damage in damages]
+        assert [float(cell.strip(" *")) for cell in printed[row].split("|")] == pytest.approx(expected, abs=0.00051)
 
 
 def test_ci_runs_the_test_command() -> None:
