@@ -51,9 +51,8 @@ def test_its_accuracies_are_those_of_the_results() -> None:
             if (cell["data"], cell["backbone"], cell["probe"]) == ("caltech101", "s14", "linear")
             and float(cell["label_fraction"]) == 1
         }
-    printed = dict(
-        re.findall(r"^\| ([^|*]+) \|(.+)\|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = dict(re.findall(r"^\| ([^|*]+) \|(.+)\|$", text, re.MULTILINE))
     for row, name in rows.items():
         expected = [float(found[name, damage]) for damage in damages]
         assert [float(cell.strip(" *")) for cell in printed[row].split("|")] == pytest.approx(expected, abs=0.00051)
