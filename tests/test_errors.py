@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import explorer as ex
-from explorer.data.sources import SplitsError
+from explorer.data.folders import SplitsError
 from explorer.errors import InputError, MissingExtraError, UserError, did_you_mean, is_for_users, one_line, unknown
 
 ROOT = Path(__file__).parents[1]

@@ -316,3 +316,13 @@ class Reader:
 
     def credit(self, _key: Any, /) -> Credit | None:
         return None
+
+
+def without_broken(images: ImageSet) -> ImageSet:
+    """Those that can be decoded: each is, once, for what is cut short has a sound head."""
+    errors = images.reader.errors(lambda key: images.reader.load(key, images.size), images.keys)
+    skipped = {name: error for name, error in zip(images.names, errors, strict=True) if error is not None}
+    if len(skipped) == len(images):
+        raise InputError(f"none of {len(images)} pictures can be read: {errors[0]}")
+    whole = images.select(place for place, error in enumerate(errors) if error is None)
+    return replace(whole, skipped=skipped)

@@ -28,9 +28,12 @@ from PIL import Image, ImageFile
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision import datasets
 
+from explorer.data.archives import MAX_ZIP_BYTES, MAX_ZIP_PICTURES
+from explorer.data.folders import Files
 from explorer.data.image import ImageError, Size, load_image
 from explorer.data.sets import ImageSet
-from explorer.data.sources import MAX_ZIP_BYTES, MAX_ZIP_PICTURES, TORCHVISION, _Files, load_images
+from explorer.data.sources import load_images
+from explorer.data.torch_sets import TORCHVISION
 from explorer.system.files import asset_path
 from tests.small import break_some, picture_folder
 from tests.together import torch_threads
@@ -482,7 +485,7 @@ def test_a_batch_is_that_of_single_pictures(kind: str, tmp_path: Path) -> None:
 def test_files_are_decoded_side_by_side_and_data_sets_are_not(tmp_path: Path, two_threads: None) -> None:
     together = threading.Barrier(2)
 
-    class Meeting(_Files):
+    class Meeting(Files):
         def load(self, key: str, size: Size) -> torch.Tensor:
             together.wait(timeout=20)  # broken unless another thread decodes, too
             return super().load(key, size)

@@ -17,9 +17,10 @@ from pictures import encoded, noise, smooth
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from explorer.data.folders import SplitsError
 from explorer.data.image import ImageError, load_image
 from explorer.data.picture_files import PASSED_OVER, LeftOut, told
-from explorer.data.sources import SplitsError, load_images
+from explorer.data.sources import load_images
 
 
 def picture(seed: int = 0, format: str = "PNG") -> bytes:

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from explorer import DistillConfig, distill, embed, load_images
+from explorer.data.folders import SplitsError
 from explorer.data.image import ImageError
 from explorer.data.sets import ImageSet
-from explorer.data.sources import SplitsError
 from explorer.evaluation.embedding import embed_pair
 from tests.small import CLASSES, NOISE, SIZE, learned, network, pair, picture_folder
 from tests.together import run_together

@@ -15,9 +15,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 import explorer as ex
+from explorer.data.folders import SplitsError, is_split
 from explorer.data.image import Size, to_uint8, upright_size
 from explorer.data.picture_files import told
-from explorer.data.sources import SplitsError, is_split
 from explorer.distortions import Given
 from explorer.errors import InputError
 from explorer.inspection.comparison import check_aspects, laid_over
