@@ -21,7 +21,8 @@ from torch import Tensor
 
 import explorer as ex
 from explorer.data.masks import SegmentedSet, load_segmented
-from explorer.inspection.attribution import VIEWS, Settings, attribute_views
+from explorer.inspection.attribution import VIEWS, attribute_views
+from explorer.inspection.attribution_problem import Settings
 from explorer.inspection.attribution_quality import RemovalCurves, points_at, removal_curves
 
 STUDENT, SIZE, DAMAGE, CUTS, SEED = "s14-noise", 224, "gaussian_noise(sigma=0.3)", 6, 0

@@ -15,15 +15,9 @@ from torch import Tensor
 
 from explorer.errors import InputError, seed_number, whole_number
 from explorer.evaluation.features import Told
-from explorer.inspection.attribution import (
-    WAYS,
-    Attribution,
-    Problem,
-    captum_part,
-    frozen_copy,
-    goal_of,
-    one_picture,
-)
+from explorer.inspection.attribution import Attribution
+from explorer.inspection.attribution_methods import WAYS, captum_part
+from explorer.inspection.attribution_problem import Problem, frozen_copy, goal_of, one_picture
 from explorer.models.backbones import Backbone
 from explorer.system.precision import outside_autocast
 

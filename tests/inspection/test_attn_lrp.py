@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from explorer.errors import InputError
 from explorer.evaluation.probes import fit_on_features
-from explorer.inspection.attribution import Settings, attribute, attribution
+from explorer.inspection.attribution import attribute, attribution
+from explorer.inspection.attribution_problem import Settings
 from explorer.models.backbones import Backbone
 from explorer.models.trace import Grid
 from tests.architectures import backbone as architecture

@@ -15,7 +15,9 @@ import explorer
 from explorer.distortions import distortion
 from explorer.evaluation.predicting import probe_of
 from explorer.evaluation.probes import fit_on_features
-from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute, attribute_views, attribution
+from explorer.inspection.attribution import Attribution, attribute, attribute_views, attribution
+from explorer.inspection.attribution_methods import METHODS
+from explorer.inspection.attribution_problem import Settings
 from explorer.inspection.attribution_quality import Quality, quality
 from explorer.models.backbones import Backbone, load_backbone
 from explorer.models.trace import Grid
@@ -558,7 +560,7 @@ def test_what_does_not_fit_is_refused(tiny: Backbone, picture: Tensor, other: Te
 def test_attention_that_would_not_fit_is_refused(
     tiny: Backbone, picture: Tensor, other: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("explorer.inspection.attribution.FULL_ATTENTION_BYTES", 1000)
+    monkeypatch.setattr("explorer.inspection.attribution_methods.FULL_ATTENTION_BYTES", 1000)
     with pytest.raises(ValueError, match="smaller image size"):
         attribute(tiny, picture, other, method="gradient_attention")
 

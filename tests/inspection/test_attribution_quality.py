@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.inspection.attribution import Attribution, Settings, attribution
+from explorer.inspection.attribution import Attribution, attribution
+from explorer.inspection.attribution_problem import Settings
 from explorer.inspection.attribution_quality import points_at, quality, removal_curves
 from explorer.models.backbones import Backbone
 from tests.architectures import backbone as architecture
@@ -48,7 +49,7 @@ def by_hand(tiny: Backbone, explained: Attribution, counts: list[int]) -> tuple[
     assert isinstance(explained.toward, Tensor)
     values = explained.heatmap.flatten().tolist()
     order = sorted(range(ROWS * COLS), key=lambda patch: (-values[patch], patch))  # of equal ones the first
-    from explorer.inspection.attribution import _blurred
+    from explorer.inspection.attribution_problem import _blurred
 
     clean, blank = explained.image, _blurred(explained.image[None])[0]
 

@@ -18,7 +18,9 @@ from explorer.data.sets import ImageSet
 from explorer.errors import InputError
 from explorer.evaluation.embedding import VIEWS, embed_pair
 from explorer.evaluation.projection import project
-from explorer.inspection.attribution import METHODS, Attribution, Settings, attribute_views, attribution
+from explorer.inspection.attribution import Attribution, attribute_views, attribution
+from explorer.inspection.attribution_methods import METHODS
+from explorer.inspection.attribution_problem import Settings
 from explorer.plots import lettering
 from explorer.plots.evaluation import plot_benchmark, plot_evaluation, plot_projection, plot_sweep
 from explorer.plots.overlays import overlay

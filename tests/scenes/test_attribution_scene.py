@@ -13,7 +13,8 @@ from playwright.sync_api import Browser
 from explorer import Section, save_page
 from explorer.distortions import Given, distortion
 from explorer.evaluation.probes import fit_on_features
-from explorer.inspection.attribution import Attribution, Settings, attribute_views
+from explorer.inspection.attribution import Attribution, attribute_views
+from explorer.inspection.attribution_problem import Settings
 from explorer.inspection.attribution_quality import Quality
 from explorer.scenes.inspection import attribution_scene
 from tests.saved_pages import heats, opened, settle

@@ -27,7 +27,8 @@ from explorer import (
     register_distortion,
 )
 from explorer.analysis import dense, maps, similarity
-from explorer.inspection.attribution import METHODS, attribution
+from explorer.inspection.attribution import attribution
+from explorer.inspection.attribution_methods import METHODS
 from explorer.inspection.attribution_quality import quality
 from explorer.models.adapters import Trainable, put_in, trained_shapes
 from explorer.models.backbones import Backbone

@@ -14,7 +14,8 @@ from playwright.sync_api import Page
 from test_recovery_view import contrast
 
 from explorer.distortions import distortion
-from explorer.inspection.attribution import Settings, attribute_views
+from explorer.inspection.attribution import attribute_views
+from explorer.inspection.attribution_problem import Settings
 from explorer.inspection.attribution_quality import quality
 from explorer.models.backbones import load_backbone
 from explorer.plots.style import scale_end

@@ -10,7 +10,9 @@ import gradio as gr
 
 from explorer.errors import InputError
 from explorer.evaluation.features import Told, share_of
-from explorer.inspection.attribution import WAYS, Baseline, Settings, attribute_views
+from explorer.inspection.attribution import attribute_views
+from explorer.inspection.attribution_methods import WAYS
+from explorer.inspection.attribution_problem import Baseline, Settings
 from explorer.inspection.attribution_quality import quality
 from explorer.models.students import STUDENT, TEACHER, sources_of
 from explorer.scenes.common import Payload
