@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from explorer.models.architectures import UnsupportedModelError, check_supported, list_backbones, reason_against
-from explorer.models.backbones import _wrap
+from explorer.models.loading import _wrap
 from explorer.models.trace import Grid
 from explorer.models.weights import LoadedWeights
 from tests.architectures import FAMILIES, differences, shallow

@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from explorer.inspection.recovery import Moment, Recovery
     from explorer.inspection.watching import AttentionWatch
     from explorer.models.architectures import UnsupportedModelError, list_backbones
-    from explorer.models.backbones import Backbone, CaptureError, load_backbone
+    from explorer.models.backbones import Backbone, CaptureError
     from explorer.models.export import ExportedStudent, export_student, push_pair
     from explorer.models.hub import RepositoryError
+    from explorer.models.loading import load_backbone
     from explorer.models.pairs import Pair, PairError, export_pair, import_pair, list_pairs, load_pair
     from explorer.models.trace import Grid, Trace
     from explorer.models.weights import ALIASES, WeightsError
@@ -83,9 +84,10 @@ _HOME = {
     "inspection.recovery": ("Moment", "Recovery"),
     "inspection.watching": ("AttentionWatch",),
     "models.architectures": ("UnsupportedModelError", "list_backbones"),
-    "models.backbones": ("Backbone", "CaptureError", "load_backbone"),
+    "models.backbones": ("Backbone", "CaptureError"),
     "models.export": ("ExportedStudent", "export_student", "push_pair"),
     "models.hub": ("RepositoryError",),
+    "models.loading": ("load_backbone",),
     "models.pairs": ("Pair", "PairError", "export_pair", "import_pair", "list_pairs", "load_pair"),
     "models.trace": ("Grid", "Trace"),
     "models.weights": ("ALIASES", "WeightsError"),

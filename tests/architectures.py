@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from explorer.models.architectures import create, patch_of, skeleton
-from explorer.models.backbones import Backbone, _wrap, load_backbone
+from explorer.models.backbones import Backbone
+from explorer.models.loading import _wrap, load_backbone
 from explorer.models.trace import Trace
 from explorer.models.weights import LoadedWeights
 

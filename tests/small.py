@@ -10,7 +10,8 @@ from PIL import Image
 from explorer.data.sets import ImageSet
 from explorer.data.sources import load_images
 from explorer.distortions import distortion
-from explorer.models.backbones import Backbone, load_backbone
+from explorer.models.backbones import Backbone
+from explorer.models.loading import load_backbone
 from explorer.models.pairs import STUDENT, Pair
 from explorer.training.checkpoint import OPTIMIZER
 from explorer.training.config import DistillConfig

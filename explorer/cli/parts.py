@@ -87,7 +87,7 @@ def print_skipped(*sets: "explorer.data.sets.ImageSet") -> None:
 def load(options: argparse.Namespace) -> "explorer.models.backbones.Backbone":
     """The backbone that `add_backbone_arguments` asked for."""
     with progress(f"loading {options.backbone}"):
-        from explorer.models.backbones import load_backbone
+        from explorer.models.loading import load_backbone
 
         source = "auto" if options.weights is None else Path(options.weights)
         return load_backbone(options.backbone, image_size=options.size, source=source, device=options.device)
@@ -98,7 +98,7 @@ def model_named(
 ) -> "explorer.models.backbones.Backbone":
     """A backbone, or, if a pair is named, its student."""
     with progress(f"loading {student or name}"):
-        from explorer.models.backbones import load_backbone
+        from explorer.models.loading import load_backbone
         from explorer.models.pairs import load_pair
 
         if student is not None:

@@ -30,7 +30,8 @@ from explorer.evaluation.features import Told, close, embed
 from explorer.evaluation.probe_files import read_probe, write_probe
 from explorer.evaluation.probes import Probe, fit_on_features
 from explorer.models.architectures import is_known
-from explorer.models.backbones import Backbone, expect_backbone, load_backbone
+from explorer.models.backbones import Backbone, expect_backbone
+from explorer.models.loading import load_backbone
 from explorer.models.pairs import list_pairs, load_pair, read_card, weights_of
 from explorer.system.memory import Parts, pictures_at_once
 from explorer.system.precision import autocast

@@ -18,7 +18,8 @@ from explorer.distortions import Distortion
 from explorer.distortions.operators import NONE
 from explorer.errors import InputError, is_for_users, whole_number
 from explorer.inspection.recovery import Moment, Recovery
-from explorer.models.backbones import Backbone, ImageSize, backbone_of
+from explorer.models.backbones import Backbone, ImageSize
+from explorer.models.loading import backbone_of
 from explorer.system.precision import outside_autocast
 from explorer.system.processes import is_first
 

@@ -32,8 +32,9 @@ from explorer.distortions import Distortion, check_own, distortion, own_record
 from explorer.errors import InputError, did_you_mean
 from explorer.models.adapters import Trainable, put_in, trained_shapes
 from explorer.models.architectures import is_known
-from explorer.models.backbones import Backbone, ImageSize, as_height_width, identified, load_backbone, rebuilt
+from explorer.models.backbones import Backbone, ImageSize, as_height_width, identified
 from explorer.models.hub import SCHEME, fetch
+from explorer.models.loading import load_backbone, rebuilt
 from explorer.models.positions import holds_positions
 from explorer.models.weights import state_digest
 from explorer.system.files import asset_path, atomic_path, new_folder

@@ -14,7 +14,8 @@ from visiting import Open, Visit
 @pytest.fixture
 def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A small untrained model of any size in place of all others, and a folder of runs of its own."""
-    from explorer.models.backbones import Backbone, load_backbone
+    from explorer.models.backbones import Backbone
+    from explorer.models.loading import load_backbone
     from explorer_app.service import models, students
 
     loaded: dict[Any, Backbone] = {}

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 from timing import Case, paired, stopwatch
 
 import explorer as ex
-from explorer.models import backbones
+from explorer.models import loading
 from explorer.system.files import asset_path
 from explorer.system.threads import SPINS
 from explorer.training import distillation
@@ -173,11 +173,11 @@ def _loading(case: Case) -> Table:
         load = partial(ex.load_backbone, case.name, case.image_size, file, "cpu")
 
         def drawn() -> None:
-            usual, backbones.Unfilled = backbones.Unfilled, nullcontext  # type: ignore[misc,assignment]
+            usual, loading.Unfilled = loading.Unfilled, nullcontext  # type: ignore[misc,assignment]
             try:
                 load()
             finally:
-                backbones.Unfilled = usual  # type: ignore[misc]
+                loading.Unfilled = usual  # type: ignore[misc]
 
         ways: dict[str, Callable[[], object]] = {DRAWN: drawn, "left as allocated, as the library does it": load}
         return _table(f"Loading: {case.label}", ways, DRAWN, case, None)

@@ -24,7 +24,8 @@ from explorer.distortions import distortion
 from explorer.evaluation.evaluation import draw_seed
 from explorer.evaluation.predicting import PictureProbe, likeliest, read_about
 from explorer.evaluation.probe_files import _digest
-from explorer.models.backbones import Backbone, load_backbone
+from explorer.models.backbones import Backbone
+from explorer.models.loading import load_backbone
 from explorer.models.pairs import load_pair
 from tests.small import CLASSES, NOISE, SIZE, network, pair, picture_folder, picture_set
 

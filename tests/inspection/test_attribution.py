@@ -19,7 +19,8 @@ from explorer.inspection.attribution import Attribution, attribute, attribute_vi
 from explorer.inspection.attribution_methods import METHODS
 from explorer.inspection.attribution_problem import Settings
 from explorer.inspection.attribution_quality import Quality, quality
-from explorer.models.backbones import Backbone, load_backbone
+from explorer.models.backbones import Backbone
+from explorer.models.loading import load_backbone
 from explorer.models.trace import Grid
 from tests.architectures import ARCHITECTURES, normalised, peaked, pictures, unfused
 from tests.architectures import backbone as architecture

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from explorer import AttentionWatch, Recovery, alignment, animate_recovery, attention_map, distortion, page
 from explorer.inspection import watching
-from explorer.models.backbones import Backbone, CaptureError, backbone_of
+from explorer.models.backbones import Backbone, CaptureError
+from explorer.models.loading import backbone_of
 from tests.models.test_wrapping import SIZE, OwnViT, wrap
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from explorer import WeightsError, load_backbone
-from explorer.models import architectures, backbones
+from explorer.models import architectures, loading
 from explorer.models.architectures import create
 from explorer.models.backbones import Backbone
 from explorer.models.checkpoints import stripped
@@ -26,7 +26,7 @@ State = dict[str, Tensor]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every architecture as it is, but with two blocks of 64 numbers a token."""
-    for where in (architectures, backbones):
+    for where in (architectures, loading):
         monkeypatch.setattr(where, "create", partial(create, depth=2, embed_dim=64, num_heads=2))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer import WeightsError, load_backbone
-from explorer.models import backbones
+from explorer.models import loading
 from explorer.models.architectures import create
 from explorer.models.backbones import Backbone
 from explorer.models.lora_files import CONFIG, is_adapter, merged, read_config
@@ -141,10 +141,10 @@ def test_an_adapter_for_other_weights(tmp_path: Path) -> None:
 
 def test_a_backbone_takes_its_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights below come from where they always do; here from a file in place of timm's hub."""
-    monkeypatch.setattr(backbones, "create", partial(create, depth=2, embed_dim=64, num_heads=2))
-    monkeypatch.setattr("explorer.models.architectures.create", backbones.create)
+    monkeypatch.setattr(loading, "create", partial(create, depth=2, embed_dim=64, num_heads=2))
+    monkeypatch.setattr("explorer.models.architectures.create", loading.create)
     below = LoadedWeights(tensors=dict(network().state_dict()), description="the hub's", sha256="0")
-    monkeypatch.setattr(backbones, "load_from_hub", lambda *_: below)
+    monkeypatch.setattr(loading, "load_from_hub", lambda *_: below)
     adapted = trained(tmp_path, network())
     loaded = load_backbone(TINY, image_size=32, source=tmp_path, device="cpu")
     assert loaded.source.endswith(", a peft adapter in the hub's)")

@@ -17,7 +17,7 @@ from explorer.distortions import distortion
 from explorer.inspection.attribution import attribute_views
 from explorer.inspection.attribution_problem import Settings
 from explorer.inspection.attribution_quality import quality
-from explorer.models.backbones import load_backbone
+from explorer.models.loading import load_backbone
 from explorer.plots.style import scale_end
 from explorer.scenes.inspection import attribution_scene
 from tests.architectures import peaked
