@@ -50,12 +50,14 @@ def as_classes(values: Sequence[object], names: Sequence[str] = ()) -> tuple[tup
     """Labels, and the names of their classes, of what was kept beside each picture: class numbers or names.
 
     Args:
-        values: one a picture; None and numbers below 0 are none, and nothing but those gives no labels.
+        values: one a picture; None and numbers below 0 are none, and nothing but those gives no labels. True and
+            False are the names of two classes.
         names: of the classes, where numbers have names.
 
     Raises:
         ValueError: some pictures have a label and others none, or labels are neither numbers nor names.
     """
+    values = [str(value) if type(value) is bool else value for value in values]
     missing = sum(value is None or (type(value) is int and value < 0) for value in values)
     if missing == len(values):
         return None, ()

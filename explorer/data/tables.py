@@ -27,7 +27,7 @@ LABELS = ("label", "labels")
 WITNESSES = 16
 _TABLES = ("arrow_dataset.Dataset", "dataset_dict.DatasetDict")
 _STREAMS = ("iterable_dataset.IterableDataset", "dataset_dict.IterableDatasetDict")
-_INDICES = ("int", "uint", "string", "large_string")  # how the types of values begin that may be labels
+_INDICES = ("int", "uint", "bool", "string", "large_string")  # how the types of values begin that may be labels
 
 
 def is_table(source: object) -> bool:
