@@ -70,6 +70,29 @@ def test_something_else_than_a_pair_is_told(images: ex.ImageSet, ask: Callable[[
         ask(images)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda images: ex.evaluate_dense(PAIR, images, images),
+        lambda images: ex.fit_patch_probe(TEACHER, images),
+    ],
+)
+def test_pictures_without_masks_are_told(images: ex.ImageSet, ask: Callable[[ex.ImageSet], Any]) -> None:
+    with pytest.raises(ValueError, match=r"with a class for each pixel, as load_segmented\(folder\) .*; got ImageSet"):
+        ask(images)
+
+
+def test_a_run_learns_from_what_has_a_name(images: ex.ImageSet, tmp_path: Path) -> None:
+    config = ex.DistillConfig(steps=1, image_size=SIZE, batch_size=2, probe=1)
+    folder = images.path(0).parent.parent
+    runs = {"name": folder, "set": ex.load_images(folder, size=None)}
+    for name, pictures in runs.items():
+        list(ex.distill(TEACHER, pictures, config, tmp_path / name))
+    first, second = (ex.load_pair(tmp_path / name, teacher=TEACHER).card for name in runs)
+    assert first["student_sha256"] == second["student_sha256"]
+    assert first["data"] == second["data"]
+
+
 def test_numpys_whole_numbers_are_whole_numbers() -> None:
     assert TEACHER.trace(PHOTO[None], layers=np.int64(3)).layers == (3,)
     assert TEACHER.trace(PHOTO[None], layers=np.array([1, -1])).layers == (1, 11)
@@ -180,6 +203,10 @@ def test_what_a_wrapped_module_cannot_have(wrong: dict[str, Any]) -> None:
         (lambda: ex.animate_recovery(ex.Recovery(TEACHER, PHOTO, "fog:3"), row=1), "row and col, both or neither"),
         (lambda: ex.page(PHOTO), "a page shows a Comparison, .*; got tensor"),
         (lambda: ex.load_image(PHOTO[None], size=SIZE), r"expected one picture; got a batch, \(1, 3, 32, 32\)"),
+        (lambda: ex.activation_patching(TEACHER, "cat.jpg", "cat.png"), "two pictures as load_image .*; got 'cat.jpg'"),
+        (lambda: ex.project(PHOTO), "expected named views, such as .*; got Tensor"),
+        (lambda: ex.AttentionWatch(PAIR, PHOTO), "expected a Backbone, or one of timm's .*; got Pair"),
+        (lambda: ex.distill(TEACHER, "photos", CONFIG, ""), "out is the folder .*; got an empty name"),
         (lambda: ex.load_image(".", size=SIZE), "is a folder, not a picture: give one of the files in it"),
     ],
 )

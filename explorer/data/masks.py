@@ -68,6 +68,16 @@ class SegmentedSet:
         return replace(self, images=self.images.resized(size))
 
 
+def expect_segmented(*given: object) -> None:
+    """Raises ValueError unless each of them is a `SegmentedSet`."""
+    for pictures in given:
+        if not isinstance(pictures, SegmentedSet):
+            raise InputError(
+                f"expected pictures with a class for each pixel, as load_segmented(folder) gives them; got "
+                f"{type(pictures).__name__}"
+            )
+
+
 def load_segmented(folder: str | os.PathLike, size: Size = None, limit: int | None = None) -> SegmentedSet:
     """A folder of pictures with a class for each pixel.
 

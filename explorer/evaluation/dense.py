@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from explorer.analysis.dense import LabelVote
-from explorer.data.masks import IGNORED, SegmentedSet
+from explorer.data.masks import IGNORED, SegmentedSet, expect_segmented
 from explorer.distortions import Distortion
 from explorer.distortions import distortion as parse_distortion
 from explorer.errors import InputError, seed_number, whole_number
@@ -202,6 +202,7 @@ def evaluate_dense(
             one, or numbers out of range.
         ImageError: a picture or a mask is damaged.
     """
+    expect_segmented(train, test)
     draws, seed = whole_number("draws", draws, 1), seed_number(seed)
     _check_fit(train, test)
     damage = pair.distortion if distortion is None else parse_distortion(distortion)

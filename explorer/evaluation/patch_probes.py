@@ -19,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from explorer.data.masks import IGNORED, SegmentedSet
+from explorer.data.masks import IGNORED, SegmentedSet, expect_segmented
 from explorer.distortions import Distortion
 from explorer.errors import InputError
 from explorer.evaluation.features import Told
@@ -126,6 +126,7 @@ def fit_patch_probe(
         ValueError: no pictures, or masks that show fewer than two classes.
         ImageError: a picture or a mask is damaged.
     """
+    expect_segmented(pictures)
     if not len(pictures):
         raise InputError("a probe is fitted on pictures with a class for each pixel; got none")
     pictures = pictures.resized(backbone.height_width)

@@ -118,6 +118,8 @@ def project(
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     seed = seed_number(seed, 32)
+    if not isinstance(features, Mapping):
+        raise InputError(f'expected named views, such as {{"teacher clean": features}}; got {type(features).__name__}')
     views = {name: as_rows(values, f"'{name}'") for name, values in features.items()}
     if not views:
         raise InputError('there is no view; expected a mapping such as {"teacher clean": features, "student": others}')

@@ -187,6 +187,8 @@ def activation_patching(
         ValueError: pictures that `Backbone.trace` does not take.
         CaptureError: its heads cannot be reached.
     """
+    if not isinstance(clean, Tensor) or not isinstance(distorted, Tensor):
+        raise InputError(f"expected two pictures as load_image gives them; got {clean!r:.40} and {distorted!r:.40}")
     if distorted.shape != clean.shape:
         raise InputError(f"expected two pictures of one size; got {tuple(clean.shape)} and {tuple(distorted.shape)}")
     layers, whole = range(backbone.depth), [kind for kind in _WHOLE if kind in kinds_of(backbone)]

@@ -152,7 +152,7 @@ def backbone_of(module: nn.Module, image_size: ImageSize | None = None) -> Backb
         ValueError: it was built for another image size.
         WeightsError: its weights hold NaN or infinite values.
     """
-    module = unwrapped(module)
+    module = unwrapped(module) if isinstance(module, nn.Module) else module
     reason = reason_against_module(module)
     if reason is not None:
         raise UnsupportedModelError(

@@ -97,10 +97,11 @@ def distill(
 
     Args:
         backbone: the teacher, which is not changed; the student begins as its copy.
-        images: an `ImageSet`, a `datasets.Dataset`, any other map-style data set of (picture, label), or pictures as
-            one tensor. Pictures are what `load_image` takes (PIL images, uint8, floats in [0, 1] …), without
-            normalisation. Of an `ImageSet` with clean twins (`load_images(…, clean=…)`) the student sees the damaged
-            pictures and the teacher the clean ones, in crops of the same place; nothing aligns them.
+        images: an `ImageSet`, a name or folder that `load_images` takes, a `datasets.Dataset`, any other map-style data
+            set of (picture, label), or pictures as one tensor. Pictures are what `load_image` takes (PIL images, uint8,
+            floats in [0, 1] …), without normalisation. Of an `ImageSet` with clean twins (`load_images(…, clean=…)`)
+            the student sees the damaged pictures and the teacher the clean ones, in crops of the same place; nothing
+            aligns them.
         config: what is learned, and how.
         out: the run's folder; it is made.
         resume: go on from the last checkpoint in `out`, if there is one.
@@ -126,10 +127,10 @@ def distill(
     expect_backbone(backbone, "teacher")
     if not isinstance(config, DistillConfig):
         raise InputError(f"expected DistillConfig(…) for the config; got {config!r:.80}")
+    if not os.fspath(out):
+        raise InputError("out is the folder that the run is kept in; got an empty name")
     config, told = config.settled(backbone.name), checked(trackers)
-    if isinstance(images, str | os.PathLike):
-        raise InputError(f"expected pictures to learn from; got a name: load_images({os.fspath(images)!r}) loads them")
-    if is_table(images):
+    if isinstance(images, str | os.PathLike) or is_table(images):
         images = image_set(images)
     pictures = Tensors(images) if isinstance(images, Tensor) else images
     if not isinstance(pictures, Sized):
