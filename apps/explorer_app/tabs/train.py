@@ -143,9 +143,16 @@ def follow(
 ) -> list[Any]:
     """How long a run will take here; and what the run that is shown was started with, once that is not so any more."""
     teacher = question.teacher()
-    config = runs.configuration(question.damage.spec, int(steps), size, batch_size=int(batch), trainable=trainable)
-    seconds = pace.seconds_of_a_run(teacher, config, first_look.forwards_a_picture())
-    long = "" if seconds is None else f": about {pace.in_words(seconds)} on this machine"
+
+    def lasts(side: int) -> str:
+        config = runs.configuration(question.damage.spec, int(steps), side, batch_size=int(batch), trainable=trainable)
+        seconds = pace.seconds_of_a_run(teacher, config, first_look.forwards_a_picture())
+        return "" if seconds is None else pace.in_words(seconds)
+
+    small = min(runs.SIZES)
+    long = f": about {known} on this machine" if (known := lasts(size)) else ""
+    if long and size > small and (known := lasts(small)):
+        long += f", {known} at {small} px"
     source = source_of(chosen, zipped, selected)
     try:
         with told():
@@ -173,13 +180,6 @@ def _build_form(page: Page) -> tuple[Any, ...]:
                 page, "learn-from", of_map=True, label="Learn from", info="Pictures need no labels."
             )
             steps = gr.Slider(5, min(500, LIMITS.steps), runs.STEPS, step=5, label="Steps", elem_id="steps")
-            size = gr.Radio(
-                list(runs.SIZES),
-                value=runs.SIZES[-1],
-                label="Size in pixels",
-                info="The small one takes a quarter of the time.",
-                elem_id="train-size",
-            )
         with gr.Column(min_width=240):
             strength = gr.Radio([FIXED, VARYING], value=FIXED, label="Strength", elem_id="strength")
             low = gr.Slider(visible=False, label="from", elem_id="strength-low")
@@ -200,8 +200,9 @@ def _build_form(page: Page) -> tuple[Any, ...]:
                     ("attention", "Weight of the attention maps"),
                 )
             ]
-    with gr.Accordion("What is trained, pictures per step, seed", open=False), gr.Row():
+    with gr.Accordion("What is trained, how large, which seed", open=False), gr.Row():
         trainable = gr.Dropdown(TRAINABLE, value=ex.DistillConfig.trainable, label="Train", elem_id="trainable")
+        size = gr.Radio(list(runs.SIZES), value=runs.SIZES[-1], label="Size in pixels", elem_id="train-size")
         batch = gr.Slider(2, 32, runs.BATCH, step=1, label="Pictures per step", elem_id="batch")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="train-seed")
     varied: dict[str, Any] = {"inputs": [column.spec, strength], "outputs": [low, high, learned], **QUICK}
