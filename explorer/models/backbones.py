@@ -1,13 +1,12 @@
-"""timm's plain Vision Transformers behind one face: `load_backbone` and `Backbone.trace`.
+"""A Vision Transformer behind one face: `Backbone.trace`.
 
-Enters: a name and pictures in [0, 1]. Leaves: a `Trace`. The model is timm's own, unmodified and reachable as
-`Backbone.module`. Supported is global self-attention over one token grid that goes through
-`F.scaled_dot_product_attention`; everything else is refused with the reason.
+Enters: a module that `explorer.models.loading` or `explorer.models.wrapping` has looked at, and pictures in [0, 1].
+Leaves: a `Trace`. The model is its authors' own, unmodified and reachable as `Backbone.module`.
+Deliberately ignored: where it and its weights come from, and which models are supported (`architectures`).
 """
 
 import copy
 import itertools
-import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -38,7 +37,6 @@ else:
 Layers = Literal["all"] | int | Iterable[int]
 Attention = Literal["cls", "full"] | None
 ImageSize = int | tuple[int, int]
-_log = logging.getLogger(__name__)
 
 
 class CaptureError(UserError, RuntimeError):

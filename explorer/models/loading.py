@@ -1,7 +1,8 @@
 """Backbones from names and files: `load_backbone`, and `backbone_of` a module that somebody built.
 
 Enters: a name of an architecture, and where its weights are. Leaves: a `Backbone`, whose weights are those that were
-asked for, and fit whole; else an error that says what does not.
+asked for, and fit whole; else an error that says what does not. Supported is global self-attention over one token grid
+that goes through `F.scaled_dot_product_attention`; everything else is refused with the reason.
 Deliberately ignored: what files call their tensors (`explorer.models.checkpoints`, `explorer.models.dialects`).
 """
 
